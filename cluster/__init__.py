@@ -1,0 +1,1 @@
+"""Where it runs: the Ray session, resources, broadcast, sharded work, storage and jobs."""

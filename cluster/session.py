@@ -1,0 +1,126 @@
+"""The one place that connects to Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+
+import ray
+import torch
+
+from cluster.errors import UserError
+from cluster.place import PROJECT_ROOT
+
+log = logging.getLogger("dealrec.cluster")
+
+#: Set on every worker, before any library is imported there.
+WORKER_ENVIRONMENT = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "PYTHONWARNINGS": "ignore",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+}
+
+#: Read by Ray's own processes as they start, so set before `ray.init`.
+_RAY_ENVIRONMENT = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DATA_ENABLE_PROGRESS_BARS": "0",
+}
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None = None, cpus: int | None = None, gpus: int | None = None) -> Iterator[None]:
+    """Connect to Ray for the length of a `with` block, and leave it as it was found.
+
+    Parameters
+    ----------
+    address : "local" or None starts an embedded Ray here, unless `RAY_ADDRESS` is set (as it is inside a Ray
+        job), which is then joined; "auto" joins the cluster of this machine; "host:port" joins that one.
+    cpus, gpus : logical resources of an embedded Ray; None takes what the machine has.
+
+    Raises `UserError` for a Ray Client address and for a cluster that does not answer.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    connect(address, cpus, gpus)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def connect(address: str | None, cpus: int | None, gpus: int | None) -> None:
+    """Initialise Ray as `ray_session` says, quietly."""
+    target = address or os.environ.get("RAY_ADDRESS") or "local"
+    if target.startswith("ray://"):
+        raise UserError(
+            f"cluster.address is {target}, a Ray Client address; the client keeps the driver outside the "
+            "cluster, where broadcast and Ray Train cannot work.",
+            "Submit the run as a job instead: dealrec submit CONFIG --address http://HEAD:8265.",
+        )
+    os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_ENVIRONMENT.items()})
+    quiet_libraries()
+    runtime_env = {"env_vars": {**WORKER_ENVIRONMENT, "PYTHONPATH": _python_path()}}
+    try:
+        if target == "local":
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                num_gpus=gpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=runtime_env,
+            )
+        else:
+            ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
+    except (ConnectionError, TimeoutError) as error:
+        raise UserError(
+            f"No Ray cluster answers at {target} ({str(error).splitlines()[0]}).",
+            "Start one with `ray start --head`, correct cluster.address, or remove it to run on this machine.",
+        ) from error
+    configure_ray_data()
+
+
+def configure_ray_data() -> None:
+    """Ray Data without progress bars of its own, and loud about nothing but errors."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    quiet_libraries()
+
+
+def quiet_libraries() -> None:
+    """Turn third-party chatter off where it comes from; errors still come through."""
+    os.environ.update({key: os.environ.get(key, value) for key, value in WORKER_ENVIRONMENT.items()})
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    for name in (
+        "ray",
+        "ray.data",
+        "ray.train",
+        "ray.tune",
+        "deepspeed",
+        "DeepSpeed",
+        "transformers",
+        "urllib3",
+    ):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+def _python_path() -> str:
+    """The checkout first, so that workers of an embedded Ray import the packages that the driver runs."""
+    inherited = os.environ.get("PYTHONPATH", "")
+    return os.pathsep.join([str(PROJECT_ROOT), inherited]) if inherited else str(PROJECT_ROOT)

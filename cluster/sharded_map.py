@@ -1,0 +1,116 @@
+"""A pass over shards by a pool of actors: each shard read, worked on, written and marked by one worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy
+
+from cluster.errors import UserError
+from cluster.progress import Progress
+from cluster.resources import PoolPlan
+from cluster.shards import ShardRecord, begin_shard, finish_shard, finished_shards
+from cluster.storage import Storage
+
+_FAULT = "fault"
+
+
+class ShardWorker(Protocol):
+    """What works on shards: built once in each actor, then called with one shard's number after another."""
+
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+        """The output rows of shard `index`, and small facts for the driver."""
+
+
+class _ShardActor:
+    """Adapts a `ShardWorker` to a Ray Data actor pool; a batch holds the numbers of shards."""
+
+    def __init__(self, build: Callable[..., ShardWorker], arguments: Mapping[str, Any], out: Storage) -> None:
+        self._worker = build(**arguments)
+        self._out = out
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        records = []
+        for index in batch["index"].tolist():
+            attempt = begin_shard(self._out, index)
+            try:
+                table, facts = self._worker(index)
+            except UserError as error:
+                # Ray Data keeps only the text of an exception; a fault travels as a result to keep its kind.
+                records.append(json.dumps({_FAULT: [error.message, error.remedy]}))
+                continue
+            records.append(json.dumps(asdict(finish_shard(self._out, index, table, attempt, facts))))
+        return {"record": records}
+
+
+def map_shards(
+    build: Callable[..., ShardWorker],
+    arguments: Mapping[str, Any],
+    indices: Sequence[int],
+    out: Storage,
+    pool: PoolPlan,
+    progress: Progress,
+) -> list[ShardRecord]:
+    """Run a worker over every shard that is not done yet.
+
+    The output of shard k is `out/part-k.parquet`. Whatever the pool's size, the files are the same: a worker
+    sees one shard at a time. A worker that dies is replaced by Ray and its shard begun again; an exception
+    in a worker ends the pass, and what is finished stays finished; a `UserError` comes through as itself.
+
+    Parameters
+    ----------
+    build, arguments : `build(**arguments)` makes a worker inside an actor. Object references among the
+        arguments (see `Broadcast`) are fetched there.
+    indices : the shards of the whole pass, done or not.
+    out : the folder of output files and markers.
+    pool : size and shape of the pool.
+    progress : told of every finished shard, those of earlier runs included.
+
+    Returns
+    -------
+    One record a shard, in the order of `indices`.
+    """
+    records = finished_shards(out, indices)
+    missing = [index for index in indices if index not in records]
+    rows = sum(record.rows for record in records.values())
+    progress.update(len(records), len(indices), rows=rows)
+    for record in _run(build, arguments, missing, out, pool) if missing else ():
+        records[record.index] = record
+        rows += record.rows
+        progress.update(len(records), len(indices), rows=rows)
+    return [records[index] for index in indices]
+
+
+def _run(
+    build: Callable[..., ShardWorker],
+    arguments: Mapping[str, Any],
+    indices: Sequence[int],
+    out: Storage,
+    pool: PoolPlan,
+) -> Iterator[ShardRecord]:
+    # A row names a shard, so what travels through Ray Data is a few bytes and the data never crosses the driver.
+    size = min(pool.minimum, len(indices))
+    tasks = ray.data.from_items([{"index": index} for index in indices], override_num_blocks=len(indices))
+    done = tasks.map_batches(
+        _ShardActor,
+        fn_constructor_kwargs={"build": build, "arguments": dict(arguments), "out": out},
+        batch_size=1,
+        batch_format="numpy",
+        compute=ActorPoolStrategy(
+            min_size=size,
+            max_size=max(size, min(pool.maximum, len(indices))),
+            max_tasks_in_flight_per_actor=2,
+        ),
+        num_cpus=pool.shape.cpus,
+        num_gpus=pool.shape.gpus,
+    )
+    for row in done.iter_rows():
+        record = json.loads(row["record"])
+        if _FAULT in record:
+            raise UserError(*record[_FAULT])
+        yield ShardRecord(**record)

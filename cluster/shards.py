@@ -1,0 +1,79 @@
+"""Completion records: one input shard, one output file, one done marker, written in that order.
+
+A run that is killed loses the shard in hand and nothing else. Row-level bookkeeping would need every id in
+memory; a marker a shard needs none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.storage import Storage
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What is known of one finished output file.
+
+    Attributes
+    ----------
+    index : the shard's number.
+    rows : rows in the output file.
+    digest : BLAKE2b of the file's bytes.
+    attempt : how often the shard was begun, this time included: 1 unless a worker or driver died in it.
+    facts : counts and sums that the stage wants back, small and JSON.
+    """
+
+    index: int
+    rows: int
+    digest: str
+    attempt: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def shard_name(index: int) -> str:
+    return f"part-{index:05d}"
+
+
+def digest_of(data: bytes) -> str:
+    """128 bits of BLAKE2b, in hexadecimal."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def begin_shard(out: Storage, index: int) -> int:
+    """Count the attempt at a shard before any work is done, so that a death in it leaves a trace."""
+    name = f"_shards/{shard_name(index)}.attempt"
+    attempt = int(out.read_text(name)) + 1 if out.exists(name) else 1
+    out.write_text(name, str(attempt))
+    return attempt
+
+
+def finish_shard(out: Storage, index: int, table: pa.Table, attempt: int, facts: Mapping[str, Any]) -> ShardRecord:
+    """Write the output file, then the marker that makes it count."""
+    buffer = io.BytesIO()
+    pq.write_table(table.combine_chunks(), buffer, compression="zstd")
+    data = buffer.getvalue()
+    out.write_bytes(f"{shard_name(index)}.parquet", data)
+    record = ShardRecord(index, table.num_rows, digest_of(data), attempt, dict(facts))
+    out.write_json(f"_shards/{shard_name(index)}.json", asdict(record))
+    return record
+
+
+def finished_shards(out: Storage, indices: Sequence[int]) -> dict[int, ShardRecord]:
+    """The records of those shards that are done: a marker with its file beside it."""
+    wanted = {f"{shard_name(index)}.json": index for index in indices}
+    files = set(out.list(suffix=".parquet"))
+    records: dict[int, ShardRecord] = {}
+    for name in out.list("_shards", suffix=".json"):
+        index = wanted.get(name)
+        if index is not None and f"{shard_name(index)}.parquet" in files:
+            records[index] = ShardRecord(**json.loads(out.read_text(f"_shards/{name}")))
+    return records

@@ -1,0 +1,1 @@
+"""The science: surrogate, curvature, influence, effort and selection, in pure torch and numpy."""

@@ -1,0 +1,54 @@
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster.errors import UserError
+from cluster.reduce import ReducePool
+from cluster.resources import WorkerShape
+
+INDICES = list(range(9))
+
+
+class Partial:
+    """A sum a shard whose float64 total depends on the order of addition."""
+
+    def __init__(self, marker: str | None = None) -> None:
+        self.marker = marker
+        self.calls = 0
+
+    def part(self, index: int, scale: float) -> np.ndarray:
+        if self.marker is not None and index == 4 and not Path(self.marker).exists():
+            Path(self.marker).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return np.random.default_rng(index).normal(size=100) * 10.0 ** (index % 5) * scale
+
+    def refuse(self, index: int, argument: object) -> None:
+        raise UserError(f"Shard {index} is at fault.")
+
+
+def total(size: int, marker: str | None = None) -> np.ndarray:
+    with ReducePool(Partial, {"marker": marker}, INDICES, size, WorkerShape()) as pool:
+        result = np.zeros(100)
+        for part in pool.map("part", 3.0):
+            result += part
+        return result
+
+
+def test_the_sum_is_the_same_to_the_last_bit_for_any_pool(ray_local: None) -> None:
+    expected = total(1)
+    assert np.array_equal(total(2), expected)
+    assert np.array_equal(total(4), expected)
+
+
+def test_a_killed_actor_changes_nothing(ray_local: None, tmp_path: Path) -> None:
+    marker = tmp_path / "died"
+    assert np.array_equal(total(2, str(marker)), total(1))
+    assert marker.exists()
+
+
+def test_the_users_fault_comes_through(ray_local: None) -> None:
+    with ReducePool(Partial, {}, [0], 1, WorkerShape()) as pool, pytest.raises(UserError, match="at fault"):
+        list(pool.map("refuse"))

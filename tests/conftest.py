@@ -1,0 +1,25 @@
+"""What every test may use: one quiet local Ray for the whole session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+# Machines that run tests are busy; a slow example is no failure.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
+
+os.environ.setdefault("DS_ACCELERATOR", "cpu")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[None]:
+    """An embedded Ray with four logical CPUs, shared by the tests of a session."""
+    from cluster.session import ray_session
+
+    with ray_session("local", cpus=4):
+        yield

@@ -1,0 +1,1 @@
+"""The learning loops: surrogate, LLM fine-tuning, generation, grounding and ranking metrics."""
