@@ -1,0 +1,71 @@
+"""Hashes that give samples their identity, their shard and their place in a seeded draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+
+_SPLITMIX_STEP = np.uint64(0x9E3779B97F4A7C15)
+_SPLITMIX_A = np.uint64(0xBF58476D1CE4E5B9)
+_SPLITMIX_B = np.uint64(0x94D049BB133111EB)
+
+
+def sample_ids(user_ids: Sequence[str], positions: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """The id of each sample: 63 bits of BLAKE2b over (user id as text, target position).
+
+    Parameters
+    ----------
+    user_ids : N user ids as text.
+    positions : [N] integers, the place of the target in the user's ordered log.
+
+    Returns
+    -------
+    int64 [N], never negative. The same log gives the same ids, whatever its files or their order.
+    """
+    places = np.asarray(positions, dtype=np.int64)
+    ids = np.empty(len(user_ids), dtype=np.int64)
+    for row, (user, place) in enumerate(zip(user_ids, places.tolist(), strict=True)):
+        digest = blake2b(user.encode("utf-8"), digest_size=8, salt=place.to_bytes(8, "little")).digest()
+        ids[row] = int.from_bytes(digest, "little") >> 1
+    return ids
+
+
+def user_shard(user_ids: Sequence[str], shards: int) -> npt.NDArray[np.int32]:
+    """The shard, 0 to `shards` − 1, that holds each user: a hash of the id, so it never depends on the files."""
+    if shards < 1:
+        raise ValueError(f"shards must be at least 1, not {shards}")
+    numbers = (
+        int.from_bytes(blake2b(user.encode("utf-8"), digest_size=8, person=b"shard").digest(), "little") % shards
+        for user in user_ids
+    )
+    return np.fromiter(numbers, dtype=np.int32, count=len(user_ids))
+
+
+def draw_order(sample_id: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.uint64]:
+    """Pseudo-random keys that order samples for a draw: the k smallest keys are a uniform draw of k.
+
+    The key depends on (sample id, seed) alone, so a draw needs no more than a bottom-k merge of its shards.
+    It is the output function of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) applied twice.
+
+    Parameters
+    ----------
+    sample_id : int64 [N].
+    seed : any integer; another seed gives an independent order.
+
+    Returns
+    -------
+    uint64 [N].
+    """
+    salt = _mix(np.array([seed & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64))
+    return _mix(_mix(np.ascontiguousarray(sample_id).view(np.uint64) ^ salt))
+
+
+def _mix(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """One step of SplitMix64; unsigned arithmetic wraps by design."""
+    mixed = value + _SPLITMIX_STEP
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * _SPLITMIX_A
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * _SPLITMIX_B
+    return mixed ^ (mixed >> np.uint64(31))

@@ -1,0 +1,1 @@
+"""Ways to choose a coreset, a module each."""

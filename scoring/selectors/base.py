@@ -1,0 +1,213 @@
+"""What a selector is given, what it gives back, and the counts that every one of them reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from scoring.draw import Rows
+from scoring.errors import SettingError, TooFewSamplesError
+from scoring.normalise import NORMALISATIONS
+
+
+@dataclass(frozen=True)
+class ScoreShard:
+    """The scores of one shard, four columns of one length N.
+
+    Attributes
+    ----------
+    sample_id : int64, unique over all shards.
+    influence, effort : float32.
+    ok : bool, whether the sample may be chosen.
+    """
+
+    sample_id: npt.NDArray[np.int64]
+    influence: npt.NDArray[np.float32]
+    effort: npt.NDArray[np.float32]
+    ok: npt.NDArray[np.bool_]
+
+
+Shards = Callable[[], Iterator[ScoreShard]]
+"""Begins a pass over all shards. Selectors make several, and hold one shard at a time."""
+
+
+@dataclass(frozen=True)
+class SelectionParams:
+    """How to choose.
+
+    Attributes
+    ----------
+    method : a key of `scoring.selection.METHODS`.
+    size : below 1, a share of all samples (rounded down, at least one sample); from 1, a count.
+    lambda_ : weight of the effort beside the influence.
+    strata : number of equal-width intervals of the score.
+    hard_prune : share of the usable samples, those with the highest score, that is dropped first.
+    normalise : a key of `scoring.normalise.NORMALISATIONS`.
+    seed : of the draw.
+
+    Raises
+    ------
+    SettingError : a value is out of its range.
+    """
+
+    method: str = "dealrec"
+    size: float = 0.02
+    lambda_: float = 0.5
+    strata: int = 50
+    hard_prune: float = 0.1
+    normalise: str = "minmax"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.size < float("inf") or (self.size >= 1 and self.size != int(self.size)):
+            raise SettingError(f"size must be a share below 1 or a whole number of samples, not {self.size}")
+        if not 0 <= self.lambda_ < float("inf"):
+            raise SettingError(f"lambda must be a finite number, 0 or more, not {self.lambda_}")
+        if self.strata < 1:
+            raise SettingError(f"strata must be at least 1, not {self.strata}")
+        if not 0 <= self.hard_prune < 1:
+            raise SettingError(f"hard_prune must be a share from 0 to below 1, not {self.hard_prune}")
+        if self.normalise not in NORMALISATIONS:
+            known = ", ".join(NORMALISATIONS)
+            raise SettingError(f"normalise must be one of {known}, not {self.normalise!r}")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The coreset: five columns of one length, ordered by sample id, and the report.
+
+    Attributes
+    ----------
+    sample_id : int64.
+    influence, effort : float32, as given.
+    score : float32, the combined score; NaN where the method has none.
+    stratum : int32; 0 where the method has none.
+    report : JSON-ready facts: what was asked, the counts, strata, cut-offs and warnings.
+    """
+
+    sample_id: npt.NDArray[np.int64]
+    influence: npt.NDArray[np.float32]
+    effort: npt.NDArray[np.float32]
+    score: npt.NDArray[np.float32]
+    stratum: npt.NDArray[np.int32]
+    report: dict[str, Any]
+
+    @classmethod
+    def of(cls, rows: Rows, report: dict[str, Any]) -> Selection:
+        """The selection of drawn rows, whatever their order."""
+        rows = rows.take(np.argsort(rows.sample_id, kind="stable"))
+        return cls(rows.sample_id, rows.influence, rows.effort, rows.score, rows.stratum, report)
+
+
+class Selector(Protocol):
+    """A way to choose. A new one is a module with such a class and a line in `selection.METHODS`."""
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The columns of `ScoreShard` that it needs, out of "influence" and "effort"."""
+        ...
+
+    @property
+    def sees_validation(self) -> bool:
+        """Whether it looks at the validation period beyond what the scores hold."""
+        ...
+
+    def select(self, shards: Shards, params: SelectionParams) -> Selection: ...
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Counts and ranges of all shards; those of shards add up.
+
+    Attributes
+    ----------
+    samples : rows in all.
+    not_ok : rows that the caller excluded.
+    nonfinite : rows not excluded by the caller whose needed scores are infinite or not a number.
+    low, high : the smallest and largest of each needed column over the usable rows.
+    """
+
+    samples: int
+    not_ok: int
+    nonfinite: int
+    low: dict[str, float]
+    high: dict[str, float]
+
+    @property
+    def usable(self) -> int:
+        return self.samples - self.not_ok - self.nonfinite
+
+    def __add__(self, other: Survey) -> Survey:
+        return Survey(
+            self.samples + other.samples,
+            self.not_ok + other.not_ok,
+            self.nonfinite + other.nonfinite,
+            {name: min(self.low[name], other.low[name]) for name in self.low},
+            {name: max(self.high[name], other.high[name]) for name in self.high},
+        )
+
+    def facts(self) -> dict[str, int]:
+        """The counts, for the report."""
+        return {
+            "samples": self.samples,
+            "usable": self.usable,
+            "not_ok": self.not_ok,
+            "nonfinite": self.nonfinite,
+        }
+
+
+def usable_rows(shard: ScoreShard, scores: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    """Which rows [N] of a shard may be chosen: ok, and finite in the needed columns."""
+    usable = np.array(shard.ok, dtype=np.bool_)
+    for name in scores:
+        usable &= np.isfinite(getattr(shard, name))
+    return usable
+
+
+def survey(shards: Shards, scores: tuple[str, ...]) -> Survey:
+    """One pass: count the rows and find the range of each needed column.
+
+    Raises
+    ------
+    TooFewSamplesError : no row is usable.
+    """
+    total = Survey(0, 0, 0, dict.fromkeys(scores, np.inf), dict.fromkeys(scores, -np.inf))
+    for shard in shards():
+        usable = usable_rows(shard, scores)
+        columns = {name: getattr(shard, name)[usable] for name in scores}
+        ok = int(np.count_nonzero(shard.ok))
+        total += Survey(
+            len(usable),
+            len(usable) - ok,
+            ok - int(np.count_nonzero(usable)),
+            # Adding 0 gives -0 and 0 one spelling, whichever came first.
+            {name: float(column.min(initial=np.inf)) + 0.0 for name, column in columns.items()},
+            {name: float(column.max(initial=-np.inf)) + 0.0 for name, column in columns.items()},
+        )
+    if not total.usable:
+        raise TooFewSamplesError(f"none of the {total.samples:,} samples has a usable score, so none can be selected")
+    return total
+
+
+def share_of(share: float, count: int) -> int:
+    """⌊share · count⌋ with the share as it was written: 0.29 of 100 is 29, not 28."""
+    return int(Fraction(str(share)) * count)
+
+
+def asked_size(size: float, samples: int) -> int:
+    """The number of samples that `SelectionParams.size` asks of a log of `samples`.
+
+    Raises
+    ------
+    TooFewSamplesError : more are asked for than there are.
+    """
+    if size < 1:
+        return max(1, share_of(size, samples))
+    if size > samples:
+        raise TooFewSamplesError(f"{int(size):,} samples are asked for, but there are only {samples:,}")
+    return int(size)

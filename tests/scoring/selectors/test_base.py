@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scoring.errors import SettingError, TooFewSamplesError
+from scoring.selectors.base import ScoreShard, SelectionParams, asked_size, share_of, survey
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("size", 0),
+        ("size", -3),
+        ("size", 2.5),
+        ("size", float("nan")),
+        ("lambda_", -0.1),
+        ("strata", 0),
+        ("hard_prune", 1.0),
+        ("normalise", "softmax"),
+    ],
+)
+def test_values_out_of_range_are_named(field, value):
+    with pytest.raises(SettingError, match=field.rstrip("_")):
+        SelectionParams(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("share", "count", "expected"), [(0.29, 100, 29), (0.1, 30, 3), (0.02, 49, 0), (1e-9, 10**9, 1)]
+)
+def test_shares_are_exact_decimals(share, count, expected):
+    assert share_of(share, count) == expected
+
+
+def test_size_is_a_share_or_a_count():
+    assert asked_size(0.02, 10_000) == 200
+    assert asked_size(0.02, 10) == 1
+    assert asked_size(1, 10) == 1
+    assert asked_size(10.0, 10) == 10
+    with pytest.raises(TooFewSamplesError, match="only 10"):
+        asked_size(11, 10)
+
+
+def test_survey_counts_every_row_once():
+    shard = ScoreShard(
+        sample_id=np.arange(5),
+        influence=np.array([1, np.nan, 3, -4, 9], dtype=np.float32),
+        effort=np.array([1, 2, np.inf, 4, np.nan], dtype=np.float32),
+        ok=np.array([True, True, True, True, False]),
+    )
+    total = survey(lambda: iter([shard, shard]), ("influence", "effort"))
+    assert total.facts() == {"samples": 10, "usable": 4, "not_ok": 2, "nonfinite": 4}
+    assert (total.low["influence"], total.high["influence"]) == (-4, 1)
+    assert survey(lambda: iter([shard]), ()).usable == 4
+
+
+def test_nothing_usable_is_refused():
+    shard = ScoreShard(np.arange(2), np.zeros(2, np.float32), np.zeros(2, np.float32), np.zeros(2, bool))
+    with pytest.raises(TooFewSamplesError, match="usable"):
+        survey(lambda: iter([shard]), ())
+    with pytest.raises(TooFewSamplesError):
+        survey(lambda: iter([]), ())
