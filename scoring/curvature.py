@@ -1,0 +1,100 @@
+"""The generalised Gauss-Newton matrix of the empirical risk, as sums over samples that shards can add.
+
+H = (1/N) Σₛ Jₛᵀ ∇²ℓ(zₛ) Jₛ, with Jₛ the Jacobian of sample s's outputs zₛ in the parameters in scope
+(Martens, JMLR 2020, section 8). It is positive semi-definite for a loss that is convex in z, and equals the
+Hessian where the outputs are linear in the scope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoring.gradients import like
+from scoring.objective import (
+    Differentiable,
+    Parameters,
+    batch_rows,
+    evaluation,
+    outputs_function,
+    scope_parameters,
+)
+from scoring.scope import Scope
+
+_DIRECTIONS_AT_ONCE = 32
+_OUTPUTS_AT_ONCE = 1 << 25
+
+
+def gauss_newton_product_sum(
+    objective: Differentiable, scope: Scope, x: Tensor, batches: Iterable[Any]
+) -> tuple[Tensor, int]:
+    """Σ over samples of Jᵀ∇²ℓ(z)J x, and the number of samples.
+
+    Parameters
+    ----------
+    x : [P].
+
+    Returns
+    -------
+    float64 [P] on the CPU, and the count.
+    """
+    total = torch.zeros(scope.size, dtype=torch.float64)
+    count = 0
+    with evaluation(objective):
+        parameters = scope_parameters(objective, scope)
+        tangents = like(scope.unflatten(x), parameters)
+        for batch in batches:
+            product, _ = _linearised(objective, scope, parameters, batch)
+            total += scope.flatten(product(tangents)).cpu()
+            count += batch_rows(batch)
+    return total, count
+
+
+def gauss_newton_matrix_sum(objective: Differentiable, scope: Scope, batches: Iterable[Any]) -> tuple[Tensor, int]:
+    """Σ over samples of Jᵀ∇²ℓ(z)J as a dense matrix, and the number of samples.
+
+    P products, several at a time on one linearisation: cheaper than the P × P outer products of Jacobians
+    whenever a layer is much smaller than the scope squared.
+
+    Returns
+    -------
+    float64 [P, P] on the CPU, symmetric, and the count. Memory 8P² bytes: for scopes of some thousand
+    scalars.
+    """
+    total = torch.zeros(scope.size, scope.size, dtype=torch.float64)
+    count = 0
+    with evaluation(objective):
+        parameters = scope_parameters(objective, scope)
+        template = next(iter(parameters.values()))
+        for batch in batches:
+            product, outputs = _linearised(objective, scope, parameters, batch)
+            many = torch.func.vmap(product)
+            width = max(1, min(_DIRECTIONS_AT_ONCE, _OUTPUTS_AT_ONCE // max(1, outputs.numel())))
+            for start in range(0, scope.size, width):
+                stop = min(start + width, scope.size)
+                units = template.new_zeros(stop - start, scope.size)
+                units[torch.arange(stop - start), torch.arange(start, stop)] = 1
+                columns = scope.flatten_rows(many(scope.unflatten(units)))
+                total[start:stop] += columns.to("cpu", torch.float64)
+            count += batch_rows(batch)
+    return (total + total.T) / 2, count
+
+
+def _linearised(
+    objective: Differentiable, scope: Scope, parameters: Parameters, batch: Any
+) -> tuple[Callable[[Parameters], Parameters], Tensor]:
+    """x ↦ Jᵀ∇²ℓ(z)J x for the samples of one batch, and their outputs z."""
+    function = outputs_function(objective, scope)
+    outputs, pull = torch.func.vjp(lambda p: function(p, batch), parameters)[:2]
+    outputs = outputs.detach()
+
+    def product(tangents: Parameters) -> Parameters:
+        moved = torch.func.jvp(lambda p: function(p, batch), (parameters,), (tangents,))[1]
+        curved = objective.criterion.hessian_product(outputs, batch, moved)
+        pulled: Parameters = pull(curved)[0]
+        return pulled
+
+    return product, outputs

@@ -1,0 +1,197 @@
+"""Effort scores: the gradient norm of the LLM's loss at each sample (DEALRec, Lin et al., 2024).
+
+δ(s) = ‖∇_φ ℓ(s)‖₂, where ℓ is the mean negative log-likelihood of the response and φ are LoRA tensors. A
+linear map y = W x has ∇_W ℓ = Σ_t (∂ℓ/∂y_t) x_tᵀ, so the inputs and the output gradients of the tuned maps
+give every row's own gradient after one backward pass on the sum of the losses. The graph starts at the
+output of the lowest tuned map: all below it runs without autograd, and no gradient of a weight is formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scoring.errors import ScopeError, SettingError
+from scoring.projections import find_projections
+
+Scope = Literal["last_v", "all"]
+Tokens = Literal["response", "all"]
+
+
+class EffortBatch(Protocol):
+    """B token sequences of T columns, padded; `labels` are not shifted, and negative off the response."""
+
+    @property
+    def input_ids(self) -> Tensor: ...
+    @property
+    def attention_mask(self) -> Tensor: ...
+    @property
+    def position_ids(self) -> Tensor: ...
+    @property
+    def labels(self) -> Tensor: ...
+
+
+@dataclass
+class _Captured:
+    """Inputs and outputs of the tuned linear maps in one forward pass, [B, T, in] and [B, T, out]."""
+
+    inputs: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+
+
+class EffortScorer:
+    """Per-sample gradient norms of a causal language model that carries a LoRA adapter.
+
+    Parameters
+    ----------
+    model : the adapted model; called with `input_ids`, `attention_mask`, `position_ids` and `use_cache`, its
+        `get_output_embeddings()` is the map from hidden states to logits. It is put in evaluation mode and
+        all its parameters are frozen.
+    scope : "last_v", lora_B of the last decoder layer's value projection (of the fused one where fused), or
+        "all", every lora_A and lora_B.
+    tokens : "response", or "all": every token of prompt and response but the first.
+
+    Raises ScopeError if the model has no LoRA on what the scope names, SettingError for an unknown option.
+    """
+
+    def __init__(self, model: nn.Module, scope: Scope = "last_v", tokens: Tokens = "response") -> None:
+        if scope not in ("last_v", "all"):
+            raise SettingError(f"effort scope {scope!r} is neither last_v nor all")
+        if tokens not in ("response", "all"):
+            raise SettingError(f"effort tokens {tokens!r} is neither response nor all")
+        self.model = model.eval().requires_grad_(False)
+        self.scope = scope
+        self.tokens = tokens
+        adapted = {
+            name: module
+            for name, module in model.named_modules()
+            if isinstance(getattr(module, "lora_B", None), nn.ModuleDict)
+        }
+        if scope == "last_v":
+            value = find_projections(model).value
+            if value not in adapted:
+                raise ScopeError(f"no LoRA on the last value projection, {value}: adapt it, or use scope all")
+            self.modules = _branches(adapted[value], "lora_B")
+            tuned = {value}
+        else:
+            parts = [(module, part) for module in adapted.values() for part in ("lora_A", "lora_B")]
+            self.modules = [branch for module, part in parts for branch in _branches(module, part)]
+            tuned = set(adapted)
+        if not self.modules:
+            raise ScopeError("the model carries no LoRA adapter")
+        # A branch whose B is zero adds nothing, and outside the scope nobody asks for its gradient.
+        self._idle = [m for name, m in adapted.items() if name not in tuned and not _adds(m)]
+        self._head: nn.Module = model.get_output_embeddings()  # type: ignore[operator]
+
+    def per_sample_norms(self, batch: EffortBatch) -> npt.NDArray[np.float32]:
+        """float32 [B], δ of every row; not finite where the loss is not, 0 for a row with no counted token.
+
+        A row's value does not depend on the other rows or on padding, up to rounding.
+        """
+        counted = self._counted(batch)
+        if not bool(counted.any()):
+            return np.zeros(len(counted), dtype=np.float32)
+        captured = _Captured()
+        with torch.enable_grad(), self._without_idle(), self._capturing(captured, counted):
+            output = self.model(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                position_ids=batch.position_ids,
+                use_cache=False,
+            )
+            loss = _sum_of_means(output.logits[0], batch.input_ids[:, 1:][counted], counted)
+            del output
+            gradients = torch.autograd.grad(loss, captured.outputs, allow_unused=True)
+        padding = batch.attention_mask[:, :, None] == 0
+        squares = torch.zeros(len(counted), device=loss.device)
+        for inputs, gradient in zip(captured.inputs, gradients, strict=True):
+            if gradient is not None:
+                squares = squares + _squared_norms(inputs, gradient, padding)
+        return squares.sqrt().float().cpu().numpy()
+
+    def _counted(self, batch: EffortBatch) -> Tensor:
+        """bool [B, T - 1], true at t if the token of column t + 1 is in the loss."""
+        if self.tokens == "response":
+            return batch.labels[:, 1:] >= 0
+        # The first real token of a row has no predecessor that could predict it.
+        return (batch.attention_mask[:, 1:] * batch.attention_mask[:, :-1]) > 0
+
+    @contextmanager
+    def _capturing(self, captured: _Captured, counted: Tensor) -> Iterator[None]:
+        """Records the tuned maps, and lets only the positions that predict a counted token reach the head."""
+
+        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            leaf = output if output.requires_grad else output.detach().requires_grad_()
+            captured.inputs.append(args[0].detach())
+            captured.outputs.append(leaf)
+            return leaf
+
+        def pick(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return (args[0][:, :-1][counted][None], *args[1:])
+
+        handles = [module.register_forward_hook(hook) for module in self.modules]
+        handles.append(self._head.register_forward_pre_hook(pick))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextmanager
+    def _without_idle(self) -> Iterator[None]:
+        for module in self._idle:
+            _switch(module, on=False)
+        try:
+            yield
+        finally:
+            for module in self._idle:
+                _switch(module, on=True)
+            self.model.requires_grad_(False)
+
+
+def _branches(module: nn.Module, part: str) -> list[nn.Module]:
+    """The adapters' linear maps of one side that are in use."""
+    maps: nn.ModuleDict = getattr(module, part)
+    active: Sequence[str] = getattr(module, "active_adapters", list(maps))
+    return [maps[name] for name in active if name in maps]
+
+
+def _adds(module: nn.Module) -> bool:
+    return any(bool(tensor.any()) for branch in _branches(module, "lora_B") for tensor in branch.parameters())
+
+
+def _switch(module: nn.Module, on: bool) -> None:
+    enable: Callable[[bool], None] = module.enable_adapters  # type: ignore[assignment]
+    enable(on)
+
+
+def _sum_of_means(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
+    """Sum over rows of the mean negative log-likelihood of a row's counted tokens, at least in float32.
+
+    `logits` is [N, V] and `targets` [N], of the N counted tokens in row order.
+    """
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    weights = (counted.to(wide.dtype) / counted.sum(dim=1, keepdim=True))[counted]
+    return (functional.cross_entropy(wide, targets, reduction="none") * weights).sum()
+
+
+def _squared_norms(inputs: Tensor, gradients: Tensor, padding: Tensor) -> Tensor:
+    """[B], ‖Σ_t g_t x_tᵀ‖² of every row, at least in float32."""
+    rows, columns = padding.shape[:2]
+    if inputs.shape[:-1].numel() != rows * columns:
+        raise ScopeError("a tuned map does not see one input a token; per-sample gradients need one")
+    dtype = torch.promote_types(inputs.dtype, torch.float32)
+    x = inputs.view(rows, columns, -1).to(dtype)
+    g = gradients.view(rows, columns, -1).to(dtype).masked_fill(padding, 0)
+    if columns * (x.shape[-1] + g.shape[-1]) < x.shape[-1] * g.shape[-1]:
+        # ‖Σ_t g_t x_tᵀ‖² = Σ_ts (g_t · g_s)(x_t · x_s)
+        return ((x @ x.mT) * (g @ g.mT)).sum(dim=(1, 2))
+    return torch.einsum("bto,btr->bor", g, x).square().sum(dim=(1, 2))

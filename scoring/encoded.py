@@ -1,0 +1,137 @@
+"""A surrogate's losses as functions of its encoded histories, with whatever does not change computed ahead.
+
+Where the head z = Aₛe + c is affine in the encoded history e and holds no parameter in scope, the
+Gauss-Newton matrix in the outputs z and in e are the same: (AₛJ)ᵀ∇²ℓ(z)(AₛJ) = Jᵀ(Aₛᵀ∇²ℓ(z)Aₛ)J, with J =
+∂e/∂θ. The products with the catalogue then happen once a sample, not once an iteration of a solver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from scoring.batching import HistoryBatch
+from scoring.head import Head
+from scoring.losses import LowRankCurvature, OutputLoss, square_root_columns
+from scoring.objective import evaluation
+
+_GRADIENT_SCORES = 1 << 20
+_HESSIAN_SCORES = 1 << 24
+
+
+class LayeredEncoder(Protocol):
+    """An encoder that can start from the states below one of its blocks."""
+
+    item_embedding: nn.Embedding
+
+    def embed(self, history: Tensor) -> Tensor: ...
+
+    def states_before(self, depth: int, history: Tensor) -> Tensor: ...
+
+    def encode_from(self, depth: int, states: Tensor, lengths: Tensor) -> Tensor: ...
+
+
+class EncodedLoss(OutputLoss):
+    """ℓ(head(e)) as a loss of the encoded history e [B, d]."""
+
+    def __init__(self, head: Head, base: LowRankCurvature, embedding: nn.Embedding) -> None:
+        self.head = head
+        self.base = base
+        self.embedding = embedding
+
+    @property
+    def weight(self) -> Tensor:
+        return self.embedding.weight.detach()
+
+    def loss(self, outputs: Tensor, batch: Any) -> Tensor:
+        return self.base.loss(self.head(outputs, self.weight, batch), batch)
+
+    def gradient(self, outputs: Tensor, batch: Any) -> Tensor:
+        return self._by_chunks(self._chunk_gradient, outputs, batch, _GRADIENT_SCORES)
+
+    def hessian_product(self, outputs: Tensor, batch: Any, tangent: Tensor) -> Tensor:
+        if batch.hessian is not None:
+            return (batch.hessian @ tangent[..., None]).squeeze(-1)
+        scores, moved = torch.func.jvp(lambda e: self.head(e, self.weight, batch), (outputs,), (tangent,))[:2]
+        return self.head.pullback(self.base.hessian_product(scores, batch, moved), self.weight, batch)
+
+    def hessian_columns(self, outputs: Tensor, batch: Any) -> Tensor:
+        return square_root_columns(self.hessian(outputs, batch))
+
+    def hessian(self, outputs: Tensor, batch: Any) -> Tensor:
+        """Aₛᵀ(diag(a) − b bᵀ)Aₛ, [B, d, d]; the batch's own where it was computed ahead."""
+        if batch.hessian is not None:
+            ahead: Tensor = batch.hessian
+            return ahead
+        return self._by_chunks(self._chunk_hessian, outputs, batch, _HESSIAN_SCORES)
+
+    def _chunk_gradient(self, outputs: Tensor, batch: HistoryBatch) -> Tensor:
+        slope = self.base.gradient(self.head(outputs, self.weight, batch), batch)
+        return self.head.pullback(slope, self.weight, batch)
+
+    def _chunk_hessian(self, outputs: Tensor, batch: HistoryBatch) -> Tensor:
+        diagonal, vector = self.base.hessian_parts(self.head(outputs, self.weight, batch), batch)
+        dense = self.head.gram(diagonal, self.weight, batch)
+        if vector is None:
+            return dense
+        pulled = self.head.pullback(vector, self.weight, batch)
+        return dense - pulled[:, :, None] * pulled[:, None, :]
+
+    def _by_chunks(
+        self,
+        function: Callable[[Tensor, HistoryBatch], Tensor],
+        outputs: Tensor,
+        batch: HistoryBatch,
+        scores: int,
+    ) -> Tensor:
+        """`function` on a few rows at a time, so that about `scores` scores of items exist at once.
+
+        Few enough for the cache speed the gradient up; more let the Hessian share products of embeddings.
+        """
+        rows = max(1, scores // len(self.weight))
+        parts = []
+        for start in range(0, len(outputs), rows):
+            span = slice(start, start + rows)
+            part = HistoryBatch(batch.history[span], batch.lengths[span], batch.target[span])
+            parts.append(function(outputs[span], part))
+        return torch.cat(parts)
+
+
+class EncodedObjective:
+    """What `scoring.surrogate.Differentiable` asks, with the encoded history for outputs.
+
+    Parameters
+    ----------
+    module : the surrogate, owner of the parameters in scope.
+    head, criterion : from the encoded history to the outputs, and the loss of those.
+    depth : the lowest block with a parameter in scope; None where the scope reaches below the blocks.
+    """
+
+    def __init__(self, module: Any, head: Head, criterion: OutputLoss, depth: int | None) -> None:
+        if not isinstance(criterion, LowRankCurvature):
+            raise TypeError(f"{type(criterion).__name__} gives no Hessian parts")
+        self.module: nn.Module = module
+        self.criterion = EncodedLoss(head, criterion, module.item_embedding)
+        self._encoder: LayeredEncoder = module
+        self._depth = depth
+
+    def outputs(self, batch: HistoryBatch) -> Tensor:
+        """[B, d], the encoded histories."""
+        if batch.states is not None and self._depth is not None:
+            return self._encoder.encode_from(self._depth, batch.states, batch.lengths)
+        return self._encoder.encode_from(0, self._encoder.embed(batch.history), batch.lengths)
+
+    def prepare(self, batch: HistoryBatch, curvature: bool) -> HistoryBatch:
+        """The batch with the states below the scope and, for `curvature`, the d × d Hessians of its losses.
+
+        Computed in evaluation mode; they hold only while the parameters stay as they are.
+        """
+        with evaluation(self), torch.no_grad():
+            if self._depth is not None:
+                batch = batch._replace(states=self._encoder.states_before(self._depth, batch.history))
+            if curvature:
+                batch = batch._replace(hessian=self.criterion.hessian(self.outputs(batch), batch))
+        return batch

@@ -1,0 +1,95 @@
+"""First derivatives of the losses of samples, in sums, one by one, and along a direction.
+
+All take an objective (see `scoring.objective.Differentiable`), never touch its parameters' `.grad`, and run
+it in evaluation mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoring.objective import (
+    Differentiable,
+    Parameters,
+    batch_rows,
+    batch_tensors,
+    evaluation,
+    outputs_function,
+    scope_parameters,
+    with_tensors,
+)
+from scoring.scope import Scope
+
+
+def mean_loss_gradient_sum(objective: Differentiable, scope: Scope, batches: Iterable[Any]) -> tuple[Tensor, int]:
+    """Σ over samples of ∇ℓ(s), and the number of samples: the mean's numerator and denominator, to add over
+    shards.
+
+    Returns
+    -------
+    float64 [P] on the CPU, and the count.
+    """
+    function = outputs_function(objective, scope)
+    total = torch.zeros(scope.size, dtype=torch.float64)
+    count = 0
+    with evaluation(objective):
+        parameters = scope_parameters(objective, scope)
+        for batch in batches:
+            outputs, pull = torch.func.vjp(lambda p, batch=batch: function(p, batch), parameters)[:2]
+            slope = objective.criterion.gradient(outputs.detach(), batch)
+            total += scope.flatten(pull(slope)[0]).cpu()
+            count += batch_rows(batch)
+    return total, count
+
+
+def per_sample_losses(objective: Differentiable, batch: Any) -> Tensor:
+    """[B], the loss of each sample, without a graph."""
+    with evaluation(objective), torch.no_grad():
+        return objective.criterion.loss(objective.outputs(batch), batch)
+
+
+def per_sample_gradients(objective: Differentiable, scope: Scope, batch: Any) -> Tensor:
+    """∇ℓ(s) of every sample of a batch, [B, P] in the precision of the parameters."""
+    function = outputs_function(objective, scope)
+
+    def sample_loss(parameters: Parameters, *sample: Tensor) -> Tensor:
+        single = with_tensors(batch, [part[None] for part in sample])
+        return objective.criterion.loss(function(parameters, single), single).squeeze(0)
+
+    with evaluation(objective):
+        parameters = scope_parameters(objective, scope)
+        tensors = batch_tensors(batch)
+        in_dims = (None, *(0 for _ in tensors))
+        gradients = torch.func.vmap(torch.func.grad(sample_loss), in_dims=in_dims)(parameters, *tensors)
+    return scope.flatten_rows(gradients)
+
+
+def directional_derivatives(objective: Differentiable, scope: Scope, direction: Tensor, batch: Any) -> Tensor:
+    """⟨∇ℓ(s), h⟩ for each sample s of a batch, exactly, at about the price of two forward passes.
+
+    Forward mode: with ż the tangent of the outputs z along h, the derivative is ⟨∂ℓ/∂z, ż⟩. Only layers at
+    and after the lowest parameter in scope carry tangents.
+
+    Parameters
+    ----------
+    direction : h, [P].
+
+    Returns
+    -------
+    [B] in the precision of the parameters.
+    """
+    function = outputs_function(objective, scope)
+    with evaluation(objective), torch.no_grad():
+        parameters = scope_parameters(objective, scope)
+        tangents = like(scope.unflatten(direction), parameters)
+        outputs, moved = torch.func.jvp(lambda p: function(p, batch), (parameters,), (tangents,))[:2]
+        return (objective.criterion.gradient(outputs, batch) * moved).sum(-1)
+
+
+def like(tensors: Parameters, parameters: Parameters) -> Parameters:
+    """`tensors` on the device and in the precision of the parameters of the same names."""
+    return {name: tensor.to(parameters[name]) for name, tensor in tensors.items()}

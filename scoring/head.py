@@ -1,0 +1,101 @@
+"""The last layer of a surrogate: scores of candidate items from an encoded history, linear in both.
+
+A head is a map z = Aₛe + c for the encoded history e [d] of a sample s, with rows of Aₛ taken from the item
+embeddings. Besides the map it offers what closed-form derivatives need: the pull-back Aₛᵀr and the weighted
+Gram matrix Aₛᵀ diag(a) Aₛ.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from scoring.batching import HistoryBatch
+
+
+class Head(Protocol):
+    """`weight` is always the whole embedding matrix [V + 1, d], row 0 the padding item."""
+
+    def __call__(self, encoded: Tensor, weight: Tensor, batch: HistoryBatch) -> Tensor:
+        """[B, C] outputs from [B, d]."""
+
+    def target_column(self, batch: HistoryBatch) -> Tensor:
+        """int64 [B], the column of each sample's target."""
+
+    def pullback(self, cotangent: Tensor, weight: Tensor, batch: HistoryBatch) -> Tensor:
+        """Aₛᵀr, [B, d] from [B, C]."""
+
+    def gram(self, diagonal: Tensor, weight: Tensor, batch: HistoryBatch) -> Tensor:
+        """Aₛᵀ diag(a) Aₛ, [B, d, d] from [B, C]."""
+
+
+class CatalogueHead:
+    """Every item of the catalogue is a candidate; column j is item j + 1."""
+
+    def __call__(self, encoded: Tensor, weight: Tensor, batch: HistoryBatch) -> Tensor:
+        return encoded @ weight[1:].T
+
+    def target_column(self, batch: HistoryBatch) -> Tensor:
+        return batch.target - 1
+
+    def pullback(self, cotangent: Tensor, weight: Tensor, batch: HistoryBatch) -> Tensor:
+        return cotangent @ weight[1:]
+
+    def gram(self, diagonal: Tensor, weight: Tensor, batch: HistoryBatch) -> Tensor:
+        return shared_gram(diagonal, weight[1:])
+
+
+class SampledHead:
+    """The target (column 0) and K negatives that all samples share.
+
+    A negative that happens to be the target of a sample is no candidate for that sample: its output is −∞.
+
+    Parameters
+    ----------
+    negatives : int64 [K], item indices from 1.
+    log_expected : [K], subtracted from each negative's score: log(K q) for an estimate of the full softmax,
+        where q is the probability of drawing it, so that Σ exp over the negatives has the expectation of the
+        sum over the catalogue without the target. The target's score is left as it is.
+    """
+
+    def __init__(self, negatives: Tensor, log_expected: Tensor) -> None:
+        self.negatives = negatives
+        self.log_expected = log_expected
+
+    def __call__(self, encoded: Tensor, weight: Tensor, batch: HistoryBatch) -> Tensor:
+        return self.scores(encoded, weight, batch.target)
+
+    def scores(self, encoded: Tensor, weight: Tensor, target: Tensor) -> Tensor:
+        """[M, 1 + K] from encoded positions [M, d] and their targets [M]."""
+        positive = (encoded * weight[target]).sum(-1, keepdim=True)
+        negative = encoded @ weight[self.negatives].T - self.log_expected
+        hits = self.negatives == target[:, None]
+        return torch.cat([positive, negative.masked_fill(hits, -torch.inf)], dim=-1)
+
+    def target_column(self, batch: HistoryBatch) -> Tensor:
+        return torch.zeros_like(batch.target)
+
+    def pullback(self, cotangent: Tensor, weight: Tensor, batch: HistoryBatch) -> Tensor:
+        return cotangent[:, :1] * weight[batch.target] + cotangent[:, 1:] @ weight[self.negatives]
+
+    def gram(self, diagonal: Tensor, weight: Tensor, batch: HistoryBatch) -> Tensor:
+        positive = weight[batch.target]
+        own = (diagonal[:, :1] * positive)[:, :, None] * positive[:, None, :]
+        return own + shared_gram(diagonal[:, 1:], weight[self.negatives])
+
+
+def shared_gram(diagonal: Tensor, vectors: Tensor) -> Tensor:
+    """Σⱼ aⱼ wⱼ wⱼᵀ for each row a of `diagonal` [B, C] and shared vectors w [C, d]: [B, d, d].
+
+    One matrix product with C × (d − i) columns for each row i of the upper triangle, so nothing of size
+    B × C × d or C × d² is ever held.
+    """
+    width = vectors.shape[1]
+    gram = diagonal.new_empty(diagonal.shape[0], width, width)
+    for row in range(width):
+        upper = diagonal @ (vectors[:, row : row + 1] * vectors[:, row:])
+        gram[:, row, row:] = upper
+        gram[:, row:, row] = upper
+    return gram

@@ -1,0 +1,181 @@
+"""The influence of removing a sample on the risk: I(s) = vᵀ(H + λI)⁻¹∇ℓ(s) (Koh and Liang, ICML 2017).
+
+Positive means that removing s raises the risk, by I(s)/N to first order: s helps. One solve h = (H + λI)⁻¹v
+serves all samples; each then costs one directional derivative ⟨∇ℓ(s), h⟩. How sums over samples are made, in
+one process or over many workers, is the business of the `Curvature` that is handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle, islice
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from scoring.curvature import gauss_newton_matrix_sum, gauss_newton_product_sum
+from scoring.errors import SettingError
+from scoring.gradients import directional_derivatives
+from scoring.kronecker import (
+    KroneckerBasis,
+    LayerSums,
+    LinearLayer,
+    eigenvalue_sums,
+    kronecker_basis,
+    kronecker_factor_sums,
+    linear_layers,
+)
+from scoring.objective import Differentiable, prepare_batches
+from scoring.scope import Scope
+from scoring.solvers import Product, Solution, solve_cg, solve_ekfac, solve_exact, solve_lissa
+
+SOLVERS = ("none", "cg", "exact", "ekfac", "lissa")
+
+
+@dataclass(frozen=True)
+class SolverSettings:
+    """How h is solved for.
+
+    Attributes
+    ----------
+    solver : one of `SOLVERS`; `none` takes h = v.
+    damping : λ, in units of the curvature; for `cg`, `exact` and `ekfac`.
+    tolerance, max_iterations : of `cg`.
+    lissa_damp, lissa_scale, lissa_steps : of `lissa`, whose fixed point is lissa_scale times the solution for
+        a damping of lissa_damp · lissa_scale.
+    """
+
+    solver: str = "cg"
+    damping: float = 0.1
+    tolerance: float = 1e-4
+    max_iterations: int = 500
+    lissa_damp: float = 0.01
+    lissa_scale: float = 25.0
+    lissa_steps: int = 5000
+
+    def __post_init__(self) -> None:
+        if self.solver not in SOLVERS:
+            raise SettingError(f"unknown influence solver {self.solver!r}; choose one of {', '.join(SOLVERS)}")
+
+
+class Curvature(Protocol):
+    """Means over the curvature samples, wherever they are computed."""
+
+    def product(self, x: Tensor) -> Tensor:
+        """Hx, float64 [P]."""
+
+    def step_products(self, steps: int) -> Iterator[Product]:
+        """x ↦ Hₜx, each on a part of the samples, for `lissa`."""
+
+    def matrix(self) -> Tensor:
+        """H, float64 [P, P]."""
+
+    def kronecker_factors(self) -> LayerSums:
+        """See `kronecker_factor_sums`."""
+
+    def kronecker_eigenvalues(self, basis: KroneckerBasis) -> LayerSums:
+        """See `eigenvalue_sums`."""
+
+
+class LocalCurvature:
+    """Curvature over batches held in this process.
+
+    Parameters
+    ----------
+    objective, scope : what is differentiated, and in what.
+    batches : the curvature samples.
+    prepare : compute ahead what does not change between products, at 4d² bytes and the states of a sample.
+    """
+
+    def __init__(self, objective: Differentiable, scope: Scope, batches: Sequence[Any], prepare: bool = True) -> None:
+        self.objective = objective
+        self.scope = scope
+        self.batches = prepare_batches(objective, batches, curvature=True) if prepare else list(batches)
+
+    def product(self, x: Tensor) -> Tensor:
+        return _mean(gauss_newton_product_sum(self.objective, self.scope, x, self.batches))
+
+    def step_products(self, steps: int) -> Iterator[Product]:
+        for batch in islice(cycle(self.batches), steps):
+            yield partial(self._batch_product, batch)
+
+    def _batch_product(self, batch: Any, x: Tensor) -> Tensor:
+        return _mean(gauss_newton_product_sum(self.objective, self.scope, x, [batch]))
+
+    def matrix(self) -> Tensor:
+        return _mean(gauss_newton_matrix_sum(self.objective, self.scope, self.batches))
+
+    def kronecker_factors(self) -> LayerSums:
+        return kronecker_factor_sums(self.objective, self.scope, self.batches)
+
+    def kronecker_eigenvalues(self, basis: KroneckerBasis) -> LayerSums:
+        return eigenvalue_sums(self.objective, self.scope, basis, self.batches)
+
+
+def solve_direction(
+    settings: SolverSettings,
+    curvature: Curvature,
+    v: Tensor,
+    scope: Scope,
+    layers: tuple[LinearLayer, ...] = (),
+) -> Solution:
+    """h = (H + λI)⁻¹v by the solver asked for (for `lissa`, its recursion's value).
+
+    Parameters
+    ----------
+    v : the gradient of the train or of the validation risk, float64 [P].
+    layers : `linear_layers(objective, scope)`, for `ekfac` alone.
+
+    Raises
+    ------
+    NotConvergedError, NonFiniteError, SettingError : see the solvers.
+    """
+    if settings.solver == "cg":
+        return solve_cg(curvature.product, v, settings.damping, settings.tolerance, settings.max_iterations)
+    if settings.solver == "exact":
+        return solve_exact(curvature.matrix(), v, settings.damping)
+    if settings.solver == "lissa":
+        steps = curvature.step_products(settings.lissa_steps)
+        return solve_lissa(steps, v, settings.lissa_damp, settings.lissa_scale, curvature.product)
+    if settings.solver == "ekfac":
+        basis = kronecker_basis(curvature.kronecker_factors())
+        eigenvalues = curvature.kronecker_eigenvalues(basis)
+        return solve_ekfac(scope, layers, basis, eigenvalues, v, settings.damping)
+    return Solution(v.to(torch.float64), None, 0)
+
+
+def influence_scores(objective: Differentiable, scope: Scope, direction: Tensor, batch: Any) -> npt.NDArray[np.float32]:
+    """I(s) = ⟨∇ℓ(s), h⟩ for the samples of a batch, float32 [B]; not finite where a loss is not."""
+    scores = directional_derivatives(objective, scope, direction, batch)
+    return scores.to("cpu", torch.float32).numpy()
+
+
+def mean_identity_error(mean_influence: float, v: Tensor, direction: Tensor) -> float:
+    """|mean I − ⟨v, h⟩| / |⟨v, h⟩|: rounding alone where v is the mean gradient of the samples scored."""
+    expected = float(v.to(torch.float64) @ direction.to(torch.float64))
+    error = abs(mean_influence - expected)
+    return error / abs(expected) if expected else error
+
+
+def _mean(sums: tuple[Tensor, int]) -> Tensor:
+    total, count = sums
+    if count == 0:
+        raise SettingError("there is no sample to take the curvature over")
+    return total / count
+
+
+__all__ = [
+    "SOLVERS",
+    "Curvature",
+    "LocalCurvature",
+    "SolverSettings",
+    "influence_scores",
+    "linear_layers",
+    "mean_identity_error",
+    "solve_direction",
+]

@@ -1,0 +1,217 @@
+"""SASRec: self-attentive sequential recommendation (Kang and McAuley, ICDM 2018).
+
+Causal self-attention over the items of a history, pre-norm blocks, scores by inner product with the very item
+embeddings that are read (tied). Histories are padded on the right, so under the causal mask no real position
+ever sees padding; positions count from the oldest item in the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from scoring.batching import HistoryBatch, SequenceBatch
+from scoring.cross_entropy import catalogue_cross_entropy
+from scoring.encoded import EncodedObjective
+from scoring.errors import SettingError
+from scoring.head import CatalogueHead, Head, SampledHead
+from scoring.losses import BinaryLoss, OutputLoss, SoftmaxLoss
+from scoring.negatives import draw_negatives, proposal
+from scoring.transformer import Block
+
+LOSSES = ("softmax", "sampled", "bce")
+_INIT_STD = 0.02
+
+
+@dataclass(frozen=True)
+class SASRecConfig:
+    """Size and loss of a SASRec.
+
+    Attributes
+    ----------
+    item_count : V; items are 1..V.
+    max_history : T, the longest history it reads.
+    hidden : d; blocks, heads : depth and attention heads.
+    dropout : on embeddings, attention weights and both branches of a block; training only.
+    loss : `softmax` over the whole catalogue; `sampled`, an importance-weighted estimate of it for large
+        catalogues; `bce`, the target against sampled negatives.
+    negatives : K, drawn for `sampled` and `bce` with replacement and shared by a batch.
+    seed : of the initial weights and of the frozen negatives that scoring uses.
+    """
+
+    item_count: int
+    max_history: int = 50
+    hidden: int = 64
+    blocks: int = 2
+    heads: int = 2
+    dropout: float = 0.2
+    loss: str = "softmax"
+    negatives: int = 1024
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.item_count, self.max_history, self.hidden, self.blocks, self.heads, self.negatives) < 1:
+            raise SettingError(f"sizes of a SASRec must be at least 1: {self}")
+        if self.hidden % self.heads:
+            raise SettingError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
+        if not 0 <= self.dropout < 1:
+            raise SettingError(f"dropout must be in [0, 1), not {self.dropout}")
+        if self.loss not in LOSSES:
+            raise SettingError(f"unknown surrogate loss {self.loss!r}; choose one of {', '.join(LOSSES)}")
+
+
+class SASRec(nn.Module):
+    """See the module. Satisfies `scoring.surrogate.Surrogate`.
+
+    Parameters
+    ----------
+    config : sizes and loss.
+    item_counts : [V] train interactions of items 1..V, for the proposal of the sampled softmax; None is
+        uniform.
+    """
+
+    frozen_negatives: Tensor
+    proposal: Tensor
+
+    def __init__(self, config: SASRecConfig, item_counts: Sequence[int] | Tensor | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.item_embedding = nn.Embedding(config.item_count + 1, config.hidden, padding_idx=0)
+        self.position_embedding = nn.Embedding(config.max_history, config.hidden)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config.hidden, config.heads, config.dropout) for _ in range(config.blocks))
+        self.final_norm = nn.LayerNorm(config.hidden)
+        counts = item_counts if config.loss == "sampled" else None
+        self.register_buffer("proposal", proposal(config.item_count, counts))
+        frozen = draw_negatives(self.proposal, config.negatives, torch.Generator().manual_seed(config.seed))
+        self.register_buffer("frozen_negatives", frozen)
+        self._initialise()
+
+    @property
+    def item_count(self) -> int:
+        return self.config.item_count
+
+    def config_dict(self) -> dict[str, Any]:
+        return asdict(self.config)
+
+    def default_scope(self) -> tuple[str, ...]:
+        """The linear layers of the last block: six matrices of hidden × hidden with their biases."""
+        last = len(self.blocks) - 1
+        return (f"blocks.{last}.attention.*", f"blocks.{last}.feed_forward.*")
+
+    # Encoding
+
+    def embed(self, history: Tensor) -> Tensor:
+        """[B, T, d] from item indices [B, T]; T must not exceed `max_history`."""
+        if history.shape[1] > self.config.max_history:
+            raise SettingError(
+                f"a history of {history.shape[1]} items exceeds the surrogate's {self.config.max_history}"
+            )
+        items = self.item_embedding(history) * self.config.hidden**0.5
+        return self.dropout(items + self.position_embedding.weight[: history.shape[1]])
+
+    def states_before(self, depth: int, history: Tensor) -> Tensor:
+        """[B, T, d], the input of block `depth`."""
+        states = self.embed(history)
+        for block in self.blocks[:depth]:
+            states = block(states)
+        return states
+
+    def encode_from(self, depth: int, states: Tensor, lengths: Tensor) -> Tensor:
+        """[B, d], the last position after the remaining blocks; the last computes that position alone."""
+        for block in self.blocks[depth:-1]:
+            states = block(states)
+        last = (lengths - 1).clamp(min=0)
+        return self.final_norm(cast(Block, self.blocks[-1]).at(states, last))
+
+    def encode(self, history: Tensor, lengths: Tensor) -> Tensor:
+        """[B, d], each history at its last item. An empty history gives what the model knows of nobody."""
+        return self.encode_from(0, self.embed(history), lengths)
+
+    def logits(self, encoded: Tensor) -> Tensor:
+        """[B, V], a score for each item; column j is item j + 1."""
+        return encoded @ self.item_embedding.weight[1:].T
+
+    # Losses
+
+    @property
+    def head(self) -> Head:
+        """The map from an encoded history to the outputs that the frozen, scoring loss is a function of."""
+        if self.config.loss == "softmax":
+            return CatalogueHead()
+        return self._sampled_head(self.frozen_negatives)
+
+    @property
+    def criterion(self) -> OutputLoss:
+        return BinaryLoss() if self.config.loss == "bce" else SoftmaxLoss(self.head.target_column)
+
+    def outputs(self, batch: HistoryBatch) -> Tensor:
+        """[B, C], the scores of the candidates at the last position."""
+        return self.head(self.encode(batch.history, batch.lengths), self.item_embedding.weight, batch)
+
+    def per_sample_loss(self, batch: HistoryBatch) -> Tensor:
+        """[B], the loss of each sample at its target, with frozen negatives."""
+        return self.criterion.loss(self.outputs(batch), batch)
+
+    def sequence_loss(self, batch: SequenceBatch, generator: torch.Generator | None = None) -> tuple[Tensor, int]:
+        """Σ of the loss over every counted position of a batch of windows, and their number.
+
+        Negatives come from `generator` (on the CPU), one set a call; without one they are the frozen ones of
+        scoring.
+        """
+        states = self.embed(batch.inputs)
+        for block in self.blocks:
+            states = block(states)
+        counted = batch.counted
+        hidden = self.final_norm(states[counted])
+        target = batch.targets[counted]
+        if self.config.loss == "softmax":
+            loss = catalogue_cross_entropy(hidden, self.item_embedding.weight[1:], target - 1)
+            return loss, len(target)
+        negatives = self.frozen_negatives
+        if generator is not None:
+            negatives = draw_negatives(self.proposal, self.config.negatives, generator)
+        scores = self._sampled_head(negatives).scores(hidden, self.item_embedding.weight, target)
+        flat = HistoryBatch(history=target[:, None], lengths=torch.ones_like(target), target=target)
+        return self.criterion.loss(scores, flat).sum(), len(target)
+
+    def forward(self, batch: SequenceBatch, generator: torch.Generator | None = None) -> tuple[Tensor, int]:
+        """`sequence_loss`, under the name that data-parallel wrappers call."""
+        return self.sequence_loss(batch, generator)
+
+    def reduced(self, names: Sequence[str]) -> EncodedObjective | None:
+        """The same losses as functions of the encoded history; None where a name belongs to the head."""
+        if any(name.startswith("item_embedding") for name in names):
+            return None
+        depth: int | None = len(self.blocks) - 1
+        for name in names:
+            if name.startswith("position_embedding"):
+                depth = None
+            elif name.startswith("blocks.") and depth is not None:
+                depth = min(depth, int(name.split(".")[1]))
+        return EncodedObjective(self, self.head, self.criterion, depth)
+
+    # Construction
+
+    def _sampled_head(self, negatives: Tensor) -> SampledHead:
+        probability = self.proposal[negatives - 1]
+        log_expected = (len(negatives) * probability).log()
+        if self.config.loss == "bce":
+            log_expected = torch.zeros_like(log_expected)
+        return SampledHead(negatives, log_expected.to(self.item_embedding.weight.dtype))
+
+    def _initialise(self) -> None:
+        """Normal(0, 0.02) matrices from a generator of their own: the global random state plays no part."""
+        generator = torch.Generator().manual_seed(self.config.seed)
+        for name, parameter in self.named_parameters():
+            with torch.no_grad():
+                if parameter.dim() > 1:
+                    parameter.normal_(0.0, _INIT_STD, generator=generator)
+                elif name.endswith("bias"):
+                    parameter.zero_()
+        with torch.no_grad():
+            self.item_embedding.weight[0].zero_()

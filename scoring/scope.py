@@ -1,0 +1,102 @@
+"""Which parameters a score is taken over, and their order in one flat vector."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from scoring.errors import ScopeError
+
+_REGEX_PREFIX = "re:"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Parameters of a model by name, in the model's order; holds no tensor, so it travels freely.
+
+    Attributes
+    ----------
+    names : parameter names.
+    shapes : the shape of each.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Where each parameter starts in the flat vector, then the vector's size."""
+        offsets = [0]
+        for shape in self.shapes:
+            offsets.append(offsets[-1] + torch.Size(shape).numel())
+        return tuple(offsets)
+
+    @property
+    def size(self) -> int:
+        """P, the number of scalars."""
+        return self.offsets[-1]
+
+    def span(self, name: str) -> slice:
+        """The place of one parameter in the flat vector."""
+        index = self.names.index(name)
+        return slice(self.offsets[index], self.offsets[index + 1])
+
+    def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """float64 [P] from a tensor for every name."""
+        return torch.cat([tensors[name].detach().reshape(-1).to(torch.float64) for name in self.names])
+
+    def flatten_rows(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """[B, P] from tensors [B, *shape], in their own precision."""
+        return torch.cat([tensors[name].flatten(1) for name in self.names], dim=1)
+
+    def unflatten(self, vector: Tensor, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """Tensors by name from a vector [..., P]; leading dimensions stay in front of each shape."""
+        if vector.shape[-1] != self.size:
+            raise ScopeError(f"a vector of {vector.shape[-1]} entries does not fit a scope of {self.size}")
+        lead = vector.shape[:-1]
+        return {
+            name: vector[..., start:end].reshape(*lead, *shape).to(dtype or vector.dtype)
+            for name, shape, (start, end) in zip(self.names, self.shapes, pairwise(self.offsets), strict=True)
+        }
+
+
+def select_scope(model: nn.Module, patterns: Sequence[str]) -> Scope:
+    """The parameters of `model` that match any pattern.
+
+    Parameters
+    ----------
+    model : any module.
+    patterns : shell patterns over parameter names (`blocks.1.*`, `*.weight`, `*`), or `re:` and a regular
+        expression that must match the whole name.
+
+    Raises
+    ------
+    ScopeError : a pattern matches nothing, or is no regular expression; the message lists the names there
+        are.
+    """
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    chosen: set[str] = set()
+    for pattern in patterns:
+        matched = {name for name in shapes if _matches(name, pattern)}
+        if not matched:
+            raise ScopeError(f"no parameter matches {pattern!r}; there are {', '.join(shapes)}")
+        chosen |= matched
+    if not chosen:
+        raise ScopeError("the scope has no pattern")
+    names = tuple(name for name in shapes if name in chosen)
+    return Scope(names, tuple(shapes[name] for name in names))
+
+
+def _matches(name: str, pattern: str) -> bool:
+    if not pattern.startswith(_REGEX_PREFIX):
+        return fnmatchcase(name, pattern)
+    try:
+        return re.fullmatch(pattern[len(_REGEX_PREFIX) :], name) is not None
+    except re.error as error:
+        raise ScopeError(f"{pattern!r} is no regular expression: {error}") from error

@@ -1,0 +1,58 @@
+"""Conjugate gradients on a matrix known by its products (Hestenes and Stiefel, 1952)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from scoring.errors import NotConvergedError
+from scoring.solvers.solution import Product, Solution, checked, relative_residual
+
+
+def solve_cg(
+    product: Product, v: Tensor, damping: float, tolerance: float = 1e-4, max_iterations: int = 500
+) -> Solution:
+    """h with ‖(H + λI)h − v‖ ≤ tolerance · ‖v‖, in float64.
+
+    Parameters
+    ----------
+    product : x ↦ Hx, H symmetric and positive semi-definite.
+    v : [P].
+    damping : λ ≥ 0; the condition number is at most (‖H‖ + λ)/λ and the iterations grow with its root.
+    tolerance : of the relative residual, which is measured once more on the answer.
+    max_iterations : products at most.
+
+    Raises
+    ------
+    NotConvergedError : out of iterations, or the damped curvature is not positive along a search direction.
+    """
+    v = checked(v, damping)
+    direction = torch.zeros_like(v)
+    residual = v.clone()
+    search = residual.clone()
+    energy = float(residual @ residual)
+    goal = tolerance**2 * energy
+    iterations = 0
+    while energy > goal:
+        if iterations == max_iterations:
+            raise _not_converged(energy, v, iterations, "more iterations, a larger damping or a looser tolerance")
+        curved = product(search) + damping * search
+        steepness = float(search @ curved)
+        iterations += 1
+        if not steepness > 0:
+            raise _not_converged(energy, v, iterations, f"a damping above {damping:g}: the curvature is singular")
+        step = energy / steepness
+        direction += step * search
+        residual -= step * curved
+        previous, energy = energy, float(residual @ residual)
+        search = residual + (energy / previous) * search
+    return Solution(direction, relative_residual(product, direction, v, damping), iterations)
+
+
+def _not_converged(energy: float, v: Tensor, iterations: int, remedy: str) -> NotConvergedError:
+    residual = (energy / float(v @ v)) ** 0.5
+    return NotConvergedError(
+        f"conjugate gradients stopped after {iterations} iterations at a residual of {residual:.2e}; try {remedy}",
+        residual,
+        iterations,
+    )

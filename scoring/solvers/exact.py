@@ -1,0 +1,52 @@
+"""The dense solve: one eigendecomposition, after which any damping costs two products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scoring.errors import NonFiniteError, SettingError
+from scoring.solvers.solution import Solution, checked, relative_residual
+
+
+@dataclass(frozen=True, eq=False)
+class Eigensystem:
+    """H = U diag(w) Uᵀ.
+
+    Attributes
+    ----------
+    values : w, float64 [P], ascending.
+    vectors : U, float64 [P, P], a column each.
+    """
+
+    values: Tensor
+    vectors: Tensor
+
+    @classmethod
+    def of(cls, matrix: Tensor) -> Eigensystem:
+        """Of a symmetric matrix [P, P]. Raises NonFiniteError where it holds NaN or infinity."""
+        if not bool(torch.isfinite(matrix).all()):
+            raise NonFiniteError("the curvature matrix holds values that are not finite")
+        values, vectors = torch.linalg.eigh(matrix.to(torch.float64))
+        return cls(values, vectors)
+
+    def solve(self, v: Tensor, damping: float) -> Tensor:
+        """(H + λI)⁻¹v, float64 [P]. Raises SettingError where H + λI is not positive definite."""
+        v = checked(v, damping)
+        damped = self.values + damping
+        if float(damped[0]) <= torch.finfo(torch.float64).eps * float(damped[-1]):
+            raise SettingError(
+                f"the curvature with damping {damping:g} is singular: "
+                f"its smallest eigenvalue is {float(damped[0]):.2e}; give a larger damping"
+            )
+        return self.vectors @ ((self.vectors.T @ v) / damped)
+
+
+def solve_exact(matrix: Tensor, v: Tensor, damping: float) -> Solution:
+    """(H + λI)⁻¹v for a dense symmetric H [P, P], in float64, with its residual against H itself."""
+    dense = matrix.to(torch.float64)
+    direction = Eigensystem.of(dense).solve(v, damping)
+    residual = relative_residual(lambda x: dense @ x, direction, v.to(torch.float64), damping)
+    return Solution(direction, residual, 0)

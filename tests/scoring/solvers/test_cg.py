@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scoring.errors import NotConvergedError
+from scoring.solvers.cg import solve_cg
+from tests.scoring.solvers.systems import solution, system
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 15), st.floats(1e-3, 10), st.integers(0, 50))
+def test_it_equals_the_dense_solve(size: int, damping: float, seed: int) -> None:
+    matrix, v = system(size, rank=max(1, size // 2), seed=seed)
+    found = solve_cg(lambda x: matrix @ x, v, damping, tolerance=1e-11)
+    torch.testing.assert_close(found.direction, solution(matrix, v, damping), rtol=1e-7, atol=1e-9)
+    assert found.residual is not None
+    assert found.residual < 1e-10
+
+
+def test_the_residual_meets_the_tolerance_in_few_products() -> None:
+    matrix, v = system(40, 40)
+    products = 0
+
+    def product(x: torch.Tensor) -> torch.Tensor:
+        nonlocal products
+        products += 1
+        return matrix @ x
+
+    found = solve_cg(product, v, 0.5, tolerance=1e-3)
+    assert found.residual is not None
+    assert found.residual <= 1e-3
+    assert products == found.iterations + 1
+    assert found.iterations < 40
+
+
+def test_running_out_of_iterations_is_an_error_with_the_residual() -> None:
+    matrix, v = system(40, 40)
+    with pytest.raises(NotConvergedError, match="after 3 iterations") as caught:
+        solve_cg(lambda x: matrix @ x, v, 1e-3, tolerance=1e-8, max_iterations=3)
+    assert caught.value.iterations == 3
+    assert caught.value.residual > 1e-8
+
+
+def test_a_singular_or_indefinite_curvature_is_an_error() -> None:
+    with pytest.raises(NotConvergedError, match="damping above 0"):
+        solve_cg(torch.zeros_like, torch.ones(3), 0.0)
+    with pytest.raises(NotConvergedError, match="damping above"):
+        solve_cg(lambda x: -2 * x, torch.ones(3), 1.0)
+    with pytest.raises(NotConvergedError):
+        solve_cg(lambda x: x * float("nan"), torch.ones(3), 1.0)
+
+
+def test_nothing_to_solve() -> None:
+    found = solve_cg(lambda x: x, torch.zeros(3), 0.1)
+    assert found.iterations == 0
+    assert found.residual == 0
+    assert (found.direction == 0).all()

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scoring.batching import collate
+from scoring.gradients import (
+    directional_derivatives,
+    mean_loss_gradient_sum,
+    per_sample_gradients,
+    per_sample_losses,
+)
+from scoring.objective import reduce_to_scope
+from scoring.sasrec import LOSSES
+from scoring.scope import select_scope
+from tests.scoring.cases import CASES, histories, loop_gradients, samples, sasrec
+
+TIGHT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-11}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Any:
+    return CASES[request.param]()
+
+
+def test_every_route_equals_the_per_sample_loop(case: Any) -> None:
+    loop = loop_gradients(case)
+    rows = torch.cat([per_sample_gradients(case.objective, case.scope, batch) for batch in case.batches])
+    torch.testing.assert_close(rows, loop, **TIGHT)
+    total, count = mean_loss_gradient_sum(case.objective, case.scope, case.batches)
+    assert count == len(loop)
+    assert total.dtype == torch.float64
+    torch.testing.assert_close(total, loop.sum(0), **TIGHT)
+    direction = torch.randn(case.scope.size, dtype=torch.float64)
+    along = [directional_derivatives(case.objective, case.scope, direction, batch) for batch in case.batches]
+    torch.testing.assert_close(torch.cat(along), loop @ direction, **TIGHT)
+
+
+def test_losses_are_those_of_single_samples(case: Any) -> None:
+    losses = torch.cat([per_sample_losses(case.objective, batch) for batch in case.batches])
+    alone = torch.cat([per_sample_losses(case.objective, sample) for sample in samples(case.batches)])
+    torch.testing.assert_close(losses, alone, **TIGHT)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.sampled_from(LOSSES), st.permutations(range(10)), st.integers(1, 9), st.integers(0, 3), st.booleans())
+def test_a_score_depends_on_its_sample_alone(
+    loss: str, order: list[int], cut: int, padding: int, reduced: bool
+) -> None:
+    """Whatever the order, the batches and the padding."""
+    model = sasrec(loss, max_history=10)
+    scope = select_scope(model, model.default_scope())
+    objective = reduce_to_scope(model, scope) if reduced else model
+    direction = torch.randn(scope.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    rows, target = histories(10)
+    expected = directional_derivatives(objective, scope, direction, collate(rows, target, np.arange(10)))
+    for part in (order[:cut], order[cut:]):
+        batch = collate(rows, target, part)
+        batch = batch._replace(history=torch.nn.functional.pad(batch.history, (0, padding)))
+        found = directional_derivatives(objective, scope, direction, batch)
+        torch.testing.assert_close(found, expected[part], **TIGHT)
+
+
+def test_dropout_is_off_and_the_mode_and_gradients_are_left_alone() -> None:
+    model = sasrec().train()
+    scope = select_scope(model, model.default_scope())
+    rows, target = histories(5)
+    batch = collate(rows, target, np.arange(5))
+    first, second = (per_sample_gradients(model, scope, batch) for _ in range(2))
+    assert torch.equal(first, second)
+    mean_loss_gradient_sum(model, scope, [batch])
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_rows_of_a_batch_have_gradients_of_their_own() -> None:
+    model = sasrec()
+    scope = select_scope(model, model.default_scope())
+    rows, target = histories(6)
+    norms = per_sample_gradients(model, scope, collate(rows, target, np.arange(6))).norm(dim=1)
+    assert len(set(norms.tolist())) == 6
+
+
+def test_float32_agrees_to_single_precision() -> None:
+    exact = sasrec()
+    single = sasrec().float()
+    scope = select_scope(exact, exact.default_scope())
+    rows, target = histories(6)
+    batch = collate(rows, target, np.arange(6))
+    direction = torch.randn(scope.size, dtype=torch.float64)
+    expected = directional_derivatives(exact, scope, direction, batch)
+    found = directional_derivatives(single, scope, direction, batch)
+    assert found.dtype == torch.float32
+    scale = float(expected.square().mean().sqrt())
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5 * scale)

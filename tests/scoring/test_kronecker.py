@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from scoring.errors import NonFiniteError, ScopeError
+from scoring.kronecker import (
+    LayerSums,
+    LinearLayer,
+    eigenvalue_sums,
+    kronecker_basis,
+    kronecker_factor_sums,
+    linear_layers,
+)
+from scoring.objective import prepare_batches, reduce_to_scope
+from scoring.scope import select_scope
+from tests.scoring.cases import CASES, Case, dense_gauss_newton, history_batches, samples, sasrec
+
+
+def sasrec_case() -> Case:
+    model = sasrec()
+    scope = select_scope(model, model.default_scope())
+    return Case(reduce_to_scope(model, scope), scope, history_batches())
+
+
+CASE_BUILDERS = [CASES["mlp-softmax"], CASES["mlp-squared"], sasrec_case]
+
+
+@pytest.mark.parametrize("build", CASE_BUILDERS)
+def test_eigenvalues_are_the_diagonal_of_the_curvature_in_the_basis(build: Any) -> None:
+    case = build()
+    objective, scope = case.objective, case.scope
+    basis = kronecker_basis(kronecker_factor_sums(objective, scope, case.batches))
+    sums = eigenvalue_sums(objective, scope, basis, case.batches)
+    dense = dense_gauss_newton(case)
+    for layer in linear_layers(objective, scope):
+        outward, inward = basis.outputs[layer.name], basis.inputs[layer.name]
+        found = sums.tensors[layer.name]
+        for row in (0, len(outward) - 1):
+            for column in (0, len(inward) - 1):
+                parts = scope.unflatten(torch.zeros(scope.size, dtype=torch.float64))
+                unit = outward[:, row, None] * inward[None, :, column]
+                vector = scope.flatten(parts | layer.parameters(unit))
+                torch.testing.assert_close(found[row, column], vector @ dense @ vector, rtol=1e-8, atol=1e-9)
+
+
+def test_the_trace_is_kept() -> None:
+    case = sasrec_case()
+    basis = kronecker_basis(kronecker_factor_sums(case.objective, case.scope, case.batches))
+    sums = eigenvalue_sums(case.objective, case.scope, basis, case.batches)
+    total = sum(float(value.sum()) for value in sums.tensors.values())
+    assert total == pytest.approx(float(dense_gauss_newton(case).trace()), rel=1e-9)
+
+
+def test_batches_padding_and_preparation_change_nothing() -> None:
+    case = sasrec_case()
+    whole = kronecker_factor_sums(case.objective, case.scope, case.batches)
+    padded = [
+        batch._replace(history=torch.nn.functional.pad(batch.history, (0, 7 - batch.history.shape[1])))
+        for batch in case.batches
+    ]
+    prepared = prepare_batches(case.objective, case.batches, curvature=True)
+    for other in (samples(case.batches), padded, prepared):
+        sums = LayerSums({}, 0)
+        for batch in other:
+            sums = sums + kronecker_factor_sums(case.objective, case.scope, [batch])
+        assert sums.count == whole.count
+        for name, value in whole.tensors.items():
+            torch.testing.assert_close(sums.tensors[name], value, rtol=1e-9, atol=1e-10)
+
+
+def test_padding_has_no_part_in_the_input_factor() -> None:
+    """The bias makes every position that counts add 1 to the last entry."""
+    case = sasrec_case()
+    sums = kronecker_factor_sums(case.objective, case.scope, case.batches)
+    positions = sum(int(batch.lengths.sum()) for batch in case.batches)
+    assert sums.tensors["blocks.1.attention.value/inputs"][-1, -1] == positions
+    assert sums.tensors["blocks.1.feed_forward.inner/inputs"][-1, -1] == sums.count
+
+
+def test_layers_and_their_matrices() -> None:
+    case = CASES["mlp-squared"]()
+    layers = linear_layers(case.objective, case.scope)
+    assert layers == (LinearLayer("layers.0", True), LinearLayer("layers.2", True))
+    values = case.scope.unflatten(torch.arange(case.scope.size, dtype=torch.float64))
+    parts = layers[0].parameters(layers[0].matrix(values))
+    assert all(torch.equal(parts[name], values[name]) for name in parts)
+    weight_only = select_scope(case.objective, ["layers.0.weight"])
+    assert linear_layers(case.objective, weight_only) == (LinearLayer("layers.0", False),)
+
+
+@pytest.mark.parametrize("pattern", ["final_norm.*", "item_embedding.*", "blocks.0.attention.query.bias"])
+def test_only_linear_layers_with_their_weight(pattern: str) -> None:
+    model = sasrec()
+    with pytest.raises(ScopeError, match="linear layers"):
+        linear_layers(model, select_scope(model, [pattern]))
+
+
+def test_a_factor_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(NonFiniteError, match="layer/inputs"):
+        kronecker_basis(LayerSums({"layer/inputs": torch.full((2, 2), float("nan"))}, 1))

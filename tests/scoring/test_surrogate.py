@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from scoring.errors import SettingError
+from scoring.sasrec import SASRecConfig
+from scoring.surrogate import Surrogate, build_surrogate
+
+
+def test_a_built_surrogate_satisfies_the_protocol_and_rebuilds_itself() -> None:
+    model = build_surrogate("sasrec", 9, {"hidden": 8, "loss": "bce"})
+    assert isinstance(model, Surrogate)
+    again = build_surrogate("sasrec", 9, model.config_dict())
+    assert again.config == model.config
+    states = zip(model.state_dict().values(), again.state_dict().values(), strict=True)
+    assert all(torch.equal(one, two) for one, two in states)
+
+
+def test_the_catalogue_size_given_takes_precedence() -> None:
+    assert build_surrogate("sasrec", 4, SASRecConfig(item_count=9)).item_count == 4
+
+
+def test_the_default_scope_follows_the_depth() -> None:
+    model = build_surrogate("sasrec", 4, {"blocks": 3, "hidden": 8})
+    assert model.default_scope() == ("blocks.2.attention.*", "blocks.2.feed_forward.*")
+
+
+def test_unknown_names_and_settings_are_refused() -> None:
+    with pytest.raises(SettingError, match="choose one of sasrec"):
+        build_surrogate("gru", 3, {})
+    with pytest.raises(SettingError, match="width"):
+        build_surrogate("sasrec", 3, {"width": 5})
