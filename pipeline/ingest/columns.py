@@ -1,0 +1,130 @@
+"""Which column of the input plays which role."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cluster.errors import UserError
+from pipeline.ingest.headers import Header, check_same_kinds
+from pipeline.ingest.spec import IngestSpec
+
+#: Usual names of each role, most telling first, compared without case, spaces, hyphens and underscores.
+#: `parent_asin` comes before `asin`: it is the id that Amazon's catalogues are keyed by.
+_USUAL: dict[str, tuple[str, ...]] = {
+    "user": (
+        "userid", "user", "uid", "reviewerid", "customerid", "visitorid", "memberid", "accountid", "username",
+    ),
+    "item": (
+        "itemid", "item", "iid", "parentasin", "asin", "movieid", "productid", "bookid", "gameid", "trackid",
+        "songid", "videoid", "articleid", "newsid", "businessid", "isbn", "sku",
+    ),
+    "timestamp": ("timestamp", "ts", "unixreviewtime", "datetime", "time", "date", "createdat", "eventtime"),
+    "position": ("position", "pos", "step"),
+    "rating": ("rating", "ratings", "stars", "overall", "score"),
+    "split": ("split", "subset"),
+    "title": (
+        "title", "movietitle", "itemtitle", "producttitle", "booktitle", "name", "itemname", "productname",
+    ),
+}  # fmt: skip
+
+Roles = Mapping[str, str]
+
+
+def resolve_log(headers: Sequence[Header], spec: IngestSpec) -> Roles:
+    """The column of each role that this ingest reads from the log.
+
+    Raises `UserError` naming the file, its columns and the key `data.columns.<role>` for a role that is
+    needed and not found, or configured and not there.
+    """
+    needed = {"user", "item"}
+    needed |= {"timestamp"} if spec.split == "global_time" else set()
+    needed |= {"split"} if spec.split == "column" else set()
+    needed |= {"rating"} if spec.min_rating is not None else set()
+    needed |= {"title"} if spec.items is None else set()
+    roles: dict[str, str] = {}
+    for role in ("user", "item", "timestamp", "position", "rating", "split", "title"):
+        if role == "title" and spec.items is not None:
+            continue
+        column = find_column(headers[0], role, spec.columns.get(role))
+        if column is not None and (role in needed or role in ("timestamp", "position")):
+            roles[role] = column
+        elif role in needed:
+            raise _missing(headers[0], role)
+    if not {"timestamp", "position"} & set(roles):
+        raise UserError(
+            f"{headers[0].file.name} has neither a timestamp nor a position column, so the order of a user's "
+            f"interactions is unknown; it has {_listed(headers[0])}.",
+            "Set data.columns.timestamp or data.columns.position.",
+        )
+    check_same_kinds(headers, list(roles.values()))
+    return roles
+
+
+def resolve_catalogue(headers: Sequence[Header], spec: IngestSpec) -> Roles:
+    """The item and title columns of the catalogue.
+
+    `data.columns.item` names the log's column; where the catalogue calls it otherwise, its usual names count.
+    """
+    roles: dict[str, str] = {}
+    for role in ("item", "title"):
+        wanted = spec.columns.get(role)
+        if role == "item" and wanted is not None and _actual(headers[0], wanted) is None:
+            wanted = None
+        column = find_column(headers[0], role, wanted)
+        if column is None:
+            raise _missing(headers[0], role)
+        roles[role] = column
+    check_same_kinds(headers, list(roles.values()))
+    return roles
+
+
+def find_column(header: Header, role: str, wanted: str | None) -> str | None:
+    """The column of a role: the configured one, which must be there, or the first usual name, or None."""
+    if wanted is not None:
+        column = _actual(header, wanted)
+        if column is None:
+            raise UserError(
+                f"{header.file.name} has no column '{wanted}' (data.columns.{role}); it has {_listed(header)}.",
+                f"Correct data.columns.{role}.",
+            )
+        return column
+    for usual in _USUAL[role]:
+        matches = [column for column in header.kinds if _plain(_bare(header, column)) == usual]
+        if len(matches) > 1:
+            raise UserError(
+                f"{header.file.name}: '{matches[0]}' and '{matches[1]}' could each be the {role}.",
+                f"Set data.columns.{role}.",
+            )
+        if matches:
+            return matches[0]
+    return None
+
+
+def _actual(header: Header, wanted: str) -> str | None:
+    """The column by the name that the user gave, with or without RecBole's type behind it."""
+    return next((column for column in header.kinds if wanted in (column, _bare(header, column))), None)
+
+
+def _bare(header: Header, column: str) -> str:
+    """RecBole writes `name:type`."""
+    return column.rsplit(":", 1)[0] if header.file.format == "recbole" else column
+
+
+def _plain(column: str) -> str:
+    return "".join(letter for letter in column.lower() if letter not in " -_")
+
+
+def _listed(header: Header) -> str:
+    return ", ".join(_bare(header, column) for column in header.kinds) or "none"
+
+
+def _missing(header: Header, role: str) -> UserError:
+    why = {
+        "timestamp": "; data.split: global_time needs one",
+        "rating": "; data.min_rating needs one",
+        "split": "; data.split: column needs one",
+        "title": "; the LLM reads titles, so every item needs one",
+    }.get(role, "")
+    remedy = f"Set data.columns.{role} to the column that holds it"
+    remedy += ", or data.items to a catalogue with titles." if role == "title" else "."
+    return UserError(f"{header.file.name} has no {role} column{why}; it has {_listed(header)}.", remedy)

@@ -1,0 +1,147 @@
+"""The columns of input files, read on the driver before any work starts."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.errors import UserError
+from pipeline.ingest.contents import DAMAGE, check_contents, damaged, open_text
+from pipeline.ingest.sources import DataFile
+
+Kind = Literal["text", "number", "datetime", "other"]
+
+DELIMITERS = {"csv": ",", "tsv": "\t", "recbole": "\t"}
+_JSON_SAMPLE = 100
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself.
+
+    Attributes
+    ----------
+    file : the file.
+    kinds : column name -> what kind of values it holds; in text files all is text until it is parsed.
+    row_groups : rows in each row group of a Parquet file; empty for the others.
+    """
+
+    file: DataFile
+    kinds: dict[str, Kind]
+    row_groups: tuple[int, ...] = ()
+
+
+def read_headers(files: Sequence[DataFile]) -> list[Header]:
+    """Check and read every header, several files at a time. Raises `UserError` for a file that is unfit."""
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        return list(pool.map(read_header, files))
+
+
+def read_header(file: DataFile) -> Header:
+    """Check the contents of one file and read its columns."""
+    check_contents(file)
+    try:
+        if file.format == "parquet":
+            return _parquet_header(file)
+        if file.format == "jsonl":
+            return _jsonl_header(file)
+        return _delimited_header(file)
+    except (*DAMAGE, UnicodeDecodeError) as error:
+        raise damaged(file, error) from error
+
+
+def _parquet_header(file: DataFile) -> Header:
+    with pq.ParquetFile(file.filesystem.open_input_file(file.path)) as parquet:
+        kinds = {field.name: _kind(field.type) for field in parquet.schema_arrow}
+        metadata = parquet.metadata
+        groups = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
+    return Header(file, kinds, groups)
+
+
+def _kind(dtype: pa.DataType) -> Kind:
+    if pa.types.is_dictionary(dtype):
+        return _kind(dtype.value_type)
+    if pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype):
+        return "number"
+    if pa.types.is_timestamp(dtype) or pa.types.is_date(dtype):
+        return "datetime"
+    strings = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    return "text" if any(test(dtype) for test in strings) or pa.types.is_binary(dtype) else "other"
+
+
+def _delimited_header(file: DataFile) -> Header:
+    with open_text(file) as text:
+        names = next(csv.reader(text, delimiter=DELIMITERS[file.format]), [])
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UserError(f"{file.name}: column '{repeated[0]}' is there twice.", "Rename one of the two.")
+    if not any(names):
+        raise UserError(f"{file.name} has no header line.", "Write the column names in its first line.")
+    return Header(file, dict.fromkeys(names, "text"))
+
+
+def _jsonl_header(file: DataFile) -> Header:
+    """The keys of the first objects; a key that comes later only is not a column."""
+    kinds: dict[str, Kind] = {}
+    with open_text(file) as text:
+        for number, line in enumerate(itertools.islice(text, _JSON_SAMPLE), start=1):
+            if line.strip():
+                for key, value in parse_json_line(file, number, line).items():
+                    kinds[key] = max(kinds.get(key, "number"), _json_kind(value), key=_KIND_ORDER.index)
+    return Header(file, kinds)
+
+
+_KIND_ORDER: tuple[Kind, ...] = ("number", "text", "other", "datetime")
+
+
+def _json_kind(value: object) -> Kind:
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return "number"
+    return "text" if isinstance(value, str) else "other"
+
+
+def parse_json_line(file: DataFile, number: int, line: str | bytes) -> dict[str, object]:
+    """One line of a JSON Lines file. Raises `UserError` naming the line when it is no JSON object."""
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        start = line.lstrip()[:1]
+        hint = (
+            "Write one object a line, not one array or one object over several lines."
+            if number == 1 and start in ("[", b"[", "{", b"{")
+            else "Mend or remove the line; the file may be truncated there."
+        )
+        raise UserError(f"{file.name}, line {number} is not valid JSON ({error}).", hint) from error
+    if not isinstance(value, dict):
+        raise UserError(
+            f"{file.name}, line {number} is not a JSON object.",
+            'Write one object a line, such as {"user_id": 1, "item_id": 7, "timestamp": 0}.',
+        )
+    return value
+
+
+def check_same_kinds(headers: Sequence[Header], columns: Sequence[str]) -> None:
+    """Raise `UserError` when files differ in which of the columns they have, or in what these hold."""
+    first = headers[0]
+    for header, column in itertools.product(headers[1:], columns):
+        if column not in header.kinds:
+            raise UserError(
+                f"The files have different columns: '{column}' is in {first.file.name} but not in "
+                f"{header.file.name}, which has {', '.join(header.kinds)}.",
+                "Give files of one layout.",
+            )
+        pair = first.kinds[column], header.kinds[column]
+        if header.file.format == "parquet" and pair[0] != pair[1]:
+            raise UserError(
+                f"The files have different types: column '{column}' is {pair[0]} in {first.file.name} and "
+                f"{pair[1]} in {header.file.name}.",
+                "Write all files with one schema.",
+            )

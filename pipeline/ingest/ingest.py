@@ -1,0 +1,208 @@
+"""The stage: a log and a catalogue in, sequences, samples, items and statistics out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import ray.data
+
+from cluster.errors import UserError
+from cluster.progress import Progress
+from cluster.storage import Storage
+from pipeline.ingest.columns import Roles, resolve_catalogue, resolve_log
+from pipeline.ingest.headers import Header, read_headers
+from pipeline.ingest.reading import LogReader, plan_tasks, read_catalogue
+from pipeline.ingest.samples import SampleRules
+from pipeline.ingest.shuffle import ROWS_PER_PARTITION, by_shard, map_blocks, passed, read_log, user_faults
+from pipeline.ingest.sources import find_files
+from pipeline.ingest.spec import PARTS, IngestSpec
+from pipeline.ingest.splits import TimeCuts
+from pipeline.ingest.statistics import Tally
+from pipeline.ingest.survey import Survey, merge_surveys, shard_count, survey_block
+from pipeline.ingest.timecuts import find_cuts
+from pipeline.ingest.vocabulary import Vocabulary, build_vocabulary, items_table
+from pipeline.ingest.writer import ShardWriter, drop_duplicates, write_shards
+
+log = logging.getLogger("dealrec.ingest")
+
+_OUTPUTS = ("sequences", "samples", "items.parquet", "statistics.json")
+
+
+def ingest(
+    spec: IngestSpec, out: Storage, progress: Progress, rows_per_partition: int = ROWS_PER_PARTITION
+) -> dict[str, Any]:
+    """Read a log and write what the other stages need; the result does not depend on files, order or cluster.
+
+    What is left of an earlier ingest is removed first. Files are checked on the driver before any task
+    starts. Exact duplicates (same user, item, timestamp and position) count once, before the split is made.
+
+    Parameters
+    ----------
+    out : the run's `data/` folder, where `sequences/`, `samples/{train,valid,test}/`, `items.parquet` and
+        `statistics.json` go.
+    rows_per_partition : interactions that one task groups and sorts in memory.
+
+    Returns
+    -------
+    The content of `statistics.json`. Raises `UserError` for every fault of the input.
+    """
+    headers = read_headers(find_files(spec.interactions, "data.interactions", skip_suffix=".item"))
+    roles = resolve_log(headers, spec)
+    catalogue = _catalogue(spec)
+    _clear(out)
+    try:
+        with user_faults():
+            return _Ingest(spec, out, progress, rows_per_partition).run(headers, roles, catalogue)
+    except UserError:
+        _clear(out)
+        raise
+
+
+def _catalogue(spec: IngestSpec) -> pa.Table | None:
+    if spec.items is None:
+        return None
+    headers = read_headers(find_files(spec.items, "data.items", skip_suffix=".inter"))
+    return read_catalogue(headers, resolve_catalogue(headers, spec))
+
+
+def _clear(out: Storage) -> None:
+    for name in _OUTPUTS:
+        out.delete(name)
+
+
+class _Ingest:
+    """One ingest under way."""
+
+    def __init__(self, spec: IngestSpec, out: Storage, progress: Progress, rows_per_partition: int) -> None:
+        self.spec = spec
+        self.out = out
+        self.progress = progress
+        self.rows_per_partition = rows_per_partition
+
+    def run(self, headers: Sequence[Header], roles: Roles, catalogue: pa.Table | None) -> dict[str, Any]:
+        self.progress.update(0, 1, doing="reading the log")
+        rows = read_log(plan_tasks(headers), LogReader(roles, self.spec.min_rating))
+        survey = merge_surveys(passed(rows, survey_block))
+        self._check_rows(survey)
+        vocabulary = build_vocabulary(survey.items, catalogue, self.spec.missing_title)
+        kept = survey.rows[0] - vocabulary.dropped_interactions
+        if not kept:
+            raise UserError(
+                f"{self.spec.interactions}: no item of the log has a title, so nothing is left.",
+                "Give data.items the catalogue of this log; its item ids must be those of the log.",
+            )
+        shards = self.spec.shards or shard_count(survey.rows[0], survey.users, self.spec.per_user)
+        self.progress.update(0, shards, doing="grouping by user", rows=kept)
+        grouped = by_shard(rows, vocabulary.item_ids, shards, self.rows_per_partition)
+        del rows  # a shuffled copy has taken its place; the object store may let go of it
+        cuts = None
+        if self.spec.split == "global_time":
+            grouped = map_blocks(grouped, drop_duplicates).materialize()
+            cuts = find_cuts(grouped, survey)
+        tally = self._write(grouped, survey, vocabulary, shards, cuts)
+        self._check_split(tally, cuts)
+        duplicates = kept - int(tally.interactions.sum())
+        statistics = self._statistics(survey, vocabulary, tally, duplicates)
+        statistics |= {"cuts": _cuts_as_json(cuts, survey), "shards": shards, "columns": dict(roles)}
+        self.out.write_table("items.parquet", items_table(vocabulary, tally.item_counts[0]))
+        self.out.write_json("statistics.json", statistics)
+        _say(statistics)
+        return statistics
+
+    def _write(
+        self,
+        grouped: ray.data.Dataset,
+        survey: Survey,
+        vocabulary: Vocabulary,
+        shards: int,
+        cuts: TimeCuts | None,
+    ) -> Tally:
+        """Write every shard; those that no user fell into are written here, empty."""
+        rules = SampleRules(self.spec.per_user, self.spec.max_history, survey.whole_timestamps)
+        writer = ShardWriter(self.out, self.spec.split, rules, cuts)
+        tally = Tally.for_items(len(vocabulary))
+        for facts in passed(grouped, write_shards, writer=writer):
+            tally.add(facts)
+            self.progress.update(len(tally.shards), shards, samples=int(tally.samples[0]))
+        empty = grouped.schema().base_schema.empty_table()
+        for shard in sorted(set(range(shards)) - tally.shards):
+            tally.add(writer.write_shard(shard, empty))
+        self.progress.update(shards, shards, samples=int(tally.samples[0]))
+        return tally
+
+    def _check_rows(self, survey: Survey) -> None:
+        kept, low, unrated = survey.rows
+        if kept:
+            return
+        if low + unrated:
+            raise UserError(
+                f"{self.spec.interactions}: data.min_rating {self.spec.min_rating:g} drops all "
+                f"{low + unrated:,} interactions ({low:,} rated lower, {unrated:,} without a rating).",
+                "Lower data.min_rating.",
+            )
+        raise UserError(f"{self.spec.interactions}: the log is empty.", "Give a log with interactions.")
+
+    def _check_split(self, tally: Tally, cuts: TimeCuts | None) -> None:
+        """Raise `UserError` when training, validation or test would have nothing to work on."""
+        lacking = [part for part, count in zip(PARTS, tally.samples, strict=True) if not count]
+        if not lacking:
+            return
+        counts = ", ".join(f"{count:,} {part}" for part, count in zip(PARTS, tally.interactions, strict=True))
+        at = f", cut at {cuts.train_until:g} and {cuts.valid_until:g}" if cuts else ""
+        raise UserError(
+            f"{self.spec.interactions}: too few interactions for data.split: {self.spec.split}; it gives "
+            f"{counts}{at}, and no {' and no '.join(lacking)} sample with a history before its target.",
+            "Give a longer log, or another data.split"
+            + ("; leave_one_out needs users with three interactions." if not cuts else "."),
+        )
+
+    def _statistics(self, survey: Survey, vocabulary: Vocabulary, tally: Tally, duplicates: int) -> dict[str, Any]:
+        totals = tally.statistics()
+        totals["interactions"] = {"read": sum(survey.rows), "kept": int(tally.interactions.sum())} | totals[
+            "interactions"
+        ]
+        totals["items"] = {
+            "all": len(vocabulary),
+            "log": vocabulary.in_log,
+            "catalogue": vocabulary.in_catalogue,
+            "cold": int((tally.item_counts[0, 1:] == 0).sum()),
+            "without_title": vocabulary.dropped_items,
+            "catalogue_without_title": vocabulary.catalogue_without_title,
+        }
+        totals["dropped"] = {
+            "rating": survey.rows[1],
+            "rating_missing": survey.rows[2],
+            "no_title": vocabulary.dropped_interactions,
+            "duplicate": duplicates,
+        }
+        rules = {"split": self.spec.split, "min_rating": self.spec.min_rating}
+        return totals | rules | {"per_user": self.spec.per_user, "max_history": self.spec.max_history}
+
+
+def _cuts_as_json(cuts: TimeCuts | None, survey: Survey) -> dict[str, float] | None:
+    if cuts is None:
+        return None
+    kind = int if survey.whole_timestamps else float
+    return {"train_until": kind(cuts.train_until), "valid_until": kind(cuts.valid_until)}
+
+
+def _say(statistics: dict[str, Any]) -> None:
+    """What a user should know without opening the statistics."""
+    log.info(
+        "%s users, %s items, %s interactions; %s train samples",
+        f"{statistics['users']:,}",
+        f"{statistics['items']['all']:,}",
+        f"{statistics['interactions']['kept']:,}",
+        f"{statistics['samples']['train']:,}",
+    )
+    for reason, count in statistics["dropped"].items():
+        if count:
+            log.info("dropped %s interactions: %s", f"{count:,}", reason.replace("_", " "))
+    if statistics["users_out_of_order"]:
+        log.warning(
+            "%s users have a split that contradicts time; train, valid, test was taken as their order",
+            f"{statistics['users_out_of_order']:,}",
+        )

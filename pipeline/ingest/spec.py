@@ -1,0 +1,51 @@
+"""What an ingest is asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+SplitName = Literal["global_time", "leave_one_out", "column"]
+
+#: What a column of the input can mean; `data.columns.<role>` names it.
+ROLES = ("user", "item", "timestamp", "position", "rating", "split", "title")
+
+#: The parts of a split, in the order in which they follow one another within a user.
+PARTS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class IngestSpec:
+    """Where the log is and how it becomes samples.
+
+    Attributes
+    ----------
+    interactions, items : path, directory, glob or URI; without `items` the titles come from the log.
+    columns : role -> column name; a role left out or None is recognised by its usual names.
+    split : how interactions are divided into train, valid and test.
+    min_rating : interactions rated below it are dropped before anything else.
+    missing_title : what to do about an item in the log that has no title.
+    per_user : how many of a user's last train targets become samples, or "all".
+    max_history : items of history that a sample keeps.
+    shards : output files per table; None follows the size of the data.
+    """
+
+    interactions: str
+    items: str | None = None
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    split: SplitName = "global_time"
+    min_rating: float | None = None
+    missing_title: Literal["error", "drop"] = "error"
+    per_user: Literal["all"] | int = 1
+    max_history: int = 50
+    shards: int | None = None
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.columns) - set(ROLES))
+        if unknown:
+            raise ValueError(f"unknown column roles {unknown}; there are {', '.join(ROLES)}")
+        if self.max_history < 1 or (self.shards is not None and self.shards < 1):
+            raise ValueError("max_history and shards must be at least 1")
+        if self.per_user != "all" and self.per_user < 1:
+            raise ValueError("per_user must be 'all' or at least 1")

@@ -1,0 +1,116 @@
+"""Counts of an ingest: those of a partition, and their totals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.ingest.samples import ShardTables
+from pipeline.ingest.sequences import OrderedLog
+from pipeline.ingest.spec import PARTS
+
+_Array = npt.NDArray[np.integer]
+
+
+def shard_facts(shard: int, log: OrderedLog, splits: npt.NDArray[np.int8], tables: ShardTables) -> dict[str, pa.Array]:
+    """The counts of one shard as a row of small lists."""
+    lengths, length_counts = np.unique(np.diff(log.offsets), return_counts=True)
+    facts: dict[str, _Array] = {
+        "interactions": np.bincount(splits, minlength=len(PARTS)),
+        "samples": np.array([len(table) for table in (tables.train, tables.valid, tables.test)]),
+        "empty_histories": np.array(tables.empty_histories),
+        "lengths": lengths,
+        "length_counts": length_counts,
+    }
+    targets = (log.items[splits == 0], *tables.held_out)
+    for part, items in zip(PARTS, targets, strict=True):
+        facts[f"{part}_items"], facts[f"{part}_counts"] = np.unique(items, return_counts=True)
+    integers = pa.list_(pa.int64())
+    lists = {name: pa.array([values.astype(np.int64)], integers) for name, values in facts.items()}
+    out_of_order = pa.array([log.users_out_of_order], pa.int64())
+    return {"shard": pa.array([shard], pa.int64()), "out_of_order": out_of_order, **lists}
+
+
+@dataclass
+class Tally:
+    """Totals over shards, added up as shards finish.
+
+    Attributes
+    ----------
+    item_counts : int64 [3, V + 1] how often each item is a train interaction, a valid and a test target.
+    """
+
+    item_counts: npt.NDArray[np.int64]
+    shards: set[int] = field(default_factory=set)
+    interactions: _Array = field(default_factory=lambda: np.zeros(3, np.int64))
+    samples: _Array = field(default_factory=lambda: np.zeros(3, np.int64))
+    empty_histories: _Array = field(default_factory=lambda: np.zeros(3, np.int64))
+    lengths: Counter[int] = field(default_factory=Counter)
+    users_out_of_order: int = 0
+
+    @classmethod
+    def for_items(cls, count: int) -> Tally:
+        return cls(np.zeros((len(PARTS), count + 1), np.int64))
+
+    def add(self, facts: pa.Table) -> None:
+        """Add rows of `shard_facts`. Raises `RuntimeError` when a shard comes twice."""
+        for row in range(facts.num_rows):
+            one = {name: facts[name][row] for name in facts.column_names}
+            shard = one["shard"].as_py()
+            if shard in self.shards:
+                raise RuntimeError(f"shard {shard} was written from two blocks")
+            self.shards.add(shard)
+            self.users_out_of_order += one["out_of_order"].as_py()
+            self.interactions = self.interactions + _flat(one["interactions"])
+            self.samples = self.samples + _flat(one["samples"])
+            self.empty_histories = self.empty_histories + _flat(one["empty_histories"])
+            lengths = zip(_flat(one["lengths"]).tolist(), _flat(one["length_counts"]).tolist(), strict=True)
+            for length, count in lengths:
+                self.lengths[length] += count
+            for index, part in enumerate(PARTS):
+                self.item_counts[index, _flat(one[f"{part}_items"])] += _flat(one[f"{part}_counts"])
+
+    def statistics(self) -> dict[str, Any]:
+        """The totals under the names that statistics.json uses."""
+        train, *held_out = self.item_counts
+        cold = [int(counts[train == 0].sum()) for counts in held_out]
+        return {
+            "users": sum(self.lengths.values()),
+            "interactions": _by_part(self.interactions),
+            "samples": _by_part(self.samples),
+            "targets": dict(zip(PARTS[1:], (int(counts.sum()) for counts in held_out), strict=True)),
+            "cold_targets": dict(zip(PARTS[1:], cold, strict=True)),
+            "empty_histories": _by_part(self.empty_histories),
+            "users_with_fewer_than_3": sum(count for length, count in self.lengths.items() if length < 3),
+            "users_out_of_order": self.users_out_of_order,
+            "sequence_length": length_summary(self.lengths),
+        }
+
+
+def _flat(cell: pa.ListScalar) -> npt.NDArray[np.int64]:
+    return cell.values.to_numpy()
+
+
+def _by_part(counts: Iterable[int]) -> dict[str, int]:
+    return {part: int(count) for part, count in zip(PARTS, counts, strict=True)}
+
+
+def length_summary(lengths: Counter[int]) -> dict[str, float]:
+    """Mean, median and maximum of interactions a user, from how often each length occurs."""
+    ordered = np.array(sorted(lengths.items()), dtype=np.int64).reshape(-1, 2)
+    if not len(ordered):
+        return {"mean": 0.0, "median": 0.0, "max": 0}
+    cumulated = np.cumsum(ordered[:, 1])
+    users = int(cumulated[-1])
+    middle = [ordered[np.searchsorted(cumulated, rank), 0] for rank in ((users + 1) // 2, users // 2 + 1)]
+    return {
+        "mean": float((ordered[:, 0] * ordered[:, 1]).sum() / users),
+        "median": float(np.mean(middle)),
+        "max": int(ordered[-1, 0]),
+    }

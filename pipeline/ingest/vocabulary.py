@@ -1,0 +1,136 @@
+"""The item vocabulary: which items there are, their index, their titles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.errors import UserError
+
+_MERGE_AT = 1 << 20
+_SHOWN = 5
+_FIELDS = [("item", pa.string()), ("title", pa.string()), ("count", pa.int64())]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Items in the order of their ids as text: the item at row r has index r + 1, and 0 is padding.
+
+    Attributes
+    ----------
+    item_ids, titles : string [V].
+    in_log, in_catalogue : how many of them the log and the catalogue have.
+    dropped_items : items of the log left out because they have no title.
+    dropped_interactions : interactions of those.
+    catalogue_without_title : items of the catalogue alone left out because they have no title.
+    """
+
+    item_ids: pa.Array
+    titles: pa.Array
+    in_log: int
+    in_catalogue: int
+    dropped_items: int
+    dropped_interactions: int
+    catalogue_without_title: int
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+
+def count_items(block: pa.Table) -> pa.Table:
+    """One row an item of a block of the log: item, count, and the least of its titles where there are any."""
+    titles = block["title"] if "title" in block.column_names else pa.nulls(block.num_rows, pa.string())
+    pairs = pa.table({"item": block["item"], "title": titles, "count": np.ones(block.num_rows, np.int64)})
+    return _merge(pairs)
+
+
+def merge_counts(tables: Iterable[pa.Table]) -> pa.Table:
+    """The sums over many blocks, merged as they come so that memory follows the vocabulary, not the log."""
+    total = pa.schema(_FIELDS).empty_table()
+    waiting: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        waiting.append(table)
+        rows += table.num_rows
+        if rows > max(_MERGE_AT, total.num_rows):
+            total, waiting, rows = _merge(pa.concat_tables([total, *waiting])), [], 0
+    return _merge(pa.concat_tables([total, *waiting]))
+
+
+def _merge(pairs: pa.Table) -> pa.Table:
+    """Counts added; of several titles of one item the least counts, so that file order never matters."""
+    merged = pa.TableGroupBy(pairs, "item").aggregate([("title", "min"), ("count", "sum")])
+    return merged.select(["item", "title_min", "count_sum"]).rename_columns([name for name, _ in _FIELDS])
+
+
+def build_vocabulary(
+    log_items: pa.Table, catalogue: pa.Table | None, missing_title: Literal["error", "drop"]
+) -> Vocabulary:
+    """Number the items of log and catalogue.
+
+    Parameters
+    ----------
+    log_items : item, title, count as `merge_counts` gives them.
+    catalogue : item, title, one row or more an item; None when titles come from the log.
+    missing_title : what to do with items of the log that have no title.
+
+    Raises `UserError` naming the first five items without a title, unless they are to be dropped.
+    """
+    if catalogue is not None:
+        titled = _merge(catalogue.append_column("count", pa.array(np.zeros(len(catalogue), np.int64))))
+        items = _merge(pa.concat_tables([log_items, titled]))
+    else:
+        titled = log_items.slice(0, 0)
+        items = log_items
+    items = items.sort_by("item")
+    untitled = items.filter(pc.is_null(items["title"]))
+    missing = untitled.filter(pc.greater(untitled["count"], 0))
+    if len(missing) and missing_title == "error":
+        shown = ", ".join([*missing["item"].slice(0, _SHOWN).to_pylist(), *(["..."] if len(missing) > _SHOWN else [])])
+        raise UserError(
+            f"{len(missing):,} items of the log have no title: {shown}.",
+            "Add them to data.items, or set data.missing_title: drop to leave their interactions out.",
+        )
+    kept = items.filter(pc.is_valid(items["title"])).combine_chunks()
+    in_log = int(pc.sum(pc.greater(kept["count"], 0)).as_py() or 0)
+    return Vocabulary(
+        item_ids=_array(kept["item"]),
+        titles=_array(kept["title"]),
+        in_log=in_log,
+        in_catalogue=len(titled),
+        dropped_items=len(missing),
+        dropped_interactions=int(pc.sum(missing["count"]).as_py() or 0),
+        catalogue_without_title=len(untitled) - len(missing),
+    )
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    joined = column.combine_chunks()
+    return joined if isinstance(joined, pa.Array) else pa.concat_arrays(joined.chunks)
+
+
+def item_indices(items: pa.ChunkedArray, vocabulary: pa.Array) -> pa.ChunkedArray:
+    """int32 index from 1 of every item; null where the vocabulary lacks it."""
+    return pc.add(pc.index_in(items, value_set=vocabulary), pa.scalar(1, pa.int32()))
+
+
+def items_table(vocabulary: Vocabulary, train_counts: np.ndarray) -> pa.Table:
+    """items.parquet: item_index int32 (1..V), item_id, title, count int64 of train interactions.
+
+    Parameters
+    ----------
+    train_counts : int64 [V + 1], by item index.
+    """
+    return pa.table(
+        {
+            "item_index": pa.array(np.arange(1, len(vocabulary) + 1, dtype=np.int32)),
+            "item_id": vocabulary.item_ids,
+            "title": vocabulary.titles,
+            "count": pa.array(train_counts[1:].astype(np.int64)),
+        }
+    )

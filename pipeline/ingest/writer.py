@@ -1,0 +1,65 @@
+"""Turn the interactions of whole shards into their files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from cluster.shards import shard_name
+from cluster.storage import Storage
+from pipeline.ingest.samples import SampleRules, build_tables
+from pipeline.ingest.sequences import order_log
+from pipeline.ingest.spec import PARTS, SplitName
+from pipeline.ingest.splits import TimeCuts, assign_splits
+from pipeline.ingest.statistics import shard_facts
+
+
+@dataclass(frozen=True)
+class ShardWriter:
+    """Writes shards of a block; picklable, so that tasks can hold one."""
+
+    out: Storage
+    split: SplitName
+    rules: SampleRules
+    cuts: TimeCuts | None
+
+    def write_block(self, block: pa.Table) -> pa.Table:
+        """Write every shard that a block holds whole; a row of counts for each."""
+        block = block.combine_chunks()
+        shard = block["shard"].to_numpy()
+        order = np.argsort(shard, kind="stable")
+        numbers, begins = np.unique(shard[order], return_index=True)
+        ends = np.append(begins[1:], len(order))
+        facts = [self.facts_schema(block).empty_table()]
+        for number, begin, end in zip(numbers.tolist(), begins.tolist(), ends.tolist(), strict=True):
+            facts.append(self.write_shard(number, block.take(pa.array(order[begin:end]))))
+        return pa.concat_tables(facts)
+
+    def write_shard(self, shard: int, interactions: pa.Table) -> pa.Table:
+        """Write the files of one shard, which may have no interactions; its counts as one row."""
+        name = f"{shard_name(shard)}.parquet"
+        ordered = order_log(interactions)
+        splits = assign_splits(ordered, self.split, self.cuts)
+        tables = build_tables(ordered, splits, self.rules)
+        self.out.write_table(f"sequences/{name}", tables.sequences)
+        for part, table in zip(PARTS, (tables.train, tables.valid, tables.test), strict=True):
+            self.out.write_table(f"samples/{part}/{name}", table)
+        return pa.table(shard_facts(shard, ordered, splits, tables))
+
+    def facts_schema(self, block: pa.Table) -> pa.Schema:
+        """The columns that counts have, whatever the shard."""
+        ordered = order_log(block.slice(0, 0))
+        splits = np.empty(0, np.int8)
+        return pa.table(shard_facts(0, ordered, splits, build_tables(ordered, splits, self.rules))).schema
+
+
+def write_shards(block: pa.Table, writer: ShardWriter) -> pa.Table:
+    """`ShardWriter.write_block` as a function of the block."""
+    return writer.write_block(block)
+
+
+def drop_duplicates(block: pa.Table) -> pa.Table:
+    """A block of whole shards without exact duplicates."""
+    return block.take(pa.array(order_log(block).rows))

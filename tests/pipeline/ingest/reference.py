@@ -1,0 +1,67 @@
+"""What ingest should produce, written the slow and obvious way in pandas."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from scoring.ids import sample_ids
+
+Row = dict[str, Any]
+
+
+def split_frame(frame: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Deduplicated, ordered within users, with a column `part` (0, 1, 2).
+
+    The frame has user, item (integers), timestamp, and split (0, 1, 2) when it is given.
+    """
+    keys = ["user", "timestamp", "item"]
+    frame = frame.sort_values([*keys, "split"]).drop_duplicates(keys, keep="first").reset_index(drop=True)
+    if split == "column":
+        frame = frame.sort_values(["user", "split", "timestamp", "item"])
+        return frame.assign(part=frame["split"])
+    if split == "leave_one_out":
+        size = frame.groupby("user")["item"].transform("size")
+        from_end = size - 1 - frame.groupby("user").cumcount()
+        return frame.assign(part=np.select([(size >= 3) & (from_end == 0), (size >= 3) & (from_end == 1)], [2, 1], 0))
+    times = np.sort(frame["timestamp"].to_numpy())
+    first = times[max(1, len(times) * 8 // 10) - 1]
+    second = times[max(1, len(times) * 9 // 10) - 1]
+    return frame.assign(part=(frame["timestamp"] > first).astype(int) + (frame["timestamp"] > second).astype(int))
+
+
+def reference_tables(parted: pd.DataFrame, per_user: Literal["all"] | int, max_history: int) -> dict[str, list[Row]]:
+    """The rows of sequences, train, valid and test, users in order."""
+    tables: dict[str, list[Row]] = {"sequences": [], "train": [], "valid": [], "test": []}
+    for user, log in parted.groupby("user", sort=True):
+        items, times = log["item"].tolist(), log["timestamp"].tolist()
+        train, valid = int((log["part"] == 0).sum()), int((log["part"] <= 1).sum())
+        if train:
+            tables["sequences"].append({"user_id": user, "items": items[:train]})
+        positions = list(range(1, train))
+        for position in positions if per_user == "all" else positions[-per_user:]:
+            tables["train"].append(
+                {
+                    "sample_id": int(sample_ids([str(user)], [position])[0]),
+                    "user_id": user,
+                    "history": items[max(0, position - max_history) : position],
+                    "target": items[position],
+                    "position": position,
+                    "timestamp": times[position],
+                }
+            )
+        for name, first, end in (("valid", train, valid), ("test", valid, len(items))):
+            if first and end > first:
+                tables[name].append(
+                    {
+                        "sample_id": int(sample_ids([str(user)], [first])[0]),
+                        "user_id": user,
+                        "history": items[max(0, first - max_history) : first],
+                        "targets": items[first:end],
+                        "seen": items[:first],
+                        "timestamp": times[first],
+                    }
+                )
+    return tables

@@ -1,0 +1,123 @@
+"""Which column plays which role."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.errors import UserError
+from pipeline.ingest.columns import resolve_catalogue, resolve_log
+from pipeline.ingest.headers import Header, read_headers
+from pipeline.ingest.sources import find_files
+from pipeline.ingest.spec import IngestSpec
+
+
+def _headers(tmp_path: Path, *lines: str, name: str = "log{}.csv") -> list[Header]:
+    for number, line in enumerate(lines):
+        (tmp_path / name.format(number)).write_text(line + "\n", encoding="utf-8")
+    return read_headers(find_files(str(tmp_path), "data.interactions"))
+
+
+def _spec(**values: Any) -> IngestSpec:
+    return IngestSpec(**({"interactions": "log", "items": "items", "split": "leave_one_out"} | values))
+
+
+@pytest.mark.parametrize(
+    ("header", "roles"),
+    [
+        ("user_id,item_id,timestamp", {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}),
+        ("userId,movieId,rating,timestamp", {"user": "userId", "item": "movieId", "timestamp": "timestamp"}),
+        ("user,asin,parent_asin,ts", {"user": "user", "item": "parent_asin", "timestamp": "ts"}),
+        (
+            "Reviewer ID,ASIN,unixReviewTime",
+            {"user": "Reviewer ID", "item": "ASIN", "timestamp": "unixReviewTime"},
+        ),
+        ("uid,iid,pos", {"user": "uid", "item": "iid", "position": "pos"}),
+    ],
+)
+def test_usual_names_are_recognised(tmp_path: Path, header: str, roles: dict[str, str]) -> None:
+    assert resolve_log(_headers(tmp_path, header), _spec()) == roles
+
+
+def test_recbole_types_are_stripped(tmp_path: Path) -> None:
+    headers = _headers(tmp_path, "user_id:token\titem_id:token\trating:float\ttimestamp:float", name="a{}.inter")
+    roles = resolve_log(headers, _spec(min_rating=3.0, columns={"user": "user_id", "item": "item_id:token"}))
+    assert roles["user"] == "user_id:token"
+    assert roles["rating"] == "rating:float"
+    (tmp_path / "a0.inter").unlink()
+    headers = _headers(tmp_path, "item_id:token\tmovie_title:token_seq", name="a{}.item")
+    assert resolve_catalogue(headers, _spec()) == {"item": "item_id:token", "title": "movie_title:token_seq"}
+
+
+def test_configured_names_win(tmp_path: Path) -> None:
+    headers = _headers(tmp_path, "user_id,who,item_id,timestamp,t")
+    roles = resolve_log(headers, _spec(columns={"user": "who", "timestamp": "t", "rating": None}))
+    assert roles == {"user": "who", "item": "item_id", "timestamp": "t"}
+
+
+def test_the_catalogue_may_name_its_ids_otherwise(tmp_path: Path) -> None:
+    roles = resolve_catalogue(_headers(tmp_path, "parent_asin,title"), _spec(columns={"item": "asin"}))
+    assert roles == {"item": "parent_asin", "title": "title"}
+
+
+@pytest.mark.parametrize(
+    ("header", "values", "message"),
+    [
+        ("who,item_id,ts", {}, r"no user column; it has who, item_id, ts\. Set data\.columns\.user"),
+        ("user_id,what,ts", {}, r"no item column.*Set data\.columns\.item"),
+        (
+            "user_id,item_id,ts",
+            {"columns": {"user": "usr"}},
+            r"no column 'usr' \(data\.columns\.user\); it has user_id",
+        ),
+        (
+            "user_id,item_id,ts",
+            {"columns": {"rating": "stars"}},
+            r"no column 'stars' \(data\.columns\.rating\)",
+        ),
+        (
+            "user_id,item_id,pos",
+            {"split": "global_time"},
+            "no timestamp column; data.split: global_time needs one",
+        ),
+        ("user_id,item_id,ts", {"split": "column"}, "no split column; data.split: column needs one"),
+        ("user_id,item_id,ts", {"min_rating": 3.0}, "no rating column; data.min_rating needs one"),
+        ("user_id,item_id,ts", {"items": None}, r"no title column.*data\.items to a catalogue"),
+        ("user_id,item_id", {}, "neither a timestamp nor a position column"),
+        ("user_id,userId,item_id,ts", {}, "'user_id' and 'userId' could each be the user"),
+    ],
+)
+def test_what_is_missing_is_named(tmp_path: Path, header: str, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        resolve_log(_headers(tmp_path, header), _spec(**values))
+    assert "log0.csv" in caught.value.message
+
+
+def test_a_catalogue_without_titles(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no title column"):
+        resolve_catalogue(_headers(tmp_path, "item_id,price"), _spec())
+
+
+def test_files_must_agree(tmp_path: Path) -> None:
+    headers = _headers(tmp_path, "user_id,item_id,ts", "ts,item_id,user_id,more")
+    assert resolve_log(headers, _spec())["timestamp"] == "ts"
+    headers = _headers(tmp_path, "user_id,item_id,ts", "user_id,item_id,time")
+    with pytest.raises(UserError, match=r"different columns: 'ts' is in .*log0\.csv but not in .*log1\.csv"):
+        resolve_log(headers, _spec())
+
+
+def test_parquet_files_must_agree_in_type(tmp_path: Path) -> None:
+    for number, users in enumerate(([1], ["1"])):
+        pq.write_table(pa.table({"user_id": users, "item_id": [1], "ts": [1]}), tmp_path / f"{number}.parquet")
+    headers = read_headers(find_files(str(tmp_path), "data.interactions"))
+    with pytest.raises(UserError, match=r"column 'user_id' is number in .*text in"):
+        resolve_log(headers, _spec())
+
+
+def test_a_column_twice(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="column 'user_id' is there twice"):
+        _headers(tmp_path, "user_id,user_id,ts")

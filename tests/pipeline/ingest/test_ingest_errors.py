@@ -1,0 +1,104 @@
+"""Every fault of the input ends in one error that names the place and the remedy, and leaves nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.errors import UserError
+from cluster.progress import SilentProgress
+from cluster.storage import Storage
+from pipeline.ingest.ingest import ingest
+from pipeline.ingest.spec import IngestSpec
+
+HEADER = "user_id,item_id,timestamp,rating,title,split"
+GOOD = [f"u{n % 4},i{n % 5},{n},3,T{n % 5},{'train' if n < 30 else 'valid' if n < 35 else 'test'}" for n in range(40)]
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+
+def _fails(tmp_path: Path, match: str, lines: list[str], name: str = "log.csv", **values: Any) -> None:
+    (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    out = Storage.at(tmp_path / "out")
+    with pytest.raises(UserError, match=match) as caught:
+        ingest(IngestSpec(**{"interactions": str(tmp_path / name), **values}), out, SilentProgress())
+    assert type(caught.value) is UserError
+    assert caught.value.remedy
+    assert "\n" not in str(caught.value)
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("row", "match", "values"),
+    [
+        ("u1,,5,3,T,train", r"log\.csv, column 'item_id', row 41: the item id is missing", {}),
+        (
+            "u1,i1,soon,3,T,train",
+            r"column 'timestamp', row 41: 'soon' is not a time.*data\.columns\.timestamp",
+            {},
+        ),
+        ("u1,i1,,3,T,train", r"column 'timestamp', row 41: the timestamp is missing", {}),
+        ("u1,i1,5,good,T,train", r"column 'rating', row 41: 'good' is not a number", {"min_rating": 1}),
+        ("u1,i1,5", r"log\.csv, line 42 has 3 fields where the header has 6", {}),
+        ("u1,i1,5,3,T,dev", r"column 'split', row 41: 'dev' is no split", {"split": "column"}),
+        ("u1,i9,5,3,,train", r"1 items of the log have no title: i9\. ", {}),
+    ],
+)
+def test_faults_in_rows(tmp_path: Path, row: str, match: str, values: dict[str, Any]) -> None:
+    _fails(tmp_path, match, [HEADER, *GOOD, row], **values)
+
+
+def test_a_broken_line_of_json(tmp_path: Path) -> None:
+    lines = ['{"user_id": 1, "item_id": 2, "timestamp": 3, "title": "T"}'] * 150 + ['{"user_id": 1,']
+    _fails(tmp_path, r"log\.jsonl, line 151 is not valid JSON", lines, name="log.jsonl")
+
+
+def test_an_empty_log(tmp_path: Path) -> None:
+    _fails(tmp_path, "the log is empty", [HEADER])
+
+
+def test_parquet_without_rows(tmp_path: Path) -> None:
+    columns = {name: pa.array([], pa.string()) for name in HEADER.split(",")}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    pq.ParquetWriter(tmp_path / "b.parquet", pa.table(columns).schema).close()
+    spec = IngestSpec(str(tmp_path / "*.parquet"))
+    with pytest.raises(UserError, match="the log is empty"):
+        ingest(spec, Storage.at(tmp_path / "out"), SilentProgress())
+
+
+def test_a_filter_that_leaves_nothing(tmp_path: Path) -> None:
+    _fails(tmp_path, r"min_rating 4 drops all 40 interactions \(40 rated lower", [HEADER, *GOOD], min_rating=4)
+
+
+def test_a_catalogue_of_another_log(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\nx,X\n")
+    items = {"items": str(tmp_path / "items.csv")}
+    _fails(tmp_path, r"5 items of the log have no title: i0, i1, i2, i3, i4\.", [HEADER, *GOOD], **items)
+    _fails(tmp_path, "no item of the log has a title", [HEADER, *GOOD], missing_title="drop", **items)
+
+
+@pytest.mark.parametrize(
+    ("rows", "split", "match"),
+    [
+        (
+            GOOD[:8],
+            "leave_one_out",
+            "too few interactions for data.split: leave_one_out; .*no valid and no test",
+        ),
+        (GOOD[:12], "leave_one_out", "no train sample"),
+        (GOOD[:1], "global_time", "no train and no valid and no test sample"),
+        (GOOD[:30], "column", "it gives 30 train, 0 valid, 0 test"),
+    ],
+)
+def test_too_few_interactions(tmp_path: Path, rows: list[str], split: str, match: str) -> None:
+    _fails(tmp_path, match, [HEADER, *rows], split=split)
+
+
+def test_faults_that_no_task_is_needed_for(tmp_path: Path) -> None:
+    _fails(tmp_path, r"items\.csv does not exist", [HEADER, *GOOD], items=str(tmp_path / "items.csv"))
+    _fails(tmp_path, r"no column 'usr' \(data\.columns\.user\)", [HEADER, *GOOD], columns={"user": "usr"})
+    _fails(tmp_path, "has no user column; it has u0, i0", GOOD)
