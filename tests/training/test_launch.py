@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.errors import UserError
+from cluster.progress import Progress, SilentProgress
+from cluster.storage import Storage
+from training import launch as module
+from training.launch import AgreedError, Launch, launch, launch_once
+from training.placement import Placement, require_resources
+
+
+def _refuse(job: Any, progress: Progress) -> None:
+    raise AgreedError(f"{job} is wrong.", "Mend it.")
+
+
+def test_a_fault_that_all_ranks_share_ends_the_run_at_once(tmp_path: Path, ray_local: None) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(UserError, match="the job is wrong") as caught:
+        launch(_refuse, "the job", Launch("x", "refused", 1, Placement()), Storage.at(tmp_path), SilentProgress())
+    assert caught.value.remedy == "Mend it."
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_a_run_that_has_ended_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def counted(loop: Any, job: Any, *rest: Any) -> dict[str, int]:
+        calls.append(job)
+        return {"value": 1}
+
+    monkeypatch.setattr(module, "launch", counted)
+    run = Launch("x", "once", 1, Placement())
+    for _ in range(2):
+        assert launch_once(_refuse, "job", run, Storage.at(tmp_path), SilentProgress()) == {"value": 1}
+    assert calls == ["job"]
+
+
+def test_room_is_counted_by_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 3.0, "GPU": 2.0}},
+        {"Alive": True, "Resources": {"CPU": 3.0}},
+        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+    ]
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    require_resources("finetune", 2, Placement(cpus_per_worker=2.0))
+    require_resources("finetune", 2, Placement(use_gpu=True))
+    with pytest.raises(UserError, match=r"finetune.workers is 3 and each worker needs 2 CPU.*room for 2") as caught:
+        require_resources("finetune", 3, Placement(cpus_per_worker=2.0))
+    assert "finetune.workers to 2" in caught.value.remedy
+    with pytest.raises(UserError, match="1 CPU and 1 GPU"):
+        require_resources("finetune", 3, Placement(use_gpu=True))
+
+
+def test_an_autoscaler_is_asked_and_given_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes: list[dict[str, Any]] = []
+    asked: list[Any] = []
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    monkeypatch.setattr("training.placement.request_resources", lambda bundles: asked.append(bundles))
+    monkeypatch.setattr("time.sleep", lambda _: nodes.append({"Alive": True, "Resources": {"CPU": 1.0}}))
+    require_resources("surrogate", 2, Placement(wait_seconds=30))
+    assert asked == [[{"CPU": 1.0}] * 2]

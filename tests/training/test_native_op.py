@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import fcntl
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster.errors import UserError
+from training import native_op
+
+
+def test_a_stale_mark_of_a_killed_build_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    mark = tmp_path / "some_op" / "lock"
+    mark.parent.mkdir()
+    mark.touch()
+    seen = []
+    native_op.build(lambda: seen.append(mark.exists()))
+    assert seen == [False]
+
+
+def _hold(folder: str) -> None:
+    os.environ["TORCH_EXTENSIONS_DIR"] = folder
+    native_op.build(lambda: time.sleep(60))
+
+
+def test_a_killed_builder_gives_the_lock_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    builder = multiprocessing.get_context("fork").Process(target=_hold, args=(str(tmp_path),))
+    builder.start()
+    while not _locked(tmp_path / "build.lock"):
+        time.sleep(0.01)
+    assert builder.pid is not None
+    os.kill(builder.pid, signal.SIGKILL)
+    builder.join()
+    built = []
+    native_op.build(lambda: built.append(True))
+    assert built == [True]
+
+
+def _locked(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_without_a_compiler_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UserError, match=r"g\+\+") as caught:
+        native_op.require_compiler()
+    assert "apt-get install g++" in caught.value.remedy

@@ -1,0 +1,176 @@
+"""Surrogate training on real Ray Train workers against a plain loop in one process."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cluster.errors import UserError
+from cluster.progress import SilentProgress
+from cluster.storage import Storage
+from scoring.batching import collate_windows, length_buckets
+from scoring.surrogate import build_surrogate
+from tests.training.killing import Killer, checkpoint_states
+from tests.training.toy_log import ITEMS, write_toy_log
+from training.placement import Placement
+from training.schedule import seed_of, warm_up
+from training.surrogate import SurrogateSpec, load_surrogate, train_surrogate
+from training.surrogate_data import train_windows, valid_users
+
+SPEC = SurrogateSpec(
+    network={"hidden": 16, "blocks": 1, "heads": 2, "dropout": 0.0, "max_history": 6, "seed": 5},
+    epochs=4,
+    lr=1e-2,
+    weight_decay=0.01,
+    warmup_steps=5,
+    batch_tokens=128,
+    valid_users=40,
+    workers=2,
+)
+
+
+def train(spec: SurrogateSpec, data: Storage, root: Path) -> dict[str, Any]:
+    storage = Storage.at(root)
+    return train_surrogate(spec, data, storage.child("surrogate"), storage.child("scratch"), SilentProgress())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Storage:
+    return write_toy_log(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def trained(data: Storage, tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> tuple[dict[str, Any], Path]:
+    root = tmp_path_factory.mktemp("trained")
+    return train(SPEC, data, root), root
+
+
+def plain_loop(spec: SurrogateSpec, data: Storage) -> tuple[list[float], list[float]]:
+    """Mean loss of each epoch and NDCG@10 after it, from the definitions."""
+    windows = train_windows(data, spec.max_history)
+    users = valid_users(data, spec.valid_users, spec.seed, spec.max_history)
+    model = build_surrogate(spec.name, ITEMS, spec.network)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay)
+    losses, ndcg, step = [], [], 0
+    for epoch in range(spec.epochs):
+        model.train()
+        total, count = 0.0, 0
+        seed = seed_of("batches", spec.seed, epoch)
+        for rows in length_buckets(windows.items.lengths - 1, spec.batch_tokens, spec.batch_rows, seed):
+            optimizer.param_groups[0]["lr"] = spec.lr * warm_up(step, spec.warmup_steps)
+            batch = collate_windows(windows.items, windows.first, rows)
+            loss, targets = model.sequence_loss(batch)
+            (loss / targets).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), spec.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            total, count, step = total + loss.item(), count + targets, step + 1
+        losses.append(total / count)
+        model.eval()
+        gains = []
+        for row in range(len(users.history)):
+            history = torch.from_numpy(users.history.row(row).astype(np.int64))[None]
+            scores = model.logits(model.encode(history, torch.tensor([history.shape[1]])))[0].detach().numpy()
+            scores[users.seen.row(row) - 1] = -np.inf
+            held_out = users.targets.row(row)
+            ranks = [1 + int((scores > scores[item - 1]).sum()) for item in held_out]
+            ideal = sum(1 / math.log2(place + 2) for place in range(min(len(held_out), 10)))
+            unseen = ~np.isin(held_out, users.seen.row(row))
+            dcg = sum(1 / math.log2(r + 1) for r, ok in zip(ranks, unseen, strict=True) if r <= 10 and ok)
+            gains.append(dcg / ideal)
+        ndcg.append(float(np.mean(gains)))
+    return losses, ndcg
+
+
+def test_two_workers_follow_a_plain_loop(trained: tuple[dict[str, Any], Path], data: Storage) -> None:
+    losses, ndcg = plain_loop(SPEC, data)
+    epochs = trained[0]["epochs"]
+    np.testing.assert_allclose([row["loss"] for row in epochs], losses, rtol=2e-4)
+    np.testing.assert_allclose([row["ndcg@10"] for row in epochs], ndcg, atol=2e-3)
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_best_epoch_is_kept_and_loads(trained: tuple[dict[str, Any], Path], data: Storage) -> None:
+    metrics, root = trained
+    folder = Storage.at(root / "surrogate")
+    assert json.loads(folder.read_text("metrics.json")) == metrics
+    assert metrics["ndcg@10"] == max(row["ndcg@10"] for row in metrics["epochs"])
+    assert metrics["epochs"][metrics["best_epoch"] - 1]["ndcg@10"] == metrics["ndcg@10"]
+    assert (metrics["item_count"], metrics["config"]["hidden"]) == (ITEMS, 16)
+    assert metrics["train_targets"] == int(train_windows(data, 6).targets.sum())
+    assert [worker["node_id"] for worker in metrics["workers"]][1:]
+    model = load_surrogate(folder)
+    assert not model.training
+    history = torch.tensor([[3, 4, 5]])
+    best = model.logits(model.encode(history, torch.tensor([3]))).argmax() + 1
+    assert best.item() in (5, 6, 7)
+
+
+def test_every_train_position_is_a_target_once(data: Storage) -> None:
+    names = data.list("sequences", suffix=".parquet")
+    items = [row for name in names for row in data.read_table(f"sequences/{name}")["items"].to_pylist()]
+    windows = train_windows(data, 6)
+    assert windows.targets.sum() == sum(len(row) - 1 for row in items)
+    batch = collate_windows(windows.items, windows.first, np.arange(len(windows.items)))
+    assert batch.counted.sum(dim=1).tolist() == windows.targets.tolist()
+
+
+def test_validation_users_do_not_depend_on_the_parts(data: Storage, tmp_path: Path) -> None:
+    other = write_toy_log(tmp_path, parts=7)
+    drawn = [valid_users(source, 25, 1, 6) for source in (data, other)]
+    assert len(drawn[0].history) == 25
+    for name in ("history", "targets", "seen"):
+        a, b = (getattr(users, name) for users in drawn)
+        assert a.values.tolist() == b.values.tolist()
+        assert a.offsets.tolist() == b.offsets.tolist()
+
+
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [
+        (replace(SPEC, workers=9), "surrogate.workers is 9"),
+        (replace(SPEC, placement=Placement(use_gpu=True)), "no node of the cluster has one"),
+        (replace(SPEC, epochs=0), "surrogate.epochs"),
+        (replace(SPEC, network={"hiden": 8}), "hiden"),
+        (replace(SPEC, network={"hidden": 9, "heads": 2}), "multiple of heads"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    data: Storage, tmp_path: Path, ray_local: None, spec: SurrogateSpec, named: str
+) -> None:
+    with pytest.raises(UserError, match=named) as caught:
+        train(spec, data, tmp_path)
+    assert caught.value.remedy
+
+
+@pytest.mark.slow
+def test_a_killed_worker_resumes_to_the_same_weights(data: Storage, tmp_path: Path, ray_local: None) -> None:
+    network = {**SPEC.network, "dropout": 0.2, "loss": "sampled", "negatives": 16}
+    spec = replace(SPEC, network=network, epochs=60, patience=0)
+    undisturbed = train(spec, data, tmp_path / "undisturbed")
+    scratch = Storage.at(tmp_path / "killed" / "scratch")
+    killer = Killer(scratch, "surrogate-", checkpoints=2)
+    killer.start()
+    killed = train(spec, data, tmp_path / "killed")
+    killer.join()
+    assert killer.step is not None
+    assert killer.step < undisturbed["steps"] == killed["steps"]
+    last = checkpoint_states(scratch, "surrogate-")[-1]
+    assert killer.killed not in [worker["pid"] for worker in last["workers"]]
+    for name in ("loss", "ndcg@10"):
+        assert [row[name] for row in killed["epochs"]] == [row[name] for row in undisturbed["epochs"]]
+    files = [tmp_path / run / "surrogate" / "model.safetensors" for run in ("undisturbed", "killed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.slow
+def test_patience_stops_and_keeps_the_best(data: Storage, tmp_path: Path, ray_local: None) -> None:
+    metrics = train(replace(SPEC, epochs=40, patience=2, lr=3e-2, workers=1), data, tmp_path)
+    assert len(metrics["epochs"]) == metrics["best_epoch"] + 2

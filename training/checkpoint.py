@@ -1,0 +1,71 @@
+"""Checkpoints of a training loop: tensors in safetensors, everything else in JSON, never a pickle.
+
+A checkpoint counts only when its JSON is there: it is written last, atomically, and carries the digest of the
+tensors that belong to it. So a process may be killed at any point and the newest complete checkpoint is
+found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from cluster.storage import Storage
+
+_KEPT = 2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors by name, on the CPU, and the JSON state that was saved with them."""
+
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def digest(value: Any) -> str:
+    """32 hex digits of BLAKE2b over bytes, or over a JSON value with sorted keys."""
+    data = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True, default=str).encode()
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def save_tensors(folder: Storage, name: str, tensors: Mapping[str, Tensor]) -> str:
+    """Write one safetensors file and return its digest. Raises ValueError if a tensor is empty."""
+    empty = sorted(key for key, tensor in tensors.items() if tensor.numel() == 0)
+    if empty:
+        raise ValueError(f"{len(empty)} tensors to be saved are empty, {empty[0]} among them")
+    data = safetensors.torch.save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
+    folder.write_bytes(name, data)
+    return digest(data)
+
+
+def save_checkpoint(folder: Storage, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write the checkpoint of a step, then forget all but the newest two."""
+    name = f"step-{step:09d}"
+    tensor_digest = save_tensors(folder, f"{name}.safetensors", tensors)
+    folder.write_json(f"{name}.json", {**state, "step": step, "tensors": tensor_digest})
+    for old in folder.list(suffix=".json")[:-_KEPT]:
+        folder.delete(old)
+        folder.delete(old.removesuffix(".json") + ".safetensors")
+
+
+def latest_checkpoint(folder: Storage, stamp: str) -> Checkpoint | None:
+    """The newest complete checkpoint whose state has this `stamp`, or None.
+
+    The stamp tells checkpoints of one training run from those of another in the same folder.
+    """
+    for name in reversed(folder.list(suffix=".json")):
+        state = folder.read_json(name)
+        file = name.removesuffix(".json") + ".safetensors"
+        if state.get("stamp") != stamp or not folder.exists(file):
+            continue
+        data = folder.read_bytes(file)
+        if digest(data) == state["tensors"]:
+            return Checkpoint(safetensors.torch.load(data), state)
+    return None

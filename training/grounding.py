@@ -1,0 +1,127 @@
+"""From generated texts to a ranking of the whole catalogue (BIGRec's grounding, Bao et al., 2023).
+
+A text's embedding is the LLM's final hidden state at its last token, with the adapter switched off; an item
+is as good as its title is near, in L2, to the best generated text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from scoring.ragged import Ragged, concatenate
+from training.memory import run_in_parts
+from training.metrics import rank_targets
+from training.prompts import EncodedPrompt, clean_title, leading_ids
+from training.token_batches import TokenBatch, token_batches
+
+Embeddings = npt.NDArray[np.float32]
+
+
+class TextEmbedder:
+    """Embeds texts with a causal LM of transformers, or with the base model under a PEFT wrapper.
+
+    `max_tokens` bounds the cells of a batch, padding included.
+    """
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, max_tokens: int = 8192) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        self.device = next(model.parameters()).device
+        adapted = hasattr(model, "disable_adapter")
+        self._backbone = (model.get_base_model() if adapted else model).base_model
+        self._leading = leading_ids(tokenizer)
+
+    @property
+    def width(self) -> int:
+        """d, the size of an embedding."""
+        return int(self.model.get_output_embeddings().weight.shape[1])
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """float32 [N, d]; equal texts, after cleaning, are embedded once and get the same bytes."""
+        unique, place = np.unique([clean_title(text) for text in texts], return_inverse=True)
+        found = np.empty((len(unique), self.width), dtype=np.float32)
+        encoded = [self._encode(str(text)) for text in unique]
+        for batch in token_batches(encoded, self.tokenizer.pad_token_id, self.max_tokens):
+            for rows, states in run_in_parts(self._last_states, batch):
+                found[rows] = states
+        return found[place]
+
+    def embed_generated(self, texts: Sequence[str], titles: Sequence[str], known: Embeddings) -> Embeddings:
+        """float32 [N, d]; a text that is a title gets that title's row of `known`, to the bit."""
+        row_of = {clean_title(title): row for row, title in reversed(list(enumerate(titles)))}
+        rows = np.array([row_of.get(clean_title(text), -1) for text in texts], dtype=np.int64)
+        result = np.empty((len(texts), known.shape[1]), dtype=np.float32)
+        result[rows >= 0] = known[rows[rows >= 0]]
+        free = np.flatnonzero(rows < 0)
+        if len(free):
+            result[free] = self.embed([texts[row] for row in free.tolist()])
+        return result
+
+    def _encode(self, text: str) -> EncodedPrompt:
+        ids = self._leading + list(self.tokenizer(text, add_special_tokens=False).input_ids)
+        return EncodedPrompt(ids, len(ids))
+
+    @torch.inference_mode()
+    def _last_states(self, batch: TokenBatch) -> tuple[npt.NDArray[np.int64], Embeddings]:
+        off: AbstractContextManager[Any] = getattr(self.model, "disable_adapter", nullcontext)()
+        with off:
+            states = self._backbone(**batch.to(self.device).model_inputs(), use_cache=False).last_hidden_state
+        return batch.rows, states[:, -1].float().cpu().numpy()
+
+
+def distances(generated: Embeddings, titles: Embeddings) -> Embeddings:
+    """float32 [U, n], Euclidean distances of [U, d] to [n, d]."""
+    # The states share a large mean, which would drown the differences in rounding.
+    centre = titles.mean(axis=0, dtype=np.float64).astype(np.float32)
+    a, b = generated - centre, titles - centre
+    squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None] - 2 * (a @ b.T)
+    return np.sqrt(np.maximum(squares, 0), dtype=np.float32)
+
+
+def rank_by_distance(
+    generated: Embeddings,
+    titles: Embeddings,
+    targets: Ragged,
+    seen: Ragged | None = None,
+    groups: npt.NDArray[np.int64] | None = None,
+    beams: Ragged | None = None,
+) -> Ragged:
+    """Ranks of each user's targets among all items, nearest first, as `metrics.rank_targets` counts them.
+
+    Parameters
+    ----------
+    generated : [U, d], the embedding of each user's best text.
+    titles : [n, d], row j for item j + 1.
+    beams : items that constrained decoding found for each user, best first; they go before all others.
+    """
+    parts: list[Ragged] = []
+    for start, stop in _chunks(len(generated), len(titles)):
+        rows = np.arange(start, stop)
+        scores = -distances(generated[start:stop], titles)
+        if beams is not None:
+            _promote(scores, beams.take(rows))
+        masked = None if seen is None else seen.take(rows)
+        parts.append(rank_targets(scores, targets.take(rows), masked, groups))
+    return concatenate(parts)
+
+
+def _promote(scores: Embeddings, beams: Ragged) -> None:
+    """Lifts the beams' items above the best of the others, keeping their order."""
+    top = scores.max(axis=1)
+    place = np.arange(len(beams.values)) - np.repeat(beams.offsets[:-1], beams.lengths)
+    row = beams.row_of_value()
+    scores[row, beams.values - 1] = top[row] + (beams.lengths[row] - place)
+
+
+def _chunks(rows: int, columns: int, cells: int = 1 << 24) -> Iterator[tuple[int, int]]:
+    step = max(1, cells // max(columns, 1))
+    for start in range(0, rows, step):
+        yield start, min(start + step, rows)

@@ -1,0 +1,89 @@
+"""The one thing DeepSpeed compiles on a machine without a GPU: its shared-memory collective."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from cluster.errors import UserError
+
+
+def compiler_missing() -> str | None:
+    """What is missing here to compile the operation, or None."""
+    if shutil.which(os.environ.get("CXX", "c++")) is None and shutil.which("g++") is None:
+        return "g++"
+    return None
+
+
+def compiler_error(missing: str, node: str) -> tuple[str, str]:
+    """Message and remedy of a `UserError` about a missing compiler."""
+    return (
+        f"{missing} is missing on {node}; DeepSpeed compiles its CPU collective with it.",
+        "Install it (Debian, Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++) or fine-tune on GPUs.",
+    )
+
+
+def require_compiler() -> None:
+    """Raises `UserError` naming g++ if this machine has no C++ compiler."""
+    missing = compiler_missing()
+    if missing is not None:
+        raise UserError(*compiler_error(missing, "this machine"))
+
+
+def build(load: Callable[[], object]) -> None:
+    """Compile and load the operation with `load`, one process of the machine at a time.
+
+    torch marks a build in progress by a file that stays behind when the process is killed, and waits for
+    it for ever. Here builds are serialised by a lock that the kernel drops with its holder, so a mark found
+    under the lock is stale and removed.
+    """
+    folder = _cache_folder()
+    os.environ["TORCH_EXTENSIONS_DIR"] = str(folder)
+    _put_tools_on_path()
+    with _machine_lock(folder / "build.lock"):
+        for mark in folder.glob("*/lock"):
+            mark.unlink(missing_ok=True)
+        load()
+
+
+def _cache_folder() -> Path:
+    """A writable folder that outlives the process, for this version of torch."""
+    given = os.environ.get("TORCH_EXTENSIONS_DIR")
+    if given:
+        Path(given).mkdir(parents=True, exist_ok=True)
+        return Path(given)
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    for root in (home, Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"):
+        folder = root / "dealrec" / f"torch-{torch.__version__}"
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                return folder
+    raise UserError(
+        f"Neither {home} nor {tempfile.gettempdir()} can be written, and DeepSpeed has to compile there.",
+        "Set TORCH_EXTENSIONS_DIR to a folder that can be.",
+    )
+
+
+def _put_tools_on_path() -> None:
+    """ninja comes with a package, and is not on the path when its environment was not activated."""
+    if shutil.which("ninja") is None:
+        import ninja
+
+        os.environ["PATH"] = os.pathsep.join([ninja.BIN_DIR, os.environ.get("PATH", "")])
+    if shutil.which(os.environ.get("CXX", "c++")) is None:
+        os.environ["CXX"] = "g++"
+
+
+@contextlib.contextmanager
+def _machine_lock(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,258 @@
+"""Prompts of the LLM recommender: a history of titles in, the next title out (BIGRec, Bao et al., 2023).
+
+Prompt and response are tokenised apart and joined, so the ids of a prompt are the same in training, in
+scoring and at inference. A prompt is a head, one piece a title, and a tail that belongs to the newest
+title's piece.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from cluster.errors import UserError
+
+LAYOUTS = ("alpaca", "chat")
+UNTITLED = "untitled"
+# Tokenised before a piece and cut off again: a tokenizer that marks the start of a text marks this one.
+ANCHOR = "\n"
+# Stands for the user's turn while a chat template is taken apart.
+SLOT = "USERTURN"
+
+
+@dataclass(frozen=True)
+class Template:
+    """Wording of a prompt, laid out as "alpaca" (three headed sections) or "chat" (the tokenizer's template).
+
+    Titles are quoted and joined by `separator` after `history_prefix`; `response_prefix` heads the answer in
+    the alpaca layout.
+    """
+
+    name: str
+    instruction: str
+    history_prefix: str
+    separator: str = ", "
+    response_prefix: str = "### Response:\n"
+    layout: str = "alpaca"
+
+
+def _built_in(name: str, things: str, thing: str, verb: str) -> Template:
+    return Template(
+        name=name,
+        instruction=f"Given the {things} the user has {verb}, in order, recommend the next {thing}.",
+        history_prefix=f"The user has {verb} the following {things}: ",
+    )
+
+
+TEMPLATES: Mapping[str, Template] = {
+    "neutral": _built_in("neutral", "items", "item", "chosen"),
+    "movies": _built_in("movies", "movies", "movie", "watched"),
+    "games": _built_in("games", "video games", "video game", "played"),
+    "books": _built_in("books", "books", "book", "read"),
+    "videos": _built_in("videos", "videos", "video", "watched"),
+}
+
+
+def load_template(template: str | Mapping[str, Any]) -> Template:
+    """A built-in by name, or a mapping of Template's fields on top of the built-in `name` (or neutral).
+
+    Raises UserError naming llm.template.
+    """
+    if isinstance(template, str):
+        if template not in TEMPLATES:
+            raise _template_error(f"no template is called {template!r}", template, TEMPLATES)
+        return TEMPLATES[template]
+    known = [field.name for field in fields(Template)]
+    for key, value in template.items():
+        if key not in known:
+            raise _template_error(f"unknown key {key!r}", key, known)
+        if not isinstance(value, str):
+            raise _template_error(f"{key} must be a text, not {value!r}", key, [])
+    merged = replace(TEMPLATES.get(template.get("name", ""), TEMPLATES["neutral"]), **template)
+    if merged.layout not in LAYOUTS:
+        raise _template_error(f"unknown layout {merged.layout!r}", merged.layout, LAYOUTS)
+    return merged
+
+
+def _template_error(message: str, given: str, valid: Sequence[str] | Mapping[str, Any]) -> UserError:
+    keys = ", ".join(field.name for field in fields(Template))
+    nearest = difflib.get_close_matches(given, list(valid), n=1, cutoff=0.0)
+    hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
+    return UserError(
+        f"llm.template: {message}.",
+        remedy=f"{hint}Use one of {', '.join(TEMPLATES)}, or a mapping of {keys}.",
+    )
+
+
+def clean_title(title: str) -> str:
+    """One line in any script: control characters and line breaks become spaces, double quotes single ones."""
+    kept = "".join(" " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in title)
+    return " ".join(kept.replace('"', "'").split()) or UNTITLED
+
+
+def render_response(title: str) -> str:
+    """The text the LLM learns to produce for a title, without the end-of-sequence token."""
+    return f'"{clean_title(title)}"'
+
+
+def parse_response(text: str) -> str:
+    """The title in a generated text: what stands in the first quotes, else the first line, else nothing."""
+    line = next((part for part in text.splitlines() if part.strip()), "")
+    before, *quoted = line.split('"')
+    if before.strip() and len(quoted) == 1:
+        return before.strip()
+    return next((part.strip() for part in quoted if part.strip()), before.strip())
+
+
+def render(template: Template, history: Sequence[str], target: str | None = None) -> str:
+    """The text of a prompt in the alpaca layout, followed by the response if a target title is given."""
+    head, tail = _alpaca(template)
+    gap, join = _joints(template)
+    titles = [f'"{clean_title(title)}"' for title in history]
+    pieces = [f"{gap}{title}{join}" for title in titles[:-1]] + [f"{gap}{title}" for title in titles[-1:]]
+    return head + "".join(pieces) + tail + (render_response(target) if target is not None else "")
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """Token ids of a prompt and, from `response_start` on, of its response with the end-of-sequence token."""
+
+    input_ids: list[int]
+    response_start: int
+
+    @property
+    def response_tokens(self) -> int:
+        return len(self.input_ids) - self.response_start
+
+
+class PromptEncoder:
+    """Encodes histories and targets given as item indices; `titles[0]` is padding and never read.
+
+    At most `max_items` newest items are shown. A prompt gets `max_tokens` less a quarter, which is kept for
+    the response so that the prompt does not depend on the target; what exceeds it drops the oldest items
+    first. A target longer than the quarter takes room from its own prompt, and is never cut.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: Template,
+        titles: Sequence[str],
+        max_items: int,
+        max_tokens: int,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.template = template
+        self.titles = titles
+        self.max_items = max_items
+        self.max_tokens = max_tokens
+        self._prompt_tokens = max_tokens - max_tokens // 4
+        self._markup = _markup_pattern(tokenizer)
+        self._anchor: list[int] = self._ids(ANCHOR)
+        self._gap, self._join = _joints(template)
+        head, self._tail = _alpaca(template) if template.layout == "alpaca" else _chat(template, tokenizer)
+        self._head = (leading_ids(tokenizer) if template.layout == "alpaca" else []) + self._ids(head)
+        self._inner: dict[int, list[int]] = {}
+        self._newest: dict[int, list[int]] = {}
+        self._response: dict[int, list[int]] = {}
+        self._empty = self._continuation(self._tail)
+
+    def encode(self, history: Sequence[int], target: int | None = None) -> EncodedPrompt:
+        """Raises UserError naming llm.max_tokens if the template and the target alone exceed it."""
+        response = [] if target is None else self.response_ids(int(target))
+        room = min(self._prompt_tokens, self.max_tokens - len(response))
+        prompt = self._prompt_ids([int(item) for item in history[-self.max_items :]], room)
+        if len(prompt) + len(response) > self.max_tokens:
+            raise UserError(
+                f"llm.max_tokens: the template takes {len(prompt)} tokens and the title of item {target} "
+                f"{len(response)}, together more than {self.max_tokens}.",
+                remedy="Raise llm.max_tokens, or shorten llm.template or the title.",
+            )
+        return EncodedPrompt(prompt + response, len(prompt))
+
+    def response_ids(self, item: int) -> list[int]:
+        """Ids of the item's quoted title and the end-of-sequence token."""
+        ids = self._response.get(item)
+        if ids is None:
+            ids = [*self._continuation(f'"{self._title(item)}"'), self.tokenizer.eos_token_id]
+            self._response[item] = ids
+        return ids
+
+    def _prompt_ids(self, items: list[int], room: int) -> list[int]:
+        """Head, the newest items that fit in `room` tokens, and the tail; just head and tail if none fits."""
+        if not items:
+            return self._head + self._empty
+        pieces = [self._piece(self._newest, items[-1], self._tail)]
+        left = room - len(self._head) - len(pieces[0])
+        if left < 0:
+            return self._head + self._empty
+        for item in reversed(items[:-1]):
+            piece = self._piece(self._inner, item, self._join)
+            left -= len(piece)
+            if left < 0:
+                break
+            pieces.append(piece)
+        return [*self._head, *(token for piece in reversed(pieces) for token in piece)]
+
+    def _piece(self, cache: dict[int, list[int]], item: int, closing: str) -> list[int]:
+        ids = cache.get(item)
+        if ids is None:
+            ids = cache[item] = self._continuation(f'{self._gap}"{self._title(item)}"{closing}')
+        return ids
+
+    def _title(self, item: int) -> str:
+        """The clean title, with what the tokenizer would read as one of its special tokens pulled apart."""
+        title = clean_title(self.titles[item])
+        return self._markup.sub(lambda match: f"{match[0][:1]} {match[0][1:]}", title)
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _continuation(self, text: str) -> list[int]:
+        """Ids of a text that follows another one."""
+        ids = self._ids(ANCHOR + text)
+        count = len(self._anchor)
+        return ids[count:] if ids[:count] == self._anchor else self._ids(text)
+
+
+def _alpaca(template: Template) -> tuple[str, str]:
+    head = f"### Instruction:\n{template.instruction}\n\n### Input:\n{template.history_prefix.rstrip()}"
+    return head, f"\n\n{template.response_prefix}"
+
+
+def _chat(template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    if not tokenizer.chat_template:
+        raise UserError(
+            "llm.template: the layout is chat, but the tokenizer of llm.model has no chat template.",
+            remedy="Set llm.template.layout to alpaca, or llm.model to a model tuned for chat.",
+        )
+    turn = [{"role": "user", "content": SLOT}]
+    text = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+    before, _, after = text.partition(SLOT)
+    return f"{before}{template.instruction}\n\n{template.history_prefix.rstrip()}", after
+
+
+def _joints(template: Template) -> tuple[str, str]:
+    """What stands before a quoted title (white space) and after one that is not the newest."""
+    join = template.separator.rstrip()
+    return template.separator[len(join) :] or " ", join
+
+
+def leading_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The special tokens that the tokenizer puts before a text, such as Llama's beginning of sequence."""
+    plain = list(tokenizer("a", add_special_tokens=False).input_ids)
+    full = list(tokenizer("a").input_ids)
+    starts = (i for i in range(len(full)) if full[i : i + len(plain)] == plain)
+    return full[: next(starts, 0)]
+
+
+def _markup_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
+    words = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+    long = sorted((word for word in words if len(word.strip()) > 1), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, long)) or r"(?!)")

@@ -1,0 +1,85 @@
+"""Training of the surrogate recommender by Ray Train: the driver's part, and loading what it wrote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from cluster.errors import UserError
+from cluster.progress import Progress
+from cluster.storage import Storage
+from scoring.errors import SettingError
+from scoring.sasrec import SASRec
+from scoring.surrogate import build_surrogate
+from training.launch import Launch, launch_once
+from training.placement import require_resources
+from training.surrogate_data import item_counts
+from training.surrogate_loop import SurrogateJob, surrogate_loop
+from training.surrogate_spec import SurrogateSpec
+
+
+def train_surrogate(
+    spec: SurrogateSpec, data: Storage, out: Storage, scratch: Storage, progress: Progress
+) -> dict[str, Any]:
+    """Train on every train position, keep the epoch with the best validation NDCG@10, and write it.
+
+    Called again with the same settings, data and scratch after anything was killed, it goes on from the last
+    complete epoch, on any number of workers.
+
+    Parameters
+    ----------
+    data : the run's data folder (sequences, samples/valid, items.parquet).
+    out : receives model.safetensors and metrics.json.
+    scratch : checkpoints; all nodes must reach it and `data`. It may go once `out` is complete.
+    progress : counts optimizer steps.
+
+    Returns
+    -------
+    The content of metrics.json: `epochs` (loss, ndcg@10, recall@10, seconds and samples_per_second of each),
+    `best_epoch` and its `ndcg@10` and `recall@10`, `surrogate`, `config`, `item_count`, `workers`, ...
+
+    Raises
+    ------
+    UserError : a setting that cannot be, nothing to train or validate on, workers that the cluster cannot
+        hold, or a loss that is not finite.
+    """
+    spec.check()
+    require_resources("surrogate", spec.workers, spec.placement)
+    counts = item_counts(data)
+    try:
+        build_surrogate(spec.name, len(counts), spec.network)
+    except (SettingError, TypeError) as error:
+        raise UserError(f"surrogate: {error}.", "Correct the settings of the surrogate.") from error
+    stamp = spec.stamp(_inventory(data))
+    folder = scratch.child(f"surrogate-{stamp[:16]}")
+    run = Launch("surrogate", f"surrogate-{stamp[:16]}", spec.workers, spec.placement)
+    outcome = launch_once(surrogate_loop, SurrogateJob(spec, data, folder, stamp), run, scratch, progress)
+    best = outcome["epochs"][outcome["best_epoch"] - 1]
+    seconds = sum(row["seconds"] for row in outcome["epochs"])
+    metrics = {
+        **{key: value for key, value in outcome.items() if key != "best_file"},
+        **{key: best[key] for key in ("ndcg@10", "recall@10")},
+        "surrogate": spec.name,
+        "samples_per_second": outcome["train_targets"] * len(outcome["epochs"]) / seconds,
+    }
+    out.write_bytes("model.safetensors", folder.read_bytes(outcome["best_file"]))
+    out.write_json("metrics.json", metrics)
+    return metrics
+
+
+def load_surrogate(folder: Storage, device: torch.device | str = "cpu") -> SASRec:
+    """The surrogate that `train_surrogate` wrote, in evaluation mode."""
+    metrics = folder.read_json("metrics.json")
+    model = build_surrogate(metrics["surrogate"], metrics["item_count"], metrics["config"])
+    model.load_state_dict(safetensors.torch.load(folder.read_bytes("model.safetensors")))
+    return model.to(device).eval()
+
+
+def _inventory(data: Storage) -> list[tuple[str, int]]:
+    """Names and sizes of the files that training reads."""
+    files = [("", "items.parquet")]
+    for sub in ("sequences", "samples/valid"):
+        files += [(sub, name) for name in data.list(sub, suffix=".parquet")]
+    return [(f"{sub}/{name}", data.size(f"{sub}/{name}" if sub else name)) for sub, name in files]

@@ -1,0 +1,198 @@
+"""What each rank does to train the surrogate: data-parallel epochs, validation, the best weights kept."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from cluster.progress import Progress
+from cluster.storage import Storage
+from scoring.batching import collate_windows, length_buckets
+from scoring.surrogate import build_surrogate
+from training.checkpoint import latest_checkpoint, save_checkpoint, save_tensors
+from training.launch import AgreedError, whereabouts
+from training.schedule import Patience, seed_of, warm_up
+from training.surrogate_data import item_counts, train_windows, valid_users
+from training.surrogate_spec import SurrogateSpec
+from training.surrogate_validation import ranking_metrics
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class SurrogateJob:
+    """What the driver hands to every rank; `folder` receives the checkpoints."""
+
+    spec: SurrogateSpec
+    data: Storage
+    folder: Storage
+    stamp: str
+
+
+@dataclass
+class History:
+    """What has happened so far: the JSON side of a checkpoint."""
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    steps: int = 0
+
+
+class SurrogateTrainer:
+    """The model, its data and the history of one rank."""
+
+    def __init__(self, job: SurrogateJob) -> None:
+        self.job, self.spec = job, job.spec
+        self.device = ray.train.torch.get_device()
+        counts = item_counts(job.data)
+        self.model = build_surrogate(job.spec.name, len(counts), job.spec.network, torch.from_numpy(counts))
+        self.windows = train_windows(job.data, job.spec.max_history)
+        self.users = valid_users(job.data, job.spec.valid_users, job.spec.seed, job.spec.max_history)
+        self.history = History()
+        self.patience = Patience(job.spec.patience, larger_is_better=True)
+        self.best_file: str | None = None
+        self.where: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(self.where, whereabouts())
+        saved = latest_checkpoint(job.folder, job.stamp)
+        if saved is not None:
+            self.model.load_state_dict(_below("model", saved.tensors))
+            self.history = History(**saved.state["history"])
+            self.patience = Patience(**saved.state["patience"])
+            self.best_file = saved.state["best_file"]
+        self.parallel: nn.Module = ray.train.torch.prepare_model(
+            self.model, parallel_strategy_kwargs={"broadcast_buffers": False}
+        )
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=job.spec.lr, weight_decay=job.spec.weight_decay, fused=True
+        )
+        if saved is not None:
+            self._restore_moments(saved.tensors)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are complete."""
+        return len(self.history.epochs)
+
+    @property
+    def finished(self) -> bool:
+        return self.epoch >= self.spec.epochs or self.patience.exhausted(self.epoch)
+
+    def batches(self) -> list[np.ndarray]:
+        """The windows of each step of the coming epoch, the same on every rank."""
+        seed = seed_of("batches", self.spec.seed, self.epoch)
+        lengths = self.windows.items.lengths - 1
+        return length_buckets(lengths, self.spec.batch_tokens, self.spec.batch_rows, seed)
+
+    def step(self, rows: np.ndarray) -> Tensor:
+        """One optimizer step on this rank's share of a batch; the sum of its losses, detached."""
+        rank, world, spec = dist.get_rank(), dist.get_world_size(), self.spec
+        own = rows[rank::world]
+        batch = collate_windows(self.windows.items, self.windows.first, own if len(own) else rows[:1], self.device)
+        place = (spec.seed, self.history.steps)
+        torch.manual_seed(seed_of("dropout", *place, rank))
+        negatives = torch.Generator().manual_seed(seed_of("negatives", *place))
+        for group in self.optimizer.param_groups:
+            group["lr"] = spec.lr * warm_up(self.history.steps, spec.warmup_steps)
+        total, _ = self.parallel(batch, negatives)
+        total = total * (1.0 if len(own) else 0.0)
+        # Gradients are averaged over ranks; the loss is a mean over the targets of the whole batch.
+        (total * (world / int(self.windows.targets[rows].sum()))).backward()
+        if spec.clip > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), spec.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.history.steps += 1
+        return total.detach()
+
+    def run_epoch(self, progress: Progress) -> dict[str, float]:
+        """All windows once, then validation; the epoch's row of the history."""
+        started = time.perf_counter()
+        self.model.train()
+        batches = self.batches()
+        total = torch.zeros(1, dtype=torch.float64, device=self.device)
+        for rows in batches:
+            total += self.step(rows)
+            if dist.get_rank() == 0:
+                facts: dict[str, float] = {"epoch": self.epoch + 1}
+                if self.patience.best is not None:
+                    facts["best NDCG@10"] = self.patience.best
+                progress.update(self.history.steps, len(batches) * self.spec.epochs, **facts)
+        dist.all_reduce(total)
+        targets = int(self.windows.targets.sum())
+        loss = float(total.item()) / targets
+        seconds = time.perf_counter() - started
+        if not math.isfinite(loss):
+            raise AgreedError(f"The surrogate's loss is {loss} in epoch {self.epoch + 1}.", "Lower surrogate.lr.")
+        self.model.eval()
+        row = {"epoch": self.epoch + 1, "loss": loss, **ranking_metrics(self.model, self.users, self.device)}
+        return {**row, "seconds": seconds, "samples_per_second": targets / seconds}
+
+    def end_epoch(self, row: dict[str, float]) -> None:
+        """Keep the weights if they are the best so far, and save."""
+        self.history.epochs.append(row)
+        superseded = None
+        first = dist.get_rank() == 0
+        if self.patience.improves(row["ndcg@10"]):
+            superseded, self.best_file = self.best_file, f"best/epoch-{self.epoch:05d}.safetensors"
+            if first:
+                save_tensors(self.job.folder, self.best_file, self.model.state_dict())
+        self.patience = self.patience.after(self.epoch, row["ndcg@10"])
+        if first:
+            self._save()
+        if first and superseded is not None:
+            self.job.folder.delete(superseded)
+
+    def _save(self) -> None:
+        tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for name, parameter in self.model.named_parameters():
+            for moment in _MOMENTS:
+                tensors[f"{moment}/{name}"] = self.optimizer.state[parameter][moment]
+        state = {
+            "stamp": self.job.stamp,
+            "history": self.history.__dict__,
+            "patience": self.patience.__dict__,
+            "best_file": self.best_file,
+            "seed": self.spec.seed,
+            "workers": self.where,
+        }
+        save_checkpoint(self.job.folder, self.history.steps, tensors, state)
+
+    def _restore_moments(self, tensors: dict[str, Tensor]) -> None:
+        state = {}
+        for index, (name, _) in enumerate(self.model.named_parameters()):
+            moments = {moment: tensors[f"{moment}/{name}"] for moment in _MOMENTS}
+            state[index] = {"step": torch.tensor(float(self.history.steps)), **moments}
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def surrogate_loop(job: SurrogateJob, progress: Progress) -> dict[str, Any]:
+    """Train on this rank, from the last checkpoint if there is one; the history and where the best lies."""
+    trainer = SurrogateTrainer(job)
+    while not trainer.finished:
+        row = trainer.run_epoch(progress)
+        trainer.end_epoch(row)
+        ray.train.report(row)
+    return {
+        "epochs": trainer.history.epochs,
+        "steps": trainer.history.steps,
+        "best_epoch": trainer.patience.best_epoch,
+        "best_file": trainer.best_file,
+        "config": trainer.model.config_dict(),
+        "item_count": trainer.model.item_count,
+        "train_targets": int(trainer.windows.targets.sum()),
+        "valid_users": len(trainer.users.history),
+        "workers": trainer.where,
+    }
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{prefix}/"): t for name, t in tensors.items() if name.startswith(f"{prefix}/")}
