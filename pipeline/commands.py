@@ -1,0 +1,159 @@
+"""What each command of the command line does.
+
+What only one command needs is imported there: the libraries below take seconds to load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cluster.errors import UserError
+from cluster.storage import is_remote
+from pipeline.config import Config
+from pipeline.config_file import dump_config, json_schema, load_config
+from pipeline.run import RunOptions, default_run_dir, open_run, run_stages
+from pipeline.stages.catalogue import STAGE_NAMES
+from pipeline.summary import metrics_rows, stage_rows
+from pipeline.text_table import format_table
+
+log = logging.getLogger("dealrec.cli")
+
+
+def run(options: argparse.Namespace) -> int:
+    config, run_dir = _load(options)
+    graph = run_stages(
+        config, open_run(run_dir), RunOptions(first=options.first, last=options.last, fresh=options.fresh)
+    )
+    rows = {"stages": stage_rows(graph), "metrics": metrics_rows(graph)}
+    _show(options, rows, ("metrics", "stages"))
+    return 0
+
+
+def run_stage(options: argparse.Namespace) -> int:
+    config, run_dir = _load(options)
+    graph = run_stages(config, open_run(run_dir), RunOptions(only=options.stage))
+    _show(options, {"stages": stage_rows(graph)}, ("stages",))
+    return 0
+
+
+def compare(options: argparse.Namespace) -> int:
+    from pipeline.compare import compare_arms
+
+    config, run_dir = _load(options)
+    selectors = [name.strip() for name in options.selectors.split(",") if name.strip()]
+    rows = compare_arms(config, open_run(run_dir), selectors, options.seeds)
+    _show(options, {"arms": rows}, ("arms",))
+    return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Exit code 2 when something is lacking, so that scripts can ask."""
+    from pipeline.preflight import findings
+
+    config = (
+        load_config(options.config, options.overrides)
+        if options.config
+        else Config.model_validate({"data": {"interactions": "-"}})
+    )
+    found = findings(config, STAGE_NAMES)
+    rows = [{"what": f.what, "found": f.found, "lack": f.lack or "-", "remedy": f.remedy or "-"} for f in found]
+    _show(options, {"findings": rows}, ("findings",))
+    return 2 if any(finding.lack for finding in found) else 0
+
+
+def schema(options: argparse.Namespace) -> int:
+    sys.stdout.write(json_schema())
+    return 0
+
+
+def submit(options: argparse.Namespace) -> int:
+    from cluster.jobs import open_client, submission_id, submit_job
+
+    config, run_dir = _load(options)
+    if not is_remote(run_dir) and not Path(run_dir).is_absolute():
+        raise UserError(
+            f"--run-dir {run_dir} is relative; a job runs in a temporary folder of the cluster.",
+            "Give an absolute path on shared storage, or an s3:// or gs:// URI, by --run-dir.",
+        )
+    text = dump_config(config)
+    client = open_client(options.address)
+    job, joined = submit_job(client, submission_id(text, run_dir, ()), ["--run-dir", run_dir], text)
+    log.info("%s %s at %s", "Joined the running job" if joined else "Submitted", job, options.address)
+    log.info("Follow it: dealrec logs %s --address %s", job, options.address)
+    log.info("Stop it:   dealrec stop %s --address %s", job, options.address)
+    return _follow(client, job) if options.follow else 0
+
+
+def jobs(options: argparse.Namespace) -> int:
+    from cluster.jobs import list_jobs, open_client
+
+    rows = list_jobs(open_client(options.address))
+    for row in rows:
+        row["started"] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["started"]))
+    _show(options, {"jobs": rows}, ("jobs",))
+    return 0
+
+
+def logs(options: argparse.Namespace) -> int:
+    from cluster.jobs import open_client, require_job
+
+    client = open_client(options.address)
+    require_job(client, options.job)
+    return _follow(client, options.job)
+
+
+def stop(options: argparse.Namespace) -> int:
+    from cluster.jobs import open_client, require_job
+
+    client = open_client(options.address)
+    require_job(client, options.job)
+    client.stop_job(options.job)
+    log.info("Stopping %s; a new submit continues where it stopped.", options.job)
+    return 0
+
+
+def _follow(client: Any, job: str) -> int:
+    from cluster.jobs import exit_code, follow_job
+
+    try:
+        status = follow_job(client, job, _write_now)
+    except KeyboardInterrupt:
+        log.info("\nDetached; %s goes on. Follow it with dealrec logs, end it with dealrec stop.", job)
+        return 0
+    log.info("%s: %s", job, status)
+    return exit_code(status)
+
+
+def _write_now(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _load(options: argparse.Namespace) -> tuple[Config, str]:
+    """The configuration and the run directory; inside a job the configuration comes with the environment."""
+    if options.config == "-":
+        text = os.environ.get("DEALREC_CONFIG")
+        if text is None:
+            raise UserError("CONFIG is - and the environment holds no DEALREC_CONFIG.", "Give a YAML file.")
+        path = Path("submitted.yaml")
+        path.write_text(text, encoding="utf-8")
+        return load_config(str(path), options.overrides), options.run_dir or default_run_dir("submitted.yaml")
+    return load_config(options.config, options.overrides), options.run_dir or default_run_dir(options.config)
+
+
+def _show(options: argparse.Namespace, tables: dict[str, list[dict[str, Any]]], order: Sequence[str]) -> None:
+    """The result on stdout: tables for a person, or JSON."""
+    if options.json:
+        sys.stdout.write(json.dumps(tables, indent=1) + "\n")
+        return
+    for name in order:
+        if tables[name]:
+            sys.stdout.write("\n" + format_table(tables[name]) + "\n")

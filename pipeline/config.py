@@ -1,0 +1,199 @@
+"""The configuration: every key, its type, its default, and what it means.
+
+Unknown keys are refused with the nearest valid one named; values are checked before anything runs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A frozen group of keys that refuses what it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, validate_default=True)
+
+
+class Columns(Section):
+    """Names of the log's columns; those left out are recognised by their usual names."""
+
+    user: str | None = None
+    item: str | None = None
+    timestamp: str | None = None
+    position: str | None = None
+    rating: str | None = None
+    split: str | None = None
+    title: str | None = None
+
+
+class DataConfig(Section):
+    """The interaction log and the catalogue."""
+
+    interactions: str = Field(description="Path, directory, glob, s3:// or gs:// URI of the log.")
+    items: str | None = Field(None, description="The same for the catalogue; None takes titles from the log.")
+    columns: Columns = Columns()
+    split: Literal["global_time", "leave_one_out", "column"] = "global_time"
+    min_rating: float | None = Field(None, description="Interactions rated below it are dropped.")
+    missing_title: Literal["error", "drop"] = "error"
+
+
+class SamplesConfig(Section):
+    """Which positions of the log become samples."""
+
+    per_user: PositiveInt | Literal["all"] = Field(1, description="Last N train targets of a user, or all.")
+    max_history: PositiveInt = Field(50, description="Items of history that a sample keeps.")
+    shards: PositiveInt | None = Field(None, description="Output files; None follows the size of the data.")
+
+
+class SurrogateConfig(Section):
+    """The small recommender whose gradients give influence."""
+
+    model: Literal["sasrec"] = "sasrec"
+    loss: Literal["softmax", "sampled", "bce"] = "softmax"
+    negatives: PositiveInt = Field(256, description="Negatives a target, for sampled and bce.")
+    hidden: PositiveInt = 64
+    blocks: PositiveInt = 2
+    heads: PositiveInt = 2
+    dropout: Share = 0.2
+    epochs: PositiveInt = 50
+    patience: PositiveInt = Field(5, description="Epochs without a better validation NDCG@10 before it stops.")
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    batch_tokens: PositiveInt = Field(4096, description="Positions a batch, padding included.")
+    valid_users: PositiveInt = Field(2000, description="Validation users ranked after each epoch, at most.")
+    seed: int = 0
+    workers: PositiveInt = 1
+
+
+class InfluenceConfig(Section):
+    """The effect of removing each sample on the empirical risk."""
+
+    solver: Literal["none", "lissa", "exact", "cg", "ekfac"] = "cg"
+    scope: tuple[str, ...] | None = Field(
+        None, description="Patterns of surrogate parameters; None is the linear layers of its last block."
+    )
+    target: Literal["train", "valid"] = Field("train", description="Whose risk: that of train or validation.")
+    damping: float = Field(0.01, gt=0)
+    curvature_samples: PositiveInt | Literal["all"] = 8192
+    tolerance: float = Field(1e-4, gt=0, description="Relative residual at which cg stops.")
+    max_iterations: PositiveInt = 500
+    lissa_damp: Share = 0.01
+    lissa_scale: float = Field(25.0, gt=0)
+    lissa_steps: PositiveInt = 5000
+    max_nonfinite: Share = Field(0.0, description="Share of non-finite scores above which the stage fails.")
+
+
+class EffortConfig(Section):
+    """The LLM's gradient norm on each sample."""
+
+    scope: Literal["last_v", "all"] = "last_v"
+    tokens: Literal["response", "all"] = "response"
+    candidates: Annotated[float, Field(gt=0, le=1)] | Literal["all"] = Field(
+        "all", description="Share of samples that are scored, drawn within strata of influence."
+    )
+    batch_tokens: PositiveInt = Field(2048, description="Tokens a batch, padding included.")
+    max_nonfinite: Share = 0.0
+
+
+class SelectConfig(Section):
+    """How scores become a coreset."""
+
+    method: str = "dealrec"
+    size: float = Field(0.02, gt=0, description="A share of the samples (below 1) or a count.")
+    lambda_: float = Field(0.5, ge=0, alias="lambda", description="Weight of effort against influence.")
+    strata: PositiveInt = 50
+    hard_prune: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="Share of top scores dropped.")
+    normalise: Literal["minmax", "robust", "rank"] = "minmax"
+    seed: int = 0
+
+    @field_validator("method")
+    @classmethod
+    def _known_method(cls, value: str) -> str:
+        from scoring.selection import METHODS
+
+        if value not in METHODS:
+            raise ValueError(f"'{value}' is not a selector; there are {', '.join(sorted(METHODS))}")
+        return value
+
+    @model_validator(mode="after")
+    def _whole_count(self) -> SelectConfig:
+        if self.size >= 1 and self.size != int(self.size):
+            raise ValueError("size is a share below 1 or a whole number of samples")
+        return self
+
+
+class LlmConfig(Section):
+    """The language model and how a sample is put to it."""
+
+    model: str = Field("HuggingFaceTB/SmolLM2-135M-Instruct", description="Hub name, folder or .gguf file.")
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    template: str | dict[str, Any] = Field("neutral", description="A built-in name, or the parts themselves.")
+    max_items: PositiveInt = Field(20, description="History titles a prompt, the last ones.")
+    max_tokens: PositiveInt = 512
+
+
+class FinetuneConfig(Section):
+    """LoRA on the coreset, by Ray Train and DeepSpeed."""
+
+    zero: Annotated[int, Field(ge=0, le=3)] = 2
+    offload: Literal["none", "optimizer", "all"] = "none"
+    lora_r: PositiveInt = 8
+    lora_alpha: PositiveInt = 16
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    targets: tuple[str, ...] | None = Field(None, description="Modules; None finds query and value projections.")
+    epochs: PositiveInt = 50
+    patience: Annotated[int, Field(ge=0)] = Field(5, description="Epochs without a lower loss; 0 is off.")
+    global_batch: PositiveInt = 128
+    micro_batch_tokens: PositiveInt = Field(2048, description="Tokens a forward pass on one worker.")
+    lr: float = Field(1e-3, gt=0)
+    warmup: Share = Field(0.05, description="Share of the steps.")
+    clip: float = Field(1.0, ge=0, description="Gradient norm; 0 is off.")
+    checkpoint_steps: Annotated[int, Field(ge=0)] = Field(0, description="Steps between checkpoints; 0: an epoch.")
+    weight_decay: float = Field(0.0, ge=0)
+    tokens: Literal["response", "all"] = "response"
+    activation_checkpointing: bool = False
+    valid_users: PositiveInt = Field(256, description="Validation users whose first target gives the loss.")
+    seed: int = 0
+    workers: PositiveInt = 1
+
+
+class EvaluateConfig(Section):
+    """All-ranking on the test users."""
+
+    users: PositiveInt | Literal["all"] = "all"
+    beams: PositiveInt = 4
+    decoding: Literal["free", "constrained"] = "free"
+    max_new_tokens: PositiveInt = 32
+    mask_seen: bool = True
+    baselines: bool = Field(True, description="Also rank by the untuned LLM, the surrogate and popularity.")
+    batch_tokens: PositiveInt = Field(4096, description="Prompt tokens a batch, times beams.")
+    seed: int = 0
+
+
+class ClusterConfig(Section):
+    """Where it runs. Nothing here changes a result, so nothing here is in a stage's fingerprint."""
+
+    address: str | None = Field(None, description="None: embedded, or RAY_ADDRESS; 'auto'; 'host:port'.")
+    actors: PositiveInt | None = Field(None, description="Scoring workers; None takes what fits.")
+    cpus: PositiveInt | None = Field(None, description="CPUs of an embedded Ray.")
+    gpus: Annotated[int, Field(ge=0)] | Literal["auto"] = Field("auto", description="GPUs for the LLM stages.")
+
+
+class Config(Section):
+    """A whole run."""
+
+    data: DataConfig
+    samples: SamplesConfig = SamplesConfig()
+    surrogate: SurrogateConfig = SurrogateConfig()
+    influence: InfluenceConfig = InfluenceConfig()
+    effort: EffortConfig = EffortConfig()
+    select: SelectConfig = SelectConfig()
+    llm: LlmConfig = LlmConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    cluster: ClusterConfig = ClusterConfig()

@@ -1,0 +1,59 @@
+"""`make demo`: two arms and two baselines on MovieLens with SmolLM2, and a table."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from cluster.errors import UserError
+from cluster.place import PROJECT_ROOT
+from pipeline.compare import compare_arms
+from pipeline.config_file import load_config
+from pipeline.demo.prepare import prepare_llm, prepare_log
+from pipeline.logs import configure_logging
+from pipeline.run import RunOptions, open_run, run_stages, session
+from pipeline.summary import metrics_rows, stage_rows
+from pipeline.text_table import format_table
+
+log = logging.getLogger("dealrec.demo")
+
+CACHE = PROJECT_ROOT / ".cache" / "demo"
+RUN_DIR = PROJECT_ROOT / "runs" / "demo"
+SELECTORS = ("dealrec", "random")
+
+
+def demo(cache: Path, run_dir: Path) -> list[dict[str, Any]]:
+    """Run everything that is not done yet; return the rows of the final table."""
+    interactions, model = prepare_log(cache), prepare_llm(cache)
+    config = load_config(
+        str(Path(__file__).with_name("demo.yaml")),
+        [f"data.interactions={interactions}", f"llm.model={model}"],
+    )
+    run = open_run(str(run_dir))
+    with nullcontext() if run.exists("arms") else session(config):
+        graph = run_stages(config, run, RunOptions())
+        arms = compare_arms(config, run, SELECTORS, seeds=1)
+    random_arm = next(arm for arm in arms if arm["model"] == "random")
+    rows = metrics_rows(graph)
+    columns = list(rows[0])
+    rows.insert(2, {column: random_arm[column] for column in columns} | {"model": "LLM tuned on a random coreset"})
+    sys.stdout.write("\n" + format_table(stage_rows(graph)) + "\n\n" + format_table(rows) + "\n")
+    sys.stdout.write(f"\nReport: {run_dir / 'report.html'}\n")
+    return rows
+
+
+def main() -> int:
+    configure_logging()
+    try:
+        demo(CACHE, RUN_DIR)
+    except UserError as error:
+        log.error("error: %s", error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

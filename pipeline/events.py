@@ -1,0 +1,27 @@
+"""The run's diary: `events.jsonl`, a line an event."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from cluster.storage import Storage
+
+EVENTS = "events.jsonl"
+
+
+class EventLog:
+    """Appends events to the run's file.
+
+    Object stores cannot append, so the file is rewritten whole; a run has tens of events, not millions.
+    """
+
+    def __init__(self, run: Storage) -> None:
+        self._run = run
+
+    def add(self, event: str, **facts: Any) -> None:
+        """Record an event with its time, in seconds since the epoch."""
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **facts}, ensure_ascii=False)
+        earlier = self._run.read_text(EVENTS) if self._run.exists(EVENTS) else ""
+        self._run.write_text(EVENTS, earlier + line + "\n")

@@ -1,0 +1,75 @@
+"""What a stage's result depends on, in a form that can be compared and explained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pafs
+
+from cluster.storage import is_remote, open_filesystem
+from pipeline.config import Config
+
+
+def config_part(config: Config, keys: Sequence[str]) -> dict[str, Any]:
+    """The chosen sections or keys of a configuration, flattened to "section.key": value."""
+    whole = config.model_dump(mode="json", by_alias=True)
+    part: dict[str, Any] = {}
+    for key in keys:
+        section, _, name = key.partition(".")
+        values = {name: whole[section][name]} if name else whole[section]
+        part |= {f"{section}.{inner}": value for inner, value in values.items()}
+    return dict(sorted(part.items()))
+
+
+def digest(value: Any) -> str:
+    """128 bits of BLAKE2b over the canonical JSON of a value, in hexadecimal."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).hexdigest()
+
+
+def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Each key whose value differs, as "key was A, is B"."""
+    missing = "not set"
+    return [
+        f"{key} was {old.get(key, missing)!r}, is {new.get(key, missing)!r}"
+        for key in sorted(set(old) | set(new))
+        if old.get(key, missing) != new.get(key, missing)
+    ]
+
+
+def file_identities(files: Sequence[str]) -> list[dict[str, Any]]:
+    """Name, size and content hash of local files; name, size and time of change of remote ones.
+
+    The folder is left out, so that a log may move.
+    """
+    identities: list[dict[str, Any]] = []
+    for file in sorted(files):
+        if is_remote(file):
+            filesystem, path = open_filesystem(file)
+            info = filesystem.get_file_info(path)
+            changed = info.mtime_ns if info.type == pafs.FileType.File else None
+            identities.append({"name": Path(path).name, "size": info.size, "changed": changed})
+        else:
+            identities.append({"name": Path(file).name, "size": Path(file).stat().st_size, "hash": _hash_file(file)})
+    return identities
+
+
+def model_identity(model: str) -> dict[str, Any]:
+    """The identity of an LLM: its name on a hub, or the names and sizes of its local files and its config's hash."""
+    path = Path(model)
+    if path.is_file():
+        return {"file": path.name, "size": path.stat().st_size}
+    if path.is_dir():
+        files = sorted(entry for entry in path.iterdir() if entry.is_file())
+        configs = {entry.name: _hash_file(str(entry)) for entry in files if entry.suffix == ".json"}
+        return {"files": {entry.name: entry.stat().st_size for entry in files}, "configs": configs}
+    return {"name": model}
+
+
+def _hash_file(file: str) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -1,0 +1,205 @@
+"""Stages, what each depends on, and the rules by which one is skipped, resumed, refused or recomputed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.errors import UserError
+from cluster.progress import LineProgress, format_seconds
+from cluster.storage import Storage
+from pipeline.config import Config
+from pipeline.events import EventLog
+from pipeline.fingerprint import config_part, differing_keys, digest
+from pipeline.manifest import (
+    BEGUN,
+    MANIFEST,
+    Begun,
+    Fingerprint,
+    Manifest,
+    environment,
+    list_outputs,
+    read_begun,
+    read_manifest,
+)
+
+log = logging.getLogger("dealrec.run")
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage is given: the configuration, the run, its own folder, and somewhere to report to."""
+
+    config: Config
+    run: Storage
+    out: Storage
+    folders: Mapping[str, Storage]
+    progress: LineProgress
+
+    def folder(self, stage: str) -> Storage:
+        """The folder of a stage that this one needs."""
+        return self.folders[stage]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a run.
+
+    Attributes
+    ----------
+    name, folder : what it is called, and where its manifest and files are, relative to the run.
+    needs : stages whose results it reads.
+    keys : sections or keys of the config that decide its result.
+    version : raised whenever its code changes what it writes.
+    work : does it, and returns the facts for the manifest.
+    subfolders : folders of output files below `folder`.
+    sources : identities of inputs from outside the run.
+    unit : what its progress counts.
+    """
+
+    name: str
+    folder: str
+    needs: tuple[str, ...]
+    keys: tuple[str, ...]
+    version: int
+    work: Callable[[StageContext], Mapping[str, Any]]
+    subfolders: tuple[str, ...] = ()
+    sources: Callable[[Config], Mapping[str, Any]] = lambda config: {}
+    unit: str = "shards"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The stages of a run, in an order in which each comes after those it needs."""
+
+    stages: tuple[Stage, ...]
+    config: Config
+    run: Storage
+
+    def stage(self, name: str) -> Stage:
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise UserError(f"There is no stage {name}.", f"The stages are {', '.join(s.name for s in self.stages)}.")
+
+    def folder(self, stage: Stage) -> Storage:
+        return self.run.child(*stage.folder.split("/"))
+
+    def fingerprint(self, stage: Stage) -> Fingerprint | None:
+        """What the stage's result would be of; None while a stage that it needs is not complete."""
+        inputs: dict[str, Any] = dict(stage.sources(self.config))
+        for need in stage.needs:
+            manifest = read_manifest(self.folder(self.stage(need)))
+            if manifest is None:
+                return None
+            inputs[need] = manifest.content
+        return Fingerprint(config_part(self.config, stage.keys), inputs, stage.version)
+
+    def after(self, name: str) -> list[Stage]:
+        """A stage and all that depend on it, in order."""
+        names = {self.stage(name).name}
+        for stage in self.stages:
+            if names & set(stage.needs):
+                names.add(stage.name)
+        return [stage for stage in self.stages if stage.name in names]
+
+    def incomplete(self, stages: Sequence[Stage]) -> list[Stage]:
+        """Those of the stages that are not complete."""
+        return [stage for stage in stages if read_manifest(self.folder(stage)) is None]
+
+    def discard(self, stages: Sequence[Stage]) -> None:
+        """Forget the results of stages, manifests first, so that a kill in between leaves no false completion."""
+        for stage in reversed(stages):
+            folder = self.folder(stage)
+            folder.delete(MANIFEST)
+            folder.delete(BEGUN)
+            folder.delete("")
+
+    def check(self, stages: Sequence[Stage]) -> None:
+        """Refuse a run directory that holds results of another configuration.
+
+        Raises `UserError` that names the keys and both values.
+        """
+        for stage in stages:
+            wanted = self.fingerprint(stage)
+            if wanted is None:
+                return
+            self._check_stage(stage, wanted)
+
+    def _check_stage(self, stage: Stage, wanted: Fingerprint) -> None:
+        folder = self.folder(stage)
+        found = read_manifest(folder) or read_begun(folder)
+        if found is None or found.fingerprint.digest == wanted.digest:
+            return
+        keys = differing_keys(found.fingerprint.config, wanted.config)
+        keys += [
+            key.replace(" was ", " changed: was ") for key in differing_keys(found.fingerprint.inputs, wanted.inputs)
+        ]
+        if found.fingerprint.version != wanted.version:
+            keys.append(f"the stage's version was {found.fingerprint.version}, is {wanted.version}")
+        raise UserError(
+            f"{self.run.uri} holds results of stage {stage.name} for another config: {'; '.join(keys)}.",
+            f"Recompute with --from {stage.name}, start over with --fresh, or choose another --run-dir.",
+        )
+
+    def execute(self, stages: Sequence[Stage], events: EventLog) -> dict[str, str]:
+        """Run stages in order; those that are complete are skipped.
+
+        Returns
+        -------
+        For each stage, "done" or "complete" (it was already).
+        """
+        states: dict[str, str] = {}
+        for stage in stages:
+            wanted = self.fingerprint(stage)
+            if wanted is None:
+                missing = [need for need in stage.needs if read_manifest(self.folder(self.stage(need))) is None]
+                raise UserError(
+                    f"Stage {stage.name} needs {', '.join(missing)}, not complete in {self.run.uri}.",
+                    f"Run `dealrec {missing[0]} CONFIG` first, or `dealrec run CONFIG` for all of it.",
+                )
+            self._check_stage(stage, wanted)
+            if read_manifest(self.folder(stage)) is not None:
+                log.info("%-10s complete", stage.name)
+                states[stage.name] = "complete"
+                continue
+            self._run_stage(stage, wanted, events)
+            states[stage.name] = "done"
+        return states
+
+    def _run_stage(self, stage: Stage, fingerprint: Fingerprint, events: EventLog) -> None:
+        folder = self.folder(stage)
+        earlier = read_begun(folder)
+        attempts = earlier.attempts + 1 if earlier else 1
+        seconds_before = earlier.seconds if earlier else 0.0
+        Begun(fingerprint, attempts, seconds_before).write(folder)
+        events.add("stage_begun", stage=stage.name, folder=stage.folder, attempt=attempts)
+        progress = LineProgress(stage.name, stage.unit)
+        context = StageContext(
+            self.config,
+            self.run,
+            folder,
+            {need: self.folder(self.stage(need)) for need in stage.needs},
+            progress,
+        )
+        start = time.monotonic()
+        try:
+            facts = stage.work(context)
+        except BaseException as error:
+            spent = seconds_before + time.monotonic() - start
+            Begun(fingerprint, attempts, spent).write(folder)
+            events.add("stage_failed", stage=stage.name, attempt=attempts, error=f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            progress.close()
+        seconds = seconds_before + time.monotonic() - start
+        outputs = list_outputs(folder, stage.subfolders)
+        content = digest([[row["name"], row["digest"]] for row in outputs])
+        Manifest(stage.name, fingerprint, content, outputs, facts, seconds, attempts, environment=environment()).write(
+            folder
+        )
+        events.add("stage_done", stage=stage.name, attempt=attempts, seconds=round(seconds, 3))
+        log.info("%-10s done in %s", stage.name, format_seconds(seconds))

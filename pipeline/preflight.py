@@ -1,0 +1,27 @@
+"""What a run needs, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cluster.preflight import Finding, check_compiler, check_gpus, check_memory, require
+from pipeline.config import Config
+
+_LLM_STAGES = {"effort", "finetune", "evaluate"}
+_LEAST_MEMORY = 2 * 2**30
+
+
+def findings(config: Config, stages: Sequence[str]) -> list[Finding]:
+    """Everything that the stages need of this machine, lacking or not."""
+    embedded = config.cluster.address in (None, "local")
+    result = [check_memory(_LEAST_MEMORY)]
+    if _LLM_STAGES & set(stages):
+        result.append(check_gpus(config.cluster.gpus, embedded))
+    if "finetune" in stages and embedded:
+        result.append(check_compiler())
+    return result
+
+
+def check_before_run(config: Config, stages: Sequence[str]) -> None:
+    """Raise `UserError` that names every lack, in seconds, before Ray starts."""
+    require(findings(config, stages))

@@ -1,0 +1,67 @@
+"""What a report shows: plain values, gathered from a run directory by the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Metric = float | Mapping[str, float]
+"""A mean alone, or {"mean", "low", "high"} with the ends of its interval."""
+
+Metrics = Mapping[str, Mapping[str, Metric]]
+"""Model label → metric such as "recall@10" → value; both in the order of display."""
+
+Array = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """A run, or what there is of it: a piece that is None or empty is shown as not run.
+
+    Attributes
+    ----------
+    name : of the log.
+    created : when, as text.
+    statistics : of the data. The key "dropped" maps reasons to rows; all else may nest and is listed.
+    stages : {"name", "seconds" (None if unknown), "status"}, in the order of the run.
+    surrogate : {"epochs": [{"epoch", "train_loss", "valid": {"ndcg@10": …}}], "best_epoch", …}. A metric of
+        an epoch may also lie flat, as "valid_ndcg@10".
+    influence, effort : [N], the scores of all samples, or of the same uniform subsample of them; NaN allowed.
+    picked_influence, picked_effort : [M], the coreset's.
+    selection : the report of `scoring.selection.Selection`.
+    finetune : {"train": [{"step", "loss"}], "valid": [{"step", "loss"}], "untuned_loss", "best_step", …}.
+    metrics : of every model over all test users.
+    slices : slice name ("warm", "cold") → metrics over the targets of that slice.
+    focus : the label of the model this run is about.
+    baseline : the label of its control.
+    users_evaluated : test users behind the metrics.
+    examples : {"user", "history": [titles], "generated", "grounded", "targets": [titles], "rank"}.
+    config_yaml : the whole configuration, as text.
+    provenance : versions, commit, fingerprints; may nest.
+    warnings : sentences.
+    """
+
+    name: str
+    created: str = ""
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+    stages: Sequence[Mapping[str, Any]] = ()
+    surrogate: Mapping[str, Any] | None = None
+    influence: Array | None = None
+    effort: Array | None = None
+    picked_influence: Array | None = None
+    picked_effort: Array | None = None
+    selection: Mapping[str, Any] | None = None
+    finetune: Mapping[str, Any] | None = None
+    metrics: Metrics | None = None
+    slices: Mapping[str, Metrics] | None = None
+    focus: str | None = None
+    baseline: str | None = None
+    users_evaluated: int | None = None
+    examples: Sequence[Mapping[str, Any]] = ()
+    config_yaml: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    warnings: Sequence[str] = ()

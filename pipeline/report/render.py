@@ -1,0 +1,38 @@
+"""Fills the page: one HTML document that refers to nothing outside itself and runs no script."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from pipeline.report import text
+from pipeline.report.data import ReportData
+from pipeline.report.view import page
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("pipeline.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["count"] = text.count
+    environment.filters["number"] = text.number
+    return environment.get_template("page.html.j2")
+
+
+def render_report(run: ReportData) -> str:
+    """The report as the text of one HTML file; what the run lacks is shown as not run.
+
+    All text of the log, the model and the configuration is escaped, and the page's policy forbids scripts and
+    outside resources.
+    """
+    # The style sheet is ours; nothing of the run goes into it.
+    style = Markup(files("pipeline.report").joinpath("page.css").read_text(encoding="utf-8"))
+    return _template().render(style=style, **page(run))

@@ -1,0 +1,77 @@
+"""Numbers, durations and metric names as a reader wants them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+NOTHING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+_METRIC_NAMES = {"recall": "Recall", "ndcg": "NDCG", "mrr": "MRR", "hit": "Hit rate", "hr": "Hit rate"}
+
+
+def count(value: float) -> str:
+    """A whole number with separators."""
+    return f"{value:,.0f}"
+
+
+def number(value: float) -> str:
+    """Three significant digits, or all of a whole number."""
+    if not math.isfinite(value):
+        return NOTHING
+    if value == int(value) and abs(value) < 1e15:
+        shown = f"{value:,.0f}"
+    elif 1e-3 <= abs(value) < 1e5:
+        shown = f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+    else:
+        shown = f"{value:.2e}"
+    return shown.replace("-", MINUS)
+
+
+def percent(share: float) -> str:
+    """A share, 0 to 1, with one decimal where it helps."""
+    return f"{share:.2%}" if 0 < share < 0.01 else f"{share:.1%}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two largest units."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def metric_name(key: str) -> str:
+    """ "ndcg@10" → "NDCG@10"."""
+    name, at, cutoff = key.partition("@")
+    return _METRIC_NAMES.get(name.lower(), name) + at + cutoff
+
+
+def scalar(value: Any) -> str:
+    """Any leaf of a JSON-like value."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return count(value)
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(scalar(part) for part in value)
+    return str(value)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The leaves of a nested mapping, named by their path."""
+    for key, value in tree.items():
+        name = prefix + str(key).replace("_", " ")
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{name} · ")
+        else:
+            yield name, scalar(value)

@@ -1,0 +1,233 @@
+"""From a run's data to what the page shows: each section's pictures, tables and captions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from pipeline.report import ranking, text
+from pipeline.report.charts import TAIL, Series, line_chart, score_histogram, strata_chart
+from pipeline.report.data import Array, ReportData
+from pipeline.report.scatter import MAX_PICKS, score_scatter
+
+_IDLE = ("not run", "skipped")
+
+
+def page(data: ReportData) -> dict[str, Any]:
+    """Everything that the template needs."""
+    seconds = [float(stage["seconds"]) for stage in data.stages if stage.get("seconds") is not None]
+    return {
+        "data": data,
+        "facts": _facts(data, sum(seconds)),
+        "kept": _kept(data.selection),
+        "verdict": ranking.verdict(data),
+        "warnings": _all_warnings(data),
+        "ranking": _ranking(data),
+        "pruning": _pruning(data),
+        "surrogate": _surrogate(data.surrogate),
+        "finetune": _finetune(data.finetune),
+        "examples": [_example(example) for example in data.examples],
+        "stages": _stages(data.stages),
+        "total": text.duration(sum(seconds)) if seconds else "",
+        "statistics": list(text.flatten({k: v for k, v in data.statistics.items() if k != "dropped"})),
+        "dropped": [(str(k).replace("_", " "), v) for k, v in (data.statistics.get("dropped") or {}).items()],
+        "provenance": list(text.flatten(data.provenance)),
+    }
+
+
+def _facts(data: ReportData, seconds: float) -> list[tuple[str, str]]:
+    facts = [
+        (name, text.count(data.statistics[name]))
+        for name in ("users", "items", "interactions")
+        if isinstance(data.statistics.get(name), int)
+    ]
+    if data.selection:
+        facts.append(("samples", text.count(data.selection["samples"])))
+        facts.append(("coreset", text.count(data.selection["chosen"])))
+    if seconds:
+        facts.append(("total time", text.duration(seconds)))
+    return facts
+
+
+def _kept(selection: Mapping[str, Any] | None) -> str:
+    """The first half of the headline."""
+    if not selection or not selection.get("samples"):
+        return "No coreset was selected yet."
+    chosen, samples = selection["chosen"], selection["samples"]
+    return f"{chosen:,} of {samples:,} samples kept, {text.percent(chosen / samples)}."
+
+
+def _all_warnings(data: ReportData) -> list[str]:
+    told = (data.selection or {}).get("warnings", ())
+    selected = [f"Selection: {warning}" for warning in told if warning not in data.warnings]
+    return list(dict.fromkeys([*data.warnings, *selected]))
+
+
+def _ranking(data: ReportData) -> dict[str, Any] | None:
+    if not data.metrics:
+        return None
+    return {
+        "charts": ranking.charts(data),
+        "table": ranking.table(data.metrics, data.focus),
+        "slices": ranking.slice_tables(data),
+        "intervals": ranking.has_interval(data.metrics),
+        "users": text.count(data.users_evaluated) if data.users_evaluated else "",
+        "baseline": data.baseline if data.baseline in data.metrics else None,
+    }
+
+
+def _finite(*columns: Array | None) -> list[Array]:
+    """The rows of the columns that are finite in all of them, in float64; none if a column is missing."""
+    present = [np.asarray(column, dtype=np.float64) for column in columns if column is not None]
+    if len(present) < len(columns):
+        return [np.empty(0)] * len(columns)
+    keep = np.logical_and.reduce([np.isfinite(column) for column in present])
+    return [column[keep] for column in present]
+
+
+def _pruning(data: ReportData) -> dict[str, Any]:
+    """Histograms, strata and scatter, each None where its scores are missing."""
+    histograms = []
+    pairs = (
+        ("influence", data.influence, data.picked_influence),
+        ("effort", data.effort, data.picked_effort),
+    )
+    for name, everyone, picks in pairs:
+        (values,), (picked,) = _finite(everyone), _finite(picks)
+        histograms.append((name, score_histogram(name, values, picked) if len(values) else None))
+    influence, effort = _finite(data.influence, data.effort)
+    picked_influence, picked_effort = _finite(data.picked_influence, data.picked_effort)
+    scatter = None
+    if len(influence):
+        scatter = score_scatter(influence, effort, picked_influence, picked_effort)
+    strata = (data.selection or {}).get("strata") or []
+    return {
+        "histograms": histograms,
+        "scatter": scatter,
+        "shown": len(influence),
+        "thinned": MAX_PICKS if len(picked_influence) > MAX_PICKS else 0,
+        "tail": TAIL,
+        "strata": strata,
+        "strata_chart": strata_chart(strata) if strata else None,
+        "facts": _selection_facts(data.selection) if data.selection else [],
+    }
+
+
+def _selection_facts(selection: Mapping[str, Any]) -> list[tuple[str, str]]:
+    facts = [("method", str(selection.get("method", text.NOTHING)))]
+    normalise, prune = selection.get("normalise"), selection.get("hard_prune")
+    if normalise:
+        facts.append(("normalisation", str(normalise["method"])))
+    if "lambda" in selection:
+        facts.append(("λ, weight of effort", f"{selection['lambda']:g}"))
+    if prune:
+        facts.append(("hard prune", f"{prune['dropped']:,} samples, the top {text.percent(prune['share'])}"))
+        if prune["cut_off"] is not None:
+            facts.append(("cut-off score", text.number(prune["cut_off"])))
+    excluded = selection.get("not_ok", 0) + selection.get("nonfinite", 0)
+    facts += [
+        ("usable samples", text.count(selection.get("usable", selection["samples"]))),
+        ("excluded (no score)", text.count(excluded)),
+        ("budget", text.count(selection["budget"])),
+        ("chosen", text.count(selection["chosen"])),
+        ("seed", str(selection.get("seed", text.NOTHING))),
+    ]
+    return facts
+
+
+def _surrogate(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if not metrics:
+        return None
+    epochs = [epoch for epoch in metrics.get("epochs", ()) if "epoch" in epoch]
+    best = metrics.get("best_epoch")
+    mark = (f"best, epoch {best}", float(best)) if best is not None else None
+    charts: list[tuple[str, Markup]] = []
+    for title, values in (("training loss", _train_losses(epochs)), _validation(epochs)):
+        if values:
+            xs, ys = zip(*values, strict=True)
+            line = Series(title, xs, ys, "line", dots=len(xs) <= 40)
+            charts.append((title, line_chart(f"Surrogate: {title}", "epoch", [line], mark=mark)))
+    return {"charts": charts, "facts": _scalars(metrics, ("epochs",))}
+
+
+def _train_losses(epochs: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
+    return _finite_points((epoch["epoch"], epoch.get("train_loss", epoch.get("loss"))) for epoch in epochs)
+
+
+def _finite_points(points: Iterable[tuple[Any, Any]]) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in points if y is not None and math.isfinite(y)]
+
+
+def _validation(epochs: Sequence[Mapping[str, Any]]) -> tuple[str, list[tuple[float, float]]]:
+    """The NDCG of the validation users by epoch, wherever the epoch's record keeps it."""
+    points, name = [], "validation NDCG"
+    for epoch in epochs:
+        nested = epoch.get("valid")
+        record = nested if isinstance(nested, Mapping) else epoch
+        key = next((key for key in record if "ndcg" in key.lower()), None)
+        if key is not None:
+            metric = key.lower().removeprefix("valid").strip("_ /")
+            name = f"validation {text.metric_name(metric)}"
+            points.append((epoch["epoch"], record[key]))
+    return name, _finite_points(points)
+
+
+def _finetune(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if not metrics:
+        return None
+    series = []
+    for key, name, css in (("train", "training", "faint"), ("valid", "validation", "line")):
+        points = _finite_points((point["step"], point["loss"]) for point in metrics.get(key) or ())
+        if points:
+            xs, ys = zip(*points, strict=True)
+            series.append(Series(f"{name} loss", xs, ys, css, dots=key == "valid"))
+    untuned, best = metrics.get("untuned_loss"), metrics.get("best_step")
+    chart = None
+    if series:
+        level = ("untuned, validation", float(untuned)) if untuned is not None else None
+        mark = (f"best, step {best}", float(best)) if best is not None else None
+        chart = line_chart("Fine-tuning loss", "step", series, level=level, mark=mark)
+    return {
+        "chart": chart,
+        "names": [(line.name, line.css) for line in series],
+        "facts": _scalars(metrics, ("train", "valid")),
+    }
+
+
+def _scalars(metrics: Mapping[str, Any], without: Sequence[str]) -> list[tuple[str, str]]:
+    return list(text.flatten({key: value for key, value in metrics.items() if key not in without}))
+
+
+def _example(example: Mapping[str, Any]) -> dict[str, Any]:
+    targets = example.get("targets") or [example[key] for key in ("target",) if example.get(key)]
+    grounded = example.get("grounded")
+    return {
+        "user": example.get("user"),
+        "history": list(example.get("history", ())),
+        "generated": example.get("generated") or "",
+        "grounded": grounded,
+        "targets": list(targets),
+        "rank": example.get("rank"),
+        "hit": grounded is not None and grounded in targets,
+    }
+
+
+def _stages(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    longest = max((float(stage.get("seconds") or 0) for stage in stages), default=0)
+    rows = []
+    for stage in stages:
+        seconds, status = stage.get("seconds"), str(stage.get("status", ""))
+        rows.append(
+            {
+                "name": stage["name"],
+                "time": text.duration(float(seconds)) if seconds is not None else text.NOTHING,
+                "width": round(100 * float(seconds) / longest, 1) if seconds and longest else 0,
+                "status": status,
+                "idle": status in _IDLE,
+            }
+        )
+    return rows

@@ -1,0 +1,111 @@
+"""A run: its directory, its stages, and what is done when it is started again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.errors import UserError
+from cluster.progress import format_seconds
+from cluster.storage import Storage, is_remote
+from pipeline.config import Config
+from pipeline.config_file import dump_config
+from pipeline.events import EventLog
+from pipeline.graph import Graph, Stage
+from pipeline.stages.catalogue import STAGES
+
+log = logging.getLogger("dealrec.run")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is started.
+
+    Attributes
+    ----------
+    first, last : stages to begin with, recomputing, and to end with.
+    only : the one stage to run.
+    fresh : forget everything that is there.
+    """
+
+    first: str | None = None
+    last: str | None = None
+    only: str | None = None
+    fresh: bool = False
+
+
+def default_run_dir(config_path: str) -> str:
+    """`runs/NAME` for a config file NAME.yaml."""
+    return str(Path("runs") / Path(config_path).stem)
+
+
+def open_run(uri: str) -> Storage:
+    """The run directory, made if need be. Raises `UserError` when it cannot be written."""
+    run = Storage.at(uri)
+    try:
+        run.write_bytes("_writable", b"")
+        run.delete("_writable")
+    except (OSError, PermissionError) as error:
+        raise UserError(
+            f"The run directory {run.uri} cannot be written: {error}.",
+            "Choose another with --run-dir, or mend its permissions.",
+        ) from error
+    return run
+
+
+def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[Stage, ...] = STAGES) -> Graph:
+    """Bring a run up to date: skip what is complete, resume what is not, compute the rest.
+
+    Raises `UserError` when the directory holds another configuration's results, naming the keys.
+    """
+    graph = Graph(stages, config, run)
+    chosen = _chosen(graph, options)
+    if options.fresh:
+        graph.discard(graph.stages)
+    elif options.first is not None:
+        graph.discard(graph.after(options.first))
+    graph.check(chosen)
+    run.write_text("config.yaml", dump_config(config))
+    incomplete = graph.incomplete(chosen)
+    if not incomplete:
+        log.info("Everything asked for is complete in %s.", _shown(run.uri))
+        return graph
+    from pipeline.preflight import check_before_run
+
+    check_before_run(config, [stage.name for stage in incomplete])
+    events = EventLog(run)
+    start = time.monotonic()
+    with session(config):
+        graph.execute(chosen, events)
+    log.info("Finished in %s: %s", format_seconds(time.monotonic() - start), _shown(run.uri))
+    return graph
+
+
+def session(config: Config) -> AbstractContextManager[None]:
+    """Ray as the cluster section asks for it."""
+    from cluster.session import ray_session
+
+    cluster = config.cluster
+    return ray_session(cluster.address, cluster.cpus, None if cluster.gpus == "auto" else cluster.gpus)
+
+
+def _chosen(graph: Graph, options: RunOptions) -> list[Stage]:
+    """The stages that the options ask for."""
+    if options.only is not None:
+        return [graph.stage(options.only)]
+    names = [stage.name for stage in graph.stages]
+    last = names.index(graph.stage(options.last).name) if options.last else len(names) - 1
+    if options.first and names.index(graph.stage(options.first).name) > last:
+        raise UserError(f"--from {options.first} comes after --until {options.last}.", "Exchange them.")
+    return list(graph.stages[: last + 1])
+
+
+def _shown(uri: str) -> str:
+    """A path as a person would type it from here."""
+    if is_remote(uri):
+        return uri
+    path = Path(uri)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else uri

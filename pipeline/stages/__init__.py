@@ -1,0 +1,1 @@
+"""One module per stage of the graph: what it reads, what it writes, and how it resumes."""

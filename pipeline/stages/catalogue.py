@@ -1,0 +1,137 @@
+"""The stages of a run, in order, and what each one's result depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.fingerprint import file_identities, model_identity
+from pipeline.graph import Stage, StageContext
+from pipeline.ingest.sources import find_files
+
+
+def _later(stage: str) -> Callable[[StageContext], Mapping[str, Any]]:
+    """`run_STAGE` of the stage's module, imported when it is called: the libraries of a stage take seconds to load."""
+
+    def work(context: StageContext) -> Mapping[str, Any]:
+        run: Callable[[StageContext], Mapping[str, Any]]
+        run = getattr(import_module(f"pipeline.stages.{stage}"), f"run_{stage}")
+        return run(context)
+
+    return work
+
+
+def _log_files(config: Config) -> Mapping[str, Any]:
+    sources = (
+        ("interactions", config.data.interactions, ".item"),
+        ("items", config.data.items, ".inter"),
+    )
+    return {
+        key: file_identities([file.name for file in find_files(location, f"data.{key}", skip_suffix=other)])
+        for key, location, other in sources
+        if location is not None
+    }
+
+
+def _llm_files(config: Config) -> Mapping[str, Any]:
+    return {"llm": model_identity(config.llm.model)}
+
+
+#: All of `llm` but the model's place: what it is comes with the inputs.
+_LLM_KEYS = ("llm.dtype", "llm.template", "llm.max_items", "llm.max_tokens")
+
+STAGES = (
+    Stage(
+        name="ingest",
+        folder="data",
+        needs=(),
+        keys=(
+            "data.columns",
+            "data.split",
+            "data.min_rating",
+            "data.missing_title",
+            "samples",
+        ),
+        version=1,
+        work=_later("ingest"),
+        subfolders=("sequences", "samples/train", "samples/valid", "samples/test"),
+        sources=_log_files,
+        unit="shards",
+    ),
+    Stage(
+        name="surrogate",
+        folder="surrogate",
+        needs=("ingest",),
+        keys=("surrogate", "samples.max_history"),
+        version=1,
+        work=_later("surrogate"),
+        unit="steps",
+    ),
+    Stage(
+        name="influence",
+        folder="scores/influence",
+        needs=("ingest", "surrogate"),
+        keys=("influence",),
+        version=1,
+        work=_later("influence"),
+    ),
+    Stage(
+        name="effort",
+        folder="scores/effort",
+        needs=("ingest", "influence"),
+        keys=("effort", *_LLM_KEYS, "finetune.lora_r", "finetune.lora_alpha", "finetune.targets", "finetune.seed"),
+        version=1,
+        work=_later("effort"),
+        sources=_llm_files,
+    ),
+    Stage(
+        name="select",
+        folder="coreset",
+        needs=("ingest", "influence", "effort"),
+        keys=("select",),
+        version=1,
+        work=_later("select"),
+        unit="passes",
+    ),
+    Stage(
+        name="finetune",
+        folder="model",
+        needs=("ingest", "select"),
+        keys=("finetune", *_LLM_KEYS),
+        version=1,
+        work=_later("finetune"),
+        sources=_llm_files,
+        unit="steps",
+    ),
+    Stage(
+        name="evaluate",
+        folder="eval",
+        needs=("ingest", "surrogate", "finetune"),
+        keys=("evaluate", *_LLM_KEYS),
+        version=1,
+        work=_later("evaluate"),
+        sources=_llm_files,
+        unit="parts",
+    ),
+    Stage(
+        name="report",
+        folder="report",
+        needs=("ingest", "surrogate", "influence", "effort", "select", "finetune", "evaluate"),
+        keys=(),
+        version=1,
+        work=_later("report"),
+        unit="pages",
+    ),
+)
+
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+ARM_STAGES = ("select", "finetune", "evaluate")
+SHARED_STAGES = tuple(stage for stage in STAGES if stage.name not in (*ARM_STAGES, "report"))
+
+
+def arm_stages(arm: str) -> tuple[Stage, ...]:
+    """A comparison's arm: its own selection, fine-tuning and evaluation, in its own folder."""
+    return tuple(replace(stage, folder=f"arms/{arm}/{stage.folder}") for stage in STAGES if stage.name in ARM_STAGES)

@@ -1,0 +1,137 @@
+"""Stage effort: the LLM's gradient norm on every sample, a shard a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from cluster.errors import UserError
+from cluster.sharded_map import map_shards
+from cluster.shards import shard_name
+from cluster.storage import Storage
+from pipeline.graph import StageContext
+from pipeline.stages.effort_candidates import CandidateRule
+from pipeline.stages.finetune import llm_spec, lora_spec
+from pipeline.stages.placement import llm_pool
+from pipeline.tables import read_samples, read_titles, score_table, train_shards
+from scoring.effort import EffortScorer, Scope, Tokens
+from training.llm import LLMSpec, LoraSpec, adapter_hash, attach_lora, load_llm, load_tokenizer
+from training.prompts import PromptEncoder, load_template
+from training.token_batches import token_batches
+
+
+@dataclass(frozen=True)
+class EffortTask:
+    """What every worker of the stage needs to know."""
+
+    llm: LLMSpec
+    lora: LoraSpec
+    template: str | Mapping[str, Any]
+    max_items: int
+    max_tokens: int
+    scope: Scope
+    tokens: Tokens
+    batch_tokens: int
+
+
+def run_effort(context: StageContext) -> Mapping[str, Any]:
+    """Score the samples; a killed pass resumes with its missing shards."""
+    config, data = context.config, context.folder("ingest")
+    section = config.effort
+    indices = train_shards(data)
+    task = EffortTask(
+        llm=llm_spec(config),
+        lora=lora_spec(config, dropout=0.0),
+        template=config.llm.template,
+        max_items=config.llm.max_items,
+        max_tokens=config.llm.max_tokens,
+        scope=section.scope,
+        tokens=section.tokens,
+        batch_tokens=section.batch_tokens,
+    )
+    influence = context.folder("influence")
+    rule = None
+    if section.candidates != "all":
+        rule = CandidateRule.over(lambda: _influence_scores(influence, len(indices)), section.candidates)
+    arguments = {"task": task, "data": data, "influence": influence, "rule": rule}
+    pool = llm_pool(config, len(indices))
+    records = map_shards(EffortWorker, arguments, indices, context.out, pool, context.progress)
+    rows = sum(record.rows for record in records)
+    totals = {key: sum(record.facts[key] for record in records) for key in ("scored", "nonfinite", "tokens")}
+    if totals["nonfinite"] > section.max_nonfinite * rows:
+        raise UserError(
+            f"{totals['nonfinite']} of {rows} effort scores are not finite (effort.max_nonfinite allows "
+            f"{section.max_nonfinite:.2%}).",
+            "Set llm.dtype to float32 or bfloat16, and recompute with --from effort.",
+        )
+    adapters = {record.facts["adapter"] for record in records}
+    if len(adapters) != 1:
+        raise RuntimeError(f"workers started from different adapters: {sorted(adapters)}")
+    return {
+        "rows": rows,
+        **totals,
+        "adapter": adapters.pop(),
+        "shards": [{"index": r.index, "rows": r.rows, "digest": r.digest, "attempt": r.attempt} for r in records],
+    }
+
+
+class EffortWorker:
+    """Holds the LLM with its fresh adapter; scores one shard after another."""
+
+    def __init__(self, task: EffortTask, data: Storage, influence: Storage, rule: CandidateRule | None) -> None:
+        self._task = task
+        self._data = data
+        self._influence = influence
+        self._rule = rule
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        if self._device == "cpu":
+            torch.set_num_threads(1)
+        tokenizer = load_tokenizer(task.llm)
+        model = attach_lora(load_llm(task.llm, self._device), task.lora)
+        self._adapter = adapter_hash(model)
+        self._scorer = EffortScorer(model, task.scope, task.tokens)
+        self._pad = int(tokenizer.pad_token_id)
+        self._encoder = PromptEncoder(
+            tokenizer, load_template(task.template), read_titles(data), task.max_items, task.max_tokens
+        )
+
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+        samples = read_samples(self._data, index)
+        chosen = self._candidates(index, samples.sample_id)
+        rows = np.flatnonzero(chosen)
+        encoded = [
+            self._encoder.encode(samples.history.row(row).tolist(), int(samples.target[row])) for row in rows.tolist()
+        ]
+        scores = np.full(len(samples), np.nan, dtype=np.float32)
+        for batch in token_batches(encoded, self._pad, self._task.batch_tokens):
+            scores[rows[batch.rows]] = self._scorer.per_sample_norms(batch.to(self._device))
+        facts = {
+            "scored": len(rows),
+            "nonfinite": int((~np.isfinite(scores[chosen])).sum()),
+            "tokens": sum(len(prompt.input_ids) for prompt in encoded),
+            "adapter": self._adapter,
+        }
+        return score_table(samples.sample_id, "effort", scores, ~chosen), facts
+
+    def _candidates(self, index: int, sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        if self._rule is None:
+            return np.ones(len(sample_id), dtype=np.bool_)
+        return self._rule.chosen(sample_id, _influence_of(self._influence, index))
+
+
+def _influence_of(folder: Storage, index: int) -> npt.NDArray[np.float32]:
+    scores: npt.NDArray[np.float32] = (
+        folder.read_table(f"{shard_name(index)}.parquet", ["influence"]).column("influence").to_numpy()
+    )
+    return scores
+
+
+def _influence_scores(folder: Storage, shards: int) -> Iterator[npt.NDArray[np.float32]]:
+    for index in range(shards):
+        yield _influence_of(folder, index)

@@ -1,0 +1,54 @@
+"""Which samples get an effort score when the LLM is too dear for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from scoring.ids import draw_order
+from scoring.strata import Strata, stratum_budgets
+
+#: The draw is independent of the coreset's and the curvature's.
+_SEED = 0x4546464F
+_STRATA = 50
+
+Scores = Callable[[], Iterator[npt.NDArray[np.float32]]]
+
+
+@dataclass(frozen=True)
+class CandidateRule:
+    """A share of each stratum of influence, drawn by hash, so that a shard decides for itself.
+
+    Attributes
+    ----------
+    strata : equal-width intervals of influence.
+    rates : the share of each stratum that is drawn; sparse strata are taken whole.
+    """
+
+    strata: Strata
+    rates: tuple[float, ...]
+
+    @classmethod
+    def over(cls, scores: Scores, share: float) -> CandidateRule:
+        """The rule that draws `share` of all samples in expectation, from two passes over the influence scores."""
+        low, high = np.inf, -np.inf
+        for part in scores():
+            finite = part[np.isfinite(part)]
+            if len(finite):
+                low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+        strata = Strata(low, high, _STRATA) if low <= high else Strata(0.0, 0.0, _STRATA)
+        counts = np.zeros(_STRATA, dtype=np.int64)
+        for part in scores():
+            counts += strata.counts(part[np.isfinite(part)])
+        budgets = stratum_budgets(counts, round(share * int(counts.sum())))
+        return cls(strata, tuple(float(rate) for rate in budgets / np.maximum(counts, 1)))
+
+    def chosen(self, sample_id: npt.NDArray[np.int64], influence: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+        """bool [N]; samples without a finite influence are never candidates."""
+        finite = np.isfinite(influence)
+        rates = np.array(self.rates)[self.strata.index(np.where(finite, influence, np.float32(self.strata.low)))]
+        keys = draw_order(sample_id, _SEED).astype(np.float64) / 2.0**64
+        return finite & (keys < rates)

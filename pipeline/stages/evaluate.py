@@ -1,0 +1,143 @@
+"""Stage evaluate: generation, grounding and all-ranking metrics of the tuned LLM, beside its baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from cluster.broadcast import Broadcast
+from cluster.errors import UserError
+from cluster.sharded_map import map_shards
+from cluster.shards import shard_name
+from cluster.storage import Storage
+from pipeline.config import Config
+from pipeline.fingerprint import digest, model_identity
+from pipeline.graph import StageContext
+from pipeline.stages.evaluate_workers import Baselines, RankingWorker, TitleWorker
+from pipeline.stages.finetune import llm_spec
+from pipeline.stages.influence import surrogate_source
+from pipeline.stages.placement import llm_pool
+from pipeline.stages.rankers import LlmTask
+from pipeline.stages.ranking import Question
+from pipeline.tables import ragged_column, read_titles
+from scoring.ragged import Ragged
+from training.beam_search import BeamSettings
+from training.examples import chosen_rows
+from training.metrics import select_targets, summarise_all, user_metrics
+
+#: Users and titles of one task; they follow nothing of the cluster, so neither do the files.
+_USERS_PER_CHUNK = 16
+_TITLES_PER_CHUNK = 512
+
+
+def run_evaluate(context: StageContext) -> Mapping[str, Any]:
+    """Rank by every model and write `metrics.json` and `predictions.parquet`; finished chunks are kept."""
+    config, data, out = context.config, context.folder("ingest"), context.out
+    chunks = write_users(data, out, config.evaluate.users, config.evaluate.seed)
+    titles = read_titles(data)[1:]
+    counts = data.read_table("items.parquet", ["count"]).column("count").to_numpy()
+    embeddings = embed_titles(context, titles)
+    folder = out.child("_chunks")
+    arguments = {
+        "question": Question(out, titles, config.evaluate.mask_seen),
+        "task": llm_task(config),
+        "label": tuned_label(config),
+        "adapter": context.folder("finetune"),
+        "embeddings": embeddings,
+        "baselines": baselines(context, counts),
+    }
+    map_shards(RankingWorker, arguments, chunks, folder, llm_pool(config, len(chunks)), context.progress)
+    predictions = pa.concat_tables([folder.read_table(f"{shard_name(index)}.parquet") for index in chunks])
+    metrics = measure(predictions, counts, config.evaluate.seed)
+    out.write_table("predictions.parquet", predictions)
+    out.write_json("metrics.json", {**metrics, "focus": tuned_label(config)})
+    return {"users": metrics["users"], "targets": metrics["targets"], "models": list(metrics["models"])}
+
+
+def llm_task(config: Config) -> LlmTask:
+    section, llm = config.evaluate, config.llm
+    return LlmTask(
+        llm=llm_spec(config),
+        template=llm.template,
+        max_items=llm.max_items,
+        max_tokens=llm.max_tokens,
+        # Free texts compete by mean log-probability a token; titles of the catalogue by their probability.
+        beams=BeamSettings(section.beams, section.max_new_tokens, float(section.decoding == "free")),
+        decoding=section.decoding,
+        batch_tokens=section.batch_tokens,
+    )
+
+
+def baselines(context: StageContext, counts: npt.NDArray[np.int64]) -> Baselines | None:
+    """The baselines that the config asks for."""
+    if not context.config.evaluate.baselines:
+        return None
+    return Baselines(surrogate_source(context.folder("surrogate"), context.out, None), counts)
+
+
+def tuned_label(config: Config) -> str:
+    """The tuned model's name in tables."""
+    return f"LLM, tuned on {config.select.method} coreset"
+
+
+def write_users(data: Storage, out: Storage, users: int | str, seed: int) -> list[int]:
+    """Draw the test users by hash, cut them into chunks that follow the data alone, and return their numbers."""
+    folder = data.child("samples", "test")
+    columns = ["sample_id", "user_id", "history", "targets", "seen"]
+    table = pa.concat_tables([folder.read_table(name, columns) for name in folder.list(suffix=".parquet")])
+    if table.num_rows == 0:
+        raise UserError("There is no test user to evaluate.", "Take more of the log, or another data.split.")
+    count = table.num_rows if users == "all" else min(int(users), table.num_rows)
+    drawn = table.take(pa.array(chosen_rows(table.column("sample_id").to_numpy(), count, seed)))
+    chunks = list(range(-(-count // _USERS_PER_CHUNK)))
+    for index in chunks:
+        part = drawn.slice(index * _USERS_PER_CHUNK, _USERS_PER_CHUNK)
+        out.write_table(f"_users/part-{index:05d}.parquet", part)
+    return chunks
+
+
+def embed_titles(context: StageContext, titles: Sequence[str]) -> Broadcast:
+    """The embedding of every title, [n, d], computed once a run and shared by all its arms."""
+    config = context.config
+    spec = llm_spec(config)
+    key = digest([model_identity(config.llm.model), spec.dtype, list(titles)])
+    folder = context.run.child("embeddings", key[:16])
+    chunks = list(range(-(-len(titles) // _TITLES_PER_CHUNK)))
+    arguments = {"llm": spec, "titles": titles, "chunk": _TITLES_PER_CHUNK}
+    map_shards(TitleWorker, arguments, chunks, folder, llm_pool(config, len(chunks)), context.progress)
+    parts = []
+    for index in chunks:
+        column = folder.read_table(f"part-{index:05d}.parquet").column("embedding").combine_chunks()
+        parts.append(column.values.to_numpy().reshape(len(column), -1))
+    return Broadcast.put({"titles": np.concatenate(parts)}, folder, "_titles.safetensors")
+
+
+def measure(predictions: pa.Table, counts: npt.NDArray[np.int64], seed: int) -> dict[str, Any]:
+    """Metrics of every model over all users, and over warm and cold targets apart.
+
+    Computed once from the gathered ranks. An item is cold when train holds no interaction with it.
+    """
+    models: dict[str, Any] = {}
+    slices: dict[str, dict[str, Any]] = {"warm": {}, "cold": {}}
+    users = targets = 0
+    for label in dict.fromkeys(predictions.column("model").to_pylist()):
+        table = predictions.filter(pa.compute.equal(predictions.column("model"), label))
+        ranks = ragged_column(table, "ranks")
+        items = ragged_column(table, "targets").values
+        warm = counts[items - 1] > 0
+        users, targets = len(ranks), len(items)
+        models[label] = _summary(ranks, seed)
+        for name, chosen in (("warm", warm), ("cold", ~warm)):
+            if chosen.any():
+                slices[name][label] = _summary(select_targets(ranks, chosen), seed)
+    filled = {name: values for name, values in slices.items() if values}
+    return {"users": users, "targets": targets, "models": models, "slices": filled}
+
+
+def _summary(ranks: Ragged, seed: int) -> dict[str, dict[str, float]]:
+    return {name: asdict(interval) for name, interval in summarise_all(user_metrics(ranks), seed=seed).items()}

@@ -1,0 +1,95 @@
+"""What runs inside the actors of stage evaluate: title embeddings, and all models over chunks of users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from peft import PeftModel
+
+from cluster.broadcast import Broadcast
+from cluster.storage import Storage
+from pipeline.stages.influence_workers import SurrogateSource
+from pipeline.stages.rankers import LlmRanker, LlmTask, PopularityRanker, SurrogateRanker
+from pipeline.stages.ranking import Question, Users
+from training.grounding import TextEmbedder
+from training.llm import LLMSpec, load_llm, load_tokenizer
+from training.metrics import title_groups
+
+UNTUNED, SURROGATE, POPULARITY = "LLM, untuned", "surrogate", "popularity"
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """What is ranked beside the tuned LLM: the untuned one, the surrogate, and `counts` [n], train interactions."""
+
+    surrogate: SurrogateSource
+    counts: npt.NDArray[np.int64]
+
+
+def llm_device() -> str:
+    """The GPU that Ray gave this worker, or the CPU on one thread."""
+    if torch.cuda.is_available():
+        return "cuda"
+    torch.set_num_threads(1)
+    return "cpu"
+
+
+class TitleWorker:
+    """Embeds the titles of a chunk of items."""
+
+    def __init__(self, llm: LLMSpec, titles: Sequence[str], chunk: int) -> None:
+        self._titles = titles
+        self._chunk = chunk
+        self._embedder = TextEmbedder(load_llm(llm, llm_device()), load_tokenizer(llm))
+
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+        titles = self._titles[index * self._chunk : (index + 1) * self._chunk]
+        vectors = self._embedder.embed(titles)
+        values = pa.array(vectors.reshape(-1), pa.float32())
+        return pa.table({"embedding": pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])}), {}
+
+
+class RankingWorker:
+    """All models over one chunk of users after another; one LLM serves with its adapter and without.
+
+    Parameters
+    ----------
+    label : of the tuned model.
+    adapter : its folder.
+    embeddings : `titles` [n, d].
+    baselines : None ranks by the tuned model alone.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        task: LlmTask,
+        label: str,
+        adapter: Storage,
+        embeddings: Broadcast,
+        baselines: Baselines | None,
+    ) -> None:
+        self._question = question
+        tokenizer = load_tokenizer(task.llm)
+        with adapter.local_dir() as folder:
+            model: Any = PeftModel.from_pretrained(load_llm(task.llm, llm_device()), str(folder)).eval()
+        titles = list(question.titles), embeddings.get()["titles"].astype(np.float32, copy=False)
+        self._rankers: list[Callable[[Users], pa.Table]] = [LlmRanker(label, task, model, tokenizer, titles).rank]
+        if baselines is not None:
+            groups = title_groups(question.titles)
+            untuned = LlmRanker(UNTUNED, task, model, tokenizer, titles)
+            self._rankers += [
+                lambda users: untuned.rank(users, adapted=False),
+                SurrogateRanker(SURROGATE, baselines.surrogate, groups).rank,
+                PopularityRanker(POPULARITY, baselines.counts, groups).rank,
+            ]
+
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+        users = self._question.users(index)
+        return pa.concat_tables([rank(users) for rank in self._rankers]), {}

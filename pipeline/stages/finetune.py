@@ -1,0 +1,67 @@
+"""Stage finetune: LoRA on the coreset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.graph import StageContext
+from pipeline.stages.placement import training_placement
+from pipeline.tables import read_titles
+from training.examples import validation_examples
+from training.finetune import FinetuneSpec, finetune
+from training.llm import LLMSpec, LoraSpec
+
+CHECKPOINTS = "_checkpoints"
+
+
+def llm_spec(config: Config) -> LLMSpec:
+    """The model; a local path is made absolute, for workers have working directories of their own."""
+    path = Path(config.llm.model)
+    return LLMSpec(str(path.resolve()) if path.exists() else config.llm.model, config.llm.dtype)
+
+
+def lora_spec(config: Config, dropout: float) -> LoraSpec:
+    """The adapter; effort scores are taken where fine-tuning starts, from the same seed, without dropout."""
+    section = config.finetune
+    return LoraSpec(section.lora_r, section.lora_alpha, section.targets, dropout, section.seed)
+
+
+def finetune_spec(config: Config) -> FinetuneSpec:
+    section, llm = config.finetune, config.llm
+    return FinetuneSpec(
+        llm=llm_spec(config),
+        lora=lora_spec(config, section.lora_dropout),
+        template=llm.template,
+        max_items=llm.max_items,
+        max_tokens=llm.max_tokens,
+        tokens=section.tokens,
+        zero=section.zero,
+        offload=section.offload,
+        epochs=section.epochs,
+        global_batch=section.global_batch,
+        lr=section.lr,
+        warmup=section.warmup,
+        weight_decay=section.weight_decay,
+        clip=section.clip,
+        patience=section.patience,
+        micro_tokens=section.micro_batch_tokens,
+        checkpoint_steps=section.checkpoint_steps,
+        activation_checkpointing=section.activation_checkpointing,
+        seed=section.seed,
+        workers=section.workers,
+        placement=training_placement(config, section.workers),
+    )
+
+
+def run_finetune(context: StageContext) -> Mapping[str, Any]:
+    """Tune by Ray Train and DeepSpeed; killed workers and drivers continue from the last checkpoint."""
+    data, config = context.folder("ingest"), context.config
+    coreset = context.folder("select").read_table("coreset.parquet")
+    valid = validation_examples(data, config.finetune.valid_users, config.finetune.seed)
+    scratch = context.out.child(CHECKPOINTS)
+    losses = finetune(finetune_spec(config), coreset, valid, read_titles(data), context.out, scratch, context.progress)
+    scratch.delete("")
+    return {key: value for key, value in losses.items() if key not in ("train", "valid")}

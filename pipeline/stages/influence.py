@@ -1,0 +1,204 @@
+"""Stage influence: the gradient of the risk, one curvature solve, and a pass that scores every sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial, reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from safetensors.numpy import load
+from torch import Tensor
+
+from cluster.broadcast import Broadcast
+from cluster.errors import UserError
+from cluster.reduce import ReducePool
+from cluster.resources import PoolPlan
+from cluster.sharded_map import map_shards
+from cluster.shards import ShardRecord
+from cluster.storage import Storage
+from pipeline.config import InfluenceConfig
+from pipeline.graph import StageContext
+from pipeline.stages.influence_workers import Chunks, InfluenceWorker, SumWorker, SurrogateSource
+from pipeline.stages.placement import scoring_pool
+from pipeline.tables import SampleShard, train_shards
+from scoring.influence import SolverSettings, solve_direction
+from scoring.kronecker import KroneckerBasis, LayerSums, linear_layers
+from scoring.ragged import concatenate
+from scoring.solvers import Product
+
+#: Curvature samples of one chunk; the chunks are the same whatever the shards and the workers are.
+_CHUNK = 1024
+_SOLUTION = "_solution.json"
+_DIRECTION = "_direction.safetensors"
+#: Of |mean I − ⟨v, h⟩| over the scores' root mean square: float32 rounding and no more.
+_IDENTITY_TOLERANCE = 1e-3
+
+
+def run_influence(context: StageContext) -> Mapping[str, Any]:
+    """Score all train samples; the solve is kept, so a killed pass resumes with its missing shards."""
+    section, data, out = context.config.influence, context.folder("ingest"), context.out
+    indices = train_shards(data)
+    pool = scoring_pool(context.config, len(indices))
+    source = surrogate_source(context.folder("surrogate"), out, section.scope)
+    if not out.exists(_SOLUTION):
+        solution, direction = solve(section, source, data, indices, pool)
+        Broadcast.put({"direction": direction.numpy()}, out, _DIRECTION)
+        out.write_json(_SOLUTION, solution)
+    solution = out.read_json(_SOLUTION)
+    direction = load(out.read_bytes(_DIRECTION))
+    records = map_shards(
+        InfluenceWorker,
+        {"source": source, "direction": Broadcast.put(direction, out, _DIRECTION), "data": data},
+        indices,
+        out,
+        pool,
+        context.progress,
+    )
+    return solution | check_scores(section, solution, records)
+
+
+def surrogate_source(folder: Storage, out: Storage, patterns: Sequence[str] | None) -> SurrogateSource:
+    """The trained surrogate, its weights broadcast."""
+    metrics = folder.read_json("metrics.json")
+    weights = load(folder.read_bytes("model.safetensors"))
+    broadcast = Broadcast.put(weights, out, "_weights.safetensors")
+    config = {**metrics["config"], "item_count": metrics["item_count"]}
+    return SurrogateSource(metrics["surrogate"], config, broadcast, patterns)
+
+
+def solve(
+    section: InfluenceConfig, source: SurrogateSource, data: Storage, indices: Sequence[int], plan: PoolPlan
+) -> tuple[dict[str, Any], Tensor]:
+    """h = (H + λI)⁻¹v, float64 [P], and what is worth recording of it."""
+    objective, scope = source.build()
+    settings = SolverSettings(
+        solver=section.solver,
+        damping=section.damping,
+        tolerance=section.tolerance,
+        max_iterations=section.max_iterations,
+        lissa_damp=section.lissa_damp,
+        lissa_scale=section.lissa_scale,
+        lissa_steps=section.lissa_steps,
+    )
+    layers = linear_layers(objective, scope) if section.solver == "ekfac" else ()
+    with ReducePool(SumWorker, {"source": source, "data": data}, indices, plan.maximum, plan.shape) as pool:
+        v, samples = _mean(pool.map(f"{section.target}_gradient"))
+        chunks = curvature_chunks(section, pool, _train_count(data)) if section.solver != "none" else []
+        curvature = PooledCurvature(pool, [ray.put(chunk) for chunk in chunks])
+        solution = solve_direction(settings, curvature, v, scope, layers)
+    facts = {
+        "solver": section.solver,
+        "target": section.target,
+        "scope": list(scope.names),
+        "parameters": scope.size,
+        "risk_samples": samples,
+        "curvature_samples": sum(len(chunk) for chunk in chunks),
+        "residual": solution.residual,
+        "iterations": solution.iterations,
+        "v_dot_h": float(v @ solution.direction),
+    }
+    return facts, solution.direction
+
+
+def curvature_chunks(section: InfluenceConfig, pool: ReducePool, total: int) -> list[SampleShard]:
+    """The samples that the curvature is taken over, in the order of their draw keys, cut into chunks.
+
+    The draw is by sample id, so it is the same however the log is cut into shards. Each shard sends what lies
+    below a bound that holds more than enough with near certainty; should it not, all keys are sent.
+    """
+    wanted = total if section.curvature_samples == "all" else min(section.curvature_samples, total)
+    bound = min(1.0, (wanted + 8 * wanted**0.5 + 16) / total)
+    parts = list(pool.map("curvature_rows", bound))
+    if sum(len(keys) for keys, _ in parts) < wanted:
+        parts = list(pool.map("curvature_rows", 1.0))
+    keys = np.concatenate([keys for keys, _ in parts])
+    order = np.argsort(keys, kind="stable")[:wanted]
+    samples = SampleShard(
+        np.concatenate([part.sample_id for _, part in parts]),
+        concatenate([part.history for _, part in parts]),
+        np.concatenate([part.target for _, part in parts]),
+    )
+    return [samples.take(order[start : start + _CHUNK]) for start in range(0, wanted, _CHUNK)]
+
+
+class PooledCurvature:
+    """`scoring.influence.Curvature` over the actors of a pool, added in the order of the chunks."""
+
+    def __init__(self, pool: ReducePool, chunks: Chunks) -> None:
+        self._pool = pool
+        self._chunks = chunks
+        self._numbers = range(len(chunks))
+
+    def product(self, x: Tensor) -> Tensor:
+        return _mean(self._map("product", (self._chunks, x.numpy())))[0]
+
+    def step_products(self, steps: int) -> Iterator[Product]:
+        for step in range(steps):
+            yield partial(self._chunk_product, step % len(self._chunks))
+
+    def matrix(self) -> Tensor:
+        return _mean(self._map("matrix", self._chunks))[0]
+
+    def kronecker_factors(self) -> LayerSums:
+        return reduce(add, self._map("kronecker_factors", self._chunks))
+
+    def kronecker_eigenvalues(self, basis: KroneckerBasis) -> LayerSums:
+        return reduce(add, self._map("kronecker_eigenvalues", (self._chunks, basis)))
+
+    def _map(self, method: str, argument: Any) -> Iterator[Any]:
+        return self._pool.map(method, argument, self._numbers)
+
+    def _chunk_product(self, chunk: int, x: Tensor) -> Tensor:
+        return _mean([self._pool.call("product", chunk, (self._chunks, x.numpy()))])[0]
+
+
+def check_scores(
+    section: InfluenceConfig, solution: Mapping[str, Any], records: Sequence[ShardRecord]
+) -> dict[str, Any]:
+    """Counts, the share of scores that are not finite, and the identity mean I = ⟨v, h⟩.
+
+    Raises `UserError` above the allowed share, and `ArithmeticError` when the identity fails.
+    """
+    rows = sum(record.rows for record in records)
+    nonfinite = sum(record.facts["nonfinite"] for record in records)
+    if nonfinite > section.max_nonfinite * rows:
+        raise UserError(
+            f"{nonfinite} of {rows} influence scores are not finite (influence.max_nonfinite allows "
+            f"{section.max_nonfinite:.2%}).",
+            "Lower surrogate.lr or raise influence.damping, and recompute with --from surrogate.",
+        )
+    finite = max(1, rows - nonfinite)
+    mean = sum(record.facts["sum"] for record in records) / finite
+    rms = (sum(record.facts["squares"] for record in records) / finite) ** 0.5
+    facts = {
+        "rows": rows,
+        "nonfinite": nonfinite,
+        "mean": mean,
+        "rms": rms,
+        "shards": [{"index": r.index, "rows": r.rows, "digest": r.digest, "attempt": r.attempt} for r in records],
+    }
+    if section.target == "train" and not nonfinite:
+        facts["identity_error"] = abs(mean - solution["v_dot_h"]) / rms if rms else 0.0
+        if facts["identity_error"] > _IDENTITY_TOLERANCE:
+            raise ArithmeticError(f"the mean influence {mean:.6e} is not <v, h> = {solution['v_dot_h']:.6e}")
+    return facts
+
+
+def _mean(parts: Any) -> tuple[Tensor, int]:
+    """The mean of float64 sums, added in order, and the number of samples."""
+    total: Tensor | None = None
+    count = 0
+    for part, rows in parts:
+        total = torch.from_numpy(np.array(part)) if total is None else total + torch.from_numpy(np.array(part))
+        count += rows
+    if total is None or count == 0:
+        raise UserError("There is no sample to score.", "Take more of the log, or another data.split.")
+    return total / count, count
+
+
+def _train_count(data: Storage) -> int:
+    return int(data.read_json("statistics.json")["samples"]["train"])

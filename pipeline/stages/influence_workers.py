@@ -1,0 +1,173 @@
+"""What runs inside the actors of stage influence: a surrogate on broadcast weights, passes over shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import ray
+import torch
+from torch import Tensor
+
+from cluster.broadcast import Broadcast
+from cluster.shards import shard_name
+from cluster.storage import Storage
+from pipeline.tables import SampleShard, ragged_column, read_samples, score_table
+from scoring.batching import HistoryBatch, collate, length_buckets
+from scoring.curvature import gauss_newton_matrix_sum, gauss_newton_product_sum
+from scoring.gradients import mean_loss_gradient_sum
+from scoring.ids import draw_order
+from scoring.influence import influence_scores
+from scoring.kronecker import KroneckerBasis, LayerSums, eigenvalue_sums, kronecker_factor_sums
+from scoring.objective import Differentiable, prepare_batches, reduce_to_scope
+from scoring.sasrec import SASRec
+from scoring.scope import Scope, select_scope
+from scoring.surrogate import build_surrogate
+
+#: Histories times length in a batch, padding included.
+_BATCH_TOKENS = 8192
+#: Rows times catalogue in a batch: float32 logits of 64 MiB.
+_BATCH_LOGITS = 1 << 24
+
+Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class SurrogateSource:
+    """Everything an actor needs to build the trained surrogate and the scope.
+
+    Attributes
+    ----------
+    name, config : of `build_surrogate`; the config holds `item_count`.
+    weights : the broadcast state; `direction` joins it for the scoring pass.
+    patterns : of the scope; None is the surrogate's own default.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    weights: Broadcast
+    patterns: Sequence[str] | None
+
+    def build_model(self) -> SASRec:
+        """The surrogate in evaluation mode, on one thread."""
+        # One thread a worker: the workers fill the cores, and a sum's order does not change with the machine.
+        torch.set_num_threads(1)
+        model = build_surrogate(self.name, int(self.config["item_count"]), self.config)
+        state = {key: torch.from_numpy(np.array(value)) for key, value in self.weights.get().items()}
+        model.load_state_dict(state)
+        return model.eval()
+
+    def build(self) -> tuple[Differentiable, Scope]:
+        """The objective over the scope, and the scope."""
+        model = self.build_model()
+        scope = select_scope(model, self.patterns or model.default_scope())
+        return reduce_to_scope(model, scope), scope
+
+    def batches(self, samples: SampleShard) -> Iterator[tuple[npt.NDArray[np.int64], HistoryBatch]]:
+        """Rows and their batch, histories of similar length together."""
+        max_rows = max(1, _BATCH_LOGITS // int(self.config["item_count"]))
+        history = samples.history.tail(int(self.config["max_history"]))
+        for rows in length_buckets(history.lengths, _BATCH_TOKENS, max_rows):
+            yield rows, collate(history, samples.target, rows)
+
+
+#: The curvature's draw is of its own, so that it is independent of the coreset's.
+CURVATURE_SEED = 0x43555256
+
+#: A reference a chunk.
+Chunks = Sequence[ray.ObjectRef]
+
+
+class SumWorker:
+    """Additive float64 sums: the gradient of the risk over shards, the curvature over chunks of a subset.
+
+    The chunks come with each call, as references, and stay prepared between calls.
+    """
+
+    def __init__(self, source: SurrogateSource, data: Storage) -> None:
+        self._source = source
+        self._data = data
+        self._objective, self._scope = source.build()
+        self._prepared: dict[int, list[Any]] = {}
+
+    def train_gradient(self, index: int, argument: None) -> tuple[Array, int]:
+        """Σ∇ℓ(s) over the samples of shard `index`, float64 [P], and their number."""
+        return self._gradient(read_samples(self._data, index))
+
+    def valid_gradient(self, index: int, argument: None) -> tuple[Array, int]:
+        """The same over every target of the validation rows."""
+        return self._gradient(read_validation(self._data, index))
+
+    def curvature_rows(self, index: int, bound: float) -> tuple[Array, SampleShard]:
+        """The samples whose draw key, as a share of its range, is at most `bound`, and their keys."""
+        samples = read_samples(self._data, index)
+        keys = draw_order(samples.sample_id, CURVATURE_SEED)
+        rows = np.flatnonzero(keys.astype(np.float64) / 2.0**64 <= bound)
+        return keys[rows], samples.take(rows)
+
+    def product(self, index: int, argument: tuple[Chunks, Array]) -> tuple[Array, int]:
+        """ΣJᵀ∇²ℓJx over chunk `index`, float64 [P], and its samples."""
+        chunks, x = argument
+        batches = self._batches(chunks, index)
+        total, count = gauss_newton_product_sum(self._objective, self._scope, torch.from_numpy(np.array(x)), batches)
+        return total.numpy(), count
+
+    def matrix(self, index: int, chunks: Chunks) -> tuple[Array, int]:
+        """ΣJᵀ∇²ℓJ over chunk `index`, float64 [P, P], and its samples."""
+        total, count = gauss_newton_matrix_sum(self._objective, self._scope, self._batches(chunks, index))
+        return total.numpy(), count
+
+    def kronecker_factors(self, index: int, chunks: Chunks) -> LayerSums:
+        return kronecker_factor_sums(self._objective, self._scope, self._batches(chunks, index))
+
+    def kronecker_eigenvalues(self, index: int, argument: tuple[Chunks, KroneckerBasis]) -> LayerSums:
+        chunks, basis = argument
+        return eigenvalue_sums(self._objective, self._scope, basis, self._batches(chunks, index))
+
+    def _batches(self, chunks: Chunks, index: int) -> list[Any]:
+        if index not in self._prepared:
+            samples: SampleShard = ray.get(chunks[index])
+            batches = [batch for _, batch in self._source.batches(samples)]
+            self._prepared[index] = prepare_batches(self._objective, batches, curvature=True)
+        return self._prepared[index]
+
+    def _gradient(self, samples: SampleShard) -> tuple[Array, int]:
+        batches = (batch for _, batch in self._source.batches(samples))
+        total, count = mean_loss_gradient_sum(self._objective, self._scope, batches)
+        return total.numpy(), count
+
+
+class InfluenceWorker:
+    """Scores shards: I(s) = ⟨∇ℓ(s), h⟩ by forward mode, a batch at a time."""
+
+    def __init__(self, source: SurrogateSource, direction: Broadcast, data: Storage) -> None:
+        self._source = source
+        self._data = data
+        self._objective, self._scope = source.build()
+        self._direction: Tensor = torch.from_numpy(np.array(direction.get()["direction"]))
+
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+        samples = read_samples(self._data, index)
+        scores = np.empty(len(samples), dtype=np.float32)
+        for rows, batch in self._source.batches(samples):
+            scores[rows] = influence_scores(self._objective, self._scope, self._direction, batch)
+        finite = np.isfinite(scores)
+        facts = {
+            "sum": float(scores[finite].sum(dtype=np.float64)),
+            "squares": float(np.square(scores[finite], dtype=np.float64).sum()),
+            "nonfinite": int((~finite).sum()),
+        }
+        return score_table(samples.sample_id, "influence", scores, np.zeros(len(samples), dtype=np.bool_)), facts
+
+
+def read_validation(data: Storage, index: int) -> SampleShard:
+    """Every validation target of shard `index` as a sample of its own, with the user's validation history."""
+    table = data.read_table(f"samples/valid/{shard_name(index)}.parquet", ["sample_id", "history", "targets"])
+    targets = ragged_column(table, "targets")
+    row = targets.row_of_value()
+    history = ragged_column(table, "history").take(row)
+    return SampleShard(table.column("sample_id").to_numpy()[row], history, targets.values)

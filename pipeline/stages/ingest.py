@@ -1,0 +1,26 @@
+"""Stage ingest: the log into sequences, samples and items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.graph import StageContext
+from pipeline.ingest.ingest import IngestSpec, ingest
+
+
+def run_ingest(context: StageContext) -> Mapping[str, Any]:
+    """Read, clean and group the log; a killed ingest starts over, for its files are written whole."""
+    data, samples = context.config.data, context.config.samples
+    spec = IngestSpec(
+        interactions=data.interactions,
+        items=data.items,
+        columns={key: name for key, name in data.columns.model_dump().items() if name is not None},
+        split=data.split,
+        min_rating=data.min_rating,
+        missing_title=data.missing_title,
+        per_user=samples.per_user,
+        max_history=samples.max_history,
+        shards=samples.shards,
+    )
+    return ingest(spec, context.out, context.progress)

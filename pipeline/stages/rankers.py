@@ -1,0 +1,134 @@
+"""The models of stage evaluate: the LLM by generation and grounding, the surrogate, popularity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from pipeline.stages.influence_workers import SurrogateSource
+from pipeline.stages.ranking import Users
+from scoring.batching import collate, length_buckets
+from scoring.ragged import Ragged
+from training.beam_search import BeamSettings
+from training.generate import Generated, TitleGenerator
+from training.grounding import TextEmbedder, distances, rank_by_distance
+from training.llm import LLMSpec
+from training.metrics import title_groups
+from training.prompts import PromptEncoder, load_template
+from training.title_trie import OUTSIDE, TitleTrie
+from training.token_batches import token_batches
+
+
+@dataclass(frozen=True)
+class LlmTask:
+    """How the LLM is asked.
+
+    Attributes
+    ----------
+    batch_tokens : prompt tokens a batch, times beams.
+    """
+
+    llm: LLMSpec
+    template: str | Mapping[str, Any]
+    max_items: int
+    max_tokens: int
+    beams: BeamSettings
+    decoding: Literal["free", "constrained"]
+    batch_tokens: int
+
+
+class LlmRanker:
+    """Generates a title for each user, and ranks the catalogue by distance to it (BIGRec, Bao et al., 2023).
+
+    Parameters
+    ----------
+    label : the model's name in tables.
+    model, tokenizer : a causal LM, or a PEFT wrapper of one; `adapted` False ranks by the base model under it.
+    titles : n titles, from item 1, and their embeddings [n, d].
+    """
+
+    def __init__(
+        self, label: str, task: LlmTask, model: Any, tokenizer: Any, titles: tuple[list[str], npt.NDArray[np.float32]]
+    ) -> None:
+        self._label = label
+        self._task = task
+        self._titles, self._embeddings = titles
+        self._groups = title_groups(self._titles)
+        template = load_template(task.template)
+        self._encoder = PromptEncoder(tokenizer, template, ["", *self._titles], task.max_items, task.max_tokens)
+        self._pad = int(tokenizer.pad_token_id)
+        items = range(1, len(self._titles) + 1)
+        constrained = task.decoding == "constrained"
+        trie = TitleTrie.build([self._encoder.response_ids(item) for item in items], items) if constrained else None
+        self._model = model
+        self._generator = TitleGenerator(model, tokenizer, task.beams, trie)
+        self._embedder = TextEmbedder(model, tokenizer)
+
+    def rank(self, users: Users, adapted: bool = True) -> pa.Table:
+        """Rows of `PREDICTIONS`; `adapted` False answers for the model without its adapter."""
+        with nullcontext() if adapted else self._model.disable_adapter():
+            best, found = self._generate(users)
+        vectors = self._embedder.embed_generated(best, self._titles, self._embeddings)
+        beams = found if self._task.decoding == "constrained" else None
+        ranks = rank_by_distance(vectors, self._embeddings, users.targets, users.seen, self._groups, beams)
+        nearest = users.best(-distances(vectors, self._embeddings))
+        return users.predictions(self._label, best, nearest, ranks)
+
+    def _generate(self, users: Users) -> tuple[list[str], Ragged]:
+        """Each user's best text, and the items that constrained decoding found, best first."""
+        encoded = [self._encoder.encode(users.history.row(row).tolist()) for row in range(len(users))]
+        best = [""] * len(users)
+        items: list[list[int]] = [[] for _ in best]
+        budget = max(1, self._task.batch_tokens // self._task.beams.beams)
+        for batch in token_batches(encoded, self._pad, budget):
+            for row, texts, found in by_row(self._generator.run(batch)):
+                best[row] = texts[0] if texts else ""
+                items[row] = found
+        return best, Ragged.from_rows(items)
+
+
+def by_row(generated: Generated) -> list[tuple[int, list[str], list[int]]]:
+    """(row, texts, items) for each prompt; an item that several beams found counts once."""
+    result = []
+    for place, row in enumerate(generated.rows.tolist()):
+        found = [item for item in generated.items[place].tolist() if item != OUTSIDE]
+        result.append((row, generated.texts[place], list(dict.fromkeys(found))))
+    return result
+
+
+class SurrogateRanker:
+    """The surrogate's own ranking."""
+
+    def __init__(self, label: str, source: SurrogateSource, groups: npt.NDArray[np.int64]) -> None:
+        self._label = label
+        self._groups = groups
+        self._model = source.build_model()
+        self._max_history = int(source.config["max_history"])
+
+    def rank(self, users: Users) -> pa.Table:
+        history = users.history.tail(self._max_history)
+        scores = np.empty((len(users), len(self._groups)), dtype=np.float32)
+        with torch.inference_mode():
+            for rows in length_buckets(history.lengths, 8192, 512):
+                batch = collate(history, np.ones(len(history), dtype=np.int64), rows)
+                scores[rows] = self._model.logits(self._model.encode(batch.history, batch.lengths)).numpy()
+        return users.scored(self._label, scores, self._groups)
+
+
+class PopularityRanker:
+    """The same ranking for everybody: by interactions in train, `counts` [n]."""
+
+    def __init__(self, label: str, counts: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]) -> None:
+        self._label = label
+        self._counts = counts.astype(np.float32)
+        self._groups = groups
+
+    def rank(self, users: Users) -> pa.Table:
+        return users.scored(self._label, np.repeat(self._counts[None], len(users), axis=0), self._groups)

@@ -1,0 +1,49 @@
+"""Stage surrogate: train the small recommender on every train position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.graph import StageContext
+from pipeline.stages.placement import training_placement
+from training.surrogate import SurrogateSpec, train_surrogate
+
+CHECKPOINTS = "_checkpoints"
+
+
+def surrogate_spec(config: Config) -> SurrogateSpec:
+    """The training loop's parameters. Not to be called before Ray is there."""
+    section = config.surrogate
+    return SurrogateSpec(
+        name=section.model,
+        network={
+            "max_history": config.samples.max_history,
+            "hidden": section.hidden,
+            "blocks": section.blocks,
+            "heads": section.heads,
+            "dropout": section.dropout,
+            "loss": section.loss,
+            "negatives": section.negatives,
+        },
+        epochs=section.epochs,
+        lr=section.lr,
+        weight_decay=section.weight_decay,
+        batch_tokens=section.batch_tokens,
+        patience=section.patience,
+        valid_users=section.valid_users,
+        seed=section.seed,
+        workers=section.workers,
+        placement=training_placement(config, section.workers),
+    )
+
+
+def run_surrogate(context: StageContext) -> Mapping[str, Any]:
+    """Train by Ray Train; killed workers and drivers continue from the last epoch's checkpoint."""
+    scratch = context.out.child(CHECKPOINTS)
+    metrics = train_surrogate(
+        surrogate_spec(context.config), context.folder("ingest"), context.out, scratch, context.progress
+    )
+    scratch.delete("")
+    return {key: value for key, value in metrics.items() if key != "history"}

@@ -1,0 +1,79 @@
+"""Killing a run of the command line, with every process it started, at a moment that a test can name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+_LIMIT = 240.0
+
+
+def run_command(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """The command line to its end."""
+    command = [sys.executable, "-m", "pipeline", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False)
+
+
+def kill_when(arguments: Sequence[str], reached: Callable[[], bool]) -> None:
+    """Start the command, and SIGKILL it with all its descendants at a moment when `reached()` holds.
+
+    All processes are stopped first and the condition is checked again while they stand still, so that it holds
+    of what the kill leaves behind. Fails when the command ends before.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=ROOT,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    end = time.monotonic() + _LIMIT
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            output = process.stdout.read() if process.stdout else ""
+            raise AssertionError(f"the command ended before it was killed:\n{output}")
+        if reached() and _kill_if_still(process.pid, reached):
+            process.wait()
+            return
+        time.sleep(0.002)
+    _signal_all(list(_family(process.pid)), signal.SIGKILL)
+    raise AssertionError("the moment to kill never came")
+
+
+def _kill_if_still(pid: int, reached: Callable[[], bool]) -> bool:
+    family = list(_family(pid))
+    _signal_all(family, signal.SIGSTOP)
+    # Files that a stopped process was about to rename stay as they are from here on.
+    if reached():
+        _signal_all([*family, *_family(pid)], signal.SIGKILL)
+        return True
+    _signal_all(family, signal.SIGCONT)
+    return False
+
+
+def _family(pid: int) -> Iterator[psutil.Process]:
+    """The process and its descendants, Ray's among them."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        root = psutil.Process(pid)
+        yield root
+        yield from root.children(recursive=True)
+
+
+def _signal_all(processes: Sequence[psutil.Process], number: int) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "RAY_ADDRESS": "local", "HF_HUB_OFFLINE": "1"}

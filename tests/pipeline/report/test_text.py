@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from pipeline.report import text
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.0, "0"),
+        (12.0, "12"),
+        (0.01234, "0.0123"),
+        (123.456, "123"),
+        (1e-9, f"1.00e{text.MINUS}09"),
+        (-2.5, f"{text.MINUS}2.50"),
+    ],
+)
+def test_numbers(value, expected):
+    assert text.number(value) == expected
+
+
+def test_not_a_number_is_a_dash():
+    assert text.number(float("nan")) == text.scalar(None) == text.NOTHING
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.62, "0.6 s"), (59.4, "59 s"), (59.9, "1 min 00 s"), (301, "5 min 01 s"), (7260, "2 h 01 min")],
+)
+def test_durations(seconds, expected):
+    assert text.duration(seconds) == expected
+
+
+def test_metric_names():
+    assert text.metric_name("ndcg@10") == "NDCG@10"
+    assert text.metric_name("coverage@5") == "coverage@5"
+
+
+def test_percent_keeps_small_shares_apart():
+    assert (text.percent(0.02), text.percent(0.0012), text.percent(0)) == ("2.0%", "0.12%", "0.0%")
+
+
+def test_nested_values_are_flattened_to_paths():
+    tree = {"samples": {"train": 1200}, "cold_targets": 3, "sizes": [1, 2], "resumed": True}
+    assert list(text.flatten(tree)) == [
+        ("samples · train", "1,200"),
+        ("cold targets", "3"),
+        ("sizes", "1, 2"),
+        ("resumed", "yes"),
+    ]

@@ -1,0 +1,41 @@
+from pathlib import Path
+
+from pipeline.config_file import parse_config
+from pipeline.fingerprint import config_part, differing_keys, digest, file_identities, model_identity
+
+CONFIG = parse_config({"data": {"interactions": "log.parquet"}, "select": {"size": 7}}, "c")
+
+
+def test_a_part_is_flat_and_holds_what_was_asked() -> None:
+    part = config_part(CONFIG, ["select", "llm.max_items"])
+    assert part["select.size"] == 7
+    assert part["select.lambda"] == 0.5
+    assert part["llm.max_items"] == 20
+    assert not any(key.startswith("llm.") and key != "llm.max_items" for key in part)
+
+
+def test_differences_name_both_values() -> None:
+    assert differing_keys({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}) == ["b was 2, is 3", "c was 'not set', is 4"]
+
+
+def test_the_digest_does_not_depend_on_the_order_of_keys() -> None:
+    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+
+
+def test_a_file_is_known_by_its_content_not_its_folder(tmp_path: Path) -> None:
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "log.csv").write_text("user,item\n1,2\n")
+    first = file_identities([str(tmp_path / "x" / "log.csv")])
+    assert first == file_identities([str(tmp_path / "y" / "log.csv")])
+    (tmp_path / "y" / "log.csv").write_text("user,item\n1,3\n")
+    assert first != file_identities([str(tmp_path / "y" / "log.csv")])
+
+
+def test_a_model_is_known_by_its_files_or_its_name(tmp_path: Path) -> None:
+    assert model_identity("org/model") == {"name": "org/model"}
+    (tmp_path / "config.json").write_text("{}")
+    before = model_identity(str(tmp_path))
+    (tmp_path / "config.json").write_text('{"a": 1}')
+    assert model_identity(str(tmp_path)) != before
