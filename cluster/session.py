@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 
@@ -34,6 +35,8 @@ _RAY_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_ENABLE_PROGRESS_BARS": "0",
+    # What Ray's core has to say to a user reaches the driver as an exception; the rest is advice to its developers.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 
 
@@ -73,15 +76,16 @@ def connect(address: str | None, cpus: int | None, gpus: int | None) -> None:
     runtime_env = {"env_vars": {**WORKER_ENVIRONMENT, "PYTHONPATH": _python_path()}}
     try:
         if target == "local":
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                num_gpus=gpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env=runtime_env,
-            )
+            with _muted():
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    num_gpus=gpus,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    runtime_env=runtime_env,
+                )
         else:
             ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
     except (ConnectionError, TimeoutError) as error:
@@ -90,6 +94,21 @@ def connect(address: str | None, cpus: int | None, gpus: int | None) -> None:
             "Start one with `ray start --head`, correct cluster.address, or remove it to run on this machine.",
         ) from error
     configure_ray_data()
+
+
+@contextlib.contextmanager
+def _muted() -> Iterator[None]:
+    """Drop what starting processes write to standard error below Python; faults come as exceptions."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
 
 
 def configure_ray_data() -> None:

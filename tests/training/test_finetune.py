@@ -179,6 +179,7 @@ def test_a_run_resumes_on_another_number_of_workers(llm: Path, tmp_path: Path, r
     scratch = Storage.at(tmp_path / "run" / "scratch")
     folder = scratch.child(next(p.name for p in Path(scratch.uri).iterdir() if p.name.startswith("finetune-")))
     folder.delete(folder.list(suffix=".json")[-1])
+    folder.delete("done")
     resumed = tune(toy_spec(llm, zero=3, workers=1, checkpoint_steps=1), tmp_path / "run")
     assert resumed["steps"] == whole["steps"]
     assert resumed["train"][:-1] == whole["train"][:-1]

@@ -1,0 +1,131 @@
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from pipeline.cli import main
+from tests.small_log import small_log, write_log
+
+
+def run(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, str]:
+    code = main(arguments)
+    return code, capsys.readouterr().err
+
+
+def config_file(folder: Path, **sections: dict[str, object]) -> str:
+    log = write_log(folder / "log.parquet")
+    values: dict[str, dict[str, object]] = {"data": {"interactions": str(log), "split": "leave_one_out"}}
+    for name, keys in sections.items():
+        values[name] = {**values.get(name, {}), **keys}
+    path = folder / "c.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return str(path)
+
+
+def one_message(text: str) -> str:
+    """The error line; nothing else but progress may be there, and no traceback."""
+    assert "Traceback" not in text
+    lines = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"data": {"interactions": "/nowhere/log.csv"}}, ["data.interactions", "/nowhere/log.csv does not exist"]),
+        ({"select": {"sizes": 3}}, ["select.sizes", "select.size"]),
+        ({"select": {"size": -1}}, ["select.size"]),
+        ({"cluster": {"gpus": 3}}, ["cluster.gpus asks for 3", "Set cluster.gpus to 0"]),
+    ],
+)
+def test_the_users_fault_is_two_and_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sections: dict[str, dict[str, object]], words: list[str]
+) -> None:
+    config = config_file(tmp_path, **sections)
+    code, text = run(capsys, ["run", config, "--run-dir", str(tmp_path / "run")])
+    assert code == 2
+    message = one_message(text)
+    assert all(word in message for word in words)
+
+
+def test_a_missing_compiler_is_found_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_file(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, text = run(capsys, ["run", config, "--run-dir", str(tmp_path / "run")])
+    assert code == 2
+    assert "g++ and ninja not found" in one_message(text)
+    assert not (tmp_path / "run" / "data").exists()
+
+
+def test_a_run_directory_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = config_file(tmp_path)
+    (tmp_path / "file").write_text("")
+    code, text = run(capsys, ["run", config, "--run-dir", str(tmp_path / "file" / "run")])
+    assert code == 2
+    assert "cannot be written" in one_message(text)
+    assert "--run-dir" in one_message(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.drop_columns(["user_id"]), ["data.columns.user"]),
+        (lambda t: t.slice(0, 0), ["log"]),
+        (lambda t: t.set_column(0, "user_id", pa.array([None] * t.num_rows, pa.string())), ["user_id"]),
+        (lambda t: t.set_column(2, "title", pa.array([None] * t.num_rows, pa.string())), ["title", "missing_title"]),
+    ],
+    ids=["missing column", "empty", "null ids", "no titles"],
+)
+def test_a_bad_log_leaves_nothing_half_written(
+    ray_local: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: object, words: list[str]
+) -> None:
+    config = config_file(tmp_path)
+    assert callable(change)
+    pq.write_table(change(small_log()), tmp_path / "log.parquet")
+    code, text = run(capsys, ["ingest", config, "--run-dir", str(tmp_path / "run")])
+    assert code == 2
+    message = one_message(text)
+    assert all(word in message for word in words)
+    assert not list((tmp_path / "run" / "data").glob("**/*.parquet"))
+
+
+def test_a_pickle_is_refused_unread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import pickle
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (tmp_path / "exploded",)  # type: ignore[return-value]
+
+    (tmp_path / "log.pkl").write_bytes(pickle.dumps(Bomb()))
+    config = config_file(tmp_path, data={"interactions": str(tmp_path / "log.pkl")})
+    code, text = run(capsys, ["ingest", config, "--run-dir", str(tmp_path / "run")])
+    assert code == 2
+    assert "ickle" in one_message(text)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_stage_before_its_time_says_what_to_run(
+    ray_local: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = run(capsys, ["select", config_file(tmp_path), "--run-dir", str(tmp_path / "run")])
+    assert code == 2
+    assert "dealrec ingest CONFIG" in one_message(text)
+
+
+def test_doctor_says_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", config_file(tmp_path), "--json"]) == 0
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert {row["what"] for row in findings} == {"memory", "GPU", "compiler"}
+    assert main(["doctor", config_file(tmp_path, cluster={"gpus": 9}), "--json"]) == 2
+
+
+def test_a_relative_run_directory_is_no_place_for_a_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = run(capsys, ["submit", config_file(tmp_path), "--address", "http://127.0.0.1:1"])
+    assert code == 2
+    assert "shared storage" in one_message(text)
