@@ -86,15 +86,15 @@ class LineProgress:
 
 
 def format_seconds(seconds: float) -> str:
-    """Seconds as a person says them: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min."""
+    """Seconds as a person says them: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def format_fact(value: Any) -> str:

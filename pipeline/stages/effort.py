@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 
 from cluster.errors import UserError
 from cluster.sharded_map import map_shards
@@ -17,8 +16,8 @@ from cluster.shards import shard_name
 from cluster.storage import Storage
 from pipeline.graph import StageContext
 from pipeline.stages.effort_candidates import CandidateRule
-from pipeline.stages.finetune import llm_spec, lora_spec
-from pipeline.stages.placement import llm_pool
+from pipeline.stages.finetune import llm_copy, lora_spec
+from pipeline.stages.placement import llm_device, llm_pool
 from pipeline.tables import read_samples, read_titles, score_table, train_shards
 from scoring.effort import EffortScorer, Scope, Tokens
 from training.llm import LLMSpec, LoraSpec, adapter_hash, attach_lora, load_llm, load_tokenizer
@@ -46,7 +45,7 @@ def run_effort(context: StageContext) -> Mapping[str, Any]:
     section = config.effort
     indices = train_shards(data)
     task = EffortTask(
-        llm=llm_spec(config),
+        llm=llm_copy(context),
         lora=lora_spec(config, dropout=0.0),
         template=config.llm.template,
         max_items=config.llm.max_items,
@@ -89,9 +88,7 @@ class EffortWorker:
         self._data = data
         self._influence = influence
         self._rule = rule
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        if self._device == "cpu":
-            torch.set_num_threads(1)
+        self._device = llm_device()
         tokenizer = load_tokenizer(task.llm)
         model = attach_lora(load_llm(task.llm, self._device), task.lora)
         self._adapter = adapter_hash(model)

@@ -19,7 +19,7 @@ from pipeline.config import Config
 from pipeline.fingerprint import digest, model_identity
 from pipeline.graph import StageContext
 from pipeline.stages.evaluate_workers import Baselines, RankingWorker, TitleWorker
-from pipeline.stages.finetune import llm_spec
+from pipeline.stages.finetune import llm_copy
 from pipeline.stages.influence import surrogate_source
 from pipeline.stages.placement import llm_pool
 from pipeline.stages.rankers import LlmTask
@@ -45,7 +45,7 @@ def run_evaluate(context: StageContext) -> Mapping[str, Any]:
     folder = out.child("_chunks")
     arguments = {
         "question": Question(out, titles, config.evaluate.mask_seen),
-        "task": llm_task(config),
+        "task": llm_task(context),
         "label": tuned_label(config),
         "adapter": context.folder("finetune"),
         "embeddings": embeddings,
@@ -59,10 +59,10 @@ def run_evaluate(context: StageContext) -> Mapping[str, Any]:
     return {"users": metrics["users"], "targets": metrics["targets"], "models": list(metrics["models"])}
 
 
-def llm_task(config: Config) -> LlmTask:
-    section, llm = config.evaluate, config.llm
+def llm_task(context: StageContext) -> LlmTask:
+    section, llm = context.config.evaluate, context.config.llm
     return LlmTask(
-        llm=llm_spec(config),
+        llm=llm_copy(context),
         template=llm.template,
         max_items=llm.max_items,
         max_tokens=llm.max_tokens,
@@ -104,7 +104,7 @@ def write_users(data: Storage, out: Storage, users: int | str, seed: int) -> lis
 def embed_titles(context: StageContext, titles: Sequence[str]) -> Broadcast:
     """The embedding of every title, [n, d], computed once a run and shared by all its arms."""
     config = context.config
-    spec = llm_spec(config)
+    spec = llm_copy(context)
     key = digest([model_identity(config.llm.model), spec.dtype, list(titles)])
     folder = context.run.child("embeddings", key[:16])
     chunks = list(range(-(-len(titles) // _TITLES_PER_CHUNK)))

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 from peft import PeftModel
 
 from cluster.broadcast import Broadcast
 from cluster.storage import Storage
 from pipeline.stages.influence_workers import SurrogateSource
+from pipeline.stages.placement import llm_device
 from pipeline.stages.rankers import LlmRanker, LlmTask, PopularityRanker, SurrogateRanker
 from pipeline.stages.ranking import Question, Users
 from training.grounding import TextEmbedder
@@ -30,14 +30,6 @@ class Baselines:
 
     surrogate: SurrogateSource
     counts: npt.NDArray[np.int64]
-
-
-def llm_device() -> str:
-    """The GPU that Ray gave this worker, or the CPU on one thread."""
-    if torch.cuda.is_available():
-        return "cuda"
-    torch.set_num_threads(1)
-    return "cpu"
 
 
 class TitleWorker:

@@ -12,7 +12,7 @@ from pipeline.stages.placement import training_placement
 from pipeline.tables import read_titles
 from training.examples import validation_examples
 from training.finetune import FinetuneSpec, finetune
-from training.llm import LLMSpec, LoraSpec
+from training.llm import LLMSpec, LoraSpec, expand_gguf
 
 CHECKPOINTS = "_checkpoints"
 
@@ -23,16 +23,24 @@ def llm_spec(config: Config) -> LLMSpec:
     return LLMSpec(str(path.resolve()) if path.exists() else config.llm.model, config.llm.dtype)
 
 
+def llm_copy(context: StageContext) -> LLMSpec:
+    """The same model where workers read it: a GGUF file is unpacked into the run once, which takes a while."""
+    if context.run.remote:
+        return llm_spec(context.config)
+    return expand_gguf(llm_spec(context.config), Path(context.run.uri, "llm"))
+
+
 def lora_spec(config: Config, dropout: float) -> LoraSpec:
     """The adapter; effort scores are taken where fine-tuning starts, from the same seed, without dropout."""
     section = config.finetune
     return LoraSpec(section.lora_r, section.lora_alpha, section.targets, dropout, section.seed)
 
 
-def finetune_spec(config: Config) -> FinetuneSpec:
+def finetune_spec(config: Config, model_copy: LLMSpec) -> FinetuneSpec:
     section, llm = config.finetune, config.llm
     return FinetuneSpec(
         llm=llm_spec(config),
+        model_copy=model_copy.model,
         lora=lora_spec(config, section.lora_dropout),
         template=llm.template,
         max_items=llm.max_items,
@@ -62,6 +70,14 @@ def run_finetune(context: StageContext) -> Mapping[str, Any]:
     coreset = context.folder("select").read_table("coreset.parquet")
     valid = validation_examples(data, config.finetune.valid_users, config.finetune.seed)
     scratch = context.out.child(CHECKPOINTS)
-    losses = finetune(finetune_spec(config), coreset, valid, read_titles(data), context.out, scratch, context.progress)
+    losses = finetune(
+        finetune_spec(config, llm_copy(context)),
+        coreset,
+        valid,
+        read_titles(data),
+        context.out,
+        scratch,
+        context.progress,
+    )
     scratch.delete("")
     return {key: value for key, value in losses.items() if key not in ("train", "valid")}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from cluster.resources import ClusterView, PoolPlan, plan_pool
 from pipeline.config import Config
 from training.placement import Placement
@@ -23,6 +25,14 @@ def llm_pool(config: Config, shards: int) -> PoolPlan:
     """A pool for the LLM's forward passes: a GPU a worker where there are GPUs."""
     view = ClusterView.now()
     return plan_pool(view, shards, config.cluster.actors, gpus_per_worker(config, view))
+
+
+def llm_device() -> str:
+    """In a worker: the GPU that Ray gave it, or the CPU on one thread."""
+    if torch.cuda.is_available():
+        return "cuda"
+    torch.set_num_threads(1)
+    return "cpu"
 
 
 def training_placement(config: Config, workers: int) -> Placement:

@@ -31,7 +31,9 @@ def test_a_terminal_line_is_rewritten() -> None:
     assert stream.getvalue().endswith("\n")
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.44, "0.4 s"), (59, "59 s"), (185, "3 min 5 s"), (7800, "2 h 10 min")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.44, "0.4 s"), (59, "59 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")]
+)
 def test_seconds_as_a_person_says_them(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
 

@@ -24,14 +24,6 @@ def test_not_a_number_is_a_dash():
     assert text.number(float("nan")) == text.scalar(None) == text.NOTHING
 
 
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [(0.62, "0.6 s"), (59.4, "59 s"), (59.9, "1 min 00 s"), (301, "5 min 01 s"), (7260, "2 h 01 min")],
-)
-def test_durations(seconds, expected):
-    assert text.duration(seconds) == expected
-
-
 def test_metric_names():
     assert text.metric_name("ndcg@10") == "NDCG@10"
     assert text.metric_name("coverage@5") == "coverage@5"
