@@ -14,7 +14,6 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.errors import UserError
 from cluster.place import PROJECT_ROOT
-from cluster.session import WORKER_ENVIRONMENT
 
 #: Not shipped to the cluster: large, local, or of no use there.
 EXCLUDES = [
@@ -80,7 +79,8 @@ def submit_job(client: JobSubmissionClient, job: str, arguments: Sequence[str], 
         runtime_env={
             "working_dir": str(PROJECT_ROOT),
             "excludes": EXCLUDES,
-            "env_vars": {**WORKER_ENVIRONMENT, "DEALREC_CONFIG": config_text},
+            # The session sets the workers' variables; Ray refuses a job whose driver sets the same ones again.
+            "env_vars": {"DEALREC_CONFIG": config_text},
         },
     )
     return name, False
