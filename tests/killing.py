@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
-_LIMIT = 240.0
+_LIMIT = 900.0
 
 
 def run_command(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -47,14 +47,14 @@ def gather(context: StageContext) -> ReportData:
         created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         statistics=data.read_json("statistics.json"),
         stages=[_stage_row(name, manifest) for name, manifest in manifests.items()],
-        surrogate=context.folder("surrogate").read_json("metrics.json"),
+        surrogate=_without(context.folder("surrogate").read_json("metrics.json"), "config", "workers"),
         influence=influence,
         effort=effort,
         picked_influence=coreset.column("influence").to_numpy(),
         picked_effort=coreset.column("effort").to_numpy(),
         selection=selection,
         finetune={
-            **losses,
+            **_without(losses, "learning_rate", "versions", "workers"),
             "train": [{"step": step, "loss": loss} for step, loss in enumerate(losses["train"], start=1)],
             "best_step": next(row["step"] for row in losses["valid"] if row["epoch"] == losses["best"]["epoch"]),
         },
@@ -69,6 +69,11 @@ def gather(context: StageContext) -> ReportData:
             "fingerprints": {n: m.fingerprint.digest for n, m in manifests.items() if m is not None},
         },
     )
+
+
+def _without(values: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """What a page has room for; the rest is in the stage's own files."""
+    return {key: value for key, value in values.items() if key not in keys}
 
 
 def _stage_row(name: str, manifest: Manifest | None) -> dict[str, Any]:
