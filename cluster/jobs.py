@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.errors import UserError
 from cluster.place import PROJECT_ROOT
+from cluster.session import quiet_libraries
 
 #: Not shipped to the cluster: large, local, or of no use there.
 EXCLUDES = [
@@ -30,13 +32,21 @@ EXCLUDES = [
     "benchmarks",
     "**/__pycache__",
 ]
+_AGENT_TRIES = 30
 _FINAL = {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED}
 
 
 def open_client(address: str) -> JobSubmissionClient:
     """A client of the Jobs API at http://HEAD:8265. Raises `UserError` when nothing answers there."""
     try:
-        return JobSubmissionClient(address)
+        client = JobSubmissionClient(address)
+        quiet_libraries()
+        return client
+    except AuthenticationError as error:
+        raise UserError(
+            f"The cluster at {address} asks for a token, and none that it accepts was found.",
+            "Put its token into RAY_AUTH_TOKEN, or into ~/.ray/auth_token.",
+        ) from error
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(
             f"No Ray Jobs API answers at {address} ({str(error).splitlines()[0]}).",
@@ -73,17 +83,25 @@ def submit_job(client: JobSubmissionClient, job: str, arguments: Sequence[str], 
         number += 1
         name = f"{job}-{number}"
     entrypoint = " ".join(["python", "-m", "pipeline", "run", "-", *(shlex.quote(argument) for argument in arguments)])
-    client.submit_job(
-        entrypoint=entrypoint,
-        submission_id=name,
-        runtime_env={
-            "working_dir": str(PROJECT_ROOT),
-            "excludes": EXCLUDES,
-            # The session sets the workers' variables; Ray refuses a job whose driver sets the same ones again.
-            "env_vars": {"DEALREC_CONFIG": config_text},
-        },
+    runtime_env = {
+        "working_dir": str(PROJECT_ROOT),
+        "excludes": EXCLUDES,
+        # The session sets the workers' variables; Ray refuses a job whose driver sets the same ones again.
+        "env_vars": {"DEALREC_CONFIG": config_text},
+    }
+    for _ in range(_AGENT_TRIES):
+        try:
+            client.submit_job(entrypoint=entrypoint, submission_id=name, runtime_env=runtime_env)
+        except RuntimeError as error:
+            # A head that has just started answers before the agent that runs jobs is there.
+            if "No available agent" not in str(error):
+                raise
+            time.sleep(2.0)
+        else:
+            return name, False
+    raise UserError(
+        "The cluster has no agent that could run a job.", "Wait until its head node is ready, and submit again."
     )
-    return name, False
 
 
 def follow_job(client: JobSubmissionClient, job: str, write: Callable[[str], object]) -> JobStatus:
