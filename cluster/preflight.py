@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,19 +27,6 @@ class Finding:
     found: str
     lack: str = ""
     remedy: str = ""
-
-
-def check_compiler() -> Finding:
-    """DeepSpeed builds its shared-memory operator with g++ and ninja when it runs on CPU."""
-    missing = [tool for tool in ("g++", "ninja") if shutil.which(tool) is None]
-    if not missing:
-        return Finding("compiler", f"g++ at {shutil.which('g++')}, ninja at {shutil.which('ninja')}")
-    return Finding(
-        "compiler",
-        "not complete",
-        f"{' and '.join(missing)} not found; DeepSpeed needs g++ and ninja to build its CPU operator",
-        "Install them: apt-get install g++ ninja-build.",
-    )
 
 
 def check_gpus(wanted: int | str, embedded: bool) -> Finding:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -75,5 +74,5 @@ def finished_shards(out: Storage, indices: Sequence[int]) -> dict[int, ShardReco
     for name in out.list("_shards", suffix=".json"):
         index = wanted.get(name)
         if index is not None and f"{shard_name(index)}.parquet" in files:
-            records[index] = ShardRecord(**json.loads(out.read_text(f"_shards/{name}")))
+            records[index] = ShardRecord(**out.read_json(f"_shards/{name}"))
     return records

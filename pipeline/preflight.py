@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cluster.preflight import Finding, check_compiler, check_gpus, check_memory, require
+from cluster.preflight import Finding, check_gpus, check_memory, require
 from pipeline.config import Config
+from training.native_op import compiler_error, compiler_missing
 
 _LLM_STAGES = {"effort", "finetune", "evaluate"}
 _LEAST_MEMORY = 2 * 2**30
@@ -18,10 +19,19 @@ def findings(config: Config, stages: Sequence[str]) -> list[Finding]:
     if _LLM_STAGES & set(stages):
         result.append(check_gpus(config.cluster.gpus, embedded))
     if "finetune" in stages and embedded:
-        result.append(check_compiler())
+        result.append(_check_compiler())
     return result
 
 
 def check_before_run(config: Config, stages: Sequence[str]) -> None:
     """Raise `UserError` that names every lack, in seconds, before Ray starts."""
     require(findings(config, stages))
+
+
+def _check_compiler() -> Finding:
+    """The compiler that fine-tuning on CPU needs; ninja comes with the packages."""
+    missing = compiler_missing()
+    if missing is None:
+        return Finding("compiler", "a C++ compiler")
+    lack, remedy = compiler_error(missing, "this machine")
+    return Finding("compiler", "none", lack.rstrip("."), remedy)
