@@ -76,6 +76,10 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds a selector")
     compare.set_defaults(command=commands.compare)
 
+    audit = commands_.add_parser("audit", help="how faithful the influence scores are: retraining without samples")
+    _add_run_arguments(audit)
+    audit.set_defaults(command=commands.audit)
+
     doctor = commands_.add_parser("doctor", help="what this machine or cluster lacks, before anything runs")
     doctor.add_argument("config", nargs="?", metavar="CONFIG")
     doctor.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")

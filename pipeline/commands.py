@@ -20,7 +20,7 @@ from cluster.storage import is_remote
 from pipeline.config import Config
 from pipeline.config_file import dump_config, json_schema, load_config
 from pipeline.run import RunOptions, default_run_dir, open_run, run_stages
-from pipeline.stages.catalogue import STAGE_NAMES
+from pipeline.stages.catalogue import AUDIT, AUDIT_STAGES, STAGE_NAMES
 from pipeline.summary import metrics_rows, stage_rows
 from pipeline.text_table import format_table
 
@@ -51,6 +51,22 @@ def compare(options: argparse.Namespace) -> int:
     selectors = [name.strip() for name in options.selectors.split(",") if name.strip()]
     rows = compare_arms(config, open_run(run_dir), selectors, options.seeds)
     _show(options, {"arms": rows}, ("arms",))
+    return 0
+
+
+def audit(options: argparse.Namespace) -> int:
+    from pipeline.audit.results import table_rows
+
+    config, run_dir = _load(options)
+    graph = run_stages(config, open_run(run_dir), RunOptions(fresh=False), AUDIT_STAGES)
+    result = graph.folder(AUDIT).read_json("audit.json")
+    if options.json:
+        _show(options, {"audit": result}, ())
+        return 0
+    _show(options, {"audit": table_rows(result)}, ("audit",))
+    draws = [row["ndcg_change"] for row in result["removals"] if row["kind"] == "random"]
+    log.info("NDCG@10 %.4f with all samples; without random ones %s", result["whole"]["ndcg@10"], _signed(draws))
+    log.info("Recommended (*): %s", result["recommended"])
     return 0
 
 
@@ -135,6 +151,10 @@ def _follow(client: Any, job: str) -> int:
 def _write_now(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def _signed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:+.4f}" for value in values)
 
 
 def _load(options: argparse.Namespace) -> tuple[Config, str]:

@@ -79,7 +79,9 @@ class InfluenceConfig(Section):
     )
     target: Literal["train", "valid"] = Field("train", description="Whose risk: that of train or validation.")
     damping: float = Field(0.01, gt=0)
-    curvature_samples: PositiveInt | Literal["all"] = 8192
+    curvature_samples: Annotated[int, Field(ge=1, le=65536)] | Literal["all"] = Field(
+        8192, description="Samples that the curvature is taken over, drawn by hash; they are kept in memory unless all."
+    )
     tolerance: float = Field(1e-4, gt=0, description="Relative residual at which cg stops.")
     max_iterations: PositiveInt = 500
     lissa_damp: Share = 0.01
@@ -175,6 +177,23 @@ class EvaluateConfig(Section):
     seed: int = 0
 
 
+class AuditConfig(Section):
+    """What `dealrec audit` tries: every solver with every scope and damping, against retrained surrogates."""
+
+    solvers: tuple[Literal["none", "lissa", "exact", "cg", "ekfac"], ...] = ("none", "cg", "ekfac")
+    scopes: tuple[str, ...] = Field(
+        ("last_layer", "last_block"), description="Names of the surrogate's scopes, or patterns."
+    )
+    dampings: tuple[Annotated[float, Field(gt=0)], ...] = Field((1e-3, 1e-2, 1e-1), min_length=1)
+    subsets: Annotated[int, Field(ge=3)] = Field(32, description="Surrogates retrained on random subsets.")
+    removed: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="Share of samples each lacks.")
+    extreme: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="Share taken from a score's top and bottom.")
+    draws: PositiveInt = Field(3, description="Random removals of that share to compare with.")
+    planted: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="Share of users whose target is replaced.")
+    released_steps: PositiveInt = Field(5000, description="Single-sample steps of the released code's LiSSA.")
+    seed: int = 0
+
+
 class ClusterConfig(Section):
     """Where it runs. Nothing here changes a result, so nothing here is in a stage's fingerprint."""
 
@@ -196,4 +215,5 @@ class Config(Section):
     llm: LlmConfig = LlmConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    audit: AuditConfig = AuditConfig()
     cluster: ClusterConfig = ClusterConfig()

@@ -41,10 +41,12 @@ class SequenceBatch(NamedTuple):
     ----------
     items : int64 [B, T + 1], padded on the right with 0.
     first : int64 [B]; a position t counts when t ≥ first and its target is not padding.
+    removed : bool [B, T + 1] or None; an item marked here is read as history but is nobody's target.
     """
 
     items: Tensor
     first: Tensor
+    removed: Tensor | None = None
 
     @property
     def inputs(self) -> Tensor:
@@ -58,7 +60,8 @@ class SequenceBatch(NamedTuple):
     def counted(self) -> Tensor:
         """bool [B, T], the positions whose target is this window's to predict."""
         places = torch.arange(self.items.shape[1] - 1, device=self.items.device)
-        return (self.targets != 0) & (places >= self.first[:, None])
+        counted = (self.targets != 0) & (places >= self.first[:, None])
+        return counted if self.removed is None else counted & ~self.removed[:, 1:]
 
 
 def length_buckets(
@@ -108,12 +111,17 @@ def collate(
 
 
 def collate_windows(
-    sequences: Ragged, first: npt.ArrayLike, rows: npt.ArrayLike, device: torch.device | str = "cpu"
+    sequences: Ragged,
+    first: npt.ArrayLike,
+    rows: npt.ArrayLike,
+    device: torch.device | str = "cpu",
+    removed: Ragged | None = None,
 ) -> SequenceBatch:
-    """The training windows `rows` (see `windows`) as one batch."""
+    """The training windows `rows` (see `windows`) as one batch; `removed` marks targets, in the same layout."""
     chosen = sequences.take(rows)
     starts = np.asarray(first, dtype=np.int64)[np.asarray(rows, dtype=np.int64)]
-    return SequenceBatch(torch.from_numpy(_padded(chosen)).to(device), torch.from_numpy(starts).to(device))
+    marks = None if removed is None else torch.from_numpy(_padded(removed.take(rows)) != 0).to(device)
+    return SequenceBatch(torch.from_numpy(_padded(chosen)).to(device), torch.from_numpy(starts).to(device), marks)
 
 
 def windows(sequences: Ragged, max_history: int) -> tuple[Ragged, npt.NDArray[np.int64]]:

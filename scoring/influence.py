@@ -34,6 +34,9 @@ from scoring.objective import Differentiable, prepare_batches
 from scoring.scope import Scope
 from scoring.solvers import Product, Solution, solve_cg, solve_ekfac, solve_exact, solve_lissa
 
+#: Parameters above which the dense matrix and its eigenvectors take gigabytes and its eigenvalues hours.
+MAX_EXACT = 10_000
+
 SOLVERS = ("none", "cg", "exact", "ekfac", "lissa")
 
 
@@ -138,6 +141,11 @@ def solve_direction(
     if settings.solver == "cg":
         return solve_cg(curvature.product, v, settings.damping, settings.tolerance, settings.max_iterations)
     if settings.solver == "exact":
+        if scope.size > MAX_EXACT:
+            raise SettingError(
+                f"solver exact takes scopes of at most {MAX_EXACT:,} parameters, and this one has {scope.size:,}; "
+                "take a smaller scope (last_layer) or solver cg"
+            )
         return solve_exact(curvature.matrix(), v, settings.damping)
     if settings.solver == "lissa":
         steps = curvature.step_products(settings.lissa_steps)

@@ -98,10 +98,15 @@ class SASRec(nn.Module):
     def config_dict(self) -> dict[str, Any]:
         return asdict(self.config)
 
-    def default_scope(self) -> tuple[str, ...]:
-        """The linear layers of the last block: six matrices of hidden × hidden with their biases."""
-        last = len(self.blocks) - 1
-        return (f"blocks.{last}.attention.*", f"blocks.{last}.feed_forward.*")
+    def scopes(self) -> dict[str, tuple[str, ...]]:
+        """By name: the linear layers of the last block (six of hidden × hidden with biases), or less, or more."""
+        last = f"blocks.{len(self.blocks) - 1}"
+        return {
+            "last_block": (f"{last}.attention.*", f"{last}.feed_forward.*"),
+            "last_layer": (f"{last}.feed_forward.outer.*",),
+            "linear": ("blocks.*.attention.*", "blocks.*.feed_forward.*"),
+            "all": ("*",),
+        }
 
     # Encoding
 

@@ -18,6 +18,7 @@ from scoring.batching import HistoryBatch, SequenceBatch
 from scoring.errors import SettingError
 from scoring.losses import OutputLoss
 from scoring.sasrec import SASRec, SASRecConfig
+from scoring.scope import Scope, select_scope
 
 
 @runtime_checkable
@@ -49,8 +50,24 @@ class Surrogate(Protocol):
     def config_dict(self) -> dict[str, Any]:
         """What `build_surrogate` needs to make an equal one."""
 
-    def default_scope(self) -> tuple[str, ...]:
-        """Patterns of the parameters that influence is taken over unless told otherwise."""
+    def scopes(self) -> dict[str, tuple[str, ...]]:
+        """Named patterns of parameters to take influence over; the first is what it is taken over by default."""
+
+
+def surrogate_scope(model: SASRec, patterns: Sequence[str] | None) -> Scope:
+    """The parameters of a surrogate that influence is taken over.
+
+    Parameters
+    ----------
+    patterns : of `select_scope`, or names among the model's `scopes()`; None is the first of those.
+
+    Raises
+    ------
+    ScopeError : something matches neither.
+    """
+    named = model.scopes()
+    wanted = patterns or (next(iter(named)),)
+    return select_scope(model, [part for pattern in wanted for part in named.get(pattern, (pattern,))])
 
 
 def build_surrogate(

@@ -25,11 +25,23 @@ class TrainWindows:
     items : the windows.
     first : int64 [W], the first input position that counts.
     targets : int64 [W].
+    removed : in the layout of `items`, 1 where an item is no target; None where all are.
     """
 
     items: Ragged
     first: npt.NDArray[np.int64]
     targets: npt.NDArray[np.int64]
+    removed: Ragged | None = None
+
+    def without(self, removed: Ragged) -> TrainWindows:
+        """The same windows with some targets removed; windows that have none left are dropped."""
+        starts = self.items.offsets[:-1]
+        place = np.arange(len(self.items.values)) - np.repeat(starts, self.items.lengths)
+        counts = (removed.values == 0) & (place > np.repeat(self.first, self.items.lengths))
+        before = np.concatenate([[0], np.cumsum(counts)])
+        targets = before[self.items.offsets[1:]] - before[starts]
+        kept = np.flatnonzero(targets)
+        return TrainWindows(self.items.take(kept), self.first[kept], targets[kept], removed.take(kept))
 
 
 @dataclass(frozen=True)
@@ -46,14 +58,26 @@ class ValidUsers:
 
 def train_windows(data: Storage, max_history: int) -> TrainWindows:
     """Every train position as a target once. Raises `UserError` if no user has two train interactions."""
-    sequences = to_ragged(read_parts(data.child("sequences"), ["items"], "train sequences")["items"])
+    return windows_of(train_sequences(data), max_history)
+
+
+def train_sequences(data: Storage) -> Ragged:
+    """The train items of every user, parts in order."""
+    return to_ragged(read_parts(data.child("sequences"), ["items"], "train sequences")["items"])
+
+
+def windows_of(sequences: Ragged, max_history: int, removed: npt.NDArray[np.bool_] | None = None) -> TrainWindows:
+    """`train_windows` of sequences in hand; `removed` marks those of their values that are to be no target."""
     items, first = windows(sequences, max_history)
     if len(items) == 0:
         raise UserError(
             "No user has two train interactions, so there is nothing for the surrogate to learn.",
             "Give a larger log, or a data.split that leaves more of it for training.",
         )
-    return TrainWindows(items, first, items.lengths - 1 - first)
+    whole = TrainWindows(items, first, items.lengths - 1 - first)
+    if removed is None:
+        return whole
+    return whole.without(windows(Ragged(removed.astype(np.int32), sequences.offsets), max_history)[0])
 
 
 def valid_users(data: Storage, count: int, seed: int, max_history: int) -> ValidUsers:

@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import ray.train
 import ray.train.torch
 import torch
@@ -16,13 +15,13 @@ from torch import Tensor, nn
 
 from cluster.progress import Progress
 from cluster.storage import Storage
-from scoring.batching import collate_windows, length_buckets
 from scoring.surrogate import build_surrogate
 from training.checkpoint import latest_checkpoint, save_checkpoint, save_tensors
 from training.launch import AgreedError, whereabouts
-from training.schedule import Patience, seed_of, warm_up
+from training.schedule import Patience
 from training.surrogate_data import item_counts, train_windows, valid_users
 from training.surrogate_spec import SurrogateSpec
+from training.surrogate_step import SurrogateStepper
 from training.surrogate_validation import ranking_metrics
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -70,9 +69,10 @@ class SurrogateTrainer:
         self.parallel: nn.Module = ray.train.torch.prepare_model(
             self.model, parallel_strategy_kwargs={"broadcast_buffers": False}
         )
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=job.spec.lr, weight_decay=job.spec.weight_decay, fused=True
+        self.stepper = SurrogateStepper(
+            job.spec, self.parallel, self.windows, self.device, dist.get_rank(), dist.get_world_size()
         )
+        self.stepper.steps = self.history.steps
         if saved is not None:
             self._restore_moments(saved.tensors)
 
@@ -85,41 +85,15 @@ class SurrogateTrainer:
     def finished(self) -> bool:
         return self.epoch >= self.spec.epochs or self.patience.exhausted(self.epoch)
 
-    def batches(self) -> list[np.ndarray]:
-        """The windows of each step of the coming epoch, the same on every rank."""
-        seed = seed_of("batches", self.spec.seed, self.epoch)
-        lengths = self.windows.items.lengths - 1
-        return length_buckets(lengths, self.spec.batch_tokens, self.spec.batch_rows, seed)
-
-    def step(self, rows: np.ndarray) -> Tensor:
-        """One optimizer step on this rank's share of a batch; the sum of its losses, detached."""
-        rank, world, spec = dist.get_rank(), dist.get_world_size(), self.spec
-        own = rows[rank::world]
-        batch = collate_windows(self.windows.items, self.windows.first, own if len(own) else rows[:1], self.device)
-        place = (spec.seed, self.history.steps)
-        torch.manual_seed(seed_of("dropout", *place, rank))
-        negatives = torch.Generator().manual_seed(seed_of("negatives", *place))
-        for group in self.optimizer.param_groups:
-            group["lr"] = spec.lr * warm_up(self.history.steps, spec.warmup_steps)
-        total, _ = self.parallel(batch, negatives)
-        total = total * (1.0 if len(own) else 0.0)
-        # Gradients are averaged over ranks; the loss is a mean over the targets of the whole batch.
-        (total * (world / int(self.windows.targets[rows].sum()))).backward()
-        if spec.clip > 0:
-            nn.utils.clip_grad_norm_(self.model.parameters(), spec.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.history.steps += 1
-        return total.detach()
-
     def run_epoch(self, progress: Progress) -> dict[str, float]:
         """All windows once, then validation; the epoch's row of the history."""
         started = time.perf_counter()
         self.model.train()
-        batches = self.batches()
+        batches = self.stepper.batches(self.epoch)
         total = torch.zeros(1, dtype=torch.float64, device=self.device)
         for rows in batches:
-            total += self.step(rows)
+            total += self.stepper.step(rows)
+            self.history.steps = self.stepper.steps
             if dist.get_rank() == 0:
                 facts: dict[str, float] = {"epoch": self.epoch + 1}
                 if self.patience.best is not None:
@@ -154,7 +128,7 @@ class SurrogateTrainer:
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             for moment in _MOMENTS:
-                tensors[f"{moment}/{name}"] = self.optimizer.state[parameter][moment]
+                tensors[f"{moment}/{name}"] = self.stepper.optimizer.state[parameter][moment]
         state = {
             "stamp": self.job.stamp,
             "history": self.history.__dict__,
@@ -170,8 +144,8 @@ class SurrogateTrainer:
         for index, (name, _) in enumerate(self.model.named_parameters()):
             moments = {moment: tensors[f"{moment}/{name}"] for moment in _MOMENTS}
             state[index] = {"step": torch.tensor(float(self.history.steps)), **moments}
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        groups = self.stepper.optimizer.state_dict()["param_groups"]
+        self.stepper.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def surrogate_loop(job: SurrogateJob, progress: Progress) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -18,7 +20,6 @@ from training.surrogate_data import ValidUsers
 _SCORES_AT_ONCE = 1 << 24
 
 
-@torch.no_grad()
 def ranking_metrics(model: Surrogate, users: ValidUsers, device: torch.device) -> dict[str, float]:
     """`ndcg@10` and `recall@10` among all items but the seen ones, mean over all users. Collective.
 
@@ -27,21 +28,34 @@ def ranking_metrics(model: Surrogate, users: ValidUsers, device: torch.device) -
     """
     count = len(users.history)
     own = np.arange(dist.get_rank(), count, dist.get_world_size())
+    everywhere: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everywhere, target_ranks(model, users, own, device))
+    gathered = [everywhere[row % len(everywhere)][row // len(everywhere)] for row in range(count)]
+    return mean_metrics(gathered)
+
+
+@torch.no_grad()
+def target_ranks(
+    model: Surrogate, users: ValidUsers, rows: npt.NDArray[np.int64], device: torch.device
+) -> list[npt.NDArray[np.int32]]:
+    """The ranks of the targets of the users `rows` among all items they have not seen, an array a user."""
     rows_at_once = max(1, _SCORES_AT_ONCE // model.item_count)
-    found: list[np.ndarray] = []
-    for start in range(0, len(own), rows_at_once):
-        part = users.take(own[start : start + rows_at_once])
-        scores = model.logits(model.encode(*_padded(part.history, device)))
+    found: list[npt.NDArray[np.int32]] = []
+    for start in range(0, len(rows), rows_at_once):
+        part = users.take(rows[start : start + rows_at_once])
+        scores = model.logits(model.encode(*padded_history(part.history, device)))
         ranks = rank_targets(scores.float().cpu().numpy(), part.targets, part.seen)
         found += [ranks.row(row) for row in range(len(ranks))]
-    everywhere: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everywhere, found)
-    gathered = [everywhere[row % len(everywhere)][row // len(everywhere)] for row in range(count)]
-    metrics = user_metrics(Ragged.from_rows(gathered), (10,))
+    return found
+
+
+def mean_metrics(ranks: Sequence[npt.NDArray[np.int32]]) -> dict[str, float]:
+    """`ndcg@10` and `recall@10`, mean over users, from the ranks of each user's targets."""
+    metrics = user_metrics(Ragged.from_rows(ranks), (10,))
     return {name: float(np.nanmean(values)) for name, values in metrics.items()}
 
 
-def _padded(history: Ragged, device: torch.device) -> tuple[Tensor, Tensor]:
+def padded_history(history: Ragged, device: torch.device) -> tuple[Tensor, Tensor]:
     """int64 [B, T] padded on the right with 0, and lengths [B]."""
     batch = collate(history, np.zeros(len(history), dtype=np.int64), np.arange(len(history)), device)
     return batch.history, batch.lengths

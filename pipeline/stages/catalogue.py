@@ -127,6 +127,19 @@ STAGES = (
     ),
 )
 
+#: Not part of a run: what `dealrec audit` adds to one.
+AUDIT = Stage(
+    name="audit",
+    folder="audit",
+    needs=("ingest", "surrogate"),
+    keys=("audit", "influence", "surrogate"),
+    version=1,
+    work=_later("audit"),
+    subfolders=("subsets", "planted", "scores", "extremes"),
+    unit="parts",
+)
+AUDIT_STAGES = (STAGES[0], STAGES[1], AUDIT)
+
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 ARM_STAGES = ("select", "finetune", "evaluate")
 SHARED_STAGES = tuple(stage for stage in STAGES if stage.name not in (*ARM_STAGES, "report"))

@@ -22,7 +22,7 @@ from cluster.shards import ShardRecord
 from cluster.storage import Storage
 from pipeline.config import InfluenceConfig
 from pipeline.graph import StageContext
-from pipeline.stages.influence_workers import Chunks, InfluenceWorker, SumWorker, SurrogateSource
+from pipeline.stages.influence_workers import PREPARED_SAMPLES, Chunks, InfluenceWorker, SumWorker, SurrogateSource
 from pipeline.stages.placement import scoring_pool
 from pipeline.tables import SampleShard, train_shards
 from scoring.influence import SolverSettings, solve_direction
@@ -75,20 +75,11 @@ def solve(
 ) -> tuple[dict[str, Any], Tensor]:
     """h = (H + λI)⁻¹v, float64 [P], and what is worth recording of it."""
     objective, scope = source.build()
-    settings = SolverSettings(
-        solver=section.solver,
-        damping=section.damping,
-        tolerance=section.tolerance,
-        max_iterations=section.max_iterations,
-        lissa_damp=section.lissa_damp,
-        lissa_scale=section.lissa_scale,
-        lissa_steps=section.lissa_steps,
-    )
+    settings = solver_settings(section)
     layers = linear_layers(objective, scope) if section.solver == "ekfac" else ()
     with ReducePool(SumWorker, {"source": source, "data": data}, indices, plan.maximum, plan.shape) as pool:
         v, samples = _mean(pool.map(f"{section.target}_gradient"))
-        chunks = curvature_chunks(section, pool, _train_count(data)) if section.solver != "none" else []
-        curvature = PooledCurvature(pool, [ray.put(chunk) for chunk in chunks])
+        curvature = pooled_curvature(section, pool, indices, _train_count(data))
         solution = solve_direction(settings, curvature, v, scope, layers)
     facts = {
         "solver": section.solver,
@@ -96,7 +87,7 @@ def solve(
         "scope": list(scope.names),
         "parameters": scope.size,
         "risk_samples": samples,
-        "curvature_samples": sum(len(chunk) for chunk in chunks),
+        "curvature_samples": curvature.samples if section.solver != "none" else 0,
         "residual": solution.residual,
         "iterations": solution.iterations,
         "v_dot_h": float(v @ solution.direction),
@@ -104,13 +95,36 @@ def solve(
     return facts, solution.direction
 
 
-def curvature_chunks(section: InfluenceConfig, pool: ReducePool, total: int) -> list[SampleShard]:
+def solver_settings(
+    section: InfluenceConfig, solver: str | None = None, damping: float | None = None
+) -> SolverSettings:
+    """The configured solver, or another one, or another damping, with the configured tolerances."""
+    return SolverSettings(
+        solver=solver or section.solver,
+        damping=section.damping if damping is None else damping,
+        tolerance=section.tolerance,
+        max_iterations=section.max_iterations,
+        lissa_damp=section.lissa_damp,
+        lissa_scale=section.lissa_scale,
+        lissa_steps=section.lissa_steps,
+    )
+
+
+def pooled_curvature(section: InfluenceConfig, pool: ReducePool, indices: Sequence[int], total: int) -> PooledCurvature:
+    """The curvature over the samples asked for, spread over the pool."""
+    wanted = total if section.curvature_samples == "all" else min(section.curvature_samples, total)
+    if wanted == total > PREPARED_SAMPLES:
+        return PooledCurvature(pool, None, indices, total)
+    chunks = curvature_chunks(wanted, pool, total) if section.solver != "none" else []
+    return PooledCurvature(pool, [ray.put(chunk) for chunk in chunks], range(len(chunks)), wanted)
+
+
+def curvature_chunks(wanted: int, pool: ReducePool, total: int) -> list[SampleShard]:
     """The samples that the curvature is taken over, in the order of their draw keys, cut into chunks.
 
     The draw is by sample id, so it is the same however the log is cut into shards. Each shard sends what lies
     below a bound that holds more than enough with near certainty; should it not, all keys are sent.
     """
-    wanted = total if section.curvature_samples == "all" else min(section.curvature_samples, total)
     bound = min(1.0, (wanted + 8 * wanted**0.5 + 16) / total)
     parts = list(pool.map("curvature_rows", bound))
     if sum(len(keys) for keys, _ in parts) < wanted:
@@ -126,19 +140,26 @@ def curvature_chunks(section: InfluenceConfig, pool: ReducePool, total: int) -> 
 
 
 class PooledCurvature:
-    """`scoring.influence.Curvature` over the actors of a pool, added in the order of the chunks."""
+    """`scoring.influence.Curvature` over the actors of a pool, added in the order of the chunks.
 
-    def __init__(self, pool: ReducePool, chunks: Chunks) -> None:
+    Parameters
+    ----------
+    chunks, numbers : references to samples and their places; or None, and the shards to go over.
+    samples : in all of them.
+    """
+
+    def __init__(self, pool: ReducePool, chunks: Chunks, numbers: Sequence[int], samples: int) -> None:
         self._pool = pool
         self._chunks = chunks
-        self._numbers = range(len(chunks))
+        self._numbers = numbers
+        self.samples = samples
 
     def product(self, x: Tensor) -> Tensor:
         return _mean(self._map("product", (self._chunks, x.numpy())))[0]
 
     def step_products(self, steps: int) -> Iterator[Product]:
         for step in range(steps):
-            yield partial(self._chunk_product, step % len(self._chunks))
+            yield partial(self._chunk_product, self._numbers[step % len(self._numbers)])
 
     def matrix(self) -> Tensor:
         return _mean(self._map("matrix", self._chunks))[0]

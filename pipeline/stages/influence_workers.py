@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,8 @@ from scoring.influence import influence_scores
 from scoring.kronecker import KroneckerBasis, LayerSums, eigenvalue_sums, kronecker_factor_sums
 from scoring.objective import Differentiable, prepare_batches, reduce_to_scope
 from scoring.sasrec import SASRec
-from scoring.scope import Scope, select_scope
-from scoring.surrogate import build_surrogate
+from scoring.scope import Scope
+from scoring.surrogate import build_surrogate, surrogate_scope
 
 #: Histories times length in a batch, padding included.
 _BATCH_TOKENS = 8192
@@ -64,7 +64,7 @@ class SurrogateSource:
     def build(self) -> tuple[Differentiable, Scope]:
         """The objective over the scope, and the scope."""
         model = self.build_model()
-        scope = select_scope(model, self.patterns or model.default_scope())
+        scope = surrogate_scope(model, self.patterns)
         return reduce_to_scope(model, scope), scope
 
     def batches(self, samples: SampleShard) -> Iterator[tuple[npt.NDArray[np.int64], HistoryBatch]]:
@@ -78,14 +78,18 @@ class SurrogateSource:
 #: The curvature's draw is of its own, so that it is independent of the coreset's.
 CURVATURE_SEED = 0x43555256
 
-#: A reference a chunk.
-Chunks = Sequence[ray.ObjectRef]
+#: Curvature samples that are kept in memory, prepared, between the steps of a solver.
+PREPARED_SAMPLES = 1 << 16
+
+#: A reference a chunk; None where the chunks are the shards themselves.
+Chunks = Sequence[ray.ObjectRef] | None
 
 
 class SumWorker:
     """Additive float64 sums: the gradient of the risk over shards, the curvature over chunks of a subset.
 
-    The chunks come with each call, as references, and stay prepared between calls.
+    The chunks come with each call, as references, and stay prepared between calls. Curvature over more samples than
+    `PREPARED_SAMPLES` goes over the shards instead, read again at each call, so memory does not grow with the log.
     """
 
     def __init__(self, source: SurrogateSource, data: Storage) -> None:
@@ -128,7 +132,9 @@ class SumWorker:
         chunks, basis = argument
         return eigenvalue_sums(self._objective, self._scope, basis, self._batches(chunks, index))
 
-    def _batches(self, chunks: Chunks, index: int) -> list[Any]:
+    def _batches(self, chunks: Chunks, index: int) -> Iterable[Any]:
+        if chunks is None:
+            return (batch for _, batch in self._source.batches(read_samples(self._data, index)))
         if index not in self._prepared:
             samples: SampleShard = ray.get(chunks[index])
             batches = [batch for _, batch in self._source.batches(samples)]

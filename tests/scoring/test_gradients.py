@@ -17,7 +17,7 @@ from scoring.gradients import (
 )
 from scoring.objective import reduce_to_scope
 from scoring.sasrec import LOSSES
-from scoring.scope import select_scope
+from scoring.surrogate import surrogate_scope
 from tests.scoring.cases import CASES, histories, loop_gradients, samples, sasrec
 
 TIGHT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-11}
@@ -54,7 +54,7 @@ def test_a_score_depends_on_its_sample_alone(
 ) -> None:
     """Whatever the order, the batches and the padding."""
     model = sasrec(loss, max_history=10)
-    scope = select_scope(model, model.default_scope())
+    scope = surrogate_scope(model, None)
     objective = reduce_to_scope(model, scope) if reduced else model
     direction = torch.randn(scope.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     rows, target = histories(10)
@@ -68,7 +68,7 @@ def test_a_score_depends_on_its_sample_alone(
 
 def test_dropout_is_off_and_the_mode_and_gradients_are_left_alone() -> None:
     model = sasrec().train()
-    scope = select_scope(model, model.default_scope())
+    scope = surrogate_scope(model, None)
     rows, target = histories(5)
     batch = collate(rows, target, np.arange(5))
     first, second = (per_sample_gradients(model, scope, batch) for _ in range(2))
@@ -80,7 +80,7 @@ def test_dropout_is_off_and_the_mode_and_gradients_are_left_alone() -> None:
 
 def test_rows_of_a_batch_have_gradients_of_their_own() -> None:
     model = sasrec()
-    scope = select_scope(model, model.default_scope())
+    scope = surrogate_scope(model, None)
     rows, target = histories(6)
     norms = per_sample_gradients(model, scope, collate(rows, target, np.arange(6))).norm(dim=1)
     assert len(set(norms.tolist())) == 6
@@ -89,7 +89,7 @@ def test_rows_of_a_batch_have_gradients_of_their_own() -> None:
 def test_float32_agrees_to_single_precision() -> None:
     exact = sasrec()
     single = sasrec().float()
-    scope = select_scope(exact, exact.default_scope())
+    scope = surrogate_scope(exact, None)
     rows, target = histories(6)
     batch = collate(rows, target, np.arange(6))
     direction = torch.randn(scope.size, dtype=torch.float64)

@@ -16,12 +16,13 @@ from scoring.kronecker import (
 )
 from scoring.objective import prepare_batches, reduce_to_scope
 from scoring.scope import select_scope
+from scoring.surrogate import surrogate_scope
 from tests.scoring.cases import CASES, Case, dense_gauss_newton, history_batches, samples, sasrec
 
 
 def sasrec_case() -> Case:
     model = sasrec()
-    scope = select_scope(model, model.default_scope())
+    scope = surrogate_scope(model, None)
     return Case(reduce_to_scope(model, scope), scope, history_batches())
 
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scoring.errors import SettingError
+from scoring.errors import ScopeError, SettingError
 from scoring.sasrec import SASRecConfig
-from scoring.surrogate import Surrogate, build_surrogate
+from scoring.surrogate import Surrogate, build_surrogate, surrogate_scope
 
 
 def test_a_built_surrogate_satisfies_the_protocol_and_rebuilds_itself() -> None:
@@ -21,9 +21,25 @@ def test_the_catalogue_size_given_takes_precedence() -> None:
     assert build_surrogate("sasrec", 4, SASRecConfig(item_count=9)).item_count == 4
 
 
-def test_the_default_scope_follows_the_depth() -> None:
+def test_the_default_scope_is_the_last_block_whatever_the_depth() -> None:
     model = build_surrogate("sasrec", 4, {"blocks": 3, "hidden": 8})
-    assert model.default_scope() == ("blocks.2.attention.*", "blocks.2.feed_forward.*")
+    names = surrogate_scope(model, None).names
+    assert len(names) == 12
+    assert all(name.startswith(("blocks.2.attention.", "blocks.2.feed_forward.")) for name in names)
+
+
+def test_named_scopes_and_patterns_mix() -> None:
+    model = build_surrogate("sasrec", 4, {"blocks": 2, "hidden": 8})
+    names = surrogate_scope(model, ["last_layer", "final_norm.*"]).names
+    assert set(names) == {
+        "blocks.1.feed_forward.outer.weight",
+        "blocks.1.feed_forward.outer.bias",
+        "final_norm.weight",
+        "final_norm.bias",
+    }
+    assert surrogate_scope(model, ["all"]).names == tuple(name for name, _ in model.named_parameters())
+    with pytest.raises(ScopeError, match="no parameter matches 'penultimate'"):
+        surrogate_scope(model, ["penultimate"])
 
 
 def test_unknown_names_and_settings_are_refused() -> None:

@@ -1,0 +1,1 @@
+"""Each file measures one claim: ours against a named baseline, both in the same run, the ratio printed."""

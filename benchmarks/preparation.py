@@ -1,0 +1,30 @@
+"""A log ready for a benchmark: run up to a stage once, then reused."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+
+from cluster.storage import Storage
+from pipeline.config import Config
+from pipeline.run import RunOptions, open_run, run_stages
+
+
+def log_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the log is."""
+    parser.add_argument("--interactions", required=True, help="the log, in any format that ingest reads")
+    parser.add_argument("--items", help="the catalogue")
+    parser.add_argument("--split", default="global_time", choices=("global_time", "leave_one_out", "column"))
+    parser.add_argument("--runs", default="runs/benchmarks", help="where prepared runs are kept")
+
+
+def prepared(options: argparse.Namespace, last: str = "ingest", **sections: dict[str, object]) -> Storage:
+    """The run directory of the log, complete up to the stage `last`."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    data = {"interactions": options.interactions, "items": options.items, "split": options.split}
+    config = Config.model_validate({"data": data, **sections})
+    name = hashlib.blake2b(config.model_dump_json().encode(), digest_size=6).hexdigest()
+    run = open_run(f"{options.runs}/{name}")
+    run_stages(config, run, RunOptions(last=last))
+    return run

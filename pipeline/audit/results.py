@@ -1,0 +1,87 @@
+"""From scores and measured models to the audit's table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cluster.shards import ShardRecord, shard_name
+from cluster.storage import Storage
+from pipeline.audit.specs import Arm, ScoreSpec
+from scoring.fidelity import Estimate, linear_datamodeling_score, separation
+
+Scores = npt.NDArray[np.float32]
+
+
+def read_scores(folder: Storage, index: int) -> Scores:
+    """Way `index`'s score of every sample, NaN throughout where it could not be computed."""
+    scores: Scores = folder.read_table(f"{shard_name(index)}.parquet", ["score"])["score"].to_numpy()
+    return scores
+
+
+def subset_score(
+    sample_id: npt.NDArray[np.int64], scores: Scores, arms: Sequence[Arm], risks: Sequence[float]
+) -> Estimate | None:
+    """The linear datamodeling score of one way; None where a score is missing."""
+    if not np.isfinite(scores).all():
+        return None
+    predicted = [float(scores[arm.removed(sample_id, None)].sum(dtype=np.float64)) for arm in arms]
+    return linear_datamodeling_score(predicted, risks)
+
+
+def planted_separation(scores: Scores, planted: npt.NDArray[np.bool_]) -> Estimate | None:
+    """AUC of the clean samples' scores above the planted ones'."""
+    if not np.isfinite(scores).all() or not planted.any() or planted.all():
+        return None
+    return separation(scores[planted], scores[~planted])
+
+
+def best_of_families(specs: Sequence[ScoreSpec], rows: Sequence[Mapping[str, Any]]) -> list[ScoreSpec]:
+    """The damping with the highest score of each solver and scope; all controls."""
+    best: dict[tuple[str, str | None], tuple[float, ScoreSpec]] = {}
+    for spec, row in zip(specs, rows, strict=True):
+        if row["lds"] is not None and row["lds"]["value"] > best.get(spec.family, (-np.inf, spec))[0]:
+            best[spec.family] = (row["lds"]["value"], spec)
+    return [spec for _, spec in best.values()]
+
+
+def score_row(spec: ScoreSpec, record: ShardRecord, found: Mapping[str, Estimate | None]) -> dict[str, Any]:
+    """What is known of one way to score, for audit.json."""
+    facts = {key: record.facts.get(key) for key in ("seconds", "residual", "iterations", "parameters", "error")}
+    estimates = {key: None if value is None else asdict(value) for key, value in found.items()}
+    place = {"label": spec.label, "method": spec.method, "scope": spec.scope, "damping": spec.damping}
+    return place | estimates | facts
+
+
+def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The audit's table for a person: a row a way to score, intervals in brackets."""
+    changes = {(row["score"], row["kind"]): row["ndcg_change"] for row in result["removals"]}
+    rows = []
+    for row in result["scores"]:
+        best = row["label"] in result["best"]
+        rows.append(
+            {
+                "score": row["label"] + (" *" if row["label"] == result["recommended"] else ""),
+                "LDS": _interval(row["lds"]),
+                "AUC planted": _interval(row["auc"]),
+                "NDCG@10 without top": _change(changes.get((row["label"], "top"))) if best else "-",
+                "without bottom": _change(changes.get((row["label"], "bottom"))) if best else "-",
+                "residual": "-" if row["residual"] is None else f"{row['residual']:.0e}",
+                "s": "-" if row["error"] else f"{row['seconds']:.1f}",
+            }
+        )
+    return rows
+
+
+def _interval(estimate: Mapping[str, float] | None) -> str:
+    if estimate is None:
+        return "not possible"
+    return f"{estimate['value']:+.3f} [{estimate['low']:+.3f}, {estimate['high']:+.3f}]"
+
+
+def _change(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.4f}"

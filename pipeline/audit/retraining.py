@@ -1,0 +1,100 @@
+"""What runs in the actors of an audit that retrain the surrogate, and what they measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from cluster.shards import shard_name
+from cluster.storage import Storage
+from pipeline.audit.log import AuditLog
+from pipeline.audit.specs import Arm
+from scoring.batching import collate, length_buckets
+from scoring.gradients import per_sample_losses
+from scoring.objective import Differentiable
+from scoring.sasrec import SASRec
+from training.checkpoint import save_tensors
+from training.surrogate_data import item_counts, valid_users
+from training.surrogate_retrain import retrain_surrogate
+from training.surrogate_spec import SurrogateSpec
+from training.surrogate_validation import mean_metrics, target_ranks
+
+PLANTED_MODEL = "planted.safetensors"
+MEASURES = ("train_risk", "valid_risk", "ndcg@10", "recall@10")
+_BATCH_TOKENS = 8192
+_BATCH_ROWS = 4096
+
+
+class RetrainWorker:
+    """Trains and measures one surrogate an arm; each arm is a shard.
+
+    Parameters
+    ----------
+    spec, epochs : the run's own training, for the number of epochs at which its best surrogate was found.
+    arms : what each model is trained without.
+    scores : folder of score tables by the place of their label in `labels`.
+    """
+
+    def __init__(
+        self, spec: SurrogateSpec, epochs: int, data: Storage, arms: Sequence[Arm], scores: Storage, labels: list[str]
+    ) -> None:
+        torch.set_num_threads(1)
+        self._spec, self._epochs, self._arms = spec, epochs, arms
+        self._scores, self._labels = scores, labels
+        self._counts = item_counts(data)
+        self._log = AuditLog.read(data)
+        self._users = valid_users(data, spec.valid_users, spec.seed, spec.max_history)
+
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+        arm = self._arms[index]
+        removed = arm.removed(self._log.samples.sample_id, self._ranking(arm))
+        windows = self._log.windows(self._spec.max_history, removed)
+        model = retrain_surrogate(self._spec, windows, self._counts, self._epochs, torch.device("cpu"))
+        facts = {**self._measure(model), "removed": int(removed.sum())}
+        return pa.table({key: [value] for key, value in facts.items()}), facts
+
+    def _ranking(self, arm: Arm) -> npt.NDArray[np.float32] | None:
+        if arm.score is None:
+            return None
+        name = f"{shard_name(self._labels.index(arm.score))}.parquet"
+        scores: npt.NDArray[np.float32] = self._scores.read_table(name, ["score"])["score"].to_numpy()
+        return scores
+
+    def _measure(self, model: SASRec) -> dict[str, float]:
+        ranks = target_ranks(model, self._users, np.arange(len(self._users.history)), torch.device("cpu"))
+        train, valid = (
+            float(losses_of(model, part.history.tail(self._spec.max_history), part.target).mean(dtype=np.float64))
+            for part in (self._log.samples, self._log.valid)
+        )
+        return {"train_risk": train, "valid_risk": valid, **mean_metrics(ranks)}
+
+
+class PlantingWorker:
+    """Trains one surrogate on a log with planted random targets and keeps its weights."""
+
+    def __init__(self, spec: SurrogateSpec, epochs: int, data: Storage, share: float, seed: int, out: Storage) -> None:
+        torch.set_num_threads(1)
+        self._spec, self._epochs, self._out = spec, epochs, out
+        self._counts = item_counts(data)
+        self._log, self._planted = AuditLog.read(data).plant(share, seed, len(self._counts))
+
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+        nothing = np.zeros(len(self._planted), dtype=np.bool_)
+        windows = self._log.windows(self._spec.max_history, nothing)
+        model = retrain_surrogate(self._spec, windows, self._counts, self._epochs, torch.device("cpu"))
+        save_tensors(self._out, PLANTED_MODEL, model.state_dict())
+        table = pa.table({"sample_id": self._log.samples.sample_id, "planted": self._planted})
+        return table, {"planted": int(self._planted.sum())}
+
+
+def losses_of(model: Differentiable, history: Any, target: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    """float32 [N], the loss of every sample."""
+    losses = np.empty(len(target), dtype=np.float32)
+    for rows in length_buckets(history.lengths, _BATCH_TOKENS, _BATCH_ROWS):
+        losses[rows] = per_sample_losses(model, collate(history, target, rows)).numpy()
+    return losses

@@ -1,0 +1,173 @@
+"""Stage audit: retrain the surrogate without samples, and compare what happens with what the scores said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load
+
+from cluster.broadcast import Broadcast
+from cluster.progress import LineProgress
+from cluster.resources import PoolPlan
+from cluster.sharded_map import map_shards
+from cluster.shards import ShardRecord
+from cluster.storage import Storage
+from pipeline.audit.results import best_of_families, planted_separation, read_scores, score_row, subset_score
+from pipeline.audit.retraining import PLANTED_MODEL, PlantingWorker, RetrainWorker
+from pipeline.audit.scores import ScoreWorker
+from pipeline.audit.specs import CONTROLS, Arm, ScoreSpec, removal_arms, score_specs, subset_arms
+from pipeline.config import Config
+from pipeline.graph import StageContext
+from pipeline.stages.influence import surrogate_source
+from pipeline.stages.influence_workers import SurrogateSource
+from pipeline.stages.placement import scoring_pool
+from pipeline.stages.surrogate import surrogate_spec
+from training.surrogate_spec import SurrogateSpec
+
+RESULT = "audit.json"
+
+
+def run_audit(context: StageContext) -> Mapping[str, Any]:
+    """Four passes on Ray, each resumable: retraining on subsets, planting, scoring, retraining on extremes."""
+    audit = _Audit(context)
+    subsets = subset_arms(context.config.audit)
+    models = audit.retrain("subsets", subsets, [])
+    planted = audit.plant()
+    specs = score_specs(context.config.audit, context.config.influence)
+    scored = audit.score(specs, planted)
+    rows = audit.compare(specs, scored, subsets[1:], models[1:])
+    best = best_of_families(specs, rows)
+    labels = [spec.label for spec in specs]
+    extremes = removal_arms(context.config.audit, [spec.label for spec in best])
+    removals = audit.retrain("extremes", extremes, labels)
+    result = {
+        "scores": rows,
+        "best": [spec.label for spec in best],
+        "recommended": recommended(rows),
+        "whole": dict(models[0].facts),
+        "removals": _removals(extremes, removals, models[0]),
+        "samples": audit.samples,
+        "subsets": len(subsets) - 1,
+        "epochs": audit.epochs,
+    }
+    context.out.write_json(RESULT, result)
+    return {key: result[key] for key in ("recommended", "samples", "subsets", "epochs")}
+
+
+def recommended(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The cheapest way whose score is within the interval of the best one; controls are never recommended."""
+    able = [row for row in rows if row["method"] not in CONTROLS and row["lds"] is not None]
+    if not able:
+        return None
+    best = max(able, key=lambda row: row["lds"]["value"])
+    close = [row for row in able if row["lds"]["value"] >= best["lds"]["low"]]
+    return str(min(close, key=lambda row: (row["seconds"], -row["lds"]["value"]))["label"])
+
+
+class _Audit:
+    """The passes of one audit over one run."""
+
+    def __init__(self, context: StageContext) -> None:
+        self._context = context
+        self._config: Config = context.config
+        self._data = context.folder("ingest")
+        self._surrogate = context.folder("surrogate")
+        self.epochs = int(self._surrogate.read_json("metrics.json")["best_epoch"])
+        statistics = self._data.read_json("statistics.json")
+        self.samples = int(statistics["samples"]["train"])
+
+    def retrain(self, folder: str, arms: Sequence[Arm], labels: list[str]) -> list[ShardRecord]:
+        arguments = {
+            "spec": self._spec(),
+            "epochs": self.epochs,
+            "data": self._data,
+            "arms": arms,
+            "scores": self._out("scores"),
+            "labels": labels,
+        }
+        return self._pass(RetrainWorker, arguments, len(arms), folder)
+
+    def plant(self) -> SurrogateSource:
+        """Trains on the planted log; the surrogate of that."""
+        section, out = self._config.audit, self._out("planted")
+        arguments = {
+            "spec": self._spec(),
+            "epochs": self.epochs,
+            "data": self._data,
+            "share": section.planted,
+            "seed": section.seed,
+            "out": out,
+        }
+        self._pass(PlantingWorker, arguments, 1, "planted")
+        weights = Broadcast.put(load(out.read_bytes(PLANTED_MODEL)), out, "_weights.safetensors")
+        return replace(self._clean(), weights=weights)
+
+    def score(self, specs: Sequence[ScoreSpec], planted: SurrogateSource) -> list[ShardRecord]:
+        arguments = {
+            "specs": specs,
+            "influence": self._config.influence,
+            "audit": self._config.audit,
+            "data": self._data,
+            "clean": self._clean(),
+            "planted": planted,
+        }
+        return self._pass(ScoreWorker, arguments, 2 * len(specs), "scores")
+
+    def compare(
+        self,
+        specs: Sequence[ScoreSpec],
+        scored: Sequence[ShardRecord],
+        arms: Sequence[Arm],
+        models: Sequence[ShardRecord],
+    ) -> list[dict[str, Any]]:
+        """A row a way to score."""
+        folder = self._out("scores")
+        planted = self._out("planted").read_table("part-00000.parquet")
+        sample_id, marks = planted["sample_id"].to_numpy(), planted["planted"].to_numpy(zero_copy_only=False)
+        risks = {risk: [record.facts[f"{risk}_risk"] for record in models] for risk in ("train", "valid")}
+        # The risk whose change the scores predict.
+        target = self._config.influence.target
+        other = "valid" if target == "train" else "train"
+        rows = []
+        for place, spec in enumerate(specs):
+            scores = read_scores(folder, place)
+            found = {
+                "lds": subset_score(sample_id, scores, arms, risks[target]),
+                f"lds_{other}": subset_score(sample_id, scores, arms, risks[other]),
+                "auc": planted_separation(read_scores(folder, len(specs) + place), np.asarray(marks)),
+            }
+            rows.append(score_row(spec, scored[place], found))
+        return rows
+
+    def _pass(self, worker: Any, arguments: Mapping[str, Any], shards: int, folder: str) -> list[ShardRecord]:
+        pool: PoolPlan = scoring_pool(self._config, shards)
+        progress: LineProgress = self._context.progress
+        return map_shards(worker, arguments, range(shards), self._out(folder), pool, progress)
+
+    def _out(self, folder: str) -> Storage:
+        return self._context.out.child(folder)
+
+    def _clean(self) -> SurrogateSource:
+        return surrogate_source(self._surrogate, self._context.out, None)
+
+    def _spec(self) -> SurrogateSpec:
+        return replace(surrogate_spec(self._config), workers=1)
+
+
+def _removals(arms: Sequence[Arm], records: Sequence[ShardRecord], whole: ShardRecord) -> list[dict[str, Any]]:
+    """What each removal did to the validation NDCG@10 and to the risks."""
+    return [
+        {
+            "kind": arm.kind,
+            "score": arm.score,
+            "seed": arm.seed,
+            "removed": record.facts["removed"],
+            "ndcg_change": record.facts["ndcg@10"] - whole.facts["ndcg@10"],
+            "train_risk_change": record.facts["train_risk"] - whole.facts["train_risk"],
+            "valid_risk_change": record.facts["valid_risk"] - whole.facts["valid_risk"],
+        }
+        for arm, record in zip(arms, records, strict=True)
+    ]

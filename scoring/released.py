@@ -1,0 +1,101 @@
+"""The influence score of DEALRec's released code, as a control: what it computes, not what the paper says.
+
+One d × d weight of the surrogate; the loss of a user's earlier targets, never of the target that the LLM learns, so
+a history of one item scores exactly 0; and LiSSA over single samples with their full Hessian (Lin et al., SIGIR
+2024, code of 2024). Kept apart from `scoring.influence` on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from scoring.batching import HistoryBatch
+from scoring.objective import evaluation
+from scoring.sasrec import SASRec
+from scoring.solvers import Product, Solution, solve_lissa
+
+
+class ReleasedInfluence:
+    """Scores by the released recipe on a trained surrogate, in the precision of its weights.
+
+    Parameters
+    ----------
+    model : the surrogate; the weight is the last feed-forward layer of its last block, [d, d].
+    """
+
+    def __init__(self, model: SASRec) -> None:
+        self._call = _EarlierLosses(model)
+        self._model = model
+        self._name = f"model.blocks.{len(model.blocks) - 1}.feed_forward.outer.weight"
+        self._values = {name: value.detach() for name, value in self._call.named_parameters()}
+        self._weight = self._values[self._name]
+
+    def gradient_mean(self, batches: Iterable[HistoryBatch]) -> Tensor:
+        """v: the mean gradient of the earlier-target losses, float64 [d²]."""
+        total = torch.zeros(self._weight.numel(), dtype=torch.float64)
+        count = 0
+        with evaluation(self._model):
+            for batch in batches:
+                total += self._gradient(batch)(self._weight).reshape(-1).to(torch.float64)
+                count += len(batch.target)
+        return total / max(1, count)
+
+    def solve(self, v: Tensor, samples: Iterable[HistoryBatch], damp: float = 0.01, scale: float = 25.0) -> Solution:
+        """LiSSA from h = v, a step a sample in `samples`."""
+        with evaluation(self._model):
+            return solve_lissa(self._products(samples), v, damp, scale)
+
+    def scores(self, direction: Tensor, batch: HistoryBatch) -> npt.NDArray[np.float32]:
+        """⟨∇ℓ(s), h⟩ of each sample's earlier-target loss, float32 [B]."""
+        tangent = direction.reshape(self._weight.shape).to(self._weight)
+        with evaluation(self._model):
+            moved = torch.func.jvp(lambda weight: self._losses(weight, batch), (self._weight,), (tangent,))[1]
+        return moved.to("cpu", torch.float32).numpy()
+
+    def _losses(self, weight: Tensor, batch: HistoryBatch) -> Tensor:
+        losses: Tensor = torch.func.functional_call(self._call, {**self._values, self._name: weight}, (batch,))
+        return losses
+
+    def _gradient(self, batch: HistoryBatch) -> Callable[[Tensor], Tensor]:
+        return torch.func.grad(lambda weight: self._losses(weight, batch).sum())
+
+    def _products(self, samples: Iterable[HistoryBatch]) -> Iterator[Product]:
+        for batch in samples:
+            gradient = self._gradient(batch)
+
+            def product(x: Tensor, gradient: Callable[[Tensor], Tensor] = gradient) -> Tensor:
+                tangent = x.reshape(self._weight.shape).to(self._weight)
+                moved: Tensor = torch.func.jvp(gradient, (self._weight,), (tangent,))[1]
+                return moved.reshape(-1).to(torch.float64)
+
+            yield product
+
+
+class _EarlierLosses(nn.Module):
+    """[B] from a batch: the mean loss over the targets inside each history, 0 for a history of one item."""
+
+    def __init__(self, model: SASRec) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: HistoryBatch) -> Tensor:
+        model, inputs, targets = self.model, batch.history[:, :-1], batch.history[:, 1:]
+        if inputs.shape[1] == 0:
+            return torch.zeros(len(targets), dtype=model.item_embedding.weight.dtype)
+        states = model.embed(inputs)
+        for block in model.blocks:
+            states = block(states)
+        hidden = model.final_norm(states).flatten(0, 1)
+        flat = targets.flatten()
+        ones = torch.ones_like(flat)
+        # Padding is scored against item 1, then left out of the mean.
+        positions = HistoryBatch(flat[:, None], ones, flat.clamp(min=1))
+        outputs = model.head(hidden, model.item_embedding.weight, positions)
+        losses = model.criterion.loss(outputs, positions).reshape(targets.shape)
+        counted = targets != 0
+        return torch.where(counted, losses, 0).sum(-1) / counted.sum(-1).clamp(min=1)

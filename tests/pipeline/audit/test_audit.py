@@ -1,0 +1,110 @@
+"""The audit on real Ray, on a small log."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cluster.storage import Storage
+from pipeline.audit.specs import CONTROLS
+from pipeline.cli import main
+from pipeline.stages.audit import recommended
+from tests.small_log import small_log, write_config, write_log
+
+SETTINGS = {
+    "solvers": ["none", "cg", "ekfac", "exact", "lissa"],
+    "scopes": ["last_layer", "final_norm.*"],
+    "dampings": [0.05],
+    "subsets": 6,
+    "draws": 1,
+    "planted": 0.4,
+    "released_steps": 100,
+}
+
+
+@pytest.fixture(scope="module")
+def audited(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Storage]:
+    folder = tmp_path_factory.mktemp("audited")
+    config = write_config(
+        folder,
+        write_log(folder / "log.parquet", small_log(150)),
+        Path("no-llm"),
+        surrogate={"hidden": 16, "epochs": 12, "batch_tokens": 512, "lr": 0.01},
+        audit=SETTINGS,
+        influence={"lissa_steps": 50},
+    )
+    command = ["audit", str(config), "--run-dir", str(folder / "run"), "--json"]
+    assert main(command) == 0
+    return command, Storage.at(folder / "run")
+
+
+def result(run: Storage) -> dict[str, Any]:
+    found: dict[str, Any] = run.child("audit").read_json("audit.json")
+    return found
+
+
+def test_every_way_is_scored_or_says_why_not(audited: tuple[list[str], Storage]) -> None:
+    rows = {row["label"]: row for row in result(audited[1])["scores"]}
+    assert set(CONTROLS) < set(rows)
+    assert len(rows) == 10 + len(CONTROLS)
+    for label, row in rows.items():
+        if label == "ekfac/final_norm.*/0.05":
+            assert "linear" in row["error"]
+            assert row["lds"] is None
+        else:
+            assert row["error"] is None
+            assert -1 <= row["lds"]["low"] <= row["lds"]["value"] <= row["lds"]["high"] <= 1
+            assert row["seconds"] > 0
+    assert rows["cg/last_layer/0.05"]["residual"] < 1e-3
+    assert rows["exact/last_layer/0.05"]["residual"] < 1e-3
+
+
+def test_planted_random_targets_score_below_clean_ones(audited: tuple[list[str], Storage]) -> None:
+    rows = {row["label"]: row for row in result(audited[1])["scores"]}
+    assert rows["exact/last_layer/0.05"]["auc"]["low"] > 0.5
+    assert rows["random"]["auc"]["low"] < 0.5
+
+
+def test_solvers_of_the_same_system_give_the_same_scores(audited: tuple[list[str], Storage]) -> None:
+    folder = audited[1].child("audit", "scores")
+    labels = [row["label"] for row in result(audited[1])["scores"]]
+
+    def scores(label: str) -> np.ndarray:
+        return folder.read_table(f"part-{labels.index(label):05d}.parquet")["score"].to_numpy()
+
+    exact, cg = scores("exact/last_layer/0.05"), scores("cg/last_layer/0.05")
+    assert np.abs(exact - cg).max() < 1e-3 * np.sqrt(np.mean(exact**2))
+
+
+def test_removals_are_measured_for_each_scope_and_control(audited: tuple[list[str], Storage]) -> None:
+    found = result(audited[1])
+    kinds = [(row["kind"], row["score"]) for row in found["removals"]]
+    assert kinds[0] == ("random", None)
+    assert {score for _, score in kinds[1:]} == set(found["best"])
+    assert {row["removed"] for row in found["removals"]} == {round(0.1 * found["samples"])}
+
+
+def test_a_second_audit_finds_everything_done(audited: tuple[list[str], Storage], capsys: Any) -> None:
+    command, run = audited
+    before = run.read_bytes("audit/audit.json")
+    capsys.readouterr()
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["audit"] == json.loads(before)
+    assert main([part for part in command if part != "--json"]) == 0
+    table = capsys.readouterr().out
+    assert "released" in table
+    assert "not possible" in table
+
+
+def row(label: str, seconds: float, value: float, low: float, method: str = "cg") -> dict[str, Any]:
+    return {"label": label, "method": method, "seconds": seconds, "lds": {"value": value, "low": low}}
+
+
+def test_the_cheapest_way_as_good_as_the_best_is_recommended() -> None:
+    rows = [row("a", 9, 0.8, 0.6), row("b", 1, 0.7, 0.5), row("c", 0.5, 0.4, 0.2), row("r", 0, 0.9, 0.8, "random")]
+    assert recommended(rows) == "b"
+    assert recommended([row("r", 0, 0.9, 0.8, "random")]) is None

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.audit.specs import CONTROLS, Arm, removal_arms, score_specs, subset_arms
+from pipeline.config import AuditConfig, InfluenceConfig
+
+IDS = np.arange(1000, dtype=np.int64)
+
+
+def test_every_combination_is_tried_once_and_undamped_solvers_once_a_scope() -> None:
+    audit = AuditConfig(solvers=("none", "cg"), scopes=("last_layer", "linear"), dampings=(0.1, 1.0))
+    labels = [spec.label for spec in score_specs(audit, InfluenceConfig())]
+    assert labels == [
+        "none/last_layer",
+        "none/linear",
+        "cg/last_layer/0.1",
+        "cg/last_layer/1",
+        "cg/linear/0.1",
+        "cg/linear/1",
+        *CONTROLS,
+    ]
+
+
+def test_a_solver_keeps_the_configured_tolerance() -> None:
+    specs = score_specs(AuditConfig(solvers=("cg",)), InfluenceConfig(tolerance=1e-7))
+    assert specs[0].settings is not None
+    assert specs[0].settings.tolerance == 1e-7
+
+
+@pytest.mark.parametrize("kind", ["top", "bottom"])
+def test_extremes_are_removed_by_score(kind: str) -> None:
+    scores = np.random.default_rng(0).permutation(1000).astype(np.float32)
+    removed = Arm(kind, 0.1, score="x").removed(IDS, scores)
+    expected = scores >= 900 if kind == "top" else scores < 100
+    assert np.array_equal(removed, expected)
+
+
+def test_random_removals_have_their_size_and_differ_by_seed() -> None:
+    arms = subset_arms(AuditConfig(subsets=5))
+    masks = [arm.removed(IDS, None) for arm in arms]
+    assert [int(mask.sum()) for mask in masks] == [0, 500, 500, 500, 500, 500]
+    assert len({mask.tobytes() for mask in masks}) == 6
+    assert not np.array_equal(masks[1], subset_arms(AuditConfig(seed=1))[1].removed(IDS, None))
+
+
+def test_each_score_loses_its_top_and_its_bottom_beside_random_ones() -> None:
+    arms = removal_arms(AuditConfig(draws=2), ["a", "b"])
+    assert [(arm.kind, arm.score) for arm in arms] == [
+        ("random", None),
+        ("random", None),
+        ("top", "a"),
+        ("bottom", "a"),
+        ("top", "b"),
+        ("bottom", "b"),
+    ]

@@ -1,0 +1,47 @@
+"""Per-sample gradients against the stage's own scores, on a run of the first stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from cluster.storage import Storage
+from pipeline.cli import main
+from pipeline.gradients import gradient_batches
+from pipeline.stages.influence import surrogate_source
+from pipeline.tables import train_shards
+from scoring.errors import ScopeError
+from tests.small_log import write_config, write_log
+
+
+@pytest.fixture(scope="module")
+def run(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Storage:
+    folder = tmp_path_factory.mktemp("gradients")
+    config = write_config(folder, write_log(folder / "log.parquet"), Path("no-llm"))
+    assert main(["run", str(config), "--run-dir", str(folder / "run"), "--until", "influence"]) == 0
+    return Storage.at(folder / "run")
+
+
+def test_their_product_with_the_direction_is_the_influence(run: Storage, tmp_path: Path) -> None:
+    source = surrogate_source(run.child("surrogate"), Storage.at(str(tmp_path)), None)
+    direction = load_file(f"{run.uri}/scores/influence/_direction.safetensors")["direction"]
+    for index in train_shards(run.child("data")):
+        scores = run.child("scores", "influence").read_table(f"part-{index:05d}.parquet")
+        expected = dict(zip(scores["sample_id"].to_pylist(), scores["influence"].to_pylist(), strict=True))
+        found = {}
+        for batch in gradient_batches(source, run.child("data"), index):
+            gradients = np.stack(batch.column("gradient").to_numpy(zero_copy_only=False))
+            assert gradients.shape[1] == len(direction)
+            found |= dict(zip(batch.column("sample_id").to_pylist(), (gradients @ direction).tolist(), strict=True))
+        assert set(found) == set(expected)
+        scale = float(np.sqrt(np.mean(np.square(list(expected.values())))))
+        assert max(abs(found[key] - expected[key]) for key in expected) < 1e-4 * scale
+
+
+def test_an_unknown_scope_is_named(run: Storage, tmp_path: Path) -> None:
+    source = surrogate_source(run.child("surrogate"), Storage.at(str(tmp_path)), None)
+    with pytest.raises(ScopeError, match="no_such"):
+        next(gradient_batches(source, run.child("data"), 0, ("no_such",)))
