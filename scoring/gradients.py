@@ -90,6 +90,30 @@ def directional_derivatives(objective: Differentiable, scope: Scope, direction: 
         return (objective.criterion.gradient(outputs, batch) * moved).sum(-1)
 
 
+def directional_derivatives_many(objective: Differentiable, scope: Scope, directions: Tensor, batch: Any) -> Tensor:
+    """⟨∇ℓ(s), h⟩ for each sample and each of several directions: one forward pass, a tangent a direction.
+
+    Parameters
+    ----------
+    directions : [K, P].
+
+    Returns
+    -------
+    [B, K] in the precision of the parameters.
+    """
+    function = outputs_function(objective, scope)
+    with evaluation(objective), torch.no_grad():
+        parameters = scope_parameters(objective, scope)
+        tangents = like(scope.unflatten(directions), parameters)
+
+        def push(tangent: Parameters) -> tuple[Tensor, Tensor]:
+            outputs, moved = torch.func.jvp(lambda p: function(p, batch), (parameters,), (tangent,))[:2]
+            return outputs, moved
+
+        outputs, moved = torch.func.vmap(push, out_dims=(None, 0))(tangents)  # type: ignore[arg-type]
+        return (objective.criterion.gradient(outputs, batch) * moved).sum(-1).T
+
+
 def like(tensors: Parameters, parameters: Parameters) -> Parameters:
     """`tensors` on the device and in the precision of the parameters of the same names."""
     return {name: tensor.to(parameters[name]) for name, tensor in tensors.items()}

@@ -49,6 +49,14 @@ class AuditLog:
             _joined([read_validation(data, index) for index in indices]),
         )
 
+    @property
+    def last(self) -> npt.NDArray[np.bool_]:
+        """bool [N], whether a sample's target is its user's last train item."""
+        marks: npt.NDArray[np.bool_] = (
+            self.place + 1 == self.sequences.offsets[1:][self.sequences.row_of_value()[self.place]]
+        )
+        return marks
+
     def windows(self, max_history: int, removed: npt.NDArray[np.bool_]) -> TrainWindows:
         """The surrogate's training windows without the terms of the samples marked in `removed` [N].
 
@@ -63,9 +71,8 @@ class AuditLog:
 
         Only a user's last train item is ever replaced, so no history of a train sample changes.
         """
-        last = self.place + 1 == self.sequences.offsets[1:][self.sequences.row_of_value()[self.place]]
         keys = draw_order(self.samples.sample_id, seed ^ _PLANTING_SEED)
-        planted = last & (keys < np.uint64(share * 2.0**64))
+        planted = self.last & (keys < np.uint64(share * 2.0**64))
         target = self.samples.target.copy()
         # Another item than the true one: a step of 1 to V − 1 around the catalogue.
         step = 1 + draw_order(self.samples.sample_id, seed + 1)[planted] % np.uint64(max(1, item_count - 1))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cluster.shards import ShardRecord, shard_name
+from cluster.shards import shard_name
 from cluster.storage import Storage
 from pipeline.audit.specs import Arm, ScoreSpec
 from scoring.fidelity import Estimate, linear_datamodeling_score, separation
@@ -17,10 +17,19 @@ from scoring.fidelity import Estimate, linear_datamodeling_score, separation
 Scores = npt.NDArray[np.float32]
 
 
-def read_scores(folder: Storage, index: int) -> Scores:
-    """Way `index`'s score of every sample, NaN throughout where it could not be computed."""
-    scores: Scores = folder.read_table(f"{shard_name(index)}.parquet", ["score"])["score"].to_numpy()
-    return scores
+class ScoreTables:
+    """The scores that the workers wrote, by label."""
+
+    def __init__(self, folder: Storage, groups: Sequence[Sequence[ScoreSpec]]) -> None:
+        self._folder = folder
+        self._count = len(groups)
+        self._group = {spec.label: place for place, group in enumerate(groups) for spec in group}
+
+    def read(self, label: str, planted: bool = False) -> Scores:
+        """float32 [N]; NaN where the way could not be computed, or the planted log did not ask for it."""
+        index = self._group[label] + (self._count if planted else 0)
+        scores: Scores = self._folder.read_table(f"{shard_name(index)}.parquet", [label])[label].to_numpy()
+        return scores
 
 
 def subset_score(
@@ -34,10 +43,10 @@ def subset_score(
 
 
 def planted_separation(scores: Scores, planted: npt.NDArray[np.bool_]) -> Estimate | None:
-    """AUC of the clean samples' scores above the planted ones'."""
-    if not np.isfinite(scores).all() or not planted.any() or planted.all():
-        return None
-    return separation(scores[planted], scores[~planted])
+    """AUC of the clean samples' scores above the planted ones', among the samples that were scored."""
+    scored = np.isfinite(scores)
+    low, high = scores[scored & planted], scores[scored & ~planted]
+    return separation(low, high) if len(low) and len(high) else None
 
 
 def best_of_families(specs: Sequence[ScoreSpec], rows: Sequence[Mapping[str, Any]]) -> list[ScoreSpec]:
@@ -49,12 +58,12 @@ def best_of_families(specs: Sequence[ScoreSpec], rows: Sequence[Mapping[str, Any
     return [spec for _, spec in best.values()]
 
 
-def score_row(spec: ScoreSpec, record: ShardRecord, found: Mapping[str, Estimate | None]) -> dict[str, Any]:
+def score_row(spec: ScoreSpec, facts: Mapping[str, Any], found: Mapping[str, Estimate | None]) -> dict[str, Any]:
     """What is known of one way to score, for audit.json."""
-    facts = {key: record.facts.get(key) for key in ("seconds", "residual", "iterations", "parameters", "error")}
+    known = {key: facts.get(key) for key in ("seconds", "residual", "iterations", "parameters", "error")}
     estimates = {key: None if value is None else asdict(value) for key, value in found.items()}
     place = {"label": spec.label, "method": spec.method, "scope": spec.scope, "damping": spec.damping}
-    return place | estimates | facts
+    return place | estimates | known
 
 
 def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -71,7 +80,7 @@ def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "NDCG@10 without top": _change(changes.get((row["label"], "top"))) if best else "-",
                 "without bottom": _change(changes.get((row["label"], "bottom"))) if best else "-",
                 "residual": "-" if row["residual"] is None else f"{row['residual']:.0e}",
-                "s": "-" if row["error"] else f"{row['seconds']:.1f}",
+                "solve s": "-" if row["error"] else f"{row['seconds']:.1f}",
             }
         )
     return rows

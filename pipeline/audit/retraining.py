@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from cluster.shards import shard_name
 from cluster.storage import Storage
 from pipeline.audit.log import AuditLog
+from pipeline.audit.results import ScoreTables
 from pipeline.audit.specs import Arm
 from scoring.batching import collate, length_buckets
 from scoring.gradients import per_sample_losses
@@ -37,33 +37,27 @@ class RetrainWorker:
     ----------
     spec, epochs : the run's own training, for the number of epochs at which its best surrogate was found.
     arms : what each model is trained without.
-    scores : folder of score tables by the place of their label in `labels`.
+    scores : where the scores are that arms are ranked by.
     """
 
     def __init__(
-        self, spec: SurrogateSpec, epochs: int, data: Storage, arms: Sequence[Arm], scores: Storage, labels: list[str]
+        self, spec: SurrogateSpec, epochs: int, data: Storage, arms: Sequence[Arm], scores: ScoreTables | None
     ) -> None:
         torch.set_num_threads(1)
         self._spec, self._epochs, self._arms = spec, epochs, arms
-        self._scores, self._labels = scores, labels
+        self._scores = scores
         self._counts = item_counts(data)
         self._log = AuditLog.read(data)
         self._users = valid_users(data, spec.valid_users, spec.seed, spec.max_history)
 
     def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
         arm = self._arms[index]
-        removed = arm.removed(self._log.samples.sample_id, self._ranking(arm))
+        ranking = self._scores.read(arm.score) if self._scores and arm.score else None
+        removed = arm.removed(self._log.samples.sample_id, ranking)
         windows = self._log.windows(self._spec.max_history, removed)
         model = retrain_surrogate(self._spec, windows, self._counts, self._epochs, torch.device("cpu"))
         facts = {**self._measure(model), "removed": int(removed.sum())}
         return pa.table({key: [value] for key, value in facts.items()}), facts
-
-    def _ranking(self, arm: Arm) -> npt.NDArray[np.float32] | None:
-        if arm.score is None:
-            return None
-        name = f"{shard_name(self._labels.index(arm.score))}.parquet"
-        scores: npt.NDArray[np.float32] = self._scores.read_table(name, ["score"])["score"].to_numpy()
-        return scores
 
     def _measure(self, model: SASRec) -> dict[str, float]:
         ranks = target_ranks(model, self._users, np.arange(len(self._users.history)), torch.device("cpu"))

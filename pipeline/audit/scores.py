@@ -1,4 +1,4 @@
-"""What runs in the actors of an audit that score the samples, each way in one process and timed."""
+"""What runs in the actors of an audit that score the samples: all ways of one scope together, each solve timed."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
+from torch import Tensor
 
 from cluster.storage import Storage
 from pipeline.audit.log import AuditLog
 from pipeline.audit.retraining import losses_of
 from pipeline.audit.specs import ScoreSpec
 from pipeline.config import AuditConfig, InfluenceConfig
-from pipeline.stages.influence_workers import CURVATURE_SEED, SurrogateSource
+from pipeline.stages.influence_workers import CURVATURE_SEED, PREPARED_SAMPLES, SurrogateSource
 from pipeline.tables import SampleShard
 from scoring.batching import HistoryBatch
 from scoring.errors import ScoringError
-from scoring.gradients import mean_loss_gradient_sum, per_sample_gradients
+from scoring.gradients import directional_derivatives_many, mean_loss_gradient_sum, per_sample_gradients
 from scoring.ids import draw_order
-from scoring.influence import LocalCurvature, influence_scores, linear_layers, solve_direction
-from scoring.objective import reduce_to_scope
+from scoring.influence import LocalCurvature, linear_layers, solve_direction
+from scoring.objective import Differentiable, reduce_to_scope
 from scoring.released import ReleasedInfluence
+from scoring.scope import Scope
 from scoring.surrogate import surrogate_scope
 
 Scores = npt.NDArray[np.float32]
@@ -31,82 +34,120 @@ _GRADIENT_NUMBERS = 1 << 25
 
 
 class ScoreWorker:
-    """Scores every sample one way; each way is a shard, first all on the clean log, then all on the planted.
+    """Scores the samples in every way of a group; a group is a shard, first all on the clean log, then the planted.
+
+    On the planted log only users' last samples are scored, since only those can be planted; the rest are NaN.
 
     Parameters
     ----------
-    specs : the ways.
+    groups : ways that share passes, see `score_groups`.
     clean, planted : the run's surrogate, and the one trained on the log with planted targets.
     """
 
     def __init__(
         self,
-        specs: Sequence[ScoreSpec],
+        groups: Sequence[Sequence[ScoreSpec]],
         influence: InfluenceConfig,
         audit: AuditConfig,
         data: Storage,
         clean: SurrogateSource,
         planted: SurrogateSource,
     ) -> None:
-        self._specs, self._influence, self._audit = specs, influence, audit
+        self._groups, self._influence, self._audit = groups, influence, audit
         log = AuditLog.read(data)
-        self._logs = (log, log.plant(audit.planted, audit.seed, int(clean.config["item_count"]))[0])
-        self._sources = (clean, planted)
+        everything = np.arange(len(log.samples))
+        planted_log = log.plant(audit.planted, audit.seed, int(clean.config["item_count"]))[0]
+        self._sides = ((log, clean, everything), (planted_log, planted, np.flatnonzero(log.last)))
 
     def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
-        side, place = divmod(index, len(self._specs))
-        spec, log, source = self._specs[place], self._logs[side], self._sources[side]
-        started = time.perf_counter()
-        try:
-            scores, facts = self._score(spec, log, source)
-        except ScoringError as error:
-            scores, facts = np.full(len(log.samples), np.nan, dtype=np.float32), {"error": str(error)}
-        facts["seconds"] = time.perf_counter() - started
-        return pa.table({"sample_id": log.samples.sample_id, "score": scores}), facts
+        side, place = divmod(index, len(self._groups))
+        group, (log, source, rows) = self._groups[place], self._sides[side]
+        if group[0].settings is None:
+            scored, facts = self._control(group[0], log, source, log.samples.take(rows))
+        else:
+            scored, facts = _influence(group, self._influence, log, source, log.samples.take(rows))
+        columns = {spec.label: np.full(len(log.samples), np.nan, dtype=np.float32) for spec in group}
+        for label, scores in scored.items():
+            columns[label][rows] = scores
+        return pa.table({"sample_id": log.samples.sample_id, **columns}), facts
 
-    def _score(self, spec: ScoreSpec, log: AuditLog, source: SurrogateSource) -> tuple[Scores, dict[str, Any]]:
+    def _control(
+        self, spec: ScoreSpec, log: AuditLog, source: SurrogateSource, samples: SampleShard
+    ) -> tuple[dict[str, Scores], dict[str, Any]]:
+        started = time.perf_counter()
         if spec.method == "random":
-            return draw_order(log.samples.sample_id, self._audit.seed).astype(np.float32), {}
-        if spec.method == "loss":
-            history = log.samples.history.tail(int(source.config["max_history"]))
-            return losses_of(source.build_model(), history, log.samples.target), {}
-        if spec.method == "gradient norm":
-            return _gradient_norms(log, source), {}
-        if spec.method == "released":
-            return _released(log, source, self._audit.released_steps)
-        return _influence(spec, self._influence, log, source)
+            scores = draw_order(samples.sample_id, self._audit.seed).astype(np.float32)
+        elif spec.method == "loss":
+            history = samples.history.tail(int(source.config["max_history"]))
+            scores = losses_of(source.build_model(), history, samples.target)
+        elif spec.method == "gradient norm":
+            scores = _gradient_norms(samples, source)
+        else:
+            scores = _released(log, samples, source, self._audit.released_steps)
+        return {spec.label: scores}, {spec.label: {"seconds": time.perf_counter() - started}}
 
 
 def _influence(
-    spec: ScoreSpec, influence: InfluenceConfig, log: AuditLog, source: SurrogateSource
-) -> tuple[Scores, dict[str, Any]]:
-    assert spec.settings is not None
-    assert spec.scope is not None
+    group: Sequence[ScoreSpec],
+    influence: InfluenceConfig,
+    log: AuditLog,
+    source: SurrogateSource,
+    samples: SampleShard,
+) -> tuple[dict[str, Scores], dict[str, Any]]:
+    """Every solver and damping of one scope: v, the solves one by one, then one pass for all directions."""
     model = source.build_model()
-    scope = surrogate_scope(model, (spec.scope,))
+    scope = surrogate_scope(model, (str(group[0].scope),))
     objective = reduce_to_scope(model, scope)
     risk = log.samples if influence.target == "train" else log.valid
     total, count = mean_loss_gradient_sum(objective, scope, (batch for _, batch in source.batches(risk)))
+    curved, preparation = _curvature(objective, scope, influence, log, source)
+    facts: dict[str, Any] = {}
+    directions: dict[str, Tensor] = {}
+    for spec in group:
+        assert spec.settings is not None
+        started = time.perf_counter()
+        try:
+            layers = linear_layers(objective, scope) if spec.method == "ekfac" else ()
+            solution = solve_direction(spec.settings, curved, total / count, scope, layers)
+        except ScoringError as error:
+            facts[spec.label] = {"error": str(error)}
+            continue
+        seconds = time.perf_counter() - started + (preparation if spec.method != "none" else 0.0)
+        directions[spec.label] = solution.direction
+        facts[spec.label] = {
+            "seconds": seconds,
+            "residual": solution.residual,
+            "iterations": solution.iterations,
+            "parameters": scope.size,
+        }
+    scores = np.empty((len(samples), len(directions)), dtype=np.float32)
+    if directions:
+        stacked = torch.stack(list(directions.values()))
+        for rows, batch in source.batches(samples):
+            scores[rows] = directional_derivatives_many(objective, scope, stacked, batch).float().numpy()
+    return dict(zip(directions, scores.T, strict=True)), facts
+
+
+def _curvature(
+    objective: Differentiable, scope: Scope, influence: InfluenceConfig, log: AuditLog, source: SurrogateSource
+) -> tuple[LocalCurvature, float]:
+    """The curvature over the samples that the stage would take, and the seconds that its preparation took."""
     wanted = len(log.samples) if influence.curvature_samples == "all" else influence.curvature_samples
     drawn = np.argsort(draw_order(log.samples.sample_id, CURVATURE_SEED), kind="stable")[:wanted]
+    started = time.perf_counter()
     batches = [batch for _, batch in source.batches(log.samples.take(drawn))]
-    layers = linear_layers(objective, scope) if spec.method == "ekfac" else ()
-    curvature = LocalCurvature(objective, scope, batches if spec.method != "none" else [])
-    solution = solve_direction(spec.settings, curvature, total / count, scope, layers)
-    scores = np.empty(len(log.samples), dtype=np.float32)
-    for rows, batch in source.batches(log.samples):
-        scores[rows] = influence_scores(objective, scope, solution.direction, batch)
-    return scores, {"residual": solution.residual, "iterations": solution.iterations, "parameters": scope.size}
+    curvature = LocalCurvature(objective, scope, batches, prepare=wanted <= PREPARED_SAMPLES)
+    return curvature, time.perf_counter() - started
 
 
-def _gradient_norms(log: AuditLog, source: SurrogateSource) -> Scores:
+def _gradient_norms(samples: SampleShard, source: SurrogateSource) -> Scores:
     """‖∇ℓ(s)‖ over the default scope."""
     model = source.build_model()
     scope = surrogate_scope(model, None)
     objective = reduce_to_scope(model, scope)
     at_once = max(1, _GRADIENT_NUMBERS // scope.size)
-    norms = np.empty(len(log.samples), dtype=np.float32)
-    for rows, batch in source.batches(log.samples):
+    norms = np.empty(len(samples), dtype=np.float32)
+    for rows, batch in source.batches(samples):
         for start in range(0, len(rows), at_once):
             span = slice(start, start + at_once)
             part = HistoryBatch(batch.history[span], batch.lengths[span], batch.target[span])
@@ -114,14 +155,14 @@ def _gradient_norms(log: AuditLog, source: SurrogateSource) -> Scores:
     return norms
 
 
-def _released(log: AuditLog, source: SurrogateSource, steps: int) -> tuple[Scores, dict[str, Any]]:
+def _released(log: AuditLog, samples: SampleShard, source: SurrogateSource, steps: int) -> Scores:
     recipe = ReleasedInfluence(source.build_model())
     v = recipe.gradient_mean(batch for _, batch in source.batches(log.samples))
     solution = recipe.solve(v, _singles(log.samples, source, steps))
-    scores = np.empty(len(log.samples), dtype=np.float32)
-    for rows, batch in source.batches(log.samples):
+    scores = np.empty(len(samples), dtype=np.float32)
+    for rows, batch in source.batches(samples):
         scores[rows] = recipe.scores(solution.direction, batch)
-    return scores, {"iterations": solution.iterations}
+    return scores
 
 
 def _singles(samples: SampleShard, source: SurrogateSource, steps: int) -> Iterator[HistoryBatch]:

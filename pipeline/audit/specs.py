@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,6 +88,14 @@ def score_specs(audit: AuditConfig, influence: InfluenceConfig) -> list[ScoreSpe
             dampings = audit.dampings[:1] if solver in _UNDAMPED else audit.dampings
             specs += [ScoreSpec(solver, scope, solver_settings(influence, solver, damping)) for damping in dampings]
     return [*specs, *(ScoreSpec(control) for control in CONTROLS)]
+
+
+def score_groups(specs: Sequence[ScoreSpec]) -> list[list[ScoreSpec]]:
+    """The specs that share their passes over the samples: all solvers of a scope; each control by itself."""
+    groups: dict[str, list[ScoreSpec]] = {}
+    for spec in specs:
+        groups.setdefault(spec.scope or spec.label, []).append(spec)
+    return list(groups.values())
 
 
 def subset_arms(audit: AuditConfig) -> list[Arm]:

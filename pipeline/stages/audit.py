@@ -15,10 +15,10 @@ from cluster.resources import PoolPlan
 from cluster.sharded_map import map_shards
 from cluster.shards import ShardRecord
 from cluster.storage import Storage
-from pipeline.audit.results import best_of_families, planted_separation, read_scores, score_row, subset_score
+from pipeline.audit.results import ScoreTables, best_of_families, planted_separation, score_row, subset_score
 from pipeline.audit.retraining import PLANTED_MODEL, PlantingWorker, RetrainWorker
 from pipeline.audit.scores import ScoreWorker
-from pipeline.audit.specs import CONTROLS, Arm, ScoreSpec, removal_arms, score_specs, subset_arms
+from pipeline.audit.specs import CONTROLS, Arm, ScoreSpec, removal_arms, score_groups, score_specs, subset_arms
 from pipeline.config import Config
 from pipeline.graph import StageContext
 from pipeline.stages.influence import surrogate_source
@@ -34,15 +34,14 @@ def run_audit(context: StageContext) -> Mapping[str, Any]:
     """Four passes on Ray, each resumable: retraining on subsets, planting, scoring, retraining on extremes."""
     audit = _Audit(context)
     subsets = subset_arms(context.config.audit)
-    models = audit.retrain("subsets", subsets, [])
+    models = audit.retrain("subsets", subsets, None)
     planted = audit.plant()
     specs = score_specs(context.config.audit, context.config.influence)
-    scored = audit.score(specs, planted)
-    rows = audit.compare(specs, scored, subsets[1:], models[1:])
+    tables, facts = audit.score(score_groups(specs), planted)
+    rows = audit.compare(specs, tables, facts, subsets[1:], models[1:])
     best = best_of_families(specs, rows)
-    labels = [spec.label for spec in specs]
     extremes = removal_arms(context.config.audit, [spec.label for spec in best])
-    removals = audit.retrain("extremes", extremes, labels)
+    removals = audit.retrain("extremes", extremes, tables)
     result = {
         "scores": rows,
         "best": [spec.label for spec in best],
@@ -58,7 +57,7 @@ def run_audit(context: StageContext) -> Mapping[str, Any]:
 
 
 def recommended(rows: Sequence[Mapping[str, Any]]) -> str | None:
-    """The cheapest way whose score is within the interval of the best one; controls are never recommended."""
+    """The way with the cheapest solve whose score is within the interval of the best one; never a control."""
     able = [row for row in rows if row["method"] not in CONTROLS and row["lds"] is not None]
     if not able:
         return None
@@ -79,14 +78,13 @@ class _Audit:
         statistics = self._data.read_json("statistics.json")
         self.samples = int(statistics["samples"]["train"])
 
-    def retrain(self, folder: str, arms: Sequence[Arm], labels: list[str]) -> list[ShardRecord]:
+    def retrain(self, folder: str, arms: Sequence[Arm], scores: ScoreTables | None) -> list[ShardRecord]:
         arguments = {
             "spec": self._spec(),
             "epochs": self.epochs,
             "data": self._data,
             "arms": arms,
-            "scores": self._out("scores"),
-            "labels": labels,
+            "scores": scores,
         }
         return self._pass(RetrainWorker, arguments, len(arms), folder)
 
@@ -105,41 +103,48 @@ class _Audit:
         weights = Broadcast.put(load(out.read_bytes(PLANTED_MODEL)), out, "_weights.safetensors")
         return replace(self._clean(), weights=weights)
 
-    def score(self, specs: Sequence[ScoreSpec], planted: SurrogateSource) -> list[ShardRecord]:
+    def score(
+        self, groups: Sequence[Sequence[ScoreSpec]], planted: SurrogateSource
+    ) -> tuple[ScoreTables, dict[str, Any]]:
+        """The scores, and what is known of each way by its label."""
         arguments = {
-            "specs": specs,
+            "groups": groups,
             "influence": self._config.influence,
             "audit": self._config.audit,
             "data": self._data,
             "clean": self._clean(),
             "planted": planted,
         }
-        return self._pass(ScoreWorker, arguments, 2 * len(specs), "scores")
+        records = self._pass(ScoreWorker, arguments, 2 * len(groups), "scores")
+        facts: dict[str, Any] = {}
+        for record in records[: len(groups)]:
+            facts |= record.facts
+        return ScoreTables(self._out("scores"), groups), facts
 
     def compare(
         self,
         specs: Sequence[ScoreSpec],
-        scored: Sequence[ShardRecord],
+        tables: ScoreTables,
+        facts: Mapping[str, Any],
         arms: Sequence[Arm],
         models: Sequence[ShardRecord],
     ) -> list[dict[str, Any]]:
         """A row a way to score."""
-        folder = self._out("scores")
         planted = self._out("planted").read_table("part-00000.parquet")
         sample_id, marks = planted["sample_id"].to_numpy(), planted["planted"].to_numpy(zero_copy_only=False)
         risks = {risk: [record.facts[f"{risk}_risk"] for record in models] for risk in ("train", "valid")}
-        # The risk whose change the scores predict.
+        # The risk whose change the scores predict comes first.
         target = self._config.influence.target
         other = "valid" if target == "train" else "train"
         rows = []
-        for place, spec in enumerate(specs):
-            scores = read_scores(folder, place)
+        for spec in specs:
+            scores = tables.read(spec.label)
             found = {
                 "lds": subset_score(sample_id, scores, arms, risks[target]),
                 f"lds_{other}": subset_score(sample_id, scores, arms, risks[other]),
-                "auc": planted_separation(read_scores(folder, len(specs) + place), np.asarray(marks)),
+                "auc": planted_separation(tables.read(spec.label, planted=True), np.asarray(marks)),
             }
-            rows.append(score_row(spec, scored[place], found))
+            rows.append(score_row(spec, facts[spec.label], found))
         return rows
 
     def _pass(self, worker: Any, arguments: Mapping[str, Any], shards: int, folder: str) -> list[ShardRecord]:

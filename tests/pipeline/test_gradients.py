@@ -31,7 +31,7 @@ def test_their_product_with_the_direction_is_the_influence(run: Storage, tmp_pat
     for index in train_shards(run.child("data")):
         scores = run.child("scores", "influence").read_table(f"part-{index:05d}.parquet")
         expected = dict(zip(scores["sample_id"].to_pylist(), scores["influence"].to_pylist(), strict=True))
-        found = {}
+        found: dict[int, float] = {}
         for batch in gradient_batches(source, run.child("data"), index):
             gradients = np.stack(batch.column("gradient").to_numpy(zero_copy_only=False))
             assert gradients.shape[1] == len(direction)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scoring.batching import collate
 from scoring.gradients import (
     directional_derivatives,
+    directional_derivatives_many,
     mean_loss_gradient_sum,
     per_sample_gradients,
     per_sample_losses,
@@ -98,3 +99,15 @@ def test_float32_agrees_to_single_precision() -> None:
     assert found.dtype == torch.float32
     scale = float(expected.square().mean().sqrt())
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_many_directions_are_each_direction(name: str) -> None:
+    case = CASES[name]()
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.randn(3, case.scope.size, dtype=torch.float64, generator=generator)
+    for batch in case.batches:
+        found = directional_derivatives_many(case.objective, case.scope, directions, batch)
+        for column, direction in enumerate(directions):
+            expected = directional_derivatives(case.objective, case.scope, direction, batch)
+            torch.testing.assert_close(found[:, column], expected)

@@ -58,7 +58,7 @@ def test_every_way_is_scored_or_says_why_not(audited: tuple[list[str], Storage])
         else:
             assert row["error"] is None
             assert -1 <= row["lds"]["low"] <= row["lds"]["value"] <= row["lds"]["high"] <= 1
-            assert row["seconds"] > 0
+            assert row["seconds"] >= 0
     assert rows["cg/last_layer/0.05"]["residual"] < 1e-3
     assert rows["exact/last_layer/0.05"]["residual"] < 1e-3
 
@@ -70,13 +70,9 @@ def test_planted_random_targets_score_below_clean_ones(audited: tuple[list[str],
 
 
 def test_solvers_of_the_same_system_give_the_same_scores(audited: tuple[list[str], Storage]) -> None:
-    folder = audited[1].child("audit", "scores")
-    labels = [row["label"] for row in result(audited[1])["scores"]]
-
-    def scores(label: str) -> np.ndarray:
-        return folder.read_table(f"part-{labels.index(label):05d}.parquet")["score"].to_numpy()
-
-    exact, cg = scores("exact/last_layer/0.05"), scores("cg/last_layer/0.05")
+    # The first scope asked for is the first group, on the clean log.
+    table = audited[1].child("audit", "scores").read_table("part-00000.parquet")
+    exact, cg = (table[f"{solver}/last_layer/0.05"].to_numpy() for solver in ("exact", "cg"))
     assert np.abs(exact - cg).max() < 1e-3 * np.sqrt(np.mean(exact**2))
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.audit.specs import CONTROLS, Arm, removal_arms, score_specs, subset_arms
+from pipeline.audit.specs import CONTROLS, Arm, removal_arms, score_groups, score_specs, subset_arms
 from pipeline.config import AuditConfig, InfluenceConfig
 
 IDS = np.arange(1000, dtype=np.int64)
@@ -21,6 +21,13 @@ def test_every_combination_is_tried_once_and_undamped_solvers_once_a_scope() -> 
         "cg/linear/1",
         *CONTROLS,
     ]
+
+
+def test_the_ways_of_a_scope_share_their_passes() -> None:
+    audit = AuditConfig(solvers=("none", "cg"), scopes=("last_layer", "linear"), dampings=(0.1,))
+    groups = [[spec.label for spec in group] for group in score_groups(score_specs(audit, InfluenceConfig()))]
+    assert groups[:2] == [["none/last_layer", "cg/last_layer/0.1"], ["none/linear", "cg/linear/0.1"]]
+    assert groups[2:] == [[control] for control in CONTROLS]
 
 
 def test_a_solver_keeps_the_configured_tolerance() -> None:
