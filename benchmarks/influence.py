@@ -34,9 +34,8 @@ from scoring.ids import draw_order
 from scoring.influence import LocalCurvature, influence_scores, linear_layers, solve_direction
 from scoring.objective import reduce_to_scope
 from scoring.ragged import Ragged
-from scoring.sasrec import SASRec
 from scoring.scope import Scope
-from scoring.surrogate import build_surrogate, surrogate_scope
+from scoring.surrogate import Surrogate, build_surrogate, surrogate_scope
 
 _LENGTH = 50
 Result = TypeVar("Result")
@@ -45,7 +44,7 @@ Result = TypeVar("Result")
 class Loop:
     """The paper's recipe, one padded sample at a time."""
 
-    def __init__(self, model: SASRec, scope: Scope, samples: SampleShard) -> None:
+    def __init__(self, model: Surrogate, scope: Scope, samples: SampleShard) -> None:
         self.model, self.scope, self.samples = model, scope, samples
         named = dict(model.named_parameters())
         self.parameters = [named[name] for name in scope.names]
@@ -87,7 +86,7 @@ def batches(samples: SampleShard, history: Ragged) -> list[tuple[np.ndarray, His
     return [(rows, collate(history, samples.target, rows)) for rows in length_buckets(history.lengths, 8192, 4096)]
 
 
-def trained(run: Storage) -> SASRec:
+def trained(run: Storage) -> Surrogate:
     metrics = run.child("surrogate").read_json("metrics.json")
     model = build_surrogate(metrics["surrogate"], metrics["item_count"], metrics["config"])
     model.load_state_dict(load(run.child("surrogate").read_bytes("model.safetensors")))

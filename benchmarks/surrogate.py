@@ -21,8 +21,7 @@ from torch.nn import functional
 from benchmarks.preparation import log_arguments, prepared
 from cluster.storage import Storage
 from scoring.ragged import Ragged
-from scoring.sasrec import SASRec
-from scoring.surrogate import build_surrogate
+from scoring.surrogate import Surrogate, build_surrogate
 from training.metrics import rank_targets, user_metrics
 from training.surrogate_data import item_counts, train_sequences, train_windows
 from training.surrogate_spec import SurrogateSpec
@@ -86,7 +85,7 @@ def time_loop(sequences: Ragged, items: int, batch: int, batches: int) -> float:
     return targets / seconds
 
 
-def recall_at_10(model: SASRec, data: Storage, max_history: int) -> float:
+def recall_at_10(model: Surrogate, data: Storage, max_history: int) -> float:
     """Recall@10 over all test users among all items, nothing masked."""
     table = read_parts(data.child("samples", "test"), ["history", "targets"], "test samples")
     history, targets = to_ragged(table["history"]).tail(max_history), to_ragged(table["targets"])

@@ -53,7 +53,8 @@ class SamplesConfig(Section):
 class SurrogateConfig(Section):
     """The small recommender whose gradients give influence."""
 
-    model: Literal["sasrec"] = "sasrec"
+    model: str = Field("sasrec", pattern=r"^(sasrec|[\w.]+:\w+)$", description="sasrec, or module:builder of yours.")
+    settings: dict[str, Any] = Field({}, description="What a surrogate of your own is given besides the keys below.")
     loss: Literal["softmax", "sampled", "bce"] = "softmax"
     negatives: PositiveInt = Field(256, description="Negatives a target, for sampled and bce.")
     hidden: PositiveInt = 64
@@ -63,6 +64,7 @@ class SurrogateConfig(Section):
     epochs: PositiveInt = 50
     patience: PositiveInt = Field(5, description="Epochs without a better validation NDCG@10 before it stops.")
     lr: float = Field(1e-3, gt=0)
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(100, description="Steps over which lr rises linearly.")
     weight_decay: float = Field(0.0, ge=0)
     batch_tokens: PositiveInt = Field(4096, description="Positions a batch, padding included.")
     valid_users: PositiveInt = Field(2000, description="Validation users ranked after each epoch, at most.")

@@ -21,6 +21,7 @@ from scoring.errors import SettingError
 from scoring.head import CatalogueHead, Head, SampledHead
 from scoring.losses import BinaryLoss, OutputLoss, SoftmaxLoss
 from scoring.negatives import draw_negatives, proposal
+from scoring.surrogate_model import Surrogate
 from scoring.transformer import Block
 
 LOSSES = ("softmax", "sampled", "bce")
@@ -64,8 +65,8 @@ class SASRecConfig:
             raise SettingError(f"unknown surrogate loss {self.loss!r}; choose one of {', '.join(LOSSES)}")
 
 
-class SASRec(nn.Module):
-    """See the module. Satisfies `scoring.surrogate.Surrogate`.
+class SASRec(Surrogate):
+    """See the module.
 
     Parameters
     ----------
@@ -158,10 +159,6 @@ class SASRec(nn.Module):
         """[B, C], the scores of the candidates at the last position."""
         return self.head(self.encode(batch.history, batch.lengths), self.item_embedding.weight, batch)
 
-    def per_sample_loss(self, batch: HistoryBatch) -> Tensor:
-        """[B], the loss of each sample at its target, with frozen negatives."""
-        return self.criterion.loss(self.outputs(batch), batch)
-
     def sequence_loss(self, batch: SequenceBatch, generator: torch.Generator | None = None) -> tuple[Tensor, int]:
         """Σ of the loss over every counted position of a batch of windows, and their number.
 
@@ -183,10 +180,6 @@ class SASRec(nn.Module):
         scores = self._sampled_head(negatives).scores(hidden, self.item_embedding.weight, target)
         flat = HistoryBatch(history=target[:, None], lengths=torch.ones_like(target), target=target)
         return self.criterion.loss(scores, flat).sum(), len(target)
-
-    def forward(self, batch: SequenceBatch, generator: torch.Generator | None = None) -> tuple[Tensor, int]:
-        """`sequence_loss`, under the name that data-parallel wrappers call."""
-        return self.sequence_loss(batch, generator)
 
     def reduced(self, names: Sequence[str]) -> EncodedObjective | None:
         """The same losses as functions of the encoded history; None where a name belongs to the head."""

@@ -1,60 +1,29 @@
-"""What a surrogate recommender must offer, and how one is built by name.
+"""Surrogates by name: the built-in one, or one of your own as `module:builder`.
 
-To bring your own: a module that satisfies `Surrogate`, registered in `_BUILDERS` under its name. Training
-needs `sequence_loss`; influence needs `outputs`, `criterion` and named parameters; ranking needs `encode` and
-`logits`. Layers must have forward-mode derivatives (not fused attention, not `nn.LSTM`) for the influence
-scores.
+A builder takes (settings by name, `item_count` among them; int64 [V] train interactions of items 1..V, or None) and
+returns a `scoring.surrogate_model.Surrogate` with fresh, seeded weights. Its module must be importable wherever the
+run's workers are: in the checkout that a job ships, or on the PYTHONPATH.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from importlib import import_module
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from scoring.batching import HistoryBatch, SequenceBatch
 from scoring.errors import SettingError
-from scoring.losses import OutputLoss
 from scoring.sasrec import SASRec, SASRecConfig
 from scoring.scope import Scope, select_scope
+from scoring.surrogate_model import Surrogate
+
+__all__ = ["Surrogate", "build_surrogate", "surrogate_scope"]
+
+Builder = Callable[[Mapping[str, Any], Sequence[int] | Tensor | None], Surrogate]
 
 
-@runtime_checkable
-class Surrogate(Protocol):
-    """A small sequential recommender; also an `nn.Module`."""
-
-    @property
-    def item_count(self) -> int: ...
-
-    @property
-    def criterion(self) -> OutputLoss:
-        """The scoring loss as a function of `outputs`; frozen, the same function at every call."""
-
-    def outputs(self, batch: HistoryBatch) -> Tensor:
-        """[B, C], what the loss of a sample depends on; row b depends on sample b alone."""
-
-    def encode(self, history: Tensor, lengths: Tensor) -> Tensor:
-        """[B, d] from histories int64 [B, T], padded on the right with 0, and lengths int64 [B]."""
-
-    def logits(self, encoded: Tensor) -> Tensor:
-        """[B, V], the score of items 1..V; column j is item j + 1."""
-
-    def per_sample_loss(self, batch: HistoryBatch) -> Tensor:
-        """[B], `criterion` of `outputs`: the loss at the target alone."""
-
-    def sequence_loss(self, batch: SequenceBatch, generator: torch.Generator | None) -> tuple[Tensor, int]:
-        """The training loss, summed over the counted positions of the windows, and their number."""
-
-    def config_dict(self) -> dict[str, Any]:
-        """What `build_surrogate` needs to make an equal one."""
-
-    def scopes(self) -> dict[str, tuple[str, ...]]:
-        """Named patterns of parameters to take influence over; the first is what it is taken over by default."""
-
-
-def surrogate_scope(model: SASRec, patterns: Sequence[str] | None) -> Scope:
+def surrogate_scope(model: Surrogate, patterns: Sequence[str] | None) -> Scope:
     """The parameters of a surrogate that influence is taken over.
 
     Parameters
@@ -75,25 +44,41 @@ def build_surrogate(
     item_count: int,
     config: SASRecConfig | Mapping[str, Any],
     item_counts: Sequence[int] | Tensor | None = None,
-) -> SASRec:
+) -> Surrogate:
     """A surrogate with fresh, seeded weights.
 
     Parameters
     ----------
-    name : `sasrec`.
+    name : `sasrec`, or `module:builder`.
     item_count : V; it takes the place of one in `config`.
     config : settings by name, or ready-made.
     item_counts : [V] train interactions of items 1..V, for sampled losses.
 
     Raises
     ------
-    SettingError : unknown name or setting, or a setting out of range.
+    SettingError : unknown name or setting, a setting out of range, or a builder that cannot be imported or returns
+        something else.
     """
-    builder = _BUILDERS.get(name)
-    if builder is None:
-        raise SettingError(f"unknown surrogate {name!r}; choose one of {', '.join(sorted(_BUILDERS))}")
     settings = config.__dict__ if isinstance(config, SASRecConfig) else config
-    return builder({**settings, "item_count": item_count}, item_counts)
+    model = _builder(name)({**settings, "item_count": item_count}, item_counts)
+    if not isinstance(model, Surrogate):
+        raise SettingError(f"the surrogate {name!r} built a {type(model).__name__}, which is no Surrogate")
+    return model
+
+
+def _builder(name: str) -> Builder:
+    if name in _BUILDERS:
+        return _BUILDERS[name]
+    module, _, function = name.partition(":")
+    if not function:
+        raise SettingError(
+            f"unknown surrogate {name!r}; choose one of {', '.join(sorted(_BUILDERS))}, or module:builder"
+        )
+    try:
+        builder: Builder = getattr(import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise SettingError(f"the surrogate {name!r} cannot be imported: {error}") from error
+    return builder
 
 
 def _build_sasrec(settings: Mapping[str, Any], item_counts: Sequence[int] | Tensor | None) -> SASRec:
@@ -103,4 +88,4 @@ def _build_sasrec(settings: Mapping[str, Any], item_counts: Sequence[int] | Tens
     return SASRec(SASRecConfig(**settings), item_counts)
 
 
-_BUILDERS: dict[str, Callable[[Mapping[str, Any], Sequence[int] | Tensor | None], SASRec]] = {"sasrec": _build_sasrec}
+_BUILDERS: dict[str, Builder] = {"sasrec": _build_sasrec}

@@ -11,8 +11,7 @@ from cluster.errors import UserError
 from cluster.progress import Progress
 from cluster.storage import Storage
 from scoring.errors import SettingError
-from scoring.sasrec import SASRec
-from scoring.surrogate import build_surrogate
+from scoring.surrogate import Surrogate, build_surrogate
 from training.launch import Launch, launch_once
 from training.placement import require_resources
 from training.surrogate_data import item_counts
@@ -69,7 +68,7 @@ def train_surrogate(
     return metrics
 
 
-def load_surrogate(folder: Storage, device: torch.device | str = "cpu") -> SASRec:
+def load_surrogate(folder: Storage, device: torch.device | str = "cpu") -> Surrogate:
     """The surrogate that `train_surrogate` wrote, in evaluation mode."""
     metrics = folder.read_json("metrics.json")
     model = build_surrogate(metrics["surrogate"], metrics["item_count"], metrics["config"])

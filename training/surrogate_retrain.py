@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from scoring.sasrec import SASRec
-from scoring.surrogate import build_surrogate
+from scoring.surrogate import Surrogate, build_surrogate
 from training.surrogate_data import TrainWindows
 from training.surrogate_spec import SurrogateSpec
 from training.surrogate_step import SurrogateStepper
@@ -14,7 +13,7 @@ from training.surrogate_step import SurrogateStepper
 
 def retrain_surrogate(
     spec: SurrogateSpec, windows: TrainWindows, item_counts: np.ndarray, epochs: int, device: torch.device
-) -> SASRec:
+) -> Surrogate:
     """Train from the same initial weights and seeds as the run's surrogate, for a fixed number of epochs.
 
     Without anything removed it is the training of one worker, step by step, without the choice of an epoch.

@@ -17,7 +17,7 @@ from pipeline.audit.specs import Arm
 from scoring.batching import collate, length_buckets
 from scoring.gradients import per_sample_losses
 from scoring.objective import Differentiable
-from scoring.sasrec import SASRec
+from scoring.surrogate import Surrogate
 from training.checkpoint import save_tensors
 from training.surrogate_data import item_counts, valid_users
 from training.surrogate_retrain import retrain_surrogate
@@ -59,7 +59,7 @@ class RetrainWorker:
         facts = {**self._measure(model), "removed": int(removed.sum())}
         return pa.table({key: [value] for key, value in facts.items()}), facts
 
-    def _measure(self, model: SASRec) -> dict[str, float]:
+    def _measure(self, model: Surrogate) -> dict[str, float]:
         ranks = target_ranks(model, self._users, np.arange(len(self._users.history)), torch.device("cpu"))
         train, valid = (
             float(losses_of(model, part.history.tail(self._spec.max_history), part.target).mean(dtype=np.float64))

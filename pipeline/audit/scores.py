@@ -20,12 +20,13 @@ from pipeline.config import AuditConfig, InfluenceConfig
 from pipeline.stages.influence_workers import CURVATURE_SEED, PREPARED_SAMPLES, SurrogateSource
 from pipeline.tables import SampleShard
 from scoring.batching import HistoryBatch
-from scoring.errors import ScoringError
+from scoring.errors import ScoringError, SettingError
 from scoring.gradients import directional_derivatives_many, mean_loss_gradient_sum, per_sample_gradients
 from scoring.ids import draw_order
 from scoring.influence import LocalCurvature, linear_layers, solve_direction
 from scoring.objective import Differentiable, reduce_to_scope
 from scoring.released import ReleasedInfluence
+from scoring.sasrec import SASRec
 from scoring.scope import Scope
 from scoring.surrogate import surrogate_scope
 
@@ -75,16 +76,21 @@ class ScoreWorker:
         self, spec: ScoreSpec, log: AuditLog, source: SurrogateSource, samples: SampleShard
     ) -> tuple[dict[str, Scores], dict[str, Any]]:
         started = time.perf_counter()
-        if spec.method == "random":
-            scores = draw_order(samples.sample_id, self._audit.seed).astype(np.float32)
-        elif spec.method == "loss":
-            history = samples.history.tail(int(source.config["max_history"]))
-            scores = losses_of(source.build_model(), history, samples.target)
-        elif spec.method == "gradient norm":
-            scores = _gradient_norms(samples, source)
-        else:
-            scores = _released(log, samples, source, self._audit.released_steps)
+        try:
+            scores = self._control_scores(spec, log, source, samples)
+        except ScoringError as error:
+            return {}, {spec.label: {"error": str(error)}}
         return {spec.label: scores}, {spec.label: {"seconds": time.perf_counter() - started}}
+
+    def _control_scores(self, spec: ScoreSpec, log: AuditLog, source: SurrogateSource, samples: SampleShard) -> Scores:
+        if spec.method == "random":
+            return draw_order(samples.sample_id, self._audit.seed).astype(np.float32)
+        if spec.method == "loss":
+            history = samples.history.tail(int(source.config["max_history"]))
+            return losses_of(source.build_model(), history, samples.target)
+        if spec.method == "gradient norm":
+            return _gradient_norms(samples, source)
+        return _released(log, samples, source, self._audit.released_steps)
 
 
 def _influence(
@@ -156,7 +162,10 @@ def _gradient_norms(samples: SampleShard, source: SurrogateSource) -> Scores:
 
 
 def _released(log: AuditLog, samples: SampleShard, source: SurrogateSource, steps: int) -> Scores:
-    recipe = ReleasedInfluence(source.build_model())
+    model = source.build_model()
+    if not isinstance(model, SASRec):
+        raise SettingError("the released recipe is written for SASRec")
+    recipe = ReleasedInfluence(model)
     v = recipe.gradient_mean(batch for _, batch in source.batches(log.samples))
     solution = recipe.solve(v, _singles(log.samples, source, steps))
     scores = np.empty(len(samples), dtype=np.float32)

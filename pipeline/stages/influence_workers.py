@@ -24,9 +24,8 @@ from scoring.ids import draw_order
 from scoring.influence import influence_scores
 from scoring.kronecker import KroneckerBasis, LayerSums, eigenvalue_sums, kronecker_factor_sums
 from scoring.objective import Differentiable, prepare_batches, reduce_to_scope
-from scoring.sasrec import SASRec
 from scoring.scope import Scope
-from scoring.surrogate import build_surrogate, surrogate_scope
+from scoring.surrogate import Surrogate, build_surrogate, surrogate_scope
 
 #: Histories times length in a batch, padding included.
 _BATCH_TOKENS = 8192
@@ -52,7 +51,7 @@ class SurrogateSource:
     weights: Broadcast
     patterns: Sequence[str] | None
 
-    def build_model(self) -> SASRec:
+    def build_model(self) -> Surrogate:
         """The surrogate in evaluation mode, on one thread."""
         # One thread a worker: the workers fill the cores, and a sum's order does not change with the machine.
         torch.set_num_threads(1)

@@ -111,3 +111,33 @@ def test_many_directions_are_each_direction(name: str) -> None:
         for column, direction in enumerate(directions):
             expected = directional_derivatives(case.objective, case.scope, direction, batch)
             torch.testing.assert_close(found[:, column], expected)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_forward_mode_is_the_contraction_at_the_hooks_of_linear_layers(loss: str) -> None:
+    """⟨∇ℓ(s), h⟩ = Σ over layers and positions of δ·(Hx + h_bias), x and δ caught by hooks in one backward pass."""
+    model = sasrec(loss).eval()
+    scope = surrogate_scope(model, ["linear"])
+    direction = torch.randn(scope.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    parts = scope.unflatten(direction)
+    rows, target = histories(6)
+    batch = collate(rows, target, np.arange(6))
+    caught: list[tuple[str, torch.Tensor, torch.Tensor]] = []
+    layers = {name.removesuffix(".weight") for name in scope.names if name.endswith(".weight")}
+    handles = [
+        module.register_forward_hook(
+            lambda module, inputs, output, name=name: caught.append((name, inputs[0].detach(), output))
+        )
+        for name, module in model.named_modules()
+        if name in layers
+    ]
+    losses = model.per_sample_loss(batch)
+    for handle in handles:
+        handle.remove()
+    slopes = torch.autograd.grad(losses.sum(), [output for _, _, output in caught])
+    found = torch.zeros(6, dtype=torch.float64)
+    for (name, inputs, _), slope in zip(caught, slopes, strict=True):
+        moved = inputs @ parts[f"{name}.weight"].T + parts[f"{name}.bias"]
+        found += (moved * slope).flatten(1).sum(1)
+    objective = reduce_to_scope(model, scope)
+    torch.testing.assert_close(found, directional_derivatives(objective, scope, direction, batch))

@@ -45,5 +45,9 @@ def test_named_scopes_and_patterns_mix() -> None:
 def test_unknown_names_and_settings_are_refused() -> None:
     with pytest.raises(SettingError, match="choose one of sasrec"):
         build_surrogate("gru", 3, {})
+    with pytest.raises(SettingError, match="cannot be imported"):
+        build_surrogate("tests.own_surrogate:missing", 3, {})
+    with pytest.raises(SettingError, match="a Linear, which is no Surrogate"):
+        build_surrogate("tests.own_surrogate:build_nothing", 3, {})
     with pytest.raises(SettingError, match="width"):
         build_surrogate("sasrec", 3, {"width": 5})
