@@ -154,6 +154,9 @@ def require_job(client: JobSubmissionClient, job: str) -> None:
         raise UserError(f"The cluster knows no job {job}.", "List them with dealrec jobs --address URL.")
 
 
-def exit_code(status: JobStatus) -> int:
-    """0 for a job that succeeded, 1 for any other end."""
-    return 0 if status == JobStatus.SUCCEEDED else 1
+def exit_code(client: JobSubmissionClient, job: str, status: JobStatus) -> int:
+    """The exit code of the job's own program; 1 where it ended without one, killed or stopped."""
+    if status == JobStatus.SUCCEEDED:
+        return 0
+    code = client.get_job_info(job).driver_exit_code
+    return code if code is not None and code > 0 else 1

@@ -145,7 +145,7 @@ def _follow(client: Any, job: str) -> int:
         log.info("\nDetached; %s goes on. Follow it with dealrec logs, end it with dealrec stop.", job)
         return 0
     log.info("%s: %s", job, status)
-    return exit_code(status)
+    return exit_code(client, job, status)
 
 
 def _write_now(text: str) -> None:

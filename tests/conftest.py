@@ -23,3 +23,12 @@ def ray_local() -> Iterator[None]:
 
     with ray_session("local", cpus=4):
         yield
+
+
+@pytest.fixture(scope="module")
+def ray_head() -> Iterator[str]:
+    """The address of the Jobs API of a real head, which ends with the module's tests."""
+    from tests.ray_cluster import head_node
+
+    with head_node() as address:
+        yield address

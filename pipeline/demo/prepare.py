@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.errors import UserError
+from pipeline.logs import configure_logging
 
 log = logging.getLogger("dealrec.demo")
 
@@ -73,3 +76,19 @@ def _package_folder(name: str) -> Path:
     if spec is None or spec.origin is None:
         raise UserError(f"The package {name} is not installed.", INSTALL)
     return Path(spec.origin).parent
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m pipeline.demo.prepare FOLDER`: both, for a run elsewhere that reads them there."""
+    (folder,) = map(Path, sys.argv[1:] if arguments is None else arguments)
+    configure_logging()
+    try:
+        log.info("%s\n%s", prepare_log(folder), prepare_llm(folder))
+    except UserError as error:
+        log.error("error: %s", error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,4 +1,8 @@
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
+from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.errors import UserError
 from cluster.jobs import exit_code, open_client, submission_id
@@ -15,8 +19,18 @@ def test_nobody_at_the_address_is_the_users_fault() -> None:
         open_client("http://127.0.0.1:9")
 
 
-def test_only_success_is_zero() -> None:
-    from ray.job_submission import JobStatus
+@pytest.mark.parametrize(
+    ("status", "of_the_program", "code"),
+    [
+        (JobStatus.SUCCEEDED, 0, 0),
+        (JobStatus.FAILED, 2, 2),
+        (JobStatus.FAILED, None, 1),
+        (JobStatus.FAILED, -9, 1),
+        (JobStatus.STOPPED, 0, 1),
+        (JobStatus.STOPPED, None, 1),
+    ],
+)
+def test_the_exit_code_is_the_jobs(status: JobStatus, of_the_program: int | None, code: int) -> None:
+    client = SimpleNamespace(get_job_info=lambda job: SimpleNamespace(driver_exit_code=of_the_program))
 
-    assert exit_code(JobStatus.SUCCEEDED) == 0
-    assert exit_code(JobStatus.FAILED) == exit_code(JobStatus.STOPPED) == 1
+    assert exit_code(cast("JobSubmissionClient", client), "dealrec-1", status) == code

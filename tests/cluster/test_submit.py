@@ -1,0 +1,111 @@
+"""`dealrec submit`, `jobs`, `logs` and `stop` against a real head, as a user gives the commands."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from cluster.jobs import list_jobs
+from pipeline.cli import main
+from pipeline.stages.catalogue import STAGES
+from tests.small_log import write_config, write_log
+from tests.tiny_llm import make_tiny_llm
+
+pytestmark = pytest.mark.slow
+
+_PATIENCE = 900.0
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("submitted")
+    log, llm = write_log(folder / "log.parquet"), make_tiny_llm(folder / "llm")
+    return write_config(folder, log, llm, finetune={"workers": 1, "epochs": 1})
+
+
+def _newest(address: str) -> tuple[str, JobStatus]:
+    client = JobSubmissionClient(address)
+    name = str(list_jobs(client)[0]["job"])
+    return name, client.get_job_status(name)
+
+
+def _wait(reached: Callable[[], bool]) -> None:
+    end = time.monotonic() + _PATIENCE
+    while not reached():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.5)
+
+
+def _begun(run: Path) -> bool:
+    events = run / "events.jsonl"
+    return events.exists() and "stage_begun" in events.read_text(encoding="utf-8")
+
+
+def test_a_run_is_submitted_joined_and_followed_to_its_end(
+    ray_head: str, config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    submit = ["submit", str(config), "--run-dir", str(run), "--address", ray_head]
+
+    assert main([*submit, "--no-follow"]) == 0
+    assert "Submitted dealrec-" in capfd.readouterr().err
+    name, status = _newest(ray_head)
+    assert status in (JobStatus.PENDING, JobStatus.RUNNING)
+    assert main(submit) == 0
+    shown = capfd.readouterr()
+
+    assert f"Joined the running job {name}" in shown.err
+    assert {stage.name for stage in STAGES if not (run / stage.folder / "_manifest.json").exists()} == set()
+    # The log of the job, once, whatever the stream did in between.
+    assert shown.out.count("Finished in") == 1
+    assert _newest(ray_head) == (name, JobStatus.SUCCEEDED)
+
+    assert main(["logs", name, "--address", ray_head]) == 0
+    assert capfd.readouterr().out.count("Finished in") == 1
+    assert main(["jobs", "--json", "--address", ray_head]) == 0
+    rows = json.loads(capfd.readouterr().out)["jobs"]
+    assert [row["status"] for row in rows if row["job"] == name] == ["SUCCEEDED"]
+
+    # The id is taken for ever, so that a finished run gets a new one; it has nothing to do.
+    assert main(submit) == 0
+    assert "Everything asked for is complete" in capfd.readouterr().out
+    assert _newest(ray_head) == (f"{name}-2", JobStatus.SUCCEEDED)
+
+
+def test_a_running_job_is_stopped(
+    ray_head: str, config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    submit = ["submit", str(config), "--run-dir", str(run), "--address", ray_head, "--no-follow"]
+    assert main(submit) == 0
+    name, _ = _newest(ray_head)
+    _wait(lambda: _begun(run) or _newest(ray_head)[1] == JobStatus.FAILED)
+
+    assert main(["stop", name, "--address", ray_head]) == 0
+    assert f"Stopping {name}" in capfd.readouterr().err
+    assert main(["logs", name, "--address", ray_head]) == 1
+    assert _newest(ray_head) == (name, JobStatus.STOPPED)
+    assert not (run / "report" / "_manifest.json").exists()
+
+
+def test_a_job_that_fails_has_the_exit_code_of_its_program(
+    ray_head: str, config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = tmp_path / "nowhere.parquet"
+    submit = ["submit", str(config), "--run-dir", str(tmp_path / "run"), "--address", ray_head]
+
+    assert main([*submit, "--set", f"data.interactions={nowhere}"]) == 2
+    shown = capfd.readouterr()
+    assert str(nowhere) in shown.out
+    assert "FAILED" in shown.err
+
+
+def test_a_job_that_is_not_there_is_the_users_fault(ray_head: str, capfd: pytest.CaptureFixture[str]) -> None:
+    for command in ("logs", "stop"):
+        assert main([command, "dealrec-none", "--address", ray_head]) == 2
+        assert "knows no job dealrec-none" in capfd.readouterr().err

@@ -1,0 +1,95 @@
+"""A real Ray head on this machine, with the Jobs API, apart from every other Ray that runs here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+from ray.job_submission import JobSubmissionClient
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Seconds that a busy machine may take to start Ray; nobody waits so long unless something is broken.
+_PATIENCE = 600.0
+
+
+@contextlib.contextmanager
+def head_node(cpus: int = 4) -> Iterator[str]:
+    """Start a head, yield the address of its Jobs API once a job can be submitted, and end its processes."""
+    # Ray's sockets lie below it, and the name of a socket must be short.
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))
+    port, dashboard, agent, client = _free_ports(4)
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
+        *("--node-ip-address=127.0.0.1", f"--port={port}", f"--ray-client-server-port={client}"),
+        *("--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
+        *(f"--dashboard-agent-listen-port={agent}", "--min-worker-port=0", "--max-worker-port=0"),
+        *(f"--num-cpus={cpus}", "--num-gpus=0", f"--object-store-memory={300 * 2**20}", f"--temp-dir={folder}"),
+    ]
+    with (folder / "start.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=_environment(), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        address = f"http://127.0.0.1:{dashboard}"
+        _wait_for_jobs(address, process, folder / "start.log")
+        yield address
+    finally:
+        _end(process)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _environment() -> dict[str, str]:
+    """As in the image: the checkout can be imported from anywhere, and `python` is the one with the packages."""
+    inherited = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    return {
+        **inherited,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": str(ROOT),
+        "RAY_AUTH_MODE": "disabled",
+        "DS_ACCELERATOR": "cpu",
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _wait_for_jobs(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """The API answers before the agent that runs jobs is there, so a job of no effect is the question."""
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise AssertionError(f"the head ended as it started:\n{log.read_text(encoding='utf-8')}")
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            JobSubmissionClient(address).submit_job(entrypoint="true")
+            return
+        time.sleep(1.0)
+    raise AssertionError(f"the head takes no jobs:\n{log.read_text(encoding='utf-8')}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill the head's process group, and its descendants in groups of their own: the drivers of jobs."""
+    descendants: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        descendants = psutil.Process(process.pid).children(recursive=True)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for descendant in descendants:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            descendant.kill()
+    process.wait()
