@@ -23,7 +23,7 @@ class HistoryBatch(NamedTuple):
     history : int64 [B, T], item indices, oldest first, padded on the right with 0.
     lengths : int64 [B], items in each history.
     target : int64 [B], the item to predict, from 1.
-    states : [B, T, d] or None; what a surrogate computed ahead for a fixed scope (see `EncodedObjective`).
+    states : [B, T, d], [B, d] or None; what a surrogate computed ahead for a fixed scope (see `EncodedObjective`).
     hessian : [B, d, d] or None; the Hessian of each loss in the encoded history, when computed ahead.
     """
 

@@ -23,13 +23,13 @@ _HESSIAN_SCORES = 1 << 24
 
 
 class LayeredEncoder(Protocol):
-    """An encoder that can start from the states below one of its blocks."""
+    """An encoder that can start from the states below one of its blocks, or within the last."""
 
     item_embedding: nn.Embedding
 
     def embed(self, history: Tensor) -> Tensor: ...
 
-    def states_before(self, depth: int, history: Tensor) -> Tensor: ...
+    def states_before(self, depth: int, history: Tensor, lengths: Tensor) -> Tensor: ...
 
     def encode_from(self, depth: int, states: Tensor, lengths: Tensor) -> Tensor: ...
 
@@ -107,7 +107,8 @@ class EncodedObjective:
     ----------
     module : the surrogate, owner of the parameters in scope.
     head, criterion : from the encoded history to the outputs, and the loss of those.
-    depth : the lowest block with a parameter in scope; None where the scope reaches below the blocks.
+    depth : the lowest block with a parameter in scope, or the number of blocks where the scope lies after the last
+        one's attention; None where it reaches below the blocks.
     """
 
     def __init__(self, module: Any, head: Head, criterion: OutputLoss, depth: int | None) -> None:
@@ -131,7 +132,8 @@ class EncodedObjective:
         """
         with evaluation(self), torch.no_grad():
             if self._depth is not None:
-                batch = batch._replace(states=self._encoder.states_before(self._depth, batch.history))
+                states = self._encoder.states_before(self._depth, batch.history, batch.lengths)
+                batch = batch._replace(states=states)
             if curvature:
                 batch = batch._replace(hessian=self.criterion.hessian(self.outputs(batch), batch))
         return batch

@@ -120,19 +120,20 @@ class SASRec(Surrogate):
         items = self.item_embedding(history) * self.config.hidden**0.5
         return self.dropout(items + self.position_embedding.weight[: history.shape[1]])
 
-    def states_before(self, depth: int, history: Tensor) -> Tensor:
-        """[B, T, d], the input of block `depth`."""
+    def states_before(self, depth: int, history: Tensor, lengths: Tensor) -> Tensor:
+        """[B, T, d], the input of block `depth`; for depth = blocks, [B, d] within the last, after its attention."""
         states = self.embed(history)
-        for block in self.blocks[:depth]:
+        for block in self.blocks[: min(depth, len(self.blocks) - 1)]:
             states = block(states)
-        return states
+        return self._attend_last(states, lengths) if depth == len(self.blocks) else states
 
     def encode_from(self, depth: int, states: Tensor, lengths: Tensor) -> Tensor:
-        """[B, d], the last position after the remaining blocks; the last computes that position alone."""
-        for block in self.blocks[depth:-1]:
-            states = block(states)
-        last = (lengths - 1).clamp(min=0)
-        return self.final_norm(cast(Block, self.blocks[-1]).at(states, last))
+        """[B, d], the last position after what remains; the last block computes that position alone."""
+        if depth < len(self.blocks):
+            for block in self.blocks[depth:-1]:
+                states = block(states)
+            states = self._attend_last(states, lengths)
+        return self.final_norm(cast(Block, self.blocks[-1]).feed(states))
 
     def encode(self, history: Tensor, lengths: Tensor) -> Tensor:
         """[B, d], each history at its last item. An empty history gives what the model knows of nobody."""
@@ -185,13 +186,19 @@ class SASRec(Surrogate):
         """The same losses as functions of the encoded history; None where a name belongs to the head."""
         if any(name.startswith("item_embedding") for name in names):
             return None
-        depth: int | None = len(self.blocks) - 1
+        last = len(self.blocks) - 1
+        depth: int | None = last + 1
         for name in names:
             if name.startswith("position_embedding"):
                 depth = None
             elif name.startswith("blocks.") and depth is not None:
-                depth = min(depth, int(name.split(".")[1]))
+                block, part = int(name.split(".")[1]), name.split(".")[2]
+                after_attention = block == last and part.startswith("feed")
+                depth = min(depth, last + 1 if after_attention else block)
         return EncodedObjective(self, self.head, self.criterion, depth)
+
+    def _attend_last(self, states: Tensor, lengths: Tensor) -> Tensor:
+        return cast(Block, self.blocks[-1]).attend_at(states, (lengths - 1).clamp(min=0))
 
     # Construction
 

@@ -67,17 +67,21 @@ class Block(nn.Module):
         places = torch.arange(states.shape[1], device=states.device)
         visible = (places[None, :] <= places[:, None])[None]
         normed = self.attention_norm(states)
-        return self._finish(states, self.attention(normed, normed, visible))
+        return self.feed(states + self.dropout(self.attention(normed, normed, visible)))
 
     def at(self, states: Tensor, position: Tensor) -> Tensor:
         """[B, d], what `forward` gives at `position` [B], without computing any other position."""
+        return self.feed(self.attend_at(states, position))
+
+    def attend_at(self, states: Tensor, position: Tensor) -> Tensor:
+        """[B, d], the residual stream at `position` [B] after the attention, before the feed-forward."""
         places = torch.arange(states.shape[1], device=states.device)
         visible = (places <= position[:, None])[:, None]
         here = position[:, None, None].expand(-1, 1, states.shape[2])
         normed = self.attention_norm(states)
         attended = self.attention(normed, normed.gather(1, here), visible)
-        return self._finish(states.gather(1, here), attended).squeeze(1)
+        return (states.gather(1, here) + self.dropout(attended)).squeeze(1)
 
-    def _finish(self, states: Tensor, attended: Tensor) -> Tensor:
-        states = states + self.dropout(attended)
+    def feed(self, states: Tensor) -> Tensor:
+        """The feed-forward's step on states [..., d], each position by itself."""
         return states + self.dropout(self.feed_forward(self.feed_norm(states)))

@@ -11,7 +11,14 @@ from scoring.sasrec import LOSSES
 from scoring.scope import select_scope
 from tests.scoring.cases import history_batches, sasrec
 
-SCOPES = ["blocks.0.*", "blocks.1.feed_forward.*", "final_norm.*", "position_embedding.*"]
+SCOPES = [
+    "blocks.0.*",
+    "blocks.1.*",
+    "blocks.1.attention.*",
+    "blocks.1.feed_forward.*",
+    "final_norm.*",
+    "position_embedding.*",
+]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
