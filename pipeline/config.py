@@ -107,12 +107,29 @@ class EffortConfig(Section):
 class SelectConfig(Section):
     """How scores become a coreset."""
 
-    method: str = "dealrec"
+    method: str = Field("dealrec", description="The selector; docs/METHOD.md lists them.")
     size: float = Field(0.02, gt=0, description="A share of the samples (below 1) or a count.")
-    lambda_: float = Field(0.5, ge=0, alias="lambda", description="Weight of effort against influence.")
+    lambda_: float = Field(
+        0.5, ge=0, alias="lambda", description="Weight of effort against influence; for goracs, against transport."
+    )
     strata: PositiveInt = 50
     hard_prune: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="Share of top scores dropped.")
     normalise: Literal["minmax", "robust", "rank"] = "minmax"
+    sampling: Literal["strata", "proportional"] = Field(
+        "strata", description="Evenly over strata of the score, or with a chance in proportion to it."
+    )
+    sharpness: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="Power of the score in proportional sampling; high takes the top."
+    )
+    reference: Literal["valid"] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        "valid", description="What aimed methods aim at: validation, or this last share of the train samples by time."
+    )
+    transport_epsilon: float = Field(
+        0.05, gt=0, allow_inf_nan=False, description="Entropy of the transport of goracs, in units of the mean cost."
+    )
+    transport_points: PositiveInt = Field(
+        2048, description="Train samples, and reference samples, that goracs solves the transport on, at most."
+    )
     seed: int = 0
 
     @field_validator("method")

@@ -18,6 +18,7 @@ Counts = npt.NDArray[np.int64]
 
 _FEW_RANKS = 16  # up to here wide digits, hence fewer passes, still give small tables
 _SIGN = np.uint32(0x80000000)
+_LONG_SIGN = np.uint64(1 << 63)
 
 
 def float_keys(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
@@ -31,6 +32,18 @@ def key_floats(keys: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """The inverse of `float_keys`."""
     bits = np.asarray(keys, dtype=np.uint32)
     return np.where(bits & _SIGN, bits ^ _SIGN, ~bits).view(np.float32)
+
+
+def double_keys(values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint64]:
+    """`float_keys` for 64 bits."""
+    bits = (np.ascontiguousarray(values, dtype=np.float64) + 0.0).view(np.uint64)
+    return np.where(bits & _LONG_SIGN, ~bits, bits | _LONG_SIGN)
+
+
+def key_doubles(keys: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """The inverse of `double_keys`."""
+    bits = np.asarray(keys, dtype=np.uint64)
+    return np.where(bits & _LONG_SIGN, bits ^ _LONG_SIGN, ~bits).view(np.float64)
 
 
 @dataclass(frozen=True)

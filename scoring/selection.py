@@ -3,15 +3,47 @@
 from __future__ import annotations
 
 from scoring.errors import SettingError
-from scoring.selectors.base import ScoreShard, Selection, SelectionParams, Selector, Shards
-from scoring.selectors.dealrec import DealrecSelector
+from scoring.selectors.ablation import EFFORT, INFLUENCE
+from scoring.selectors.base import Reference, ScoreShard, Selection, SelectionParams, Selector, Shards
+from scoring.selectors.ccs import CCS
+from scoring.selectors.dealrec import DEALREC
+from scoring.selectors.density_ratio import DensityRatioSelector
+from scoring.selectors.difficulty import EL2N, GRAND
+from scoring.selectors.full import FullSelector
+from scoring.selectors.goracs import GoracsSelector
+from scoring.selectors.popularity import PopularitySelector
 from scoring.selectors.random import RandomSelector
+from scoring.selectors.reference import ReferenceSelector
+from scoring.selectors.reference_popularity import ReferencePopularitySelector
+from scoring.selectors.top import TOP
 
-__all__ = ["METHODS", "ScoreShard", "Selection", "SelectionParams", "Shards", "required_scores", "select"]
+__all__ = [
+    "METHODS",
+    "Reference",
+    "ScoreShard",
+    "Selection",
+    "SelectionParams",
+    "Shards",
+    "required_scores",
+    "select",
+    "selector",
+]
 
 METHODS: dict[str, Selector] = {
-    "dealrec": DealrecSelector(),
+    "dealrec": DEALREC,
     "random": RandomSelector(),
+    "full": FullSelector(),
+    "top": TOP,
+    "ccs": CCS,
+    "el2n": EL2N,
+    "grand": GRAND,
+    "influence": INFLUENCE,
+    "effort": EFFORT,
+    "popularity": PopularitySelector(),
+    "density_ratio": DensityRatioSelector(),
+    "reference_popularity": ReferencePopularitySelector(),
+    "goracs": GoracsSelector(),
+    "reference": ReferenceSelector(),
 }
 
 
@@ -23,11 +55,11 @@ def selector(method: str) -> Selector:
 
 
 def required_scores(method: str) -> tuple[str, ...]:
-    """Which of "influence" and "effort" the method needs; without them it can do with any values."""
+    """Which scores the method needs; without the others it can do with any values."""
     return selector(method).scores
 
 
-def select(shards: Shards, params: SelectionParams) -> Selection:
+def select(shards: Shards, params: SelectionParams, reference: Reference | None = None) -> Selection:
     """Choose the coreset.
 
     Parameters
@@ -35,6 +67,7 @@ def select(shards: Shards, params: SelectionParams) -> Selection:
     shards : begins a pass over the score shards. It is called once a pass; each pass must give the same rows,
         in whatever order or grouping. The result depends on the set of rows alone.
     params : method, size and the method's parameters.
+    reference : the samples that a method which sees the validation period is aimed at.
 
     Returns
     -------
@@ -43,6 +76,6 @@ def select(shards: Shards, params: SelectionParams) -> Selection:
     Raises
     ------
     TooFewSamplesError : more samples are asked for than there are, or none is usable.
-    SettingError : no such method.
+    SettingError : no such method, or no reference where the method needs one.
     """
-    return selector(params.method).select(shards, params)
+    return selector(params.method).select(shards, params, reference)

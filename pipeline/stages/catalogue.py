@@ -90,9 +90,9 @@ STAGES = (
     Stage(
         name="select",
         folder="coreset",
-        needs=("ingest", "influence", "effort"),
-        keys=("select",),
-        version=1,
+        needs=("ingest", "surrogate", "influence", "effort"),
+        keys=("select", "influence.scope", "influence.target"),
+        version=2,
         work=_later("select"),
         unit="passes",
     ),

@@ -1,4 +1,4 @@
-"""Stage select: from two scores a sample to a coreset."""
+"""Stage select: from two scores a sample, and whatever else the method needs, to a coreset."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from cluster.errors import UserError
 from cluster.shards import shard_name
 from cluster.storage import Storage
-from pipeline.config import SelectConfig
+from pipeline.config import Config, SelectConfig
 from pipeline.graph import StageContext
+from pipeline.stages.reference import reference_period
+from pipeline.stages.select_inputs import SelectInputs
 from pipeline.tables import TRAIN_SAMPLES, train_shards
 from scoring.errors import TooFewSamplesError
-from scoring.selection import ScoreShard, Selection, SelectionParams, required_scores, select
+from scoring.selection import ScoreShard, Selection, SelectionParams, select, selector
+
+_COLUMNS = ["sample_id", "user_id", "history", "target"]
 
 
 def selection_params(section: SelectConfig) -> SelectionParams:
@@ -28,67 +31,82 @@ def selection_params(section: SelectConfig) -> SelectionParams:
         hard_prune=section.hard_prune,
         normalise=section.normalise,
         seed=section.seed,
+        sampling=section.sampling,
+        sharpness=section.sharpness,
+        transport_epsilon=section.transport_epsilon,
+        transport_points=section.transport_points,
     )
 
 
 def run_select(context: StageContext) -> Mapping[str, Any]:
     """Stream over the score files, choose, and write the coreset with its report."""
     data = context.folder("ingest")
-    scores = {name: context.folder(name) for name in ("influence", "effort")}
     params = selection_params(context.config.select)
+    method = selector(params.method)
     indices = train_shards(data)
+    period = reference_period(context) if method.sees_validation else None
+    inputs = SelectInputs(data, _score_folders(context, indices), method.scores, method.features)
     passes = 0
 
     def shards() -> Iterator[ScoreShard]:
         nonlocal passes
         passes += 1
         context.progress.update(0, 1, passes=passes)
-        for index in indices:
-            yield read_scores(scores, index, required_scores(params.method))
+        return inputs.shards(indices)
 
     try:
-        selection = select(shards, params)
+        selection = select(shards, params, None if period is None else period.reference(context))
     except TooFewSamplesError as error:
         raise UserError(
             f"select.size: {error}.", "Lower select.size, or take more samples by samples.per_user."
         ) from error
-    table = coreset_table(data, indices, selection)
+    rows = _train_rows(data, indices)
+    if period is not None and params.method == "reference":
+        rows = iter([period.table])
+    table = coreset_table(rows, selection)
+    report = selection.report | _sight(context.config)
     context.out.write_table("coreset.parquet", table)
-    context.out.write_json("selection.json", selection.report)
+    context.out.write_json("selection.json", report)
     context.progress.update(1, 1, chosen=table.num_rows)
-    return {key: selection.report[key] for key in ("samples", "usable", "budget", "chosen", "warnings")}
+    return {key: report[key] for key in ("samples", "usable", "budget", "chosen", "warnings")}
 
 
-def read_scores(folders: Mapping[str, Storage], index: int, required: Sequence[str]) -> ScoreShard:
-    """Both scores of a shard; a row is usable when every score that the selector requires is."""
-    columns: dict[str, npt.NDArray[np.float32]] = {}
-    usable: npt.NDArray[np.bool_] | None = None
-    sample_id: npt.NDArray[np.int64] | None = None
-    for name, folder in folders.items():
-        table = folder.read_table(f"{shard_name(index)}.parquet")
-        ids = table.column("sample_id").to_numpy()
-        if sample_id is not None and not np.array_equal(ids, sample_id):
-            raise ValueError(f"the {name} scores of shard {index} are of other samples")
-        sample_id = ids
-        columns[name] = table.column(name).to_numpy()
-        ok = table.column("status").to_numpy(zero_copy_only=False) == "ok"
-        if name in required:
-            usable = ok if usable is None else usable & ok
-    assert sample_id is not None
-    if usable is None:
-        usable = np.ones(len(sample_id), dtype=np.bool_)
-    return ScoreShard(sample_id, columns["influence"], columns["effort"], usable)
+def _score_folders(context: StageContext, indices: Sequence[int]) -> dict[str, Storage]:
+    """The folders of all scores and features that are kept in files; the surrogate's are computed where missing."""
+    method = selector(context.config.select.method)
+    folders = {name: context.folder(name) for name in ("influence", "effort")}
+    wanted = (*method.scores, *method.features)
+    if set(wanted) & {"el2n", "grand", "embedding"}:
+        # Needs torch and Ray, which most methods can do without here.
+        from pipeline.stages.surrogate_features import SURROGATE_FEATURES, write_features
+
+        folders |= write_features(context, [name for name in SURROGATE_FEATURES if name in wanted], indices)
+    return folders
 
 
-def coreset_table(data: Storage, indices: Sequence[int], selection: Selection) -> pa.Table:
-    """The chosen samples with their scores, ordered by sample id."""
-    chosen = pa.array(selection.sample_id, pa.int64())
-    parts = []
+def _sight(config: Config) -> dict[str, Any]:
+    """Whether the selection looks at the validation period, itself or through the influence."""
+    method = selector(config.select.method)
+    aimed = method.sees_validation and config.select.reference == "valid"
+    scored = "influence" in method.scores and config.influence.target == "valid"
+    sight: dict[str, Any] = {"sees_validation": aimed or scored}
+    if method.sees_validation:
+        sight["reference"] = config.select.reference
+    return sight
+
+
+def _train_rows(data: Storage, indices: Sequence[int]) -> Iterator[pa.Table]:
     for index in indices:
-        samples = data.read_table(
-            f"{TRAIN_SAMPLES}/{shard_name(index)}.parquet", ["sample_id", "user_id", "history", "target"]
-        )
-        parts.append(samples.filter(pa.compute.is_in(samples.column("sample_id"), value_set=chosen)))
+        yield data.read_table(f"{TRAIN_SAMPLES}/{shard_name(index)}.parquet", _COLUMNS)
+
+
+def coreset_table(rows: Iterator[pa.Table], selection: Selection) -> pa.Table:
+    """The chosen samples with their scores, ordered by sample id.
+
+    Raises `ValueError` when `rows` do not hold them all.
+    """
+    chosen = pa.array(selection.sample_id, pa.int64())
+    parts = [part.filter(pa.compute.is_in(part.column("sample_id"), value_set=chosen)) for part in rows]
     samples = pa.concat_tables(parts).sort_by("sample_id")
     scores = {
         "influence": pa.array(selection.influence, pa.float32()),
@@ -96,7 +114,7 @@ def coreset_table(data: Storage, indices: Sequence[int], selection: Selection) -
         "score": pa.array(selection.score, pa.float32()),
         "stratum": pa.array(selection.stratum, pa.int32()),
     }
-    if samples.column("sample_id").to_numpy().tolist() != selection.sample_id.tolist():
+    if not np.array_equal(samples.column("sample_id").to_numpy(), selection.sample_id):
         raise ValueError("the selection names samples that the data does not hold")
     for name, column in scores.items():
         samples = samples.append_column(name, column)

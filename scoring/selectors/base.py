@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -13,27 +13,81 @@ import numpy.typing as npt
 from scoring.draw import Rows
 from scoring.errors import SettingError, TooFewSamplesError
 from scoring.normalise import NORMALISATIONS
+from scoring.ragged import Ragged
+
+SAMPLINGS = ("strata", "proportional")
 
 
 @dataclass(frozen=True)
 class ScoreShard:
-    """The scores of one shard, four columns of one length N.
+    """The scores of one shard, four columns of one length N, and what else the selector declares that it needs.
 
     Attributes
     ----------
     sample_id : int64, unique over all shards.
     influence, effort : float32.
     ok : bool, whether the sample may be chosen.
+    columns : further scores by name, float32 [N] each ("el2n", "grand").
+    target : int32 [N], the item index that follows the history.
+    history : N rows of item indices, oldest first.
+    timestamp : float64 [N], of the target; None also where the log has no times.
+    embedding : float32 [N, d], the surrogate's view of history and target (`scoring.difficulty.pair_embeddings`).
     """
 
     sample_id: npt.NDArray[np.int64]
     influence: npt.NDArray[np.float32]
     effort: npt.NDArray[np.float32]
     ok: npt.NDArray[np.bool_]
+    columns: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    target: npt.NDArray[np.int32] | None = None
+    history: Ragged | None = None
+    timestamp: npt.NDArray[np.float64] | None = None
+    embedding: npt.NDArray[np.float32] | None = None
+
+    def score(self, name: str) -> npt.NDArray[np.float32]:
+        """The score of that name, float32 [N]."""
+        if name == "influence":
+            return self.influence
+        return self.effort if name == "effort" else self.columns[name]
+
+    def take(self, rows: npt.NDArray[np.int64]) -> ScoreShard:
+        """The rows asked for, in the order asked."""
+        return ScoreShard(
+            self.sample_id[rows],
+            self.influence[rows],
+            self.effort[rows],
+            self.ok[rows],
+            {name: column[rows] for name, column in self.columns.items()},
+            None if self.target is None else self.target[rows],
+            None if self.history is None else self.history.take(rows),
+            None if self.timestamp is None else self.timestamp[rows],
+            None if self.embedding is None else self.embedding[rows],
+        )
 
 
 Shards = Callable[[], Iterator[ScoreShard]]
 """Begins a pass over all shards. Selectors make several, and hold one shard at a time."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The samples of the period that an aimed selector looks at, R of them, held in memory.
+
+    Attributes
+    ----------
+    sample_id : int64 [R], unique.
+    history : R rows of item indices, oldest first.
+    target : int32 [R].
+    embed : float32 [M, d] embeddings of M of the samples, given their places int64 [M], as in `ScoreShard`.
+    """
+
+    sample_id: npt.NDArray[np.int64]
+    history: Ragged
+    target: npt.NDArray[np.int32]
+    embed: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.sample_id)
 
 
 @dataclass(frozen=True)
@@ -44,11 +98,16 @@ class SelectionParams:
     ----------
     method : a key of `scoring.selection.METHODS`.
     size : below 1, a share of all samples (rounded down, at least one sample); from 1, a count.
-    lambda_ : weight of the effort beside the influence.
+    lambda_ : weight of the effort beside the influence; for goracs, of the gradient norm against the transport.
     strata : number of equal-width intervals of the score.
     hard_prune : share of the usable samples, those with the highest score, that is dropped first.
     normalise : a key of `scoring.normalise.NORMALISATIONS`.
     seed : of the draw.
+    sampling : how the methods that cover the range of a score draw: `strata`, evenly over its strata, or
+        `proportional`, with a chance in proportion to the score above the lowest, to the power `sharpness`.
+    sharpness : of `proportional`; the higher, the nearer to taking the highest scores.
+    transport_epsilon : entropy of the transport, in units of the mean cost (goracs).
+    transport_points : train samples, and reference samples, that the transport is solved on, at most (goracs).
 
     Raises
     ------
@@ -62,6 +121,10 @@ class SelectionParams:
     hard_prune: float = 0.1
     normalise: str = "minmax"
     seed: int = 0
+    sampling: str = "strata"
+    sharpness: float = 1.0
+    transport_epsilon: float = 0.05
+    transport_points: int = 2048
 
     def __post_init__(self) -> None:
         if not 0 < self.size < float("inf") or (self.size >= 1 and self.size != int(self.size)):
@@ -75,6 +138,13 @@ class SelectionParams:
         if self.normalise not in NORMALISATIONS:
             known = ", ".join(NORMALISATIONS)
             raise SettingError(f"normalise must be one of {known}, not {self.normalise!r}")
+        if self.sampling not in SAMPLINGS:
+            raise SettingError(f"sampling must be one of {', '.join(SAMPLINGS)}, not {self.sampling!r}")
+        for name in ("sharpness", "transport_epsilon"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise SettingError(f"{name} must be a finite number above 0, not {getattr(self, name)}")
+        if self.transport_points < 1:
+            raise SettingError(f"transport_points must be at least 1, not {self.transport_points}")
 
 
 @dataclass(frozen=True)
@@ -109,15 +179,20 @@ class Selector(Protocol):
 
     @property
     def scores(self) -> tuple[str, ...]:
-        """The columns of `ScoreShard` that it needs, out of "influence" and "effort"."""
+        """The scores that it needs, out of "influence", "effort", "el2n" and "grand"."""
+        ...
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features of `ScoreShard` that it needs, out of "target", "history", "timestamp" and "embedding"."""
         ...
 
     @property
     def sees_validation(self) -> bool:
-        """Whether it looks at the validation period beyond what the scores hold."""
+        """Whether it looks at the validation period beyond what the scores hold: it is given a `Reference`."""
         ...
 
-    def select(self, shards: Shards, params: SelectionParams) -> Selection: ...
+    def select(self, shards: Shards, params: SelectionParams, reference: Reference | None = None) -> Selection: ...
 
 
 @dataclass(frozen=True)
@@ -165,7 +240,7 @@ def usable_rows(shard: ScoreShard, scores: tuple[str, ...]) -> npt.NDArray[np.bo
     """Which rows [N] of a shard may be chosen: ok, and finite in the needed columns."""
     usable = np.array(shard.ok, dtype=np.bool_)
     for name in scores:
-        usable &= np.isfinite(getattr(shard, name))
+        usable &= np.isfinite(shard.score(name))
     return usable
 
 
@@ -179,7 +254,7 @@ def survey(shards: Shards, scores: tuple[str, ...]) -> Survey:
     total = Survey(0, 0, 0, dict.fromkeys(scores, np.inf), dict.fromkeys(scores, -np.inf))
     for shard in shards():
         usable = usable_rows(shard, scores)
-        columns = {name: getattr(shard, name)[usable] for name in scores}
+        columns = {name: shard.score(name)[usable] for name in scores}
         ok = int(np.count_nonzero(shard.ok))
         total += Survey(
             len(usable),
@@ -211,3 +286,10 @@ def asked_size(size: float, samples: int) -> int:
     if size > samples:
         raise TooFewSamplesError(f"{int(size):,} samples are asked for, but there are only {samples:,}")
     return int(size)
+
+
+def required_reference(reference: Reference | None, method: str) -> Reference:
+    """The reference of a selector that is aimed at one. Raises SettingError when there is none or it is empty."""
+    if reference is None or not len(reference):
+        raise SettingError(f"{method} needs the samples of a reference period, and there are none")
+    return reference

@@ -3,47 +3,35 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from scoring.draw import Rows, StratifiedDraw
 from scoring.ids import draw_order
-from scoring.selectors.base import Selection, SelectionParams, Shards, asked_size, survey, usable_rows
+from scoring.selectors.base import (
+    Reference,
+    ScoreShard,
+    Selection,
+    SelectionParams,
+    Shards,
+    asked_size,
+    survey,
+)
+from scoring.selectors.plain import draw_lowest, no_score, plain_report
 
 
 class RandomSelector:
     """Draws from the samples that are ok, whatever their scores."""
 
     scores: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
     sees_validation = False
 
-    def select(self, shards: Shards, params: SelectionParams) -> Selection:
+    def select(self, shards: Shards, params: SelectionParams, reference: Reference | None = None) -> Selection:
         """Two passes over the shards. Raises TooFewSamplesError."""
         counts = survey(shards, self.scores)
         asked = asked_size(params.size, counts.samples)
-        draw = StratifiedDraw(np.array([min(asked, counts.usable)]))
-        for shard in shards():
-            usable = usable_rows(shard, self.scores)
-            ids = shard.sample_id[usable]
-            draw.offer(
-                Rows(
-                    key=draw_order(ids, params.seed),
-                    stratum=np.zeros(len(ids), dtype=np.int32),
-                    sample_id=ids,
-                    influence=shard.influence[usable],
-                    effort=shard.effort[usable],
-                    score=np.full(len(ids), np.nan, dtype=np.float32),
-                )
-            )
-        rows = draw.result()
-        warnings = []
-        if asked > counts.usable:
-            warnings.append(f"{asked:,} samples were asked for; all {counts.usable:,} usable ones are taken")
-        report = {
-            "method": params.method,
-            "seed": params.seed,
-            "size": params.size,
-            **counts.facts(),
-            "budget": asked,
-            "chosen": len(rows),
-            "warnings": warnings,
-        }
-        return Selection.of(rows, report)
+
+        def ranking(shard: ScoreShard) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
+            return draw_order(shard.sample_id, params.seed), no_score(len(shard.sample_id))
+
+        rows = draw_lowest(shards, self.scores, min(asked, counts.usable), ranking)
+        return Selection.of(rows, plain_report(params, counts, asked, len(rows)))

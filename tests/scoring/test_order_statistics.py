@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from scoring.order_statistics import RankSearch, float_keys, key_floats, run_searches
+from scoring.order_statistics import (
+    RankSearch,
+    double_keys,
+    float_keys,
+    key_doubles,
+    key_floats,
+    run_searches,
+)
 
 floats = hnp.arrays(
     np.float32,
@@ -23,9 +30,18 @@ def test_keys_sort_as_the_floats_and_give_them_back(values):
     np.testing.assert_array_equal(key_floats(np.sort(keys)), np.sort(values))
 
 
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=50))
+def test_keys_of_64_bits_do_the_same(values):
+    doubles = np.array(values)
+    keys = double_keys(doubles)
+    np.testing.assert_array_equal(key_doubles(keys), doubles)
+    np.testing.assert_array_equal(key_doubles(np.sort(keys)), np.sort(doubles))
+
+
 def test_both_zeros_have_one_key():
     keys = float_keys(np.array([0.0, -0.0], dtype=np.float32))
     assert keys[0] == keys[1]
+    assert len(set(double_keys(np.array([0.0, -0.0])).tolist())) == 1
 
 
 @given(floats, st.data())

@@ -1,4 +1,6 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -8,10 +10,14 @@ from cluster.errors import UserError
 from cluster.progress import LineProgress
 from cluster.shards import shard_name
 from cluster.storage import Storage
-from pipeline.config_file import parse_config
+from pipeline.cli import main
+from pipeline.config_file import load_config, parse_config
 from pipeline.graph import StageContext
+from pipeline.stages.catalogue import SHARED_STAGES
 from pipeline.stages.select import run_select
 from pipeline.tables import score_table
+from scoring.selection import METHODS
+from tests.small_log import write_config, write_log
 
 SHARDS, ROWS = 3, 20
 
@@ -68,6 +74,106 @@ def test_random_may_choose_any_row(tmp_path: Path) -> None:
     assert stage.out.read_table("coreset.parquet").num_rows == SHARDS * ROWS
 
 
+def test_the_report_says_whether_validation_was_seen(tmp_path: Path) -> None:
+    stage = context(tmp_path, size=5)
+    run_select(stage)
+    assert stage.out.read_json("selection.json")["sees_validation"] is False
+    aimed = replace(stage, config=parse_config({"data": {"interactions": "x"}, "influence": {"target": "valid"}}, "c"))
+    run_select(aimed)
+    assert stage.out.read_json("selection.json")["sees_validation"] is True
+
+
+def test_aimed_methods_need_a_reference_period(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="density_ratio is aimed"):
+        run_select(context(tmp_path, method="density_ratio"))
+    with pytest.raises(UserError, match=r"select.reference: 0.1 .* no times"):
+        run_select(context(tmp_path, method="density_ratio", reference=0.1))
+
+
 def test_more_samples_than_there_are(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"select.size: .*61.*60"):
         run_select(context(tmp_path, size=SHARDS * ROWS + 1))
+
+
+@pytest.fixture(scope="module")
+def scored(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Storage]:
+    """A run on a small log up to the influence; random numbers stand for the effort."""
+    folder = tmp_path_factory.mktemp("select")
+    path = write_config(folder, write_log(folder / "log.parquet"), folder, samples={"shards": 3})
+    assert main(["run", str(path), "--run-dir", str(folder / "run"), "--until", "influence"]) == 0
+    run = Storage.at(folder / "run")
+    generator = np.random.default_rng(0)
+    for index in range(3):
+        ids = run.read_table(f"data/samples/train/{shard_name(index)}.parquet").column("sample_id").to_numpy()
+        effort = generator.lognormal(size=len(ids)).astype(np.float32)
+        none = np.zeros(len(ids), dtype=np.bool_)
+        run.write_table(f"scores/effort/{shard_name(index)}.parquet", score_table(ids, "effort", effort, none))
+    return path, run
+
+
+def select_by(scored: tuple[Path, Storage], **keys: object) -> tuple[Storage, dict[str, Any]]:
+    """The folder of a selection by those keys, and its report."""
+    path, run = scored
+    settings = [f"select.{key}={value}" for key, value in keys.items()]
+    config = load_config(str(path), settings)
+    folders = {stage.name: run.child(*stage.folder.split("/")) for stage in SHARED_STAGES}
+    out = run.child("arms", "-".join(settings), "coreset")
+    run_select(StageContext(config, run, out, folders, LineProgress("select")))
+    return out, out.read_json("selection.json")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_selects_from_a_run(scored: tuple[Path, Storage], method: str) -> None:
+    out, report = select_by(scored, method=method)
+    coreset = out.read_table("coreset.parquet")
+    assert coreset.num_rows == report["chosen"] == (report["usable"] if method == "full" else 24)
+    assert report["sees_validation"] == METHODS[method].sees_validation
+    rows = coreset.select(["user_id", "history", "target"]).to_pylist()
+    part = "valid" if method == "reference" else "train"
+    known = read_part(scored[1], part)
+    assert all((row["user_id"], tuple(row["history"]), row["target"]) in known for row in rows)
+
+
+def read_part(run: Storage, part: str) -> set[tuple[str, tuple[int, ...], int]]:
+    rows = []
+    for name in run.list(f"data/samples/{part}", suffix=".parquet"):
+        rows += run.read_table(f"data/samples/{part}/{name}").to_pylist()
+    return {
+        (row["user_id"], tuple(row["history"]), target)
+        for row in rows
+        for target in (row["targets"] if part == "valid" else [row["target"]])
+    }
+
+
+def test_features_of_the_surrogate_are_computed_once(scored: tuple[Path, Storage]) -> None:
+    select_by(scored, method="el2n", seed=1)
+    (folder,) = [path for path in Path(scored[1].uri, "scores", "surrogate").iterdir() if path.name.startswith("el2n")]
+    written = {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")}
+    assert len(written) == 3
+    select_by(scored, method="ccs", seed=1)
+    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")} == written
+
+
+def test_a_reference_out_of_train_sees_no_validation(scored: tuple[Path, Storage]) -> None:
+    out, report = select_by(scored, method="reference", reference=0.2)
+    assert (report["sees_validation"], report["reference"]) == (False, 0.2)
+    times = []
+    for name in scored[1].list("data/samples/train", suffix=".parquet"):
+        times += scored[1].read_table(f"data/samples/train/{name}").select(["sample_id", "timestamp"]).to_pylist()
+    ordered = sorted(row["timestamp"] for row in times)
+    earliest = ordered[len(ordered) - round(0.2 * len(ordered))]
+    chosen = set(out.read_table("coreset.parquet").column("sample_id").to_pylist())
+    late = {row["sample_id"] for row in times if row["timestamp"] >= earliest}
+    assert report["reference_samples"] == len(late)
+    assert chosen <= late
+
+
+def test_ids_of_reference_samples_are_those_of_their_place_in_the_log(scored: tuple[Path, Storage]) -> None:
+    out, _ = select_by(scored, method="reference", size=60)
+    valid: dict[str, int] = {}
+    for name in scored[1].list("data/samples/valid", suffix=".parquet"):
+        table = scored[1].read_table(f"data/samples/valid/{name}")
+        valid |= dict(zip(table.column("user_id").to_pylist(), table.column("sample_id").to_pylist(), strict=True))
+    coreset = out.read_table("coreset.parquet")
+    for user, sample in zip(coreset["user_id"].to_pylist(), coreset["sample_id"].to_pylist(), strict=True):
+        assert valid[user] == sample

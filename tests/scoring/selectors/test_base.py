@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from scoring.errors import SettingError, TooFewSamplesError
-from scoring.selectors.base import ScoreShard, SelectionParams, asked_size, share_of, survey
+from scoring.selectors.base import ScoreShard, SelectionParams, asked_size, required_reference, share_of, survey
+from tests.scoring.selectors.samples import whole_shard
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,10 @@ from scoring.selectors.base import ScoreShard, SelectionParams, asked_size, shar
         ("strata", 0),
         ("hard_prune", 1.0),
         ("normalise", "softmax"),
+        ("sampling", "greedy"),
+        ("sharpness", 0.0),
+        ("transport_epsilon", float("inf")),
+        ("transport_points", 0),
     ],
 )
 def test_values_out_of_range_are_named(field, value):
@@ -60,3 +65,21 @@ def test_nothing_usable_is_refused():
         survey(lambda: iter([shard]), ())
     with pytest.raises(TooFewSamplesError):
         survey(lambda: iter([]), ())
+
+
+def test_a_shard_gives_rows_with_all_that_belongs_to_them():
+    shard = whole_shard(8)
+    part = shard.take(np.array([5, 2]))
+    assert part.sample_id.tolist() == shard.sample_id[[5, 2]].tolist()
+    assert part.score("el2n").tolist() == shard.columns["el2n"][[5, 2]].tolist()
+    assert part.score("effort").tolist() == shard.effort[[5, 2]].tolist()
+    assert part.history is not None
+    assert shard.history is not None
+    assert part.history.row(0).tolist() == shard.history.row(5).tolist()
+    assert part.embedding is not None
+    assert part.embedding.shape == (2, 6)
+
+
+def test_an_aimed_selector_needs_a_reference():
+    with pytest.raises(SettingError, match="density_ratio needs"):
+        required_reference(None, "density_ratio")

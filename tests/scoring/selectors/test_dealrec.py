@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import json
-from fractions import Fraction
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,87 +7,13 @@ from hypothesis import strategies as st
 
 from scoring.ids import draw_order
 from scoring.selection import ScoreShard, Selection, SelectionParams, select
+from tests.scoring.selectors.samples import assert_same, make_shard, parts_of, reference_choice, waiting_times
 
 NORMALISATIONS = ["minmax", "robust", "rank"]
 
 
-def make_shard(influence, effort, ok=None, first_id: int = 0) -> ScoreShard:
-    influence = np.asarray(influence, dtype=np.float32)
-    ids = (np.arange(len(influence), dtype=np.int64) + first_id) * 1_000_003
-    usable = np.ones(len(influence), bool) if ok is None else np.asarray(ok, bool)
-    return ScoreShard(ids, influence, np.asarray(effort, dtype=np.float32), usable)
-
-
-def take(shard: ScoreShard, rows) -> ScoreShard:
-    return ScoreShard(shard.sample_id[rows], shard.influence[rows], shard.effort[rows], shard.ok[rows])
-
-
 def select_all(shard: ScoreShard, **params) -> Selection:
     return select(lambda: iter([shard]), SelectionParams(**params))
-
-
-def assert_same(one: Selection, two: Selection) -> None:
-    for name in ("sample_id", "influence", "effort", "score", "stratum"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
-    assert json.dumps(one.report) == json.dumps(two.report)
-
-
-def reference_levels(values: list[float], method: str) -> list[float]:
-    """Each value's place on the common scale, with everything sorted in memory."""
-    ordered, last = sorted(values), len(values) - 1
-    if method == "minmax":
-        ranks, levels = [0, last], [0.0, 1.0]
-    elif method == "robust":
-        tail = int(0.01 * last)
-        ranks, levels = [tail, last - tail], [0.0, 1.0]
-    else:
-        ranks = sorted({j * last // 1024 for j in range(1025)})
-        levels = [rank / max(last, 1) for rank in ranks]
-    shared: dict[float, list[float]] = {}
-    for rank, level in zip(ranks, levels, strict=True):
-        shared.setdefault(ordered[rank], []).append(level)
-    knots = [(value, sum(group) / len(group)) for value, group in sorted(shared.items())]
-    return [reference_level(value, knots) for value in values]
-
-
-def reference_level(value: float, knots: list[tuple[float, float]]) -> float:
-    if len(knots) == 1:
-        return knots[0][1]
-    value = min(max(value, knots[0][0]), knots[-1][0])
-    for (x0, y0), (x1, y1) in pairwise(knots):
-        if value < x1 or (x1, y1) == knots[-1]:
-            return y0 + (value - x0) / (x1 - x0) * (y1 - y0)
-    raise AssertionError
-
-
-def reference_choice(shard: ScoreShard, params: SelectionParams) -> dict[int, int]:
-    """The method as the paper tells it, on Python lists: chosen sample id to stratum."""
-    rows = [
-        row
-        for row in range(len(shard.ok))
-        if shard.ok[row] and np.isfinite(shard.influence[row]) and np.isfinite(shard.effort[row])
-    ]
-    influence = reference_levels([float(shard.influence[row]) for row in rows], params.normalise)
-    effort = reference_levels([float(shard.effort[row]) for row in rows], params.normalise)
-    keys = draw_order(shard.sample_id, params.seed).tolist()
-    scored = sorted(
-        (float(np.float32(i + params.lambda_ * e)), keys[row], int(shard.sample_id[row]))
-        for row, i, e in zip(rows, influence, effort, strict=True)
-    )
-    left = scored[: len(scored) - int(Fraction(str(params.hard_prune)) * len(scored))]
-    low, width = left[0][0], left[-1][0] - left[0][0]
-    strata: dict[int, list[tuple[int, int]]] = {}
-    for score, key, sample in left:
-        place = int((score - low) / width * params.strata) if width else 0
-        strata.setdefault(min(place, params.strata - 1), []).append((key, sample))
-    wanted = max(1, int(Fraction(str(params.size)) * len(shard.ok))) if params.size < 1 else int(params.size)
-    chosen: dict[int, int] = {}
-    visits = sorted(strata, key=lambda stratum: (len(strata[stratum]), stratum))
-    for visited, stratum in enumerate(visits):
-        take_here = min(len(strata[stratum]), wanted // (len(visits) - visited))
-        wanted -= take_here
-        chosen |= {sample: stratum for _, sample in sorted(strata[stratum])[:take_here]}
-    return chosen
 
 
 score_values = st.one_of(
@@ -134,7 +56,7 @@ def test_partition_and_order_change_nothing(problem, data):
     count = len(shard.ok)
     order = np.array(data.draw(st.permutations(range(count))), dtype=np.int64)
     cuts = sorted(data.draw(st.lists(st.integers(0, count), max_size=5)))
-    parts = [take(shard, part) for part in np.split(order, cuts)]
+    parts = parts_of(shard, order, cuts)
     assert_same(select(lambda: iter(parts), params), select(lambda: iter([shard]), params))
 
 
@@ -159,7 +81,7 @@ def test_report_adds_up(problem):
 def test_many_samples_in_many_shards(normalise):
     generator = np.random.default_rng(3)
     shard = make_shard(generator.standard_t(2, 30_000), generator.lognormal(size=30_000))
-    parts = [take(shard, rows) for rows in np.array_split(generator.permutation(30_000), 7)]
+    parts = [shard.take(rows) for rows in np.array_split(generator.permutation(30_000), 7)]
     params = SelectionParams(normalise=normalise, seed=5)
     chosen = select(lambda: iter(parts), params)
     assert len(chosen.sample_id) == 600
@@ -224,6 +146,13 @@ def test_an_outlier_squeezes_minmax_and_not_rank():
     assert select_all(shard, lambda_=0.0, normalise="rank").report["warnings"] == []
 
 
+def test_outliers_that_leave_few_strata_are_reported():
+    influence = np.concatenate([np.linspace(0, 4, 1000), [50.0]])
+    shard = make_shard(influence, np.zeros(1001))
+    report = select_all(shard, lambda_=0.0, hard_prune=0.0).report
+    assert "fall into 4 of 50 strata: outliers" in report["warnings"][0]
+
+
 def test_more_than_is_left_takes_all_and_says_so():
     shard = make_shard(np.arange(100), np.arange(100))
     chosen = select_all(shard, size=95, hard_prune=0.1)
@@ -234,3 +163,27 @@ def test_more_than_is_left_takes_all_and_says_so():
 def test_lambda_weighs_the_effort():
     shard = make_shard([0, 1, 0, 1], [0, 0, 1, 1])
     assert select_all(shard, size=4, hard_prune=0.0, lambda_=0.25).score.tolist() == [0, 1, 0.25, 1.25]
+
+
+def test_proportional_sampling_draws_by_the_score_above_the_lowest():
+    generator = np.random.default_rng(4)
+    shard = make_shard(generator.normal(size=400), generator.normal(size=400))
+    params = SelectionParams(size=50, sampling="proportional", sharpness=2.0, seed=3, hard_prune=0.0)
+    chosen = select(lambda: iter(parts_of(shard, np.arange(400)[::-1], [100, 130])), params)
+    everything = select_all(shard, size=400, hard_prune=0.0)
+    score = everything.score.astype(np.float64)
+    weight = ((score - score.min()) / (score.max() - score.min())) ** 2
+    times = waiting_times(everything.sample_id, weight, 3)
+    assert chosen.sample_id.tolist() == sorted(sorted(times, key=lambda sample: times[sample])[:50])
+    assert chosen.report["sharpness"] == 2.0
+    assert sum(stratum["picks"] for stratum in chosen.report["strata"]) == 50
+
+
+def test_a_sharp_draw_takes_the_top():
+    shard = make_shard(np.arange(1000), np.zeros(1000))
+    mild, sharp = (
+        select_all(shard, size=100, hard_prune=0.0, sampling="proportional", sharpness=power).influence.mean()
+        for power in (1.0, 50.0)
+    )
+    assert 600 < mild < 720
+    assert sharp > 930

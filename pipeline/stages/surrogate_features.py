@@ -1,0 +1,120 @@
+"""What some selectors ask of the trained surrogate, one more pass over the samples: difficulty and embeddings.
+
+The files are shared by all selections of a run. Their folder names what they come from, so none is ever stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from cluster.sharded_map import map_shards
+from cluster.storage import Storage
+from pipeline.fingerprint import digest
+from pipeline.graph import StageContext
+from pipeline.manifest import read_manifest
+from pipeline.stages.influence import surrogate_source
+from pipeline.stages.influence_workers import SurrogateSource
+from pipeline.stages.placement import scoring_pool
+from pipeline.tables import SampleShard, read_samples
+from scoring.batching import HistoryBatch
+from scoring.difficulty import error_norms, gradient_norms, pair_embeddings
+from scoring.ragged import Ragged
+
+SURROGATE_FEATURES = ("el2n", "grand", "embedding")
+_VERSION = 1
+
+
+def write_features(context: StageContext, names: Sequence[str], indices: Sequence[int]) -> dict[str, Storage]:
+    """Compute the features that are not there yet, resuming shard by shard; the folder of each.
+
+    A file has sample_id and the feature: float32, or a list of float16 for "embedding".
+    """
+    folders = {}
+    for name in names:
+        out = _folder(context, name)
+        source = surrogate_source(context.folder("surrogate"), out, context.config.influence.scope)
+        arguments = {"source": source, "data": context.folder("ingest"), "name": name}
+        pool = scoring_pool(context.config, len(indices))
+        map_shards(FeatureWorker, arguments, indices, out, pool, context.progress)
+        folders[name] = out
+    return folders
+
+
+def _folder(context: StageContext, name: str) -> Storage:
+    """Named by a digest of all that the feature depends on."""
+    inputs: dict[str, Any] = {"version": _VERSION}
+    for stage in ("ingest", "surrogate"):
+        manifest = read_manifest(context.folder(stage))
+        inputs[stage] = None if manifest is None else manifest.content
+    if name == "grand":
+        inputs["scope"] = context.config.influence.scope
+    return context.run.child("scores", "surrogate", f"{name}-{digest(inputs)[:12]}")
+
+
+class FeatureWorker:
+    """Computes one feature of shards on the broadcast surrogate."""
+
+    def __init__(self, source: SurrogateSource, data: Storage, name: str) -> None:
+        self._source = source
+        self._data = data
+        self._name = name
+        self._compute = _computation(source, name)
+
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+        samples = read_samples(self._data, index)
+        values = batched(self._source, self._compute, samples)
+        column: pa.Array
+        if values.ndim == 1:
+            column = pa.array(values, pa.float32())
+        else:
+            flat = pa.array(values.astype(np.float16).ravel(), pa.float16())
+            column = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+        return pa.table({"sample_id": pa.array(samples.sample_id, pa.int64()), self._name: column}), {}
+
+
+Computation = Callable[[HistoryBatch], npt.NDArray[np.float32]]
+
+
+def _computation(source: SurrogateSource, name: str) -> Computation:
+    if name == "grand":
+        objective, scope = source.build()
+        return lambda batch: gradient_norms(objective, scope, batch)
+    model = source.build_model()
+    if name == "el2n":
+        return lambda batch: error_norms(model, batch)
+    return lambda batch: pair_embeddings(model, batch)
+
+
+def batched(source: SurrogateSource, compute: Computation, samples: SampleShard) -> npt.NDArray[np.float32]:
+    """A feature of samples, [N] or [N, d], in their order; computed in batches of similar length."""
+    rows, parts = [np.empty(0, dtype=np.int64)], []
+    for places, batch in source.batches(samples):
+        rows.append(places)
+        parts.append(compute(batch))
+    if not parts:
+        return np.empty(0, dtype=np.float32)
+    values = np.concatenate(parts)
+    ordered = np.empty_like(values)
+    ordered[np.concatenate(rows)] = values
+    return ordered
+
+
+def reference_embedder(
+    context: StageContext, history: Ragged, target: npt.NDArray[np.int32]
+) -> Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]:
+    """Embeds the reference samples of given places, on the driver: a selector asks for few of them."""
+
+    def embed(places: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        out = _folder(context, "embedding")
+        source = surrogate_source(context.folder("surrogate"), out, context.config.influence.scope)
+        chosen = SampleShard(places, history.take(places), target[places])
+        compute = _computation(source, "embedding")
+        # Rounded like the embeddings that workers write.
+        return batched(source, compute, chosen).astype(np.float16).astype(np.float32)
+
+    return embed

@@ -1,0 +1,57 @@
+"""How hard samples are for a trained surrogate, and where they lie in its space.
+
+EL2N and GraNd are those of Paul, Ganguli and Dziugaite, "Deep Learning on a Data Diet", NeurIPS 2021.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from scoring.batching import HistoryBatch
+from scoring.gradients import per_sample_gradients
+from scoring.objective import Differentiable
+from scoring.sasrec import SASRec
+from scoring.scope import Scope
+
+#: Entries of the per-sample gradients that exist at once: 64 MiB in float32.
+_GRADIENT_ENTRIES = 1 << 24
+
+
+def error_norms(model: SASRec, batch: HistoryBatch) -> npt.NDArray[np.float32]:
+    """EL2N, float32 [B]: ‖softmax(z) − onehot(target)‖₂ over the candidates of the surrogate's loss."""
+    with torch.no_grad():
+        error = model.outputs(batch).softmax(-1)
+        error[torch.arange(len(error)), model.head.target_column(batch)] -= 1.0
+        return error.norm(dim=-1).to("cpu", torch.float32).numpy()
+
+
+def gradient_norms(objective: Differentiable, scope: Scope, batch: HistoryBatch) -> npt.NDArray[np.float32]:
+    """GraNd, float32 [B]: ‖∇ℓ(s)‖₂ over the parameters in scope, of the loss at the target."""
+    rows = max(1, _GRADIENT_ENTRIES // scope.size)
+    norms = [
+        per_sample_gradients(objective, scope, _part(batch, start, start + rows)).norm(dim=-1)
+        for start in range(0, len(batch.target), rows)
+    ]
+    return torch.cat(norms).to("cpu", torch.float32).numpy()
+
+
+def pair_embeddings(model: SASRec, batch: HistoryBatch) -> npt.NDArray[np.float32]:
+    """float32 [B, 2d]: the encoded history and the target's embedding, each of length 1/√2.
+
+    So a row has length 1, and both halves weigh the same in a distance.
+    """
+    with torch.no_grad():
+        halves = (model.encode(batch.history, batch.lengths), model.item_embedding(batch.target))
+        pair = torch.cat([_unit(half) for half in halves], dim=-1) / 2**0.5
+    return pair.to("cpu", torch.float32).numpy()
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(rows, dim=-1)
+
+
+def _part(batch: HistoryBatch, start: int, stop: int) -> HistoryBatch:
+    return HistoryBatch(batch.history[start:stop], batch.lengths[start:stop], batch.target[start:stop])

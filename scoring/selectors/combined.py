@@ -1,0 +1,125 @@
+"""One score a sample out of several normalised ones, and the cut that drops the highest.
+
+Streams over the shards. No pass when the normalisation needs the ranges alone (`minmax`), two to three otherwise;
+two for the cut, and one more (of very many samples, up to four) when equal scores straddle it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from scoring.ids import draw_order
+from scoring.normalise import NORMALISATIONS, Anchors, ScoreMap
+from scoring.order_statistics import RankSearch, float_keys, key_floats, run_searches
+from scoring.selectors.base import ScoreShard, Shards, Survey, usable_rows
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The usable samples of a shard: four columns of one length."""
+
+    sample_id: npt.NDArray[np.int64]
+    influence: npt.NDArray[np.float32]
+    effort: npt.NDArray[np.float32]
+    score: npt.NDArray[np.float32]
+
+    def take(self, rows: npt.NDArray[np.bool_]) -> Scored:
+        return Scored(self.sample_id[rows], self.influence[rows], self.effort[rows], self.score[rows])
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """The combined score of samples, float32: ties are real ties, and it sorts by its 32 bits.
+
+    Attributes
+    ----------
+    maps : the normalisation of each score.
+    weights : of each normalised score in the sum.
+    """
+
+    maps: Mapping[str, ScoreMap]
+    weights: Mapping[str, float]
+
+    @classmethod
+    def fit(cls, shards: Shards, counts: Survey, normalise: str, weights: Mapping[str, float]) -> Scorer:
+        """The normalisation of each score over the usable rows."""
+        anchors: Anchors = NORMALISATIONS[normalise](counts.usable)
+        inner = (anchors.ranks > 0) & (anchors.ranks < counts.usable - 1)
+
+        def stream() -> Iterator[tuple[npt.NDArray[np.uint32], ...]]:
+            for shard in shards():
+                usable = usable_rows(shard, tuple(weights))
+                yield tuple(float_keys(shard.score(name)[usable]) for name in weights)
+
+        searches = run_searches(stream, [RankSearch.start(anchors.ranks[inner], 32)] * len(weights))
+        maps = {}
+        for name, search in zip(weights, searches, strict=True):
+            values = np.where(anchors.ranks == 0, counts.low[name], counts.high[name]).astype(np.float32)
+            values[inner] = key_floats(search.found)
+            maps[name] = ScoreMap.fit(anchors, values)
+        return cls(maps, weights)
+
+    def __call__(self, shard: ScoreShard) -> Scored:
+        usable = usable_rows(shard, tuple(self.maps))
+        score = np.zeros(np.count_nonzero(usable))
+        for name, scale in self.maps.items():
+            score = score + self.weights[name] * scale(shard.score(name)[usable])
+        return Scored(shard.sample_id[usable], shard.influence[usable], shard.effort[usable], score.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What the hard prune leaves: the samples that come before the cut in the order of (score, key).
+
+    Attributes
+    ----------
+    dropped : how many are at or after the cut.
+    low, high : smallest and largest score that remain.
+    score : the first dropped score; infinite if none is dropped.
+    key : of the samples with exactly that score, those with a lower key of the draw remain.
+    """
+
+    dropped: int
+    low: float
+    high: float
+    score: float = np.inf
+    key: int = 0
+
+    def remaining(self, scored: Scored, seed: int) -> Scored:
+        """The samples that remain."""
+        keep = scored.score < np.float32(self.score)
+        if self.key:
+            tied = np.flatnonzero(scored.score == np.float32(self.score))
+            keep[tied] = draw_order(scored.sample_id[tied], seed) < np.uint64(self.key)
+        return scored.take(keep)
+
+
+def find_cut(shards: Shards, scorer: Scorer, seed: int, usable: int, dropped: int) -> Cut:
+    """Where exactly `dropped` of the `usable` samples, the last in the order of (score, key), are cut off."""
+    first = usable - dropped
+    ranks = [0, first - 1] + ([first] if dropped else [])
+
+    def scores() -> Iterator[tuple[npt.NDArray[np.uint32], ...]]:
+        for shard in shards():
+            yield (float_keys(scorer(shard).score),)
+
+    (search,) = run_searches(scores, [RankSearch.start(ranks, 32)])
+    low, high, *beyond = key_floats(search.found).tolist()
+    if not dropped:
+        return Cut(0, low, high)
+    (score,) = beyond
+    if score > high:
+        return Cut(dropped, low, high, score)
+
+    def tied_keys() -> Iterator[tuple[npt.NDArray[np.uint64], ...]]:
+        for shard in shards():
+            scored = scorer(shard)
+            yield (draw_order(scored.sample_id[scored.score == np.float32(score)], seed),)
+
+    # The residual of the rank among equal scores says how many of them remain.
+    (tie,) = run_searches(tied_keys, [RankSearch.start(search.residuals[2:], 64, exact=False)])
+    return Cut(dropped, low, high, score, int(tie.found[0]))

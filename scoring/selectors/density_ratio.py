@@ -1,0 +1,110 @@
+"""Train samples in proportion to the density ratio of a reference period to train.
+
+A classifier that tells reference samples from train samples estimates the ratio of their densities by its odds
+(Sugiyama, Suzuki and Kanamori, "Density Ratio Estimation in Machine Learning", 2012, ch. 4; Bickel, Brückner and
+Scheffer, "Discriminative learning under covariate shift", JMLR 10, 2009). Drawn in proportion to it, the coreset
+follows the reference as far as the features tell (`scoring.reference_features`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from scoring.logistic import Logistic
+from scoring.ragged import Ragged
+from scoring.reference_features import ItemTimes, ReferenceFeatures, SampleCounts
+from scoring.selectors.base import (
+    Reference,
+    ScoreShard,
+    Selection,
+    SelectionParams,
+    Shards,
+    asked_size,
+    required_reference,
+    survey,
+    usable_rows,
+)
+from scoring.selectors.plain import draw_lowest, plain_report
+from scoring.subset import Subset
+from scoring.weighted import weighted_keys
+
+#: Train samples, and reference samples, that the classifier is fitted on, at most.
+FIT_SAMPLES = 32_768
+RIDGE = 1e-3
+#: The ln of the ratio is kept within this, so that no sample is certain to be drawn or to be left.
+LOG_RATIO_BOUND = 8.0
+#: The draw of the classifier's samples is of its own.
+_SEED = 0x44454E53
+
+
+class DensityRatioSelector:
+    """The score is the ln of the ratio; histories, targets and, where known, times decide it."""
+
+    scores: tuple[str, ...] = ()
+    features: tuple[str, ...] = ("target", "history", "timestamp")
+    sees_validation = True
+
+    def select(self, shards: Shards, params: SelectionParams, reference: Reference | None = None) -> Selection:
+        """Four passes over the shards, five with times; holds counts of items and the classifier's samples.
+
+        Raises TooFewSamplesError, and SettingError without a reference.
+        """
+        reference = required_reference(reference, params.method)
+        counts = survey(shards, self.scores)
+        asked = asked_size(params.size, counts.samples)
+        features = _count(shards, reference)
+        model = _fit(shards, features, reference)
+
+        def ranking(shard: ScoreShard) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
+            ratio = model.log_odds(_train_features(features, shard))
+            score = np.clip(ratio, -LOG_RATIO_BOUND, LOG_RATIO_BOUND).astype(np.float32)
+            return weighted_keys(shard.sample_id, np.exp(score.astype(np.float64)), params.seed), score
+
+        rows = draw_lowest(shards, self.scores, min(asked, counts.usable), ranking)
+        weights = dict(zip(features.names, model.weights.tolist(), strict=True))
+        report = plain_report(params, counts, asked, len(rows), reference_samples=len(reference), classifier=weights)
+        return Selection.of(rows, report)
+
+
+def _count(shards: Shards, reference: Reference) -> ReferenceFeatures:
+    train, aimed = SampleCounts(), SampleCounts()
+    aimed.add(reference.history, reference.target)
+    low, high, timed = np.inf, -np.inf, True
+    for shard in shards():
+        history, target = _pair(shard)
+        train.add(history, target)
+        if shard.timestamp is None:
+            timed = False
+        elif len(target):
+            low, high = min(low, float(shard.timestamp.min())), max(high, float(shard.timestamp.max()))
+    if not timed or not low < high:
+        return ReferenceFeatures(train, aimed, None)
+    times = ItemTimes(low, high)
+    for shard in shards():
+        assert shard.timestamp is not None
+        times.add(_pair(shard)[1], shard.timestamp)
+    return ReferenceFeatures(train, aimed, times)
+
+
+def _fit(shards: Shards, features: ReferenceFeatures, reference: Reference) -> Logistic:
+    subset = Subset(FIT_SAMPLES, _SEED)
+    for shard in shards():
+        usable = shard.take(np.flatnonzero(usable_rows(shard, ())))
+        subset.offer(usable.sample_id, _train_features(features, usable))
+    aimed = Subset(FIT_SAMPLES, _SEED)
+    aimed.offer(reference.sample_id, features(reference.history, reference.target, of_reference=True))
+    negative, positive = subset.values(), aimed.values()
+    labels = np.arange(len(negative) + len(positive)) >= len(negative)
+    return Logistic.fit(np.concatenate([negative, positive]), labels, RIDGE)
+
+
+def _train_features(features: ReferenceFeatures, shard: ScoreShard) -> npt.NDArray[np.float64]:
+    history, target = _pair(shard)
+    return features(history, target, of_reference=False, timestamp=shard.timestamp)
+
+
+def _pair(shard: ScoreShard) -> tuple[Ragged, npt.NDArray[np.int32]]:
+    assert shard.history is not None
+    assert shard.target is not None
+    return shard.history, shard.target

@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from cluster.progress import LineProgress
+from cluster.storage import Storage
+from pipeline.config_file import parse_config
+from pipeline.graph import StageContext
+from pipeline.stages.reference import reference_period
+from scoring.ids import sample_ids
+
+_LISTS = pa.list_(pa.int32())
+
+
+def context(folder: Path, reference: object) -> StageContext:
+    run = Storage.at(folder)
+    config = parse_config({"data": {"interactions": "x"}, "select": {"reference": reference}}, "c")
+    return StageContext(config, run, run.child("coreset"), {"ingest": run.child("data")}, LineProgress("select"))
+
+
+def test_every_validation_target_is_a_sample_with_the_id_of_its_place(tmp_path: Path) -> None:
+    stage = context(tmp_path, "valid")
+    rows = {
+        "sample_id": pa.array(sample_ids(["ann", "bob"], [3, 2])),
+        "user_id": pa.array(["ann", "bob"]),
+        "history": pa.array([[2, 3], [5, 6]], _LISTS),
+        "targets": pa.array([[7, 8, 9], [1]], _LISTS),
+        "seen": pa.array([[1, 2, 3], [5, 6]], _LISTS),
+    }
+    stage.run.write_table("data/samples/valid/part-00000.parquet", pa.table(rows))
+    table = reference_period(stage).table
+    found = {row["sample_id"]: (row["user_id"], row["history"], row["target"]) for row in table.to_pylist()}
+    ids = sample_ids(["ann", "ann", "ann", "bob"], [3, 4, 5, 2]).tolist()
+    samples = [("ann", [2, 3], 7), ("ann", [2, 3], 8), ("ann", [2, 3], 9), ("bob", [5, 6], 1)]
+    assert found == dict(zip(ids, samples, strict=True))
+    assert (np.diff(table.column("sample_id").to_numpy()) > 0).all()
+
+
+def test_the_last_share_of_train_is_found_over_all_shards(tmp_path: Path) -> None:
+    stage = context(tmp_path, 0.3)
+    times = np.random.default_rng(0).permutation(100).astype(np.int64) - 20
+    for index, part in enumerate(np.split(np.arange(100), [30, 30, 90])):
+        rows = {
+            "sample_id": pa.array(part.astype(np.int64)),
+            "user_id": pa.array([f"u{row}" for row in part], pa.string()),
+            "history": pa.array([[1]] * len(part), _LISTS),
+            "target": pa.array([2] * len(part), pa.int32()),
+            "timestamp": pa.array(times[part]),
+        }
+        stage.run.write_table(f"data/samples/train/part-{index:05d}.parquet", pa.table(rows))
+    found = reference_period(stage).table.column("sample_id").to_numpy()
+    assert found.tolist() == sorted(np.argsort(times)[-30:].tolist())
