@@ -20,8 +20,9 @@ from pipeline.config import AuditConfig, InfluenceConfig
 from pipeline.stages.influence_workers import CURVATURE_SEED, PREPARED_SAMPLES, SurrogateSource
 from pipeline.tables import SampleShard
 from scoring.batching import HistoryBatch
+from scoring.difficulty import gradient_norms
 from scoring.errors import ScoringError, SettingError
-from scoring.gradients import directional_derivatives_many, mean_loss_gradient_sum, per_sample_gradients
+from scoring.gradients import directional_derivatives_many, mean_loss_gradient_sum
 from scoring.ids import draw_order
 from scoring.influence import LocalCurvature, linear_layers, solve_direction
 from scoring.objective import Differentiable, reduce_to_scope
@@ -31,7 +32,6 @@ from scoring.scope import Scope
 from scoring.surrogate import surrogate_scope
 
 Scores = npt.NDArray[np.float32]
-_GRADIENT_NUMBERS = 1 << 25
 
 
 class ScoreWorker:
@@ -148,16 +148,10 @@ def _curvature(
 
 def _gradient_norms(samples: SampleShard, source: SurrogateSource) -> Scores:
     """‖∇ℓ(s)‖ over the default scope."""
-    model = source.build_model()
-    scope = surrogate_scope(model, None)
-    objective = reduce_to_scope(model, scope)
-    at_once = max(1, _GRADIENT_NUMBERS // scope.size)
+    objective, scope = source.build()
     norms = np.empty(len(samples), dtype=np.float32)
     for rows, batch in source.batches(samples):
-        for start in range(0, len(rows), at_once):
-            span = slice(start, start + at_once)
-            part = HistoryBatch(batch.history[span], batch.lengths[span], batch.target[span])
-            norms[rows[span]] = per_sample_gradients(objective, scope, part).norm(dim=1).numpy()
+        norms[rows] = gradient_norms(objective, scope, batch)
     return norms
 
 

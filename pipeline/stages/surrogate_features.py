@@ -23,7 +23,9 @@ from pipeline.stages.placement import scoring_pool
 from pipeline.tables import SampleShard, read_samples
 from scoring.batching import HistoryBatch
 from scoring.difficulty import error_norms, gradient_norms, pair_embeddings
+from scoring.errors import SettingError
 from scoring.ragged import Ragged
+from scoring.sasrec import SASRec
 
 SURROGATE_FEATURES = ("el2n", "grand", "embedding")
 _VERSION = 1
@@ -85,6 +87,8 @@ def _computation(source: SurrogateSource, name: str) -> Computation:
         objective, scope = source.build()
         return lambda batch: gradient_norms(objective, scope, batch)
     model = source.build_model()
+    if not isinstance(model, SASRec):
+        raise SettingError(f"the selector's feature {name} is written for the surrogate sasrec")
     if name == "el2n":
         return lambda batch: error_norms(model, batch)
     return lambda batch: pair_embeddings(model, batch)

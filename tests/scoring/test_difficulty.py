@@ -9,7 +9,7 @@ from scoring.difficulty import error_norms, gradient_norms, pair_embeddings
 from scoring.objective import reduce_to_scope
 from scoring.ragged import Ragged
 from scoring.sasrec import SASRec, SASRecConfig
-from scoring.scope import select_scope
+from scoring.surrogate import surrogate_scope
 
 ITEMS = 11
 
@@ -48,7 +48,7 @@ def test_el2n_over_sampled_candidates_is_between_0_and_root_2(loss):
 @pytest.mark.parametrize("loss", ["softmax", "bce"])
 def test_grand_is_the_norm_of_each_samples_own_gradient(loss):
     surrogate, samples = model(loss), batch()
-    scope = select_scope(surrogate, surrogate.default_scope())
+    scope = surrogate_scope(surrogate, None)
     expected = []
     for row in range(len(samples.target)):
         surrogate.zero_grad()
