@@ -54,7 +54,7 @@ class EncodedLoss(OutputLoss):
 
     def hessian_product(self, outputs: Tensor, batch: Any, tangent: Tensor) -> Tensor:
         if batch.hessian is not None:
-            return (batch.hessian @ tangent[..., None]).squeeze(-1)
+            return torch.einsum("bij,bj->bi", batch.hessian, tangent)
         scores, moved = torch.func.jvp(lambda e: self.head(e, self.weight, batch), (outputs,), (tangent,))[:2]
         return self.head.pullback(self.base.hessian_product(scores, batch, moved), self.weight, batch)
 
