@@ -55,7 +55,7 @@ def finetune_spec(config: Config, model_copy: LLMSpec) -> FinetuneSpec:
         weight_decay=section.weight_decay,
         clip=section.clip,
         patience=section.patience,
-        micro_tokens=section.micro_batch_tokens,
+        micro_batch_tokens=section.micro_batch_tokens,
         checkpoint_steps=section.checkpoint_steps,
         activation_checkpointing=section.activation_checkpointing,
         seed=section.seed,

@@ -120,7 +120,8 @@ def test_the_adapter_loads_with_peft(run: Storage, workspace: Path) -> None:
 def test_metrics_by_brute_force(run: Storage) -> None:
     metrics = run.child("eval").read_json("metrics.json")
     table = run.child("eval").read_table("predictions.parquet")
-    assert len(metrics["models"]) == 4
+    controls = {"LLM, untuned", "surrogate", "popularity", "title similarity"}
+    assert set(metrics["models"]) == {"LLM, tuned on dealrec coreset", *controls}
     for model, values in metrics["models"].items():
         rows = table.filter(pa.compute.equal(table.column("model"), model)).to_pylist()
         assert len(rows) == metrics["users"] == 20
