@@ -101,10 +101,12 @@ STAGES = (
         folder="model",
         needs=("ingest", "select"),
         keys=("finetune", *_LLM_KEYS),
-        version=1,
+        version=2,
         work=_later("finetune"),
         sources=_llm_files,
         unit="steps",
+        # Its checkpoints fit any number of workers. A complete adapter was made by the number that it names.
+        elastic=("finetune.workers", "finetune.checkpoint_steps"),
     ),
     Stage(
         name="evaluate",

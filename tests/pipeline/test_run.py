@@ -112,6 +112,10 @@ def test_the_adapter_loads_with_peft(run: Storage, workspace: Path) -> None:
 
     base = AutoModelForCausalLM.from_pretrained(workspace / "llm")
     tuned = PeftModel.from_pretrained(base, str(workspace / "run" / "model"))
+    card = run.read_text("model/README.md")
+    assert f"| coreset digest | {manifest(run, 'coreset').content} |" in card
+    assert f"| data digest | {manifest(run, 'data').content} |" in card
+    assert str(workspace) not in card
     moved = [tensor for name, tensor in tuned.named_parameters() if "lora_B" in name]
     assert moved
     assert all(bool(tensor.any()) for tensor in moved)
@@ -146,6 +150,16 @@ def test_another_config_is_refused(run: Storage, workspace: Path, caplog: pytest
     command = ["run", str(workspace / "config.yaml"), "--run-dir", run.uri, "--set", "select.size=30"]
     assert main(command) == 2
     assert manifest(run, "coreset").facts["chosen"] == 24
+
+
+@pytest.mark.parametrize("stage", ["surrogate", "finetune"])
+def test_workers_that_cannot_be_scheduled_are_refused_before_anything_runs(
+    ray_local: None, workspace: Path, tmp_path: Path, stage: str
+) -> None:
+    sections: dict[str, dict[str, object]] = {stage: {"workers": 99}}
+    config = write_config(tmp_path, workspace / "log.parquet", workspace / "llm", **sections)
+    assert main(["run", str(config), "--run-dir", str(tmp_path / "run")]) == 2
+    assert not (tmp_path / "run" / "data").exists()
 
 
 @pytest.mark.slow
