@@ -1,0 +1,1 @@
+"""Measurements of one claim each, ours against a named baseline in the same run."""
