@@ -79,7 +79,7 @@ def test_norms_of_other_families_equal_a_one_sample_loop(family):
     model = attach_lora(make_other(family), LoraSpec(r=3, alpha=6))
     norms = EffortScorer(model, "last_v").per_sample_norms(collate(encoded, pad_id=0))
     (tuned,) = EffortScorer(model, "last_v").modules
-    weight = tuned.weight.requires_grad_(True)
+    weight = tuned.get_parameter("weight").requires_grad_(True)
     expected = []
     for prompt in encoded:
         ids = torch.tensor([prompt.input_ids])
