@@ -25,18 +25,25 @@ class Times:
         return statistics.median(ours / theirs for ours, theirs in pairs)
 
 
-def in_turn(contenders: Mapping[str, Callable[[], object]], repeats: int) -> Times:
-    """Call every contender once unmeasured, then all of them `repeats` times, one after the other."""
+CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+def in_turn(contenders: Mapping[str, Callable[[], object]], repeats: int, clock: str = "wall") -> Times:
+    """Call every contender once unmeasured, then all of them `repeats` times, one after the other.
+
+    The clock "cpu" counts this process's processor time, which on a busy machine says more than the wall's.
+    """
+    now = CLOCKS[clock]
     for run in contenders.values():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(repeats):
         for name, run in contenders.items():
-            started = time.perf_counter()
+            started = now()
             run()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(now() - started)
     return Times(seconds)
 
 

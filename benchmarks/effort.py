@@ -45,9 +45,14 @@ def main() -> None:
             "forward, all logits": lambda: _forward(bare, batches, response_only=False),
         },
         arguments.repeats,
+        arguments.clock,
     )
     bare.requires_grad_(True)
-    loop = in_turn({"one sample at a time, full backward": lambda: _loop(bare, singles)}, min(2, arguments.repeats))
+    loop = in_turn(
+        {"one sample at a time, full backward": lambda: _loop(bare, singles)},
+        min(2, arguments.repeats),
+        arguments.clock,
+    )
 
     rows = []
     for measured, count in ((times, len(encoded)), (loop, len(singles))):

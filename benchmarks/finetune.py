@@ -58,9 +58,11 @@ def main() -> None:
         folder = Storage.at(scratch)
         for name in ("train", "valid"):
             folder.child("examples").write_table(f"{name}.parquet", table)
-        contest = Contest(FinetuneJob(spec, folder, "benchmark", pad), arguments.steps)
+        job = FinetuneJob(spec, folder, "benchmark", pad)
 
         def run(loop: Callable[..., Any], workers: int, name: str) -> dict[str, Any]:
+            # Workers wait for one another, so against each other only the wall's clock will do.
+            contest = Contest(job, arguments.steps, arguments.clock if loop is against_bare else "wall")
             environment = {"DS_ACCELERATOR": "cuda" if arguments.gpu else "cpu"}
             training = Launch("finetune", name, workers, placement, environment)
             found: dict[str, Any] = launch(loop, contest, training, Storage.at(Path(scratch, name)), SilentProgress())

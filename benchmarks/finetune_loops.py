@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.contest import CLOCKS
 from cluster.progress import Progress
 from training.finetune_batches import global_batches
 from training.finetune_data import Examples, sample_losses
@@ -20,10 +20,11 @@ from training.finetune_spec import FinetuneSpec
 
 @dataclass(frozen=True)
 class Contest:
-    """A job, and how many of its optimizer steps are measured; one more before them is not."""
+    """A job, how many of its optimizer steps are measured, one more before them not, and by which clock."""
 
     job: FinetuneJob
     steps: int
+    clock: str
 
 
 class BareLoop:
@@ -52,19 +53,19 @@ class BareLoop:
 
 def against_bare(contest: Contest, progress: Progress) -> dict[str, Any]:
     """The engine and the bare loop on the same batches, a step of each in turn: seconds, tokens and losses."""
-    tuner = Tuner(contest.job)
+    now, tuner = CLOCKS[contest.clock], Tuner(contest.job)
     bare = BareLoop(tuner.spec, tuner.train_set, tuner.engine.device)
     seconds: dict[str, list[float]] = {"ours": [], "bare": []}
     losses: dict[str, list[float]] = {"ours": [], "bare": []}
     tokens = []
     for rows in _batches(tuner, contest.steps + 1):
-        started = time.perf_counter()
+        started = now()
         losses["ours"].append(tuner.train_step(rows))
         progress.update(tuner.history.steps, tuner.total_steps, loss=losses["ours"][-1])
-        between = time.perf_counter()
+        between = now()
         losses["bare"].append(bare.step(rows, tuner.history.learning_rate[-1]))
         seconds["ours"].append(between - started)
-        seconds["bare"].append(time.perf_counter() - between)
+        seconds["bare"].append(now() - between)
         tokens.append(int(tuner.train_set.lengths[rows].sum()))
     tuner.engine.destroy()
     measured = {name: values[1:] for name, values in seconds.items()}
@@ -73,12 +74,12 @@ def against_bare(contest: Contest, progress: Progress) -> dict[str, Any]:
 
 def alone(contest: Contest, progress: Progress) -> dict[str, Any]:
     """The engine alone: seconds and tokens of every measured step."""
-    tuner = Tuner(contest.job)
+    now, tuner = CLOCKS[contest.clock], Tuner(contest.job)
     seconds, tokens = [], []
     for rows in _batches(tuner, contest.steps + 1):
-        started = time.perf_counter()
+        started = now()
         tuner.train_step(rows)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(now() - started)
         tokens.append(int(tuner.train_set.lengths[rows].sum()))
     tuner.engine.destroy()
     return {"seconds": seconds[1:], "tokens": tokens[1:]}

@@ -73,6 +73,7 @@ def main() -> None:
             "free, until titles end": lambda: [free.run(b) for b in batches],
         },
         arguments.repeats,
+        arguments.clock,
     )
     rows = [
         {

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from benchmarks.contest import CLOCKS
 from cluster.errors import UserError
 from cluster.place import PROJECT_ROOT
 from cluster.storage import Storage
@@ -49,6 +50,7 @@ def parser(description: str | None, samples: int, repeats: int) -> argparse.Argu
     made.add_argument("--max-items", type=int, default=5, help="titles of the history in a prompt")
     made.add_argument("--repeats", type=int, default=repeats, help="repetitions, each of all contenders in turn")
     made.add_argument("--threads", type=int, default=1, help="threads of torch")
+    made.add_argument("--clock", choices=sorted(CLOCKS), default="wall", help="wall, or this process's processor time")
     return made
 
 

@@ -183,6 +183,7 @@ def test_seven_shuffled_files_give_the_same_coreset(run: Storage, workspace: Pat
 @pytest.mark.slow
 def test_compare_shares_the_scores_and_adds_an_arm(run: Storage, workspace: Path, capsys: Any) -> None:
     before = manifest(run, "scores/effort")
+    embedded = {path.name: path.stat().st_mtime_ns for path in Path(run.uri, "embeddings").glob("*/part-*.parquet")}
     command = ["compare", str(workspace / "config.yaml"), "--run-dir", run.uri, "--json"]
     assert main([*command, "--selectors", "dealrec,random"]) == 0
     assert '"random"' in capsys.readouterr().out
@@ -190,3 +191,7 @@ def test_compare_shares_the_scores_and_adds_an_arm(run: Storage, workspace: Path
     arm = run.child("arms", "random-n24-s0")
     assert arm.child("coreset").read_json("selection.json")["method"] == "random"
     assert read_manifest(arm.child("eval")) is not None
+    # The arm ranks by the embeddings that the run computed.
+    assert embedded
+    after = {path.name: path.stat().st_mtime_ns for path in Path(run.uri, "embeddings").glob("*/part-*.parquet")}
+    assert after == embedded
