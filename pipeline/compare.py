@@ -58,12 +58,13 @@ def arm_graphs(config: Config, run: Storage, selectors: Sequence[str], seeds: in
 
 
 def _run_arms(config: Config, run: Storage, graphs: Sequence[Graph]) -> None:
-    from pipeline.preflight import check_before_run
+    from pipeline.preflight import check_before_run, check_cluster
 
     shared = Graph(SHARED_STAGES, config, run)
     check_before_run(config, [stage.name for stage in STAGES])
     events = EventLog(run)
     with session(config):
+        check_cluster(config, ARM_STAGES)
         shared.execute(shared.stages, events)
         for graph in graphs:
             graph.execute(_own(graph), events)

@@ -191,7 +191,9 @@ class EvaluateConfig(Section):
     decoding: Literal["free", "constrained"] = "free"
     max_new_tokens: PositiveInt = 32
     mask_seen: bool = True
-    baselines: bool = Field(True, description="Also rank by the untuned LLM, the surrogate and popularity.")
+    baselines: bool = Field(
+        True, description="Also rank by the untuned LLM, the surrogate, popularity and the similarity of titles."
+    )
     batch_tokens: PositiveInt = Field(4096, description="Prompt tokens a batch, times beams.")
     seed: int = 0
 

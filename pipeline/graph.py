@@ -58,6 +58,7 @@ class Stage:
     subfolders : folders of output files below `folder`.
     sources : identities of inputs from outside the run.
     unit : what its progress counts.
+    elastic : those of its keys that may change before it is complete: it goes on from where it was.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Stage:
     subfolders: tuple[str, ...] = ()
     sources: Callable[[Config], Mapping[str, Any]] = lambda config: {}
     unit: str = "shards"
+    elastic: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,15 +133,19 @@ class Graph:
 
     def _check_stage(self, stage: Stage, wanted: Fingerprint) -> None:
         folder = self.folder(stage)
-        found = read_manifest(folder) or read_begun(folder)
+        complete = read_manifest(folder)
+        found = complete or read_begun(folder)
         if found is None or found.fingerprint.digest == wanted.digest:
             return
-        keys = differing_keys(found.fingerprint.config, wanted.config)
+        free = () if complete else stage.elastic
+        keys = differing_keys(_without(found.fingerprint.config, free), _without(wanted.config, free))
         keys += [
             key.replace(" was ", " changed: was ") for key in differing_keys(found.fingerprint.inputs, wanted.inputs)
         ]
         if found.fingerprint.version != wanted.version:
             keys.append(f"the stage's version was {found.fingerprint.version}, is {wanted.version}")
+        if not keys:
+            return
         raise UserError(
             f"{self.run.uri} holds results of stage {stage.name} for another config: {'; '.join(keys)}.",
             f"Recompute with --from {stage.name}, start over with --fresh, or choose another --run-dir.",
@@ -203,3 +209,7 @@ class Graph:
         )
         events.add("stage_done", stage=stage.name, attempt=attempts, seconds=round(seconds, 3))
         log.info("%-10s done in %s", stage.name, format_seconds(seconds))
+
+
+def _without(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in keys}

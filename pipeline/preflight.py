@@ -28,6 +28,19 @@ def check_before_run(config: Config, stages: Sequence[str]) -> None:
     require(findings(config, stages))
 
 
+def check_cluster(config: Config, stages: Sequence[str]) -> None:
+    """Refuse training workers that the connected Ray can never schedule, before the stages that come first.
+
+    Raises `UserError` naming the key.
+    """
+    from pipeline.stages.placement import training_placement
+    from training.placement import require_resources
+
+    for name, workers in (("surrogate", config.surrogate.workers), ("finetune", config.finetune.workers)):
+        if name in stages:
+            require_resources(name, workers, training_placement(config, workers))
+
+
 def _check_compiler() -> Finding:
     """The compiler that fine-tuning on CPU needs; ninja comes with the packages."""
     missing = compiler_missing()

@@ -73,12 +73,14 @@ def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[
     if not incomplete:
         log.info("Everything asked for is complete in %s.", _shown(run.uri))
         return graph
-    from pipeline.preflight import check_before_run
+    from pipeline.preflight import check_before_run, check_cluster
 
-    check_before_run(config, [stage.name for stage in incomplete])
+    names = [stage.name for stage in incomplete]
+    check_before_run(config, names)
     events = EventLog(run)
     start = time.monotonic()
     with session(config):
+        check_cluster(config, names)
         graph.execute(chosen, events)
     log.info("Finished in %s: %s", format_seconds(time.monotonic() - start), _shown(run.uri))
     return graph

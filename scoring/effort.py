@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from scoring.errors import ScopeError, SettingError
 from scoring.projections import find_projections
@@ -107,11 +106,11 @@ class EffortScorer:
                 position_ids=batch.position_ids,
                 use_cache=False,
             )
-            loss = _sum_of_means(output.logits[0], batch.input_ids[:, 1:][counted], counted)
-            del output
-            gradients = torch.autograd.grad(loss, captured.outputs, allow_unused=True)
+            logits = output.logits[0]
+            upstream = _loss_gradient(logits, batch.input_ids[:, 1:][counted], counted)
+            gradients = torch.autograd.grad(logits, captured.outputs, upstream, allow_unused=True)
         padding = batch.attention_mask[:, :, None] == 0
-        squares = torch.zeros(len(counted), device=loss.device)
+        squares = torch.zeros(len(counted), device=logits.device)
         for inputs, gradient in zip(captured.inputs, gradients, strict=True):
             if gradient is not None:
                 squares = squares + _squared_norms(inputs, gradient, padding)
@@ -173,14 +172,17 @@ def _switch(module: nn.Module, on: bool) -> None:
     enable(on)
 
 
-def _sum_of_means(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
-    """Sum over rows of the mean negative log-likelihood of a row's counted tokens, at least in float32.
+def _loss_gradient(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
+    """[N, V], ∂/∂logits of the sum over rows of the mean negative log-likelihood of a row's counted tokens.
 
-    `logits` is [N, V] and `targets` [N], of the N counted tokens in row order.
+    `logits` is [N, V] and `targets` [N], of the N counted tokens in row order. In closed form, softmax less
+    one at the target: autograd would make three more passes over the widest tensor there is. The softmax is
+    taken at least in float32.
     """
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    weights = (counted.to(wide.dtype) / counted.sum(dim=1, keepdim=True))[counted]
-    return (functional.cross_entropy(wide, targets, reduction="none") * weights).sum()
+    gradient = logits.detach().softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    gradient[torch.arange(len(targets), device=targets.device), targets] -= 1
+    weights = (counted.to(gradient.dtype) / counted.sum(dim=1, keepdim=True))[counted]
+    return gradient.mul_(weights[:, None]).to(logits.dtype)
 
 
 def _squared_norms(inputs: Tensor, gradients: Tensor, padding: Tensor) -> Tensor:

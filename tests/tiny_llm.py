@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     GPT2Config,
@@ -24,6 +25,16 @@ CORPUS = (
     "### Input: ### Response: Title 0123456789 Item film of the man and a night in love",
 )
 VOCABULARY = 384
+_GROUPED = {"intermediate_size": 48, "num_key_value_heads": 2, "pad_token_id": 0, "eos_token_id": 2}
+#: Families of transformers that name, order and fuse their projections differently, with sizes of their own.
+OTHER_FAMILIES = {
+    "Qwen3": {**_GROUPED, "head_dim": 8},
+    "Phi3": _GROUPED,
+    "Mixtral": {**_GROUPED, "num_local_experts": 2},
+    "GPTNeoX": {"intermediate_size": 48},
+    "OPT": {"ffn_dim": 48, "word_embed_proj_dim": 32},
+    "Bloom": {},
+}
 
 
 def make_tokenizer(corpus: Iterable[str] = CORPUS, bos: bool = False) -> PreTrainedTokenizerFast:
@@ -74,6 +85,16 @@ def make_model(architecture: str = "llama", seed: int = 0, layers: int = 2) -> P
             )
             return GPT2LMHeadModel(config).eval()
     raise ValueError(f"no tiny model of architecture {architecture!r}")
+
+
+def make_other(family: str, seed: int = 0) -> PreTrainedModel:
+    """A random float32 model of two layers, of one of the families in OTHER_FAMILIES."""
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        config = getattr(transformers, f"{family}Config")(**sizes, **OTHER_FAMILIES[family])
+        model: PreTrainedModel = transformers.AutoModelForCausalLM.from_config(config)
+        return model.eval()
 
 
 def make_tiny_llm(path: Path | str, architecture: str = "llama", bos: bool = False) -> Path:

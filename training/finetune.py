@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -29,6 +29,7 @@ def finetune(
     out: Storage,
     scratch: Storage,
     progress: Progress,
+    provenance: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Tune a LoRA adapter on `train`, keep the one with the lowest validation loss, and write it.
 
@@ -42,6 +43,7 @@ def finetune(
     out : receives adapter_model.safetensors, adapter_config.json, README.md and losses.json.
     scratch : encoded examples and checkpoints; all nodes must reach it. It may go once `out` is complete.
     progress : counts optimizer steps.
+    provenance : lines for the model card about where the samples come from, by name.
 
     Returns
     -------
@@ -72,7 +74,7 @@ def finetune(
     run = Launch("finetune", f"finetune-{stamp[:16]}", spec.workers, spec.placement, environment)
     job = {"spec": spec, "folder": folder, "stamp": stamp, "pad_id": int(tokenizer.pad_token_id)}
     outcome = launch_once(_loop, job, run, scratch, progress)
-    return write_model(outcome, spec, {"train": len(train), "valid": len(valid)}, folder, out)
+    return write_model(outcome, spec, {"train": len(train), "valid": len(valid)}, folder, out, provenance)
 
 
 def _loop(job: dict[str, Any], progress: Progress) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import PurePath
 from typing import Any
@@ -17,7 +18,12 @@ _PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray")
 
 
 def write_model(
-    outcome: dict[str, Any], spec: FinetuneSpec, sizes: dict[str, int], folder: Storage, out: Storage
+    outcome: dict[str, Any],
+    spec: FinetuneSpec,
+    sizes: dict[str, int],
+    folder: Storage,
+    out: Storage,
+    provenance: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Write the best adapter, its configuration, the model card and `losses.json`; returns the latter.
 
@@ -26,6 +32,7 @@ def write_model(
     outcome : what the training loop returned.
     sizes : samples in `train` and `valid`.
     folder : the checkpoints, with the best adapter among them.
+    provenance : what the card shall say about where the samples come from, by name.
     """
     adapter = folder.read_bytes(outcome["best"]["file"])
     empty = [name for name, tensor in safetensors.torch.load(adapter).items() if tensor.numel() == 0]
@@ -34,7 +41,7 @@ def write_model(
     losses = summary(outcome, spec, sizes)
     out.write_bytes("adapter_model.safetensors", adapter)
     out.write_text("adapter_config.json", json.dumps(outcome["adapter_config"], indent=2, sort_keys=True) + "\n")
-    out.write_text("README.md", model_card(losses, spec))
+    out.write_text("README.md", model_card(losses, spec, provenance or {}))
     out.write_json("losses.json", losses)
     return losses
 
@@ -61,13 +68,14 @@ def summary(outcome: dict[str, Any], spec: FinetuneSpec, sizes: dict[str, int]) 
     }
 
 
-def model_card(losses: dict[str, Any], spec: FinetuneSpec) -> str:
+def model_card(losses: dict[str, Any], spec: FinetuneSpec, provenance: Mapping[str, str]) -> str:
     """README.md of the adapter, in the form that model hubs read."""
     base = public_name(spec.llm.model)
     template = spec.template if isinstance(spec.template, str) else spec.template.get("name", "custom")
     proof = losses["workers"][0]
     rows = {
         "base model": base,
+        **provenance,
         "training samples": losses["samples"]["train"],
         "validation samples": losses["samples"]["valid"],
         "prompt": f"template {template}, at most {spec.max_items} titles and {spec.max_tokens} tokens",

@@ -186,7 +186,9 @@ class Tuner:
 
     def _examples(self, name: str) -> Examples:
         table = self.job.folder.child("examples").read_table(f"{name}.parquet")
-        return Examples(Encoded(table, self.spec.tokens), self.job.pad_id, self.spec.micro_tokens, self.engine.device)
+        return Examples(
+            Encoded(table, self.spec.tokens), self.job.pad_id, self.spec.micro_batch_tokens, self.engine.device
+        )
 
 
 def finetune_loop(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
@@ -222,7 +224,7 @@ def finetune_loop(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"A worker ran out of memory at step {history.steps + 1} of fine-tuning.",
-            "Lower finetune.micro_tokens, set finetune.activation_checkpointing, or raise finetune.zero.",
+            "Lower finetune.micro_batch_tokens, set finetune.activation_checkpointing, or raise finetune.zero.",
         ) from error
     finally:
         tuner.engine.destroy()

@@ -36,7 +36,7 @@ class FinetuneSpec:
     lr : peak; warmup : share of all steps over which it rises; it then falls to 0 along a cosine.
     weight_decay : decoupled (AdamW); clip : bound of the gradient's global norm, 0 for none.
     patience : epochs without a lower validation loss before stopping; 0 never stops early.
-    micro_tokens : cells (padding included) of a micro-batch on one worker.
+    micro_batch_tokens : cells (padding included) of a micro-batch on one worker.
     checkpoint_steps : also save every so many steps; 0 saves after each epoch only.
     activation_checkpointing : recompute activations in the backward pass.
     seed : of the order of samples and of dropout.
@@ -59,7 +59,7 @@ class FinetuneSpec:
     weight_decay: float = 0.0
     clip: float = 1.0
     patience: int = 0
-    micro_tokens: int = 4096
+    micro_batch_tokens: int = 4096
     checkpoint_steps: int = 0
     activation_checkpointing: bool = False
     seed: int = 0
@@ -83,7 +83,7 @@ class FinetuneSpec:
             ("global_batch", self.global_batch >= 1, "at least 1"),
             ("lr", self.lr > 0, "above 0"),
             ("warmup", 0 <= self.warmup < 1, "at least 0 and below 1"),
-            ("micro_tokens", self.micro_tokens >= 1, "at least 1"),
+            ("micro_batch_tokens", self.micro_batch_tokens >= 1, "at least 1"),
             ("workers", self.workers >= 1, "at least 1"),
             ("workers", self.workers <= self.global_batch, "at most finetune.global_batch"),
         ]

@@ -77,18 +77,45 @@ class TextEmbedder:
         return batch.rows, states[:, -1].float().cpu().numpy()
 
 
-def distances(generated: Embeddings, titles: Embeddings) -> Embeddings:
-    """float32 [U, n], Euclidean distances of [U, d] to [n, d]."""
-    # The states share a large mean, which would drown the differences in rounding.
-    centre = titles.mean(axis=0, dtype=np.float64).astype(np.float32)
-    a, b = generated - centre, titles - centre
-    squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None] - 2 * (a @ b.T)
-    return np.sqrt(np.maximum(squares, 0), dtype=np.float32)
+class TitleSpace:
+    """The titles' embeddings, [n, d], row j for item j + 1, prepared once for many questions.
+
+    Everything is measured from the catalogue's mean: the states share a large common part, which would drown
+    the differences in rounding and make all titles point the same way.
+    """
+
+    def __init__(self, titles: Embeddings) -> None:
+        self.titles = titles
+        self._centre = titles.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self._centred = titles - self._centre
+        self._squares = np.einsum("nd,nd->n", self._centred, self._centred)
+
+    def __len__(self) -> int:
+        return len(self.titles)
+
+    def distances(self, generated: Embeddings) -> Embeddings:
+        """float32 [U, n], Euclidean distances of [U, d] to the titles."""
+        a = generated - self._centre
+        squares = (a * a).sum(axis=1)[:, None] + self._squares[None] - 2 * (a @ self._centred.T)
+        return np.sqrt(np.maximum(squares, 0), dtype=np.float32)
+
+    def similarities(self, histories: Ragged) -> Embeddings:
+        """float32 [U, n], the mean cosine similarity of every title to the titles of a history, 0 for none.
+
+        The zero-shot control: what the embeddings know before anything is learnt or generated. `histories`
+        holds the items of each of the U users.
+        """
+        lengths = np.sqrt(np.maximum(self._squares, np.float32(1e-24)))
+        shown = histories.values - 1
+        queries = np.zeros((len(histories), self.titles.shape[1]), dtype=np.float32)
+        np.add.at(queries, histories.row_of_value(), self._centred[shown] / lengths[shown, None])
+        counts = np.maximum(histories.lengths, 1).astype(np.float32)
+        return (queries / counts[:, None]) @ self._centred.T / lengths
 
 
 def rank_by_distance(
     generated: Embeddings,
-    titles: Embeddings,
+    titles: TitleSpace,
     targets: Ragged,
     seen: Ragged | None = None,
     groups: npt.NDArray[np.int64] | None = None,
@@ -99,13 +126,12 @@ def rank_by_distance(
     Parameters
     ----------
     generated : [U, d], the embedding of each user's best text.
-    titles : [n, d], row j for item j + 1.
     beams : items that constrained decoding found for each user, best first; they go before all others.
     """
     parts: list[Ragged] = []
     for start, stop in _chunks(len(generated), len(titles)):
         rows = np.arange(start, stop)
-        scores = -distances(generated[start:stop], titles)
+        scores = -titles.distances(generated[start:stop])
         if beams is not None:
             _promote(scores, beams.take(rows))
         masked = None if seen is None else seen.take(rows)

@@ -187,7 +187,7 @@ def attach_lora(model: PreTrainedModel, spec: LoraSpec) -> PeftModel:
             adapted = get_peft_model(model, config)
     except ValueError as error:
         raise UserError(
-            f"finetune.lora_targets: no linear map of the model matches {', '.join(targets)}.",
+            f"finetune.targets: no linear map of the model matches {', '.join(targets)}.",
             remedy="Name modules of the model, or leave the key out for the query and value projections.",
         ) from error
     seed_lora(adapted, spec.seed)

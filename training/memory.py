@@ -14,6 +14,9 @@ from training.token_batches import TokenBatch
 Result = TypeVar("Result")
 logger = logging.getLogger("dealrec.memory")
 
+#: What torch's CPU allocator says, on Linux and elsewhere.
+_HOST_MEMORY = ("can't allocate memory", "not enough memory")
+
 
 def run_in_parts(run: Callable[[TokenBatch], Result], batch: TokenBatch) -> list[Result]:
     """What `run` returns for the batch, or for its parts in order, halved as often as memory demands.
@@ -46,4 +49,4 @@ def run_in_parts(run: Callable[[TokenBatch], Result], batch: TokenBatch) -> list
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether the error says that a CPU or GPU allocation failed."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _HOST_MEMORY)

@@ -21,8 +21,9 @@ from pipeline.stages.placement import llm_device, llm_pool
 from pipeline.tables import read_samples, read_titles, score_table, train_shards
 from scoring.effort import EffortScorer, Scope, Tokens
 from training.llm import LLMSpec, LoraSpec, adapter_hash, attach_lora, load_llm, load_tokenizer
+from training.memory import run_in_parts
 from training.prompts import PromptEncoder, load_template
-from training.token_batches import token_batches
+from training.token_batches import TokenBatch, token_batches
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ class EffortWorker:
         ]
         scores = np.full(len(samples), np.nan, dtype=np.float32)
         for batch in token_batches(encoded, self._pad, self._task.batch_tokens):
-            scores[rows[batch.rows]] = self._scorer.per_sample_norms(batch.to(self._device))
+            for part, norms in run_in_parts(self._score, batch):
+                scores[rows[part]] = norms
         facts = {
             "scored": len(rows),
             "nonfinite": int((~np.isfinite(scores[chosen])).sum()),
@@ -115,6 +117,9 @@ class EffortWorker:
             "adapter": self._adapter,
         }
         return score_table(samples.sample_id, "effort", scores, ~chosen), facts
+
+    def _score(self, batch: TokenBatch) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        return batch.rows, self._scorer.per_sample_norms(batch.to(self._device))
 
     def _candidates(self, index: int, sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         if self._rule is None:

@@ -15,18 +15,19 @@ from cluster.broadcast import Broadcast
 from cluster.storage import Storage
 from pipeline.stages.influence_workers import SurrogateSource
 from pipeline.stages.placement import llm_device
-from pipeline.stages.rankers import LlmRanker, LlmTask, PopularityRanker, SurrogateRanker
+from pipeline.stages.rankers import LlmRanker, LlmTask, PopularityRanker, SimilarityRanker, SurrogateRanker
 from pipeline.stages.ranking import Question, Users
-from training.grounding import TextEmbedder
+from training.grounding import TextEmbedder, TitleSpace
 from training.llm import LLMSpec, load_llm, load_tokenizer
 from training.metrics import title_groups
 
-UNTUNED, SURROGATE, POPULARITY = "LLM, untuned", "surrogate", "popularity"
+UNTUNED, SURROGATE, POPULARITY, SIMILARITY = "LLM, untuned", "surrogate", "popularity", "title similarity"
 
 
 @dataclass(frozen=True)
 class Baselines:
-    """What is ranked beside the tuned LLM: the untuned one, the surrogate, and `counts` [n], train interactions."""
+    """What is ranked beside the tuned LLM: the untuned one, the similarity of its title embeddings, the surrogate,
+    and popularity by `counts` [n], train interactions."""
 
     surrogate: SurrogateSource
     counts: npt.NDArray[np.int64]
@@ -71,15 +72,17 @@ class RankingWorker:
         tokenizer = load_tokenizer(task.llm)
         with adapter.local_dir() as folder:
             model: Any = PeftModel.from_pretrained(load_llm(task.llm, llm_device()), str(folder)).eval()
-        titles = list(question.titles), embeddings.get()["titles"].astype(np.float32, copy=False)
-        self._rankers: list[Callable[[Users], pa.Table]] = [LlmRanker(label, task, model, tokenizer, titles).rank]
+        titles, space = question.titles, TitleSpace(embeddings.get()["titles"].astype(np.float32, copy=False))
+        tuned = LlmRanker(label, task, model, tokenizer, titles, space)
+        self._rankers: list[Callable[[Users], pa.Table]] = [tuned.rank]
         if baselines is not None:
-            groups = title_groups(question.titles)
-            untuned = LlmRanker(UNTUNED, task, model, tokenizer, titles)
+            groups = title_groups(titles)
+            untuned = LlmRanker(UNTUNED, task, model, tokenizer, titles, space)
             self._rankers += [
                 lambda users: untuned.rank(users, adapted=False),
                 SurrogateRanker(SURROGATE, baselines.surrogate, groups).rank,
                 PopularityRanker(POPULARITY, baselines.counts, groups).rank,
+                SimilarityRanker(SIMILARITY, space, groups, task.max_items).rank,
             ]
 
     def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:

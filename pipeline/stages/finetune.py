@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline import __version__
 from pipeline.config import Config
 from pipeline.graph import StageContext
+from pipeline.manifest import environment, read_manifest
 from pipeline.stages.placement import training_placement
 from pipeline.tables import read_titles
 from training.examples import validation_examples
@@ -55,7 +57,7 @@ def finetune_spec(config: Config, model_copy: LLMSpec) -> FinetuneSpec:
         weight_decay=section.weight_decay,
         clip=section.clip,
         patience=section.patience,
-        micro_tokens=section.micro_batch_tokens,
+        micro_batch_tokens=section.micro_batch_tokens,
         checkpoint_steps=section.checkpoint_steps,
         activation_checkpointing=section.activation_checkpointing,
         seed=section.seed,
@@ -78,6 +80,22 @@ def run_finetune(context: StageContext) -> Mapping[str, Any]:
         context.out,
         scratch,
         context.progress,
+        provenance(context),
     )
     scratch.delete("")
     return {key: value for key, value in losses.items() if key not in ("train", "valid")}
+
+
+def provenance(context: StageContext) -> dict[str, str]:
+    """What the model card says about the run: which samples, by which rule, and by which code."""
+    select, data = read_manifest(context.folder("select")), read_manifest(context.folder("ingest"))
+    assert select is not None
+    assert data is not None
+    section, made_by = context.config.select, environment()
+    share = f"{select.facts['chosen']} of {select.facts['samples']} samples"
+    return {
+        "coreset": f"{section.method}, {share}, seed {section.seed}",
+        "coreset digest": select.content,
+        "data digest": data.content,
+        "code": f"dealrec {__version__}, commit {made_by['commit'] or 'unknown'}",
+    }

@@ -1,8 +1,8 @@
-"""The models of stage evaluate: the LLM by generation and grounding, the surrogate, popularity."""
+"""The models of stage evaluate: the LLM by generation and grounding, and its controls."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from scoring.batching import collate, length_buckets
 from scoring.ragged import Ragged
 from training.beam_search import BeamSettings
 from training.generate import Generated, TitleGenerator
-from training.grounding import TextEmbedder, distances, rank_by_distance
+from training.grounding import TextEmbedder, TitleSpace, rank_by_distance
 from training.llm import LLMSpec
 from training.metrics import title_groups
 from training.prompts import PromptEncoder, load_template
@@ -51,20 +51,21 @@ class LlmRanker:
     ----------
     label : the model's name in tables.
     model, tokenizer : a causal LM, or a PEFT wrapper of one; `adapted` False ranks by the base model under it.
-    titles : n titles, from item 1, and their embeddings [n, d].
+    titles, space : n titles, from item 1, and their embeddings.
     """
 
     def __init__(
-        self, label: str, task: LlmTask, model: Any, tokenizer: Any, titles: tuple[list[str], npt.NDArray[np.float32]]
+        self, label: str, task: LlmTask, model: Any, tokenizer: Any, titles: Sequence[str], space: TitleSpace
     ) -> None:
         self._label = label
         self._task = task
-        self._titles, self._embeddings = titles
-        self._groups = title_groups(self._titles)
+        self._titles = titles
+        self._space = space
+        self._groups = title_groups(titles)
         template = load_template(task.template)
-        self._encoder = PromptEncoder(tokenizer, template, ["", *self._titles], task.max_items, task.max_tokens)
+        self._encoder = PromptEncoder(tokenizer, template, ["", *titles], task.max_items, task.max_tokens)
         self._pad = int(tokenizer.pad_token_id)
-        items = range(1, len(self._titles) + 1)
+        items = range(1, len(titles) + 1)
         constrained = task.decoding == "constrained"
         trie = TitleTrie.build([self._encoder.response_ids(item) for item in items], items) if constrained else None
         self._model = model
@@ -75,10 +76,10 @@ class LlmRanker:
         """Rows of `PREDICTIONS`; `adapted` False answers for the model without its adapter."""
         with nullcontext() if adapted else self._model.disable_adapter():
             best, found = self._generate(users)
-        vectors = self._embedder.embed_generated(best, self._titles, self._embeddings)
+        vectors = self._embedder.embed_generated(best, self._titles, self._space.titles)
         beams = found if self._task.decoding == "constrained" else None
-        ranks = rank_by_distance(vectors, self._embeddings, users.targets, users.seen, self._groups, beams)
-        nearest = users.best(-distances(vectors, self._embeddings))
+        ranks = rank_by_distance(vectors, self._space, users.targets, users.seen, self._groups, beams)
+        nearest = users.best(-self._space.distances(vectors))
         return users.predictions(self._label, best, nearest, ranks)
 
     def _generate(self, users: Users) -> tuple[list[str], Ragged]:
@@ -132,3 +133,22 @@ class PopularityRanker:
 
     def rank(self, users: Users) -> pa.Table:
         return users.scored(self._label, np.repeat(self._counts[None], len(users), axis=0), self._groups)
+
+
+class SimilarityRanker:
+    """Titles like those of the history, by the untuned LLM's embeddings; nothing is learnt or generated.
+
+    Parameters
+    ----------
+    max_items : titles of the history that count, the last ones, as many as a prompt shows.
+    """
+
+    def __init__(self, label: str, space: TitleSpace, groups: npt.NDArray[np.int64], max_items: int) -> None:
+        self._label = label
+        self._space = space
+        self._groups = groups
+        self._max_items = max_items
+
+    def rank(self, users: Users) -> pa.Table:
+        scores = self._space.similarities(users.history.tail(self._max_items))
+        return users.scored(self._label, scores, self._groups)

@@ -39,3 +39,17 @@ def test_a_model_is_known_by_its_files_or_its_name(tmp_path: Path) -> None:
     before = model_identity(str(tmp_path))
     (tmp_path / "config.json").write_text('{"a": 1}')
     assert model_identity(str(tmp_path)) != before
+
+
+def test_models_of_one_size_are_told_apart_by_their_weights(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    # A tuned model differs everywhere; a file that is large is read in samples.
+    for size in (1000, 20_000_000):
+        weights.write_bytes(b"a" * size)
+        before = model_identity(str(tmp_path)), model_identity(str(weights))
+        assert before == (model_identity(str(tmp_path)), model_identity(str(weights)))
+        weights.write_bytes(b"b" * size)
+        assert model_identity(str(tmp_path)) != before[0]
+        assert model_identity(str(weights)) != before[1]
+        weights.write_bytes(b"a" * (size - 1) + b"b")
+        assert model_identity(str(tmp_path)) != before[0]

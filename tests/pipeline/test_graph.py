@@ -1,4 +1,5 @@
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,32 @@ def test_an_incomplete_stage_of_another_config_is_refused_too(run: Storage) -> N
     other = recorder.graph(run, config(size=20))
     with pytest.raises(UserError, match=r"select\.size"):
         other.execute(other.stages, EventLog(run))
+
+
+def test_an_elastic_key_may_change_until_the_stage_is_complete(run: Storage) -> None:
+    recorder = Recorder()
+    recorder.fail = "a"
+
+    def graph(**select: Any) -> Graph:
+        made = recorder.graph(run, config(**select))
+        first = replace(made.stages[0], keys=("select.size", "select.strata"), elastic=("select.size",))
+        return replace(made, stages=(first, *made.stages[1:]))
+
+    with pytest.raises(RuntimeError, match="broken"):
+        graph(size=10).execute(graph().stages, EventLog(run))
+    recorder.fail = ""
+    with pytest.raises(UserError, match=r"select\.strata") as caught:
+        graph(size=20, strata=3).check(graph().stages)
+    assert "select.size" not in caught.value.message
+    resumed = graph(size=20)
+    resumed.check(resumed.stages)
+    resumed.execute(resumed.stages, EventLog(run))
+    manifest = read_manifest(run.child("fa"))
+    assert manifest is not None
+    assert manifest.attempts == 2
+    assert manifest.fingerprint.config["select.size"] == 20
+    with pytest.raises(UserError, match=r"select\.size was 20.0, is 30.0"):
+        graph(size=30).check(resumed.stages)
 
 
 def test_a_later_key_leaves_earlier_stages_alone(run: Storage) -> None:

@@ -112,6 +112,10 @@ def test_the_adapter_loads_with_peft(run: Storage, workspace: Path) -> None:
 
     base = AutoModelForCausalLM.from_pretrained(workspace / "llm")
     tuned = PeftModel.from_pretrained(base, str(workspace / "run" / "model"))
+    card = run.read_text("model/README.md")
+    assert f"| coreset digest | {manifest(run, 'coreset').content} |" in card
+    assert f"| data digest | {manifest(run, 'data').content} |" in card
+    assert str(workspace) not in card
     moved = [tensor for name, tensor in tuned.named_parameters() if "lora_B" in name]
     assert moved
     assert all(bool(tensor.any()) for tensor in moved)
@@ -120,7 +124,8 @@ def test_the_adapter_loads_with_peft(run: Storage, workspace: Path) -> None:
 def test_metrics_by_brute_force(run: Storage) -> None:
     metrics = run.child("eval").read_json("metrics.json")
     table = run.child("eval").read_table("predictions.parquet")
-    assert len(metrics["models"]) == 4
+    controls = {"LLM, untuned", "surrogate", "popularity", "title similarity"}
+    assert set(metrics["models"]) == {"LLM, tuned on dealrec coreset", *controls}
     for model, values in metrics["models"].items():
         rows = table.filter(pa.compute.equal(table.column("model"), model)).to_pylist()
         assert len(rows) == metrics["users"] == 20
@@ -147,6 +152,16 @@ def test_another_config_is_refused(run: Storage, workspace: Path, caplog: pytest
     assert manifest(run, "coreset").facts["chosen"] == 24
 
 
+@pytest.mark.parametrize("stage", ["surrogate", "finetune"])
+def test_workers_that_cannot_be_scheduled_are_refused_before_anything_runs(
+    ray_local: None, workspace: Path, tmp_path: Path, stage: str
+) -> None:
+    sections: dict[str, dict[str, object]] = {stage: {"workers": 99}}
+    config = write_config(tmp_path, workspace / "log.parquet", workspace / "llm", **sections)
+    assert main(["run", str(config), "--run-dir", str(tmp_path / "run")]) == 2
+    assert not (tmp_path / "run" / "data").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("actors", [1, 2, 4])
 def test_seven_shuffled_files_give_the_same_coreset(run: Storage, workspace: Path, tmp_path: Path, actors: int) -> None:
@@ -168,6 +183,7 @@ def test_seven_shuffled_files_give_the_same_coreset(run: Storage, workspace: Pat
 @pytest.mark.slow
 def test_compare_shares_the_scores_and_adds_an_arm(run: Storage, workspace: Path, capsys: Any) -> None:
     before = manifest(run, "scores/effort")
+    embedded = {path.name: path.stat().st_mtime_ns for path in Path(run.uri, "embeddings").glob("*/part-*.parquet")}
     command = ["compare", str(workspace / "config.yaml"), "--run-dir", run.uri, "--json"]
     assert main([*command, "--selectors", "dealrec,random"]) == 0
     assert '"random"' in capsys.readouterr().out
@@ -175,3 +191,7 @@ def test_compare_shares_the_scores_and_adds_an_arm(run: Storage, workspace: Path
     arm = run.child("arms", "random-n24-s0")
     assert arm.child("coreset").read_json("selection.json")["method"] == "random"
     assert read_manifest(arm.child("eval")) is not None
+    # The arm ranks by the embeddings that the run computed.
+    assert embedded
+    after = {path.name: path.stat().st_mtime_ns for path in Path(run.uri, "embeddings").glob("*/part-*.parquet")}
+    assert after == embedded

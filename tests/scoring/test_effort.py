@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from scoring.effort import EffortScorer
 from scoring.errors import ScopeError, SettingError
-from tests.tiny_llm import VOCABULARY, make_model
+from tests.tiny_llm import OTHER_FAMILIES, VOCABULARY, make_model, make_other
 from training.llm import LoraSpec, attach_lora
 from training.prompts import EncodedPrompt
 from training.token_batches import collate
@@ -71,6 +71,23 @@ def test_norms_equal_a_one_sample_loop(architecture, scope, tokens, b_scale):
         assert norms.dtype == np.float32
         np.testing.assert_allclose(norms, expected, rtol=tolerance)
     assert len(set(norms.tolist())) == len(encoded)
+
+
+@pytest.mark.parametrize("family", OTHER_FAMILIES)
+def test_norms_of_other_families_equal_a_one_sample_loop(family):
+    encoded = prompts(SHAPES)
+    model = attach_lora(make_other(family), LoraSpec(r=3, alpha=6))
+    norms = EffortScorer(model, "last_v").per_sample_norms(collate(encoded, pad_id=0))
+    (tuned,) = EffortScorer(model, "last_v").modules
+    weight = tuned.get_parameter("weight").requires_grad_(True)
+    expected = []
+    for prompt in encoded:
+        ids = torch.tensor([prompt.input_ids])
+        logits = model(input_ids=ids, use_cache=False).logits[0, prompt.response_start - 1 : -1]
+        loss = functional.cross_entropy(logits, ids[0, prompt.response_start :])
+        expected.append(float(torch.autograd.grad(loss, weight)[0].norm()))
+    assert min(expected) > 0
+    np.testing.assert_allclose(norms, expected, rtol=1e-3)
 
 
 @pytest.mark.parametrize("columns", [3, 60])

@@ -6,7 +6,7 @@ from torch import nn
 
 from scoring.errors import ScoringError
 from scoring.projections import find_projections, last_decoder_layer
-from tests.tiny_llm import make_model
+from tests.tiny_llm import OTHER_FAMILIES, make_model, make_other
 from training.llm import LoraSpec, attach_lora
 
 EXPECTED = {
@@ -23,6 +23,23 @@ def test_projections_are_found_by_structure(architecture, dtype):
     found = find_projections(make_model(architecture).to(dtype))
     assert (found.layer, found.query, found.value) == (layer, f"{layer}.{query}", f"{layer}.{value}")
     assert found.siblings() == tuple(dict.fromkeys((query, value)))
+
+
+OTHERS = {
+    "Qwen3": ("model.layers.1.self_attn", "q_proj", "v_proj"),
+    "Phi3": ("model.layers.1.self_attn", "qkv_proj", "qkv_proj"),
+    "Mixtral": ("model.layers.1.self_attn", "q_proj", "v_proj"),
+    "GPTNeoX": ("gpt_neox.layers.1.attention", "query_key_value", "query_key_value"),
+    "OPT": ("model.decoder.layers.1.self_attn", "q_proj", "v_proj"),
+    "Bloom": ("transformer.h.1.self_attention", "query_key_value", "query_key_value"),
+}
+
+
+@pytest.mark.parametrize("family", OTHER_FAMILIES)
+def test_other_families_need_no_word_of_their_own(family):
+    attention, query, value = OTHERS[family]
+    found = find_projections(make_other(family))
+    assert (found.query, found.value) == (f"{attention}.{query}", f"{attention}.{value}")
 
 
 def test_an_adapter_does_not_hide_the_projection_it_wraps():

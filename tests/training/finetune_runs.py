@@ -39,7 +39,7 @@ def toy_spec(model: Path | str, **changes: Any) -> FinetuneSpec:
         epochs=2,
         global_batch=8,
         lr=1e-2,
-        micro_tokens=300,
+        micro_batch_tokens=300,
         workers=2,
     )
     dtype = changes.pop("dtype", "float32")

@@ -49,12 +49,15 @@ def outcome(folder: Storage, tensor: torch.Tensor) -> dict[str, Any]:
 def test_files_and_losses(tmp_path: Path) -> None:
     folder, out = Storage.at(tmp_path / "scratch"), Storage.at(tmp_path / "model")
     spec = FinetuneSpec(LLMSpec("/secret/place/smol"), template={"name": "mine", "instruction": "x"})
-    losses = write_model(outcome(folder, torch.ones(2)), spec, {"train": 7, "valid": 3}, folder, out)
+    losses = write_model(
+        outcome(folder, torch.ones(2)), spec, {"train": 7, "valid": 3}, folder, out, {"coreset": "random, 7 of 90"}
+    )
     assert losses == json.loads(out.read_text("losses.json"))
     assert (losses["untuned_loss"], losses["tokens_per_second"]) == (3.0, 20.0)
     assert out.list() == ["README.md", "adapter_config.json", "adapter_model.safetensors", "losses.json"]
     card = out.read_text("README.md")
     assert "secret" not in card
+    assert "| coreset | random, 7 of 90 |" in card
     assert "| template mine" in card or "template mine," in card
     assert card.startswith('---\nbase_model: "smol"\n')
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import training.grounding as module
 from scoring.ragged import Ragged
 from tests.tiny_llm import make_model, make_tokenizer
-from training.grounding import TextEmbedder, distances, rank_by_distance
+from training.grounding import TextEmbedder, TitleSpace, rank_by_distance
 from training.llm import LoraSpec, attach_lora
 from training.metrics import title_groups, user_metrics
 
@@ -54,7 +54,7 @@ def test_distances_are_euclidean_in_spite_of_a_large_common_part(seed):
     a = (common + generator.normal(size=(3, 8))).astype(np.float32)
     b = (common + generator.normal(size=(20, 8))).astype(np.float32)
     exact = np.sqrt(((a[:, None].astype(float) - b[None]) ** 2).sum(-1))
-    np.testing.assert_allclose(distances(a, b), exact, rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(TitleSpace(b).distances(a), exact, rtol=1e-3, atol=1e-2)
 
 
 def test_an_oracle_ranks_every_unseen_target_first(monkeypatch):
@@ -63,7 +63,7 @@ def test_an_oracle_ranks_every_unseen_target_first(monkeypatch):
     targets = Ragged.from_rows([[1], [4], [6], [7]])
     seen = Ragged.from_rows([[2], [2], [1, 5], [7]])
     generated = titles[[0, 3, 5, 6]]
-    ranks = rank_by_distance(generated, titles, targets, seen, title_groups(TITLES))
+    ranks = rank_by_distance(generated, TitleSpace(titles), targets, seen, title_groups(TITLES))
     assert ranks.values.tolist() == [1, 1, 1, len(TITLES) + 1]
     assert user_metrics(ranks)["ndcg@5"].tolist() == [1, 1, 1, 0]
 
@@ -71,8 +71,23 @@ def test_an_oracle_ranks_every_unseen_target_first(monkeypatch):
 def test_beams_of_constrained_decoding_go_first():
     generator = np.random.default_rng(0)
     titles = generator.normal(size=(9, 4)).astype(np.float32)
-    near = np.argsort(distances(titles[:1], titles)[0]) + 1
+    near = np.argsort(TitleSpace(titles).distances(titles[:1])[0]) + 1
     rest = [item for item in near.tolist() if item not in (8, 3)]
     targets = Ragged.from_rows([[8, 3, *rest]])
-    ranks = rank_by_distance(titles[:1], titles, targets, beams=Ragged.from_rows([[8, 3]]))
+    ranks = rank_by_distance(titles[:1], TitleSpace(titles), targets, beams=Ragged.from_rows([[8, 3]]))
     assert ranks.values.tolist() == list(range(1, 10))
+
+
+@given(st.integers(0, 2**31))
+def test_similarity_is_the_mean_cosine_to_the_history_about_the_catalogues_mean(seed):
+    generator = np.random.default_rng(seed)
+    titles = (300 + generator.normal(size=(9, 5))).astype(np.float32)
+    histories = [[1, 4, 4], [9], []]
+    got = TitleSpace(titles).similarities(Ragged.from_rows(histories))
+    centred = titles.astype(float) - titles.astype(float).mean(axis=0)
+    norms = np.linalg.norm(centred, axis=1)
+    cosines = centred @ centred.T / np.outer(norms, norms)
+    for row, items in enumerate(histories):
+        expected = cosines[[item - 1 for item in items]].mean(axis=0) if items else np.zeros(9)
+        np.testing.assert_allclose(got[row], expected, atol=1e-3)
+    assert got[1].argmax() == 8

@@ -203,7 +203,7 @@ def test_a_matrix_is_the_same_whichever_others_are_tuned():
 
 
 def test_unknown_targets_are_the_users_fault():
-    with pytest.raises(UserError, match=r"finetune\.lora_targets"):
+    with pytest.raises(UserError, match=r"finetune\.targets"):
         attach_lora(make_model(), LoraSpec(targets=("nothing_here",)))
 
 

@@ -39,6 +39,15 @@ def test_one_row_that_does_not_fit_is_the_users_fault():
         run_in_parts(run, BATCH)
 
 
+def test_the_hosts_own_refusal_is_recognised():
+    def run(part):
+        # More than any address space has, for more than two rows.
+        torch.empty(1 << 62 if len(part) > 2 else 1, dtype=torch.int8)
+        return part.rows.tolist()
+
+    assert list(chain.from_iterable(run_in_parts(run, BATCH))) == list(range(13))
+
+
 def test_other_errors_pass():
     def run(part):
         raise RuntimeError("shape mismatch")

@@ -1,0 +1,95 @@
+"""What the benchmark of fine-tuning runs inside Ray Train's workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.contest import CLOCKS
+from cluster.progress import Progress
+from training.finetune_batches import global_batches
+from training.finetune_data import Examples, sample_losses
+from training.finetune_engine import load_adapted
+from training.finetune_loop import FinetuneJob, Tuner
+from training.finetune_spec import FinetuneSpec
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A job, how many of its optimizer steps are measured, one more before them not, and by which clock."""
+
+    job: FinetuneJob
+    steps: int
+    clock: str
+
+
+class BareLoop:
+    """Plain PyTorch and PEFT: the same model, loss, micro-batches, optimizer and clipping, nothing around them."""
+
+    def __init__(self, spec: FinetuneSpec, examples: Examples, device: torch.device) -> None:
+        self._examples = examples
+        self._clip = spec.clip
+        self._model = load_adapted(spec).to(device).train()
+        self._parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        self._optimizer = torch.optim.AdamW(self._parameters, lr=spec.lr, weight_decay=spec.weight_decay)
+
+    def step(self, rows: np.ndarray, rate: float) -> float:
+        """One optimizer step; its loss."""
+        self._optimizer.param_groups[0]["lr"] = rate
+        total: Tensor | float = 0.0
+        for batch, count in self._examples.micro_batches(rows):
+            loss = sample_losses(self._model, batch)[:count].sum() / len(rows)
+            loss.backward()
+            total = total + loss.detach()
+        torch.nn.utils.clip_grad_norm_(self._parameters, self._clip)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return float(total)
+
+
+def against_bare(contest: Contest, progress: Progress) -> dict[str, Any]:
+    """The engine and the bare loop on the same batches, a step of each in turn: seconds, tokens and losses."""
+    now, tuner = CLOCKS[contest.clock], Tuner(contest.job)
+    bare = BareLoop(tuner.spec, tuner.train_set, tuner.engine.device)
+    seconds: dict[str, list[float]] = {"ours": [], "bare": []}
+    losses: dict[str, list[float]] = {"ours": [], "bare": []}
+    tokens = []
+    for rows in _batches(tuner, contest.steps + 1):
+        started = now()
+        losses["ours"].append(tuner.train_step(rows))
+        progress.update(tuner.history.steps, tuner.total_steps, loss=losses["ours"][-1])
+        between = now()
+        losses["bare"].append(bare.step(rows, tuner.history.learning_rate[-1]))
+        seconds["ours"].append(between - started)
+        seconds["bare"].append(now() - between)
+        tokens.append(int(tuner.train_set.lengths[rows].sum()))
+    tuner.engine.destroy()
+    measured = {name: values[1:] for name, values in seconds.items()}
+    return {"seconds": measured, "tokens": tokens[1:], "losses": losses}
+
+
+def alone(contest: Contest, progress: Progress) -> dict[str, Any]:
+    """The engine alone: seconds and tokens of every measured step."""
+    now, tuner = CLOCKS[contest.clock], Tuner(contest.job)
+    seconds, tokens = [], []
+    for rows in _batches(tuner, contest.steps + 1):
+        started = now()
+        tuner.train_step(rows)
+        seconds.append(now() - started)
+        tokens.append(int(tuner.train_set.lengths[rows].sum()))
+    tuner.engine.destroy()
+    return {"seconds": seconds[1:], "tokens": tokens[1:]}
+
+
+def _batches(tuner: Tuner, count: int) -> list[np.ndarray]:
+    """The first global batches of training, epoch after epoch."""
+    spec, found = tuner.spec, []
+    for epoch in range(count):
+        found += global_batches(len(tuner.train_set), spec.global_batch, spec.seed, epoch)
+        if len(found) >= count:
+            break
+    return found[:count]

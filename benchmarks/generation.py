@@ -1,0 +1,117 @@
+"""Constrained decoding against free decoding of the same length, and our beam search against transformers'.
+
+Bar: constrained decoding takes at most 1.25 times as long. So that all decode the same number of tokens, every
+path of the trie is made exactly that long, and nothing ends free decoding early.
+
+    python -m benchmarks.generation
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig
+
+from benchmarks.contest import in_turn, verdict
+from benchmarks.llm_inputs import Inputs, device, parser, read_inputs
+from pipeline.text_table import format_table
+from training.beam_search import BeamSettings, beam_search
+from training.generate import TitleGenerator
+from training.llm import load_llm
+from training.prompts import PromptEncoder
+from training.title_trie import TitleTrie, TrieSteering
+from training.token_batches import TokenBatch, token_batches
+
+BAR = 1.25
+
+
+class Endless:
+    """Free decoding that nothing ends before its time."""
+
+    def __init__(self, where: torch.device) -> None:
+        self._device = where
+
+    def start(self, count: int) -> Tensor:
+        return torch.zeros(count, dtype=torch.long, device=self._device)
+
+    def restrict(self, log_probs: Tensor, states: Tensor) -> Tensor:
+        return log_probs
+
+    def advance(self, states: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        return states, torch.zeros_like(tokens, dtype=torch.bool)
+
+
+def main() -> None:
+    command = parser(__doc__, samples=8, repeats=3)
+    command.add_argument("--beams", type=int, default=4)
+    command.add_argument("--length", type=int, default=12, help="tokens that are generated")
+    command.add_argument("--batch-tokens", type=int, default=4096, help="prompt tokens a batch, times beams")
+    arguments = command.parse_args()
+    inputs = read_inputs(arguments)
+    encoder = inputs.encoder(arguments.max_items)
+    where = device()
+    model = load_llm(inputs.llm, where)
+    encoded = [encoder.encode(history) for history in inputs.histories]
+    pad = int(encoder.tokenizer.pad_token_id)
+    batches = [b.to(where) for b in token_batches(encoded, pad, arguments.batch_tokens // arguments.beams)]
+    trie = long_trie(inputs, encoder, arguments.length).to(where)
+    titles = TitleTrie.build([encoder.response_ids(item) for item in range(1, len(inputs.titles))])
+    settings = BeamSettings(arguments.beams, arguments.length)
+    real = BeamSettings(arguments.beams, 32, 0.0)
+    constrained = TitleGenerator(model, encoder.tokenizer, real, titles)
+    free = TitleGenerator(model, encoder.tokenizer, BeamSettings(arguments.beams, 32))
+
+    times = in_turn(
+        {
+            "constrained": lambda: [beam_search(model, b, TrieSteering(trie), settings) for b in batches],
+            "free": lambda: [beam_search(model, b, Endless(where), settings) for b in batches],
+            "transformers generate": lambda: [_generate(model, b, settings) for b in batches],
+            "constrained, until titles end": lambda: [constrained.run(b) for b in batches],
+            "free, until titles end": lambda: [free.run(b) for b in batches],
+        },
+        arguments.repeats,
+        arguments.clock,
+    )
+    rows = [
+        {
+            "contender": name,
+            "s a prompt": round(times.median(name) / len(encoded), 4),
+            "over free": times.ratio(name, "free"),
+        }
+        for name in times.seconds
+    ]
+    print(
+        f"{len(encoded)} prompts, {arguments.beams} beams, {arguments.length} tokens, {len(inputs.titles) - 1} titles"
+    )
+    print(format_table(rows))
+    ratio = times.ratio("constrained", "free")
+    print(verdict("constrained / free", ratio, f"at most {BAR}", ratio <= BAR))
+
+
+def long_trie(inputs: Inputs, encoder: PromptEncoder, length: int) -> TitleTrie:
+    """The catalogue's titles, each followed by the next ones until it has `length` tokens."""
+    titles = [encoder.response_ids(item)[:-1] for item in range(1, len(inputs.titles))]
+    endless = [itertools.chain(*titles[place : place + length], *titles[:length]) for place in range(len(titles))]
+    return TitleTrie.build([list(itertools.islice(path, length)) for path in endless])
+
+
+def _generate(model: Any, batch: TokenBatch, settings: BeamSettings) -> Tensor:
+    config = GenerationConfig(
+        num_beams=settings.beams,
+        min_new_tokens=settings.max_new_tokens,
+        max_new_tokens=settings.max_new_tokens,
+        do_sample=False,
+        eos_token_id=model.generation_config.eos_token_id,
+        pad_token_id=0,
+    )
+    found: Tensor = model.generate(
+        input_ids=batch.input_ids, attention_mask=batch.attention_mask, generation_config=config
+    )
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""What rankers make of an answer: an oracle reaches the best value there can be, and nothing more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.stages.rankers import LlmRanker, LlmTask, SimilarityRanker
+from pipeline.stages.ranking import PREDICTIONS, Users
+from pipeline.tables import ragged_column
+from scoring.ragged import Ragged
+from tests.tiny_llm import make_model, make_tokenizer
+from training.beam_search import BeamSettings
+from training.generate import Generated
+from training.grounding import TextEmbedder, TitleSpace
+from training.llm import LLMSpec
+from training.metrics import title_groups, user_metrics
+from training.title_trie import OUTSIDE
+from training.token_batches import TokenBatch
+
+TITLES = [
+    f"Title {word}"
+    for word in ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+]
+TITLES[6] = TITLES[2]
+HISTORY = [[1, 2], [3], [4, 5, 6], [2]]
+TARGETS = [[3], [8, 9], [7, 10, 11], [12]]
+BEAMS = 3
+
+
+def users(seen: bool = True) -> Users:
+    table = pa.table({"sample_id": pa.array(range(4), pa.int64()), "user_id": ["a", "b", "c", "d"]})
+    history = Ragged.from_rows(HISTORY)
+    return Users(table, history, Ragged.from_rows(TARGETS), history if seen else None)
+
+
+class Oracle:
+    """Knows every user's targets, and says them in order, as many as there are beams."""
+
+    def __init__(self, constrained: bool) -> None:
+        self.constrained = constrained
+
+    def run(self, batch: TokenBatch) -> Generated:
+        chosen = [TARGETS[row][:BEAMS] for row in batch.rows.tolist()]
+        items = np.full((len(chosen), BEAMS), OUTSIDE, dtype=np.int64)
+        if self.constrained:
+            for row, targets in enumerate(chosen):
+                items[row, : len(targets)] = targets
+        scores = np.zeros((len(chosen), BEAMS), dtype=np.float32)
+        texts = [[TITLES[item - 1] for item in targets] for targets in chosen]
+        return Generated(texts, scores, items, batch.rows)
+
+
+def rank(decoding: Any) -> tuple[pa.Table, dict[str, np.ndarray]]:
+    model, tokenizer = make_model(), make_tokenizer()
+    embeddings = TextEmbedder(model, tokenizer).embed(TITLES)
+    task = LlmTask(LLMSpec("none", "float32"), "movies", 5, 256, BeamSettings(BEAMS, 12), decoding, 4096)
+    ranker = LlmRanker("oracle", task, model, tokenizer, TITLES, TitleSpace(embeddings))
+    ranker._generator = Oracle(decoding == "constrained")  # type: ignore[assignment]
+    table = ranker.rank(users())
+    assert table.schema == PREDICTIONS
+    return table, user_metrics(ragged_column(table, "ranks"))
+
+
+def test_an_oracle_with_a_beam_a_target_scores_the_most_there_is() -> None:
+    table, metrics = rank("constrained")
+    # Every target is within the beams, so all are found before anything else.
+    assert ragged_column(table, "ranks").values.tolist() == [1, 1, 2, 1, 2, 3, 1]
+    for name, values in metrics.items():
+        np.testing.assert_allclose(values, 1.0, err_msg=name)
+
+
+def test_an_oracle_that_says_one_title_puts_that_target_first() -> None:
+    table, metrics = rank("free")
+    ranks = ragged_column(table, "ranks")
+    assert [int(ranks.row(user)[0]) for user in range(4)] == [1, 1, 1, 1]
+    assert table.column("generated").to_pylist() == [TITLES[targets[0] - 1] for targets in TARGETS]
+    # Users with one target are perfect; with several, the first alone is worth 1 / targets and its gain.
+    for user, targets in enumerate(TARGETS):
+        ideal = sum(1 / np.log2(place + 2) for place in range(len(targets)))
+        assert metrics["recall@5"][user] >= 1 / len(targets) - 1e-12
+        assert metrics["ndcg@5"][user] >= 1 / ideal - 1e-12
+        if len(targets) == 1:
+            assert metrics["recall@5"][user] == metrics["ndcg@5"][user] == 1.0
+
+
+@pytest.mark.parametrize("max_items", [1, 2])
+def test_similar_titles_are_those_near_the_shown_history(max_items: int) -> None:
+    directions = np.eye(12, dtype=np.float32)
+    # Items 3 and 8 lie beside item 2, items 10 and 5 beside item 1.
+    directions[[2, 7]] = 0.9 * directions[1] + 0.1 * directions[[2, 7]]
+    directions[[9, 4]] = 0.9 * directions[0] + 0.1 * directions[[9, 4]]
+    table = SimilarityRanker("similar", TitleSpace(directions), title_groups(TITLES), max_items).rank(users())
+    assert table.schema == PREDICTIONS
+    # What the user has seen is no candidate.
+    assert table.column("grounded").to_pylist()[3] in (3, 8)
+    assert table.column("grounded").to_pylist()[0] in ((3, 8) if max_items == 1 else (3, 8, 10, 5))
