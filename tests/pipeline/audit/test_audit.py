@@ -47,6 +47,7 @@ def result(run: Storage) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_every_way_is_scored_or_says_why_not(audited: tuple[list[str], Storage]) -> None:
     rows = {row["label"]: row for row in result(audited[1])["scores"]}
     assert set(CONTROLS) < set(rows)
@@ -63,12 +64,14 @@ def test_every_way_is_scored_or_says_why_not(audited: tuple[list[str], Storage])
     assert rows["exact/last_layer/0.05"]["residual"] < 1e-3
 
 
+@pytest.mark.slow
 def test_planted_random_targets_score_below_clean_ones(audited: tuple[list[str], Storage]) -> None:
     rows = {row["label"]: row for row in result(audited[1])["scores"]}
     assert rows["exact/last_layer/0.05"]["auc"]["low"] > 0.5
     assert rows["random"]["auc"]["low"] < 0.5
 
 
+@pytest.mark.slow
 def test_solvers_of_the_same_system_give_the_same_scores(audited: tuple[list[str], Storage]) -> None:
     # The first scope asked for is the first group, on the clean log.
     table = audited[1].child("audit", "scores").read_table("part-00000.parquet")
@@ -76,6 +79,7 @@ def test_solvers_of_the_same_system_give_the_same_scores(audited: tuple[list[str
     assert np.abs(exact - cg).max() < 1e-3 * np.sqrt(np.mean(exact**2))
 
 
+@pytest.mark.slow
 def test_removals_are_measured_for_each_scope_and_control(audited: tuple[list[str], Storage]) -> None:
     found = result(audited[1])
     kinds = [(row["kind"], row["score"]) for row in found["removals"]]
@@ -84,6 +88,7 @@ def test_removals_are_measured_for_each_scope_and_control(audited: tuple[list[st
     assert {row["removed"] for row in found["removals"]} == {round(0.1 * found["samples"])}
 
 
+@pytest.mark.slow
 def test_a_second_audit_finds_everything_done(audited: tuple[list[str], Storage], capsys: Any) -> None:
     command, run = audited
     before = run.read_bytes("audit/audit.json")
