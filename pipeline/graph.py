@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.errors import UserError
-from cluster.progress import LineProgress, format_seconds
+from cluster.progress import LineProgress, Progress, format_seconds
 from cluster.storage import Storage
 from pipeline.config import Config
 from pipeline.events import EventLog
@@ -37,7 +37,7 @@ class StageContext:
     run: Storage
     out: Storage
     folders: Mapping[str, Storage]
-    progress: LineProgress
+    progress: Progress
 
     def folder(self, stage: str) -> Storage:
         """The folder of a stage that this one needs."""

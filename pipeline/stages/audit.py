@@ -10,8 +10,6 @@ import numpy as np
 from safetensors.numpy import load
 
 from cluster.broadcast import Broadcast
-from cluster.progress import LineProgress
-from cluster.resources import PoolPlan
 from cluster.sharded_map import map_shards
 from cluster.shards import ShardRecord
 from cluster.storage import Storage
@@ -148,9 +146,8 @@ class _Audit:
         return rows
 
     def _pass(self, worker: Any, arguments: Mapping[str, Any], shards: int, folder: str) -> list[ShardRecord]:
-        pool: PoolPlan = scoring_pool(self._config, shards)
-        progress: LineProgress = self._context.progress
-        return map_shards(worker, arguments, range(shards), self._out(folder), pool, progress)
+        pool = scoring_pool(self._config, shards)
+        return map_shards(worker, arguments, range(shards), self._out(folder), pool, self._context.progress)
 
     def _out(self, folder: str) -> Storage:
         return self._context.out.child(folder)

@@ -1,0 +1,108 @@
+"""Stage influence on real Ray: the scores do not depend on partition, workers or where the curvature is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cluster.errors import UserError
+from cluster.progress import SilentProgress
+from cluster.shards import ShardRecord
+from cluster.storage import Storage
+from pipeline.cli import main
+from pipeline.config import Config, InfluenceConfig
+from pipeline.config_file import load_config
+from pipeline.graph import StageContext
+from pipeline.stages import influence as stage
+from tests.small_log import write_config, write_log
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One log in two partitions, and a surrogate of it."""
+
+    config: Config
+    surrogate: Storage
+    data: dict[int, Storage]
+
+
+@pytest.fixture(scope="module")
+def prepared(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    folder = tmp_path_factory.mktemp("influence")
+    log = write_log(folder / "log.parquet")
+    data = {}
+    for shards, last in ((12, "surrogate"), (5, "ingest")):
+        config = write_config(folder, log, Path("no-llm"), samples={"shards": shards})
+        run = folder / str(shards)
+        assert main(["run", str(config), "--run-dir", str(run), "--until", last]) == 0
+        data[shards] = Storage.at(run).child("data")
+    return Prepared(load_config(str(config), []), Storage.at(folder / "12").child("surrogate"), data)
+
+
+def scores(
+    prepared: Prepared, out: Path, shards: int = 12, actors: int = 1, **keys: Any
+) -> tuple[dict[int, float], dict[str, Any]]:
+    """Influence by sample id, and the facts of the stage."""
+    config = prepared.config.model_copy(
+        update={
+            "influence": prepared.config.influence.model_copy(update=keys),
+            "cluster": prepared.config.cluster.model_copy(update={"actors": actors}),
+        }
+    )
+    target = Storage.at(out)
+    folders = {"ingest": prepared.data[shards], "surrogate": prepared.surrogate}
+    facts = stage.run_influence(StageContext(config, target, target, folders, SilentProgress()))
+    found: dict[int, float] = {}
+    for name in target.list(suffix=".parquet"):
+        table = target.read_table(name)
+        found |= dict(zip(table["sample_id"].to_pylist(), table["influence"].to_pylist(), strict=True))
+    return found, dict(facts)
+
+
+def difference(one: dict[int, float], other: dict[int, float]) -> float:
+    """The largest, as a share of the root mean square."""
+    assert set(one) == set(other)
+    rms = np.sqrt(np.mean(np.square(list(one.values()))))
+    return float(max(abs(one[key] - other[key]) for key in one) / rms)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["train", "valid"])
+def test_partition_and_workers_do_not_matter(prepared: Prepared, tmp_path: Path, target: str) -> None:
+    whole, facts = scores(prepared, tmp_path / "a", target=target)
+    other, _ = scores(prepared, tmp_path / "b", shards=5, actors=2, target=target)
+    assert difference(whole, other) < 1e-5
+    assert facts["residual"] <= 1e-4
+    assert facts["nonfinite"] == 0
+    assert facts["curvature_samples"] == 64
+
+
+@pytest.mark.slow
+def test_curvature_over_the_shards_is_that_over_kept_samples(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, facts = scores(prepared, tmp_path / "kept", curvature_samples="all")
+    monkeypatch.setattr(stage, "PREPARED_SAMPLES", 10)
+    read, again = scores(prepared, tmp_path / "read", curvature_samples="all", actors=2)
+    assert facts["curvature_samples"] == again["curvature_samples"] == len(kept)
+    assert difference(kept, read) < 1e-5
+
+
+def test_scores_that_are_not_finite_stop_the_stage_above_the_allowed_share() -> None:
+    facts = {"sum": 3.0, "squares": 5.0, "nonfinite": 1}
+    records = [ShardRecord(0, 4, "", 1, facts)]
+    with pytest.raises(UserError, match="1 of 4 influence scores are not finite"):
+        stage.check_scores(InfluenceConfig(max_nonfinite=0.2), {"v_dot_h": 1.0}, records)
+    found = stage.check_scores(InfluenceConfig(max_nonfinite=0.25), {"v_dot_h": 1.0}, records)
+    assert (found["rows"], found["nonfinite"], found["mean"]) == (4, 1, 1.0)
+
+
+def test_a_mean_that_is_not_the_inner_product_is_a_fault() -> None:
+    records = [ShardRecord(0, 2, "", 1, {"sum": 2.0, "squares": 2.0, "nonfinite": 0})]
+    assert stage.check_scores(InfluenceConfig(), {"v_dot_h": 1.0}, records)["identity_error"] == 0
+    with pytest.raises(ArithmeticError, match="is not"):
+        stage.check_scores(InfluenceConfig(), {"v_dot_h": 1.1}, records)
