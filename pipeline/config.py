@@ -208,6 +208,7 @@ class AuditConfig(Section):
     dampings: tuple[Annotated[float, Field(gt=0)], ...] = Field((1e-3, 1e-2, 1e-1), min_length=1)
     subsets: Annotated[int, Field(ge=3)] = Field(32, description="Surrogates retrained on random subsets.")
     removed: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="Share of samples each lacks.")
+    queries: PositiveInt = Field(32, description="Groups of users whose risks are predicted and measured.")
     extreme: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="Share taken from a score's top and bottom.")
     draws: PositiveInt = Field(3, description="Random removals of that share to compare with.")
     planted: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="Share of users whose target is replaced.")

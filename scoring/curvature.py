@@ -35,20 +35,21 @@ def gauss_newton_product_sum(
 
     Parameters
     ----------
-    x : [P].
+    x : [P], or [K, P]: K products that share the linearisation of the samples.
 
     Returns
     -------
-    float64 [P] on the CPU, and the count.
+    float64 of the shape of x, on the CPU, and the count.
     """
-    total = torch.zeros(scope.size, dtype=torch.float64)
+    total = torch.zeros(x.shape, dtype=torch.float64)
     count = 0
     with evaluation(objective):
         parameters = scope_parameters(objective, scope)
         tangents = like(scope.unflatten(x), parameters)
         for batch in batches:
             product, _ = _linearised(objective, scope, parameters, batch)
-            total += scope.flatten(product(tangents)).cpu()
+            apply = product if x.ndim == 1 else torch.func.vmap(product)
+            total += scope.flatten(apply(tangents)).cpu()
             count += batch_rows(batch)
     return total, count
 

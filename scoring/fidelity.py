@@ -1,20 +1,24 @@
 """How well scores predict what removing samples does: rank correlations with intervals, and separation.
 
 The linear datamodeling score (Park et al., "TRAK", ICML 2023) is the Spearman correlation, over models that were
-retrained without random sets of samples, between the sum of the removed samples' scores and what was measured.
+retrained without random sets of samples, between the sum of the removed samples' scores and what was measured; with
+several queries (each with scores of its own), their mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 Floats = npt.NDArray[np.float64]
-RESAMPLES = 2000
+Rows = npt.NDArray[np.int64]
+RESAMPLES = 1000
+_Drawn = TypeVar("_Drawn")
 
 
 @dataclass(frozen=True)
@@ -31,37 +35,49 @@ class Estimate:
 
 
 def linear_datamodeling_score(predicted: npt.ArrayLike, measured: npt.ArrayLike, seed: int = 0) -> Estimate:
-    """Spearman correlation of predicted and measured effects, the retrained models resampled.
+    """Spearman correlation of predicted and measured effects, the mean over queries; models and queries resampled.
+
+    Models and queries are drawn independently of each other in every resample, which errs on the wide side where
+    neither can be taken as fixed (Owen, "The pigeonhole bootstrap", 2007).
 
     Parameters
     ----------
-    predicted : [M], for each model the sum of the scores of the samples it was trained without.
-    measured : [M], the risk of each model.
+    predicted : [M] or [Q, M], for each query and model the sum of the scores of the samples that it was trained
+        without.
+    measured : of the same shape, the risk of each model at each query.
 
     Raises
     ------
-    ValueError : fewer than three models.
+    ValueError : fewer than three models, or shapes that differ.
     """
-    pairs = np.stack([np.asarray(predicted, dtype=np.float64), np.asarray(measured, dtype=np.float64)])
-    if pairs.shape[1] < 3:
-        raise ValueError(f"a rank correlation of {pairs.shape[1]} models says nothing; take at least 3")
+    scores, risks = (np.atleast_2d(np.asarray(side, dtype=np.float64)) for side in (predicted, measured))
+    if scores.shape != risks.shape:
+        raise ValueError(f"predicted effects {scores.shape} and measured ones {risks.shape} do not match")
+    queries, models = scores.shape
+    if models < 3:
+        raise ValueError(f"a rank correlation of {models} models says nothing; take at least 3")
     generator = np.random.default_rng(seed)
 
-    def correlation(rows: npt.NDArray[np.int64]) -> float:
-        return rank_correlation(pairs[0, rows], pairs[1, rows])
+    def correlation(drawn: tuple[Rows, Rows]) -> float:
+        rows, columns = drawn
+        place = np.ix_(rows, columns)
+        return float(rank_correlations(scores[place], risks[place]).mean())
 
-    def draw() -> npt.NDArray[np.int64]:
-        return generator.integers(pairs.shape[1], size=(pairs.shape[1],))
+    def draw() -> tuple[Rows, Rows]:
+        return generator.integers(queries, size=(queries,)), generator.integers(models, size=(models,))
 
-    return _bootstrap(correlation, draw, pairs.shape[1])
+    return _bootstrap(correlation, draw, (np.arange(queries), np.arange(models)), RESAMPLES)
 
 
-def rank_correlation(first: Floats, second: Floats) -> float:
-    """Spearman's ρ, ties at their mean rank; 0 where one side does not vary."""
-    ranks = [stats.rankdata(values) for values in (first, second)]
-    centred = [values - values.mean() for values in ranks]
-    scale = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
-    return float(centred[0] @ centred[1]) / scale if scale > 0 else 0.0
+def rank_correlations(first: Floats, second: Floats) -> Floats:
+    """Spearman's ρ of the rows of two arrays [Q, M], float64 [Q]; ties at their mean rank, 0 for a constant row."""
+    centred = []
+    for values in (first, second):
+        ranks = stats.rankdata(values, axis=1)
+        centred.append(ranks - ranks.mean(axis=1, keepdims=True))
+    scale = np.sqrt((centred[0] ** 2).sum(axis=1) * (centred[1] ** 2).sum(axis=1))
+    found: Floats = np.divide((centred[0] * centred[1]).sum(axis=1), scale, out=np.zeros(len(scale)), where=scale > 0)
+    return found
 
 
 def separation(low: npt.ArrayLike, high: npt.ArrayLike, seed: int = 0, resamples: int = 500) -> Estimate:
@@ -77,24 +93,21 @@ def separation(low: npt.ArrayLike, high: npt.ArrayLike, seed: int = 0, resamples
     scores = np.concatenate([below, above])
     generator = np.random.default_rng(seed)
 
-    def area(rows: npt.NDArray[np.int64]) -> float:
+    def area(rows: Rows) -> float:
         ranks = stats.rankdata(scores[rows])[len(below) :]
         return float(ranks.sum() - len(above) * (len(above) + 1) / 2) / (len(below) * len(above))
 
-    def draw() -> npt.NDArray[np.int64]:
+    def draw() -> Rows:
         of_low = generator.integers(len(below), size=len(below))
         return np.concatenate([of_low, len(below) + generator.integers(len(above), size=len(above))])
 
-    return _bootstrap(area, draw, len(scores), resamples)
+    return _bootstrap(area, draw, np.arange(len(scores)), resamples)
 
 
 def _bootstrap(
-    statistic: Callable[[npt.NDArray[np.int64]], float],
-    draw: Callable[[], npt.NDArray[np.int64]],
-    rows: int,
-    resamples: int = RESAMPLES,
+    statistic: Callable[[_Drawn], float], draw: Callable[[], _Drawn], whole: _Drawn, resamples: int
 ) -> Estimate:
-    """The statistic of all rows, with the percentile interval over resampled ones (Efron, 1979)."""
+    """The statistic of the whole, with the percentile interval over what is drawn from it (Efron, 1979)."""
     values = [statistic(draw()) for _ in range(resamples)]
     low, high = np.quantile(values, [0.025, 0.975])
-    return Estimate(statistic(np.arange(rows)), float(low), float(high))
+    return Estimate(statistic(whole), float(low), float(high))

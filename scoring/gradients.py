@@ -24,6 +24,9 @@ from scoring.objective import (
 )
 from scoring.scope import Scope
 
+#: Entries of weighted slopes that exist at once: 128 MiB in float32.
+_COTANGENTS_AT_ONCE = 1 << 25
+
 
 def mean_loss_gradient_sum(objective: Differentiable, scope: Scope, batches: Iterable[Any]) -> tuple[Tensor, int]:
     """Σ over samples of ∇ℓ(s), and the number of samples: the mean's numerator and denominator, to add over
@@ -44,6 +47,31 @@ def mean_loss_gradient_sum(objective: Differentiable, scope: Scope, batches: Ite
             total += scope.flatten(pull(slope)[0]).cpu()
             count += batch_rows(batch)
     return total, count
+
+
+def weighted_gradient_sums(objective: Differentiable, scope: Scope, batches: Iterable[tuple[Any, Tensor]]) -> Tensor:
+    """Σ over samples of wₖ(s)∇ℓ(s) for K weightings: a forward pass, and a pull-back a weighting.
+
+    Parameters
+    ----------
+    batches : each with the weights of its samples, [K, B].
+
+    Returns
+    -------
+    float64 [K, P] on the CPU; [0, P] without batches.
+    """
+    function = outputs_function(objective, scope)
+    total = torch.zeros(0, scope.size, dtype=torch.float64)
+    with evaluation(objective):
+        parameters = scope_parameters(objective, scope)
+        for batch, weights in batches:
+            outputs, pull = torch.func.vjp(lambda p, batch=batch: function(p, batch), parameters)[:2]
+            slope = objective.criterion.gradient(outputs.detach(), batch)
+            many = torch.func.vmap(pull)
+            parts = weights.to(slope).split(max(1, _COTANGENTS_AT_ONCE // max(1, slope.numel())))
+            sums = torch.cat([scope.flatten(many(part[..., None] * slope)[0]).cpu() for part in parts])
+            total = total + sums if len(total) else sums
+    return total
 
 
 def per_sample_losses(objective: Differentiable, batch: Any) -> Tensor:

@@ -50,15 +50,15 @@ class LinearLayer:
         return f"{self.name}.bias" if self.name else "bias"
 
     def matrix(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        """[out, in (+ 1)] from tensors by parameter name."""
+        """[..., out, in (+ 1)] from tensors by parameter name."""
         weight = parameters[self.weight_name]
-        return torch.cat([weight, parameters[self.bias_name][:, None]], dim=1) if self.bias else weight
+        return torch.cat([weight, parameters[self.bias_name][..., None]], dim=-1) if self.bias else weight
 
     def parameters(self, matrix: Tensor) -> dict[str, Tensor]:
-        """Tensors by parameter name from [out, in (+ 1)]."""
+        """Tensors by parameter name from [..., out, in (+ 1)]."""
         if not self.bias:
             return {self.weight_name: matrix}
-        return {self.weight_name: matrix[:, :-1], self.bias_name: matrix[:, -1]}
+        return {self.weight_name: matrix[..., :-1], self.bias_name: matrix[..., -1]}
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,18 +35,23 @@ class ReleasedInfluence:
         self._values = {name: value.detach() for name, value in self._call.named_parameters()}
         self._weight = self._values[self._name]
 
-    def gradient_mean(self, batches: Iterable[HistoryBatch]) -> Tensor:
-        """v: the mean gradient of the earlier-target losses, float64 [d²]."""
-        total = torch.zeros(self._weight.numel(), dtype=torch.float64)
-        count = 0
+    def gradient_sums(self, batches: Iterable[tuple[HistoryBatch, Tensor]]) -> Tensor:
+        """Σ over samples of wₖ(s)∇ℓ(s) of the earlier-target losses, float64 [K, d²].
+
+        Parameters
+        ----------
+        batches : each with the weights of its samples, [K, B].
+        """
+        total = torch.zeros(0, self._weight.numel(), dtype=torch.float64)
         with evaluation(self._model):
-            for batch in batches:
-                total += self._gradient(batch)(self._weight).reshape(-1).to(torch.float64)
-                count += len(batch.target)
-        return total / max(1, count)
+            for batch, weights in batches:
+                pull = torch.func.vjp(lambda weight, batch=batch: self._losses(weight, batch), self._weight)[1]
+                sums = torch.func.vmap(pull)(weights.to(self._weight))[0].flatten(1).to(torch.float64)
+                total = total + sums if len(total) else sums
+        return total
 
     def solve(self, v: Tensor, samples: Iterable[HistoryBatch], damp: float = 0.01, scale: float = 25.0) -> Solution:
-        """LiSSA from h = v, a step a sample in `samples`."""
+        """LiSSA from h = v [d²], or [K, d²] on the same samples; a step a sample in `samples`."""
         with evaluation(self._model):
             return solve_lissa(self._products(samples), v, damp, scale)
 
@@ -61,17 +66,18 @@ class ReleasedInfluence:
         losses: Tensor = torch.func.functional_call(self._call, {**self._values, self._name: weight}, (batch,))
         return losses
 
-    def _gradient(self, batch: HistoryBatch) -> Callable[[Tensor], Tensor]:
-        return torch.func.grad(lambda weight: self._losses(weight, batch).sum())
-
     def _products(self, samples: Iterable[HistoryBatch]) -> Iterator[Product]:
         for batch in samples:
-            gradient = self._gradient(batch)
+            gradient = torch.func.grad(lambda weight, batch=batch: self._losses(weight, batch).sum())
 
             def product(x: Tensor, gradient: Callable[[Tensor], Tensor] = gradient) -> Tensor:
-                tangent = x.reshape(self._weight.shape).to(self._weight)
-                moved: Tensor = torch.func.jvp(gradient, (self._weight,), (tangent,))[1]
-                return moved.reshape(-1).to(torch.float64)
+                def along(tangent: Tensor) -> Tensor:
+                    moved: Tensor = torch.func.jvp(gradient, (self._weight,), (tangent,))[1]
+                    return moved
+
+                tangents = x.reshape(*x.shape[:-1], *self._weight.shape).to(self._weight)
+                moved = along(tangents) if x.ndim == 1 else torch.func.vmap(along)(tangents)
+                return moved.reshape(x.shape).to(torch.float64)
 
             yield product
 

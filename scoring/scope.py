@@ -48,12 +48,16 @@ class Scope:
         return slice(self.offsets[index], self.offsets[index + 1])
 
     def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """float64 [P] from a tensor for every name."""
-        return torch.cat([tensors[name].detach().reshape(-1).to(torch.float64) for name in self.names])
+        """float64 [..., P] from a tensor [..., *shape] for every name."""
+        return self.flatten_rows({name: tensors[name].detach() for name in self.names}).to(torch.float64)
 
     def flatten_rows(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """[B, P] from tensors [B, *shape], in their own precision."""
-        return torch.cat([tensors[name].flatten(1) for name in self.names], dim=1)
+        """[..., P] from tensors [..., *shape], in their own precision."""
+        parts = [
+            tensors[name].reshape(*tensors[name].shape[: tensors[name].ndim - len(shape)], -1)
+            for name, shape in zip(self.names, self.shapes, strict=True)
+        ]
+        return torch.cat(parts, dim=-1)
 
     def unflatten(self, vector: Tensor, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
         """Tensors by name from a vector [..., P]; leading dimensions stay in front of each shape."""

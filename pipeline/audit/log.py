@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from cluster.shards import shard_name
 from cluster.storage import Storage
+from pipeline.audit.queries import Queries
 from pipeline.stages.influence_workers import read_validation
 from pipeline.tables import SampleShard, ragged_column, train_shards
 from scoring.ids import draw_order
@@ -52,10 +53,20 @@ class AuditLog:
     @property
     def last(self) -> npt.NDArray[np.bool_]:
         """bool [N], whether a sample's target is its user's last train item."""
-        marks: npt.NDArray[np.bool_] = (
-            self.place + 1 == self.sequences.offsets[1:][self.sequences.row_of_value()[self.place]]
-        )
+        marks: npt.NDArray[np.bool_] = self.place + 1 == self.sequences.offsets[1:][self._user]
         return marks
+
+    def queries(self, risk: str, wanted: int, seed: int) -> Queries:
+        """About `wanted` groups of users whose risk, `train` or `valid`, is asked for."""
+        if risk == "train":
+            return Queries.of(self.samples, self._user, wanted, seed)
+        # All validation targets of a user carry the id of one row.
+        return Queries.of(self.valid, self.valid.sample_id, wanted, seed)
+
+    @property
+    def _user(self) -> npt.NDArray[np.int64]:
+        """int64 [N], the row of each sample's user in `sequences`."""
+        return self.sequences.row_of_value()[self.place]
 
     def windows(self, max_history: int, removed: npt.NDArray[np.bool_]) -> TrainWindows:
         """The surrogate's training windows without the terms of the samples marked in `removed` [N].

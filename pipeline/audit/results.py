@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from cluster.shards import shard_name
 from cluster.storage import Storage
+from pipeline.audit.queries import RISKS
 from pipeline.audit.specs import Arm, ScoreSpec
 from scoring.fidelity import Estimate, linear_datamodeling_score, separation
 
@@ -35,7 +36,7 @@ class ScoreTables:
 def subset_score(
     sample_id: npt.NDArray[np.int64], scores: Scores, arms: Sequence[Arm], risks: Sequence[float]
 ) -> Estimate | None:
-    """The linear datamodeling score of one way; None where a score is missing."""
+    """The linear datamodeling score of one way for the risk of all samples together; None where a score is missing."""
     if not np.isfinite(scores).all():
         return None
     predicted = [float(scores[arm.removed(sample_id, None)].sum(dtype=np.float64)) for arm in arms]
@@ -49,19 +50,27 @@ def planted_separation(scores: Scores, planted: npt.NDArray[np.bool_]) -> Estima
     return separation(low, high) if len(low) and len(high) else None
 
 
-def best_of_families(specs: Sequence[ScoreSpec], rows: Sequence[Mapping[str, Any]]) -> list[ScoreSpec]:
-    """The damping with the highest score of each solver and scope; all controls."""
+def best_of_families(specs: Sequence[ScoreSpec], rows: Sequence[Mapping[str, Any]], target: str) -> list[ScoreSpec]:
+    """The damping with the highest score on the risk `target` of each solver and scope; all controls."""
+    measure = f"lds_{target}"
     best: dict[tuple[str, str | None], tuple[float, ScoreSpec]] = {}
     for spec, row in zip(specs, rows, strict=True):
-        if row["lds"] is not None and row["lds"]["value"] > best.get(spec.family, (-np.inf, spec))[0]:
-            best[spec.family] = (row["lds"]["value"], spec)
+        if row[measure] is not None and row[measure]["value"] > best.get(spec.family, (-np.inf, spec))[0]:
+            best[spec.family] = (row[measure]["value"], spec)
     return [spec for _, spec in best.values()]
 
 
-def score_row(spec: ScoreSpec, facts: Mapping[str, Any], found: Mapping[str, Estimate | None]) -> dict[str, Any]:
-    """What is known of one way to score, for audit.json."""
-    known = {key: facts.get(key) for key in ("seconds", "residual", "iterations", "parameters", "error")}
-    estimates = {key: None if value is None else asdict(value) for key, value in found.items()}
+def score_row(spec: ScoreSpec, facts: Mapping[str, Any], mean: Estimate | None, auc: Estimate | None) -> dict[str, Any]:
+    """What is known of one way to score, for audit.json.
+
+    Parameters
+    ----------
+    facts : what the worker found, `lds_train` and `lds_valid` among it.
+    mean : the score for the risk of all samples together; auc : of planted targets.
+    """
+    keys = (*(f"lds_{risk}" for risk in RISKS), "seconds", "residual", "iterations", "parameters", "error")
+    known = {key: facts.get(key) for key in keys}
+    estimates = {key: None if value is None else asdict(value) for key, value in (("lds_mean", mean), ("auc", auc))}
     place = {"label": spec.label, "method": spec.method, "scope": spec.scope, "damping": spec.damping}
     return place | estimates | known
 
@@ -75,7 +84,7 @@ def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "score": row["label"] + (" *" if row["label"] == result["recommended"] else ""),
-                "LDS": _interval(row["lds"]),
+                **{f"LDS {risk}": _interval(row[f"lds_{risk}"]) for risk in (*RISKS, "mean")},
                 "AUC planted": _interval(row["auc"]),
                 "NDCG@10 without top": _change(changes.get((row["label"], "top"))) if best else "-",
                 "without bottom": _change(changes.get((row["label"], "bottom"))) if best else "-",

@@ -12,8 +12,10 @@ import torch
 
 from cluster.storage import Storage
 from pipeline.audit.log import AuditLog
+from pipeline.audit.queries import RISKS
 from pipeline.audit.results import ScoreTables
 from pipeline.audit.specs import Arm
+from pipeline.config import AuditConfig
 from scoring.batching import collate, length_buckets
 from scoring.gradients import per_sample_losses
 from scoring.objective import Differentiable
@@ -25,7 +27,6 @@ from training.surrogate_spec import SurrogateSpec
 from training.surrogate_validation import mean_metrics, target_ranks
 
 PLANTED_MODEL = "planted.safetensors"
-MEASURES = ("train_risk", "valid_risk", "ndcg@10", "recall@10")
 _BATCH_TOKENS = 8192
 _BATCH_ROWS = 4096
 
@@ -37,17 +38,25 @@ class RetrainWorker:
     ----------
     spec, epochs : the run's own training, for the number of epochs at which its best surrogate was found.
     arms : what each model is trained without.
+    audit : its seed, and the number of queries that risks are measured at.
     scores : where the scores are that arms are ranked by.
     """
 
     def __init__(
-        self, spec: SurrogateSpec, epochs: int, data: Storage, arms: Sequence[Arm], scores: ScoreTables | None
+        self,
+        spec: SurrogateSpec,
+        epochs: int,
+        data: Storage,
+        arms: Sequence[Arm],
+        audit: AuditConfig,
+        scores: ScoreTables | None,
     ) -> None:
         torch.set_num_threads(1)
         self._spec, self._epochs, self._arms = spec, epochs, arms
         self._scores = scores
         self._counts = item_counts(data)
         self._log = AuditLog.read(data)
+        self._queries = {risk: self._log.queries(risk, audit.queries, audit.seed) for risk in RISKS}
         self._users = valid_users(data, spec.valid_users, spec.seed, spec.max_history)
 
     def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
@@ -59,13 +68,15 @@ class RetrainWorker:
         facts = {**self._measure(model), "removed": int(removed.sum())}
         return pa.table({key: [value] for key, value in facts.items()}), facts
 
-    def _measure(self, model: Surrogate) -> dict[str, float]:
+    def _measure(self, model: Surrogate) -> dict[str, Any]:
         ranks = target_ranks(model, self._users, np.arange(len(self._users.history)), torch.device("cpu"))
-        train, valid = (
-            float(losses_of(model, part.history.tail(self._spec.max_history), part.target).mean(dtype=np.float64))
-            for part in (self._log.samples, self._log.valid)
-        )
-        return {"train_risk": train, "valid_risk": valid, **mean_metrics(ranks)}
+        measures: dict[str, Any] = mean_metrics(ranks)
+        for risk, queries in self._queries.items():
+            samples = queries.samples
+            losses = losses_of(model, samples.history.tail(self._spec.max_history), samples.target)
+            measures[f"{risk}_risk"] = float(losses.mean(dtype=np.float64))
+            measures[f"{risk}_risks"] = queries.means(losses).tolist()
+        return measures
 
 
 class PlantingWorker:

@@ -13,6 +13,7 @@ from cluster.broadcast import Broadcast
 from cluster.sharded_map import map_shards
 from cluster.shards import ShardRecord
 from cluster.storage import Storage
+from pipeline.audit.effects import Effects
 from pipeline.audit.results import ScoreTables, best_of_families, planted_separation, score_row, subset_score
 from pipeline.audit.retraining import PLANTED_MODEL, PlantingWorker, RetrainWorker
 from pipeline.audit.scores import ScoreWorker
@@ -35,15 +36,16 @@ def run_audit(context: StageContext) -> Mapping[str, Any]:
     models = audit.retrain("subsets", subsets, None)
     planted = audit.plant()
     specs = score_specs(context.config.audit, context.config.influence)
-    tables, facts = audit.score(score_groups(specs), planted)
+    tables, facts = audit.score(score_groups(specs), planted, Effects.measured(subsets[1:], models[1:]))
     rows = audit.compare(specs, tables, facts, subsets[1:], models[1:])
-    best = best_of_families(specs, rows)
+    target = context.config.influence.target
+    best = best_of_families(specs, rows, target)
     extremes = removal_arms(context.config.audit, [spec.label for spec in best])
     removals = audit.retrain("extremes", extremes, tables)
     result = {
         "scores": rows,
         "best": [spec.label for spec in best],
-        "recommended": recommended(rows),
+        "recommended": recommended(rows, target),
         "whole": dict(models[0].facts),
         "removals": _removals(extremes, removals, models[0]),
         "samples": audit.samples,
@@ -54,14 +56,15 @@ def run_audit(context: StageContext) -> Mapping[str, Any]:
     return {key: result[key] for key in ("recommended", "samples", "subsets", "epochs")}
 
 
-def recommended(rows: Sequence[Mapping[str, Any]]) -> str | None:
+def recommended(rows: Sequence[Mapping[str, Any]], target: str) -> str | None:
     """The way with the cheapest solve whose score is within the interval of the best one; never a control."""
-    able = [row for row in rows if row["method"] not in CONTROLS and row["lds"] is not None]
+    measure = f"lds_{target}"
+    able = [row for row in rows if row["method"] not in CONTROLS and row[measure] is not None]
     if not able:
         return None
-    best = max(able, key=lambda row: row["lds"]["value"])
-    close = [row for row in able if row["lds"]["value"] >= best["lds"]["low"]]
-    return str(min(close, key=lambda row: (row["seconds"], -row["lds"]["value"]))["label"])
+    best = max(able, key=lambda row: row[measure]["value"])
+    close = [row for row in able if row[measure]["value"] >= best[measure]["low"]]
+    return str(min(close, key=lambda row: (row["seconds"], -row[measure]["value"]))["label"])
 
 
 class _Audit:
@@ -82,6 +85,7 @@ class _Audit:
             "epochs": self.epochs,
             "data": self._data,
             "arms": arms,
+            "audit": self._config.audit,
             "scores": scores,
         }
         return self._pass(RetrainWorker, arguments, len(arms), folder)
@@ -102,7 +106,7 @@ class _Audit:
         return replace(self._clean(), weights=weights)
 
     def score(
-        self, groups: Sequence[Sequence[ScoreSpec]], planted: SurrogateSource
+        self, groups: Sequence[Sequence[ScoreSpec]], planted: SurrogateSource, effects: Effects
     ) -> tuple[ScoreTables, dict[str, Any]]:
         """The scores, and what is known of each way by its label."""
         arguments = {
@@ -112,6 +116,7 @@ class _Audit:
             "data": self._data,
             "clean": self._clean(),
             "planted": planted,
+            "effects": effects,
         }
         records = self._pass(ScoreWorker, arguments, 2 * len(groups), "scores")
         facts: dict[str, Any] = {}
@@ -130,20 +135,17 @@ class _Audit:
         """A row a way to score."""
         planted = self._out("planted").read_table("part-00000.parquet")
         sample_id, marks = planted["sample_id"].to_numpy(), planted["planted"].to_numpy(zero_copy_only=False)
-        risks = {risk: [record.facts[f"{risk}_risk"] for record in models] for risk in ("train", "valid")}
-        # The risk whose change the scores predict comes first.
         target = self._config.influence.target
-        other = "valid" if target == "train" else "train"
-        rows = []
-        for spec in specs:
-            scores = tables.read(spec.label)
-            found = {
-                "lds": subset_score(sample_id, scores, arms, risks[target]),
-                f"lds_{other}": subset_score(sample_id, scores, arms, risks[other]),
-                "auc": planted_separation(tables.read(spec.label, planted=True), np.asarray(marks)),
-            }
-            rows.append(score_row(spec, facts[spec.label], found))
-        return rows
+        risks = [record.facts[f"{target}_risk"] for record in models]
+        return [
+            score_row(
+                spec,
+                facts[spec.label],
+                mean=subset_score(sample_id, tables.read(spec.label), arms, risks),
+                auc=planted_separation(tables.read(spec.label, planted=True), np.asarray(marks)),
+            )
+            for spec in specs
+        ]
 
     def _pass(self, worker: Any, arguments: Mapping[str, Any], shards: int, folder: str) -> list[ShardRecord]:
         pool = scoring_pool(self._config, shards)

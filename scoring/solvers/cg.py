@@ -17,7 +17,7 @@ def solve_cg(
     Parameters
     ----------
     product : x ↦ Hx, H symmetric and positive semi-definite.
-    v : [P].
+    v : [P], or [K, P] for systems that share their products; each has steps of its own.
     damping : λ ≥ 0; the condition number is at most (‖H‖ + λ)/λ and the iterations grow with its root.
     tolerance : of the relative residual, which is measured once more on the answer.
     max_iterations : products at most.
@@ -30,27 +30,33 @@ def solve_cg(
     direction = torch.zeros_like(v)
     residual = v.clone()
     search = residual.clone()
-    energy = float(residual @ residual)
+    energy = _squares(residual)
     goal = tolerance**2 * energy
     iterations = 0
-    while energy > goal:
+    while bool((active := energy > goal).any()):
         if iterations == max_iterations:
             raise _not_converged(energy, v, iterations, "more iterations, a larger damping or a looser tolerance")
         curved = product(search) + damping * search
-        steepness = float(search @ curved)
+        steepness = (search * curved).sum(-1, keepdim=True)
         iterations += 1
-        if not steepness > 0:
+        if not bool((steepness > 0)[active].all()):
             raise _not_converged(energy, v, iterations, f"a damping above {damping:g}: the curvature is singular")
-        step = energy / steepness
+        # A system that is solved stays where it is while others go on.
+        step = torch.where(active, energy / steepness, 0.0)
         direction += step * search
         residual -= step * curved
-        previous, energy = energy, float(residual @ residual)
-        search = residual + (energy / previous) * search
+        previous, energy = energy, _squares(residual)
+        search = residual + torch.where(active, energy / previous, 0.0) * search
     return Solution(direction, relative_residual(product, direction, v, damping), iterations)
 
 
-def _not_converged(energy: float, v: Tensor, iterations: int, remedy: str) -> NotConvergedError:
-    residual = (energy / float(v @ v)) ** 0.5
+def _squares(rows: Tensor) -> Tensor:
+    """‖·‖² of each row, [..., 1]."""
+    return rows.square().sum(-1, keepdim=True)
+
+
+def _not_converged(energy: Tensor, v: Tensor, iterations: int, remedy: str) -> NotConvergedError:
+    residual = float((energy / _squares(v)).nan_to_num(0.0).max()) ** 0.5
     return NotConvergedError(
         f"conjugate gradients stopped after {iterations} iterations at a residual of {residual:.2e}; try {remedy}",
         residual,

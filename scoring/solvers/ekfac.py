@@ -18,7 +18,7 @@ def solve_ekfac(
     v: Tensor,
     damping: float,
 ) -> Solution:
-    """(Ĥ + λI)⁻¹v for the block-diagonal Ĥ with the given basis and mean eigenvalues, in float64.
+    """(Ĥ + λI)⁻¹v, v [..., P], for the block-diagonal Ĥ with the given basis and mean eigenvalues, in float64.
 
     For each layer, V ↦ Q_out [(Q_outᵀ V Q_in) / (Λ + λ)] Q_inᵀ. It solves with its own operator exactly, so
     no residual is measured; measure one against the Gauss-Newton products with `relative_residual`.

@@ -33,7 +33,7 @@ class Eigensystem:
         return cls(values, vectors)
 
     def solve(self, v: Tensor, damping: float) -> Tensor:
-        """(H + λI)⁻¹v, float64 [P]. Raises SettingError where H + λI is not positive definite."""
+        """(H + λI)⁻¹v, float64 [..., P]. Raises SettingError where H + λI is not positive definite."""
         v = checked(v, damping)
         damped = self.values + damping
         if float(damped[0]) <= torch.finfo(torch.float64).eps * float(damped[-1]):
@@ -41,12 +41,12 @@ class Eigensystem:
                 f"the curvature with damping {damping:g} is singular: "
                 f"its smallest eigenvalue is {float(damped[0]):.2e}; give a larger damping"
             )
-        return self.vectors @ ((self.vectors.T @ v) / damped)
+        return ((v @ self.vectors) / damped) @ self.vectors.T
 
 
 def solve_exact(matrix: Tensor, v: Tensor, damping: float) -> Solution:
-    """(H + λI)⁻¹v for a dense symmetric H [P, P], in float64, with its residual against H itself."""
+    """(H + λI)⁻¹v for a dense symmetric H [P, P] and v [..., P], in float64, with its residual against H itself."""
     dense = matrix.to(torch.float64)
     direction = Eigensystem.of(dense).solve(v, damping)
-    residual = relative_residual(lambda x: dense @ x, direction, v.to(torch.float64), damping)
+    residual = relative_residual(lambda x: x @ dense, direction, v.to(torch.float64), damping)
     return Solution(direction, residual, 0)

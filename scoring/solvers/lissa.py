@@ -26,7 +26,7 @@ def solve_lissa(
     Parameters
     ----------
     products : x ↦ Hₜx, one a step; each on a sample or a batch of the curvature samples.
-    v : [P].
+    v : [P], or [K, P] for recursions that share their samples.
     whole : x ↦ Hx on all curvature samples, to measure the residual of h / scale; None leaves it unmeasured.
 
     Raises

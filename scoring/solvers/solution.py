@@ -11,7 +11,7 @@ from torch import Tensor
 from scoring.errors import NonFiniteError, SettingError
 
 Product = Callable[[Tensor], Tensor]
-"""x float64 [P] ↦ Hx float64 [P]."""
+"""x float64 [P] ↦ Hx float64 [P]; for stacks of right-hand sides [K, P] ↦ [K, P], row by row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,10 +20,10 @@ class Solution:
 
     Attributes
     ----------
-    direction : h, float64 [P].
-    residual : ‖(H + λI)h − v‖ / ‖v‖ against the solver's own operator; None where none was given to measure
-        it by.
-    iterations : products spent.
+    direction : h, float64, of the shape of v: [P], or [K, P] for K right-hand sides.
+    residual : ‖(H + λI)h − v‖ / ‖v‖ against the solver's own operator, the largest of the K; None where none was
+        given to measure it by.
+    iterations : products spent; a product with a stack counts once.
     """
 
     direction: Tensor
@@ -32,16 +32,15 @@ class Solution:
 
 
 def relative_residual(product: Product, direction: Tensor, v: Tensor, damping: float) -> float:
-    """‖(H + λI)h − v‖ / ‖v‖; 0 for v = 0 and h = 0."""
-    error = float(torch.linalg.vector_norm(product(direction) + damping * direction - v))
-    scale = float(torch.linalg.vector_norm(v))
-    if scale == 0:
-        return 0.0 if error == 0 else float("inf")
-    return error / scale
+    """‖(H + λI)h − v‖ / ‖v‖, the largest of the rows of a stack; 0 for v = 0 and h = 0."""
+    error = torch.linalg.vector_norm(product(direction) + damping * direction - v, dim=-1)
+    scale = torch.linalg.vector_norm(v, dim=-1)
+    # 0 / 0 is a solved system; anything else over 0 is infinite by itself.
+    return float(torch.where(error == 0, 0.0, error / scale).max())
 
 
 def checked(v: Tensor, damping: float) -> Tensor:
-    """v as float64 [P].
+    """v as float64 [..., P].
 
     Raises
     ------

@@ -23,6 +23,8 @@ def test_products_and_matrix_equal_the_dense_reference(case: Case) -> None:
     product, count = gauss_newton_product_sum(case.objective, case.scope, x, case.batches)
     assert count == sum(len(batch[0]) for batch in case.batches)
     torch.testing.assert_close(product, dense @ x, **TIGHT)
+    stacked = gauss_newton_product_sum(case.objective, case.scope, torch.stack([x, -2 * x]), case.batches)[0]
+    torch.testing.assert_close(stacked, torch.stack([product, -2 * product]), **TIGHT)
     matrix, same_count = gauss_newton_matrix_sum(case.objective, case.scope, case.batches)
     assert same_count == count
     torch.testing.assert_close(matrix, dense, **TIGHT)

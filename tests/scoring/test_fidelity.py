@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from scoring.fidelity import Estimate, linear_datamodeling_score, rank_correlation, separation
+from scoring.fidelity import Estimate, linear_datamodeling_score, rank_correlations, separation
 
 values = st.lists(st.integers(-5, 5), min_size=3, max_size=12)
 
@@ -14,11 +14,12 @@ values = st.lists(st.integers(-5, 5), min_size=3, max_size=12)
 @given(values, st.integers(0, 2**31))
 def test_the_rank_correlation_is_spearmans(first: list[int], seed: int) -> None:
     second = np.random.default_rng(seed).normal(size=len(first))
-    found = rank_correlation(np.asarray(first, dtype=np.float64), second)
+    found = rank_correlations(np.asarray([first, second]), np.stack([second, second]))
+    assert found[1] == pytest.approx(1)
     if len(set(first)) == 1:
-        assert found == 0
+        assert found[0] == 0
     else:
-        assert found == pytest.approx(stats.spearmanr(first, second).statistic, abs=1e-12)
+        assert found[0] == pytest.approx(stats.spearmanr(first, second).statistic, abs=1e-12)
 
 
 def test_a_perfect_prediction_scores_one_and_its_interval_says_so() -> None:
@@ -39,6 +40,18 @@ def test_noise_has_an_interval_around_zero() -> None:
 def test_too_few_models_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 3"):
         linear_datamodeling_score([1, 2], [1, 2])
+    with pytest.raises(ValueError, match="do not match"):
+        linear_datamodeling_score([1, 2, 3], [[1, 2, 3], [1, 2, 3]])
+
+
+def test_more_queries_narrow_the_interval_around_their_mean() -> None:
+    generator = np.random.default_rng(2)
+    truth = generator.normal(size=(40, 30))
+    noisy = truth + generator.normal(size=truth.shape)
+    one, all_ = linear_datamodeling_score(noisy[0], truth[0]), linear_datamodeling_score(noisy, truth)
+    assert all_.value == pytest.approx(rank_correlations(noisy, truth).mean())
+    assert all_.high - all_.low < (one.high - one.low) / 2
+    assert all_.low < all_.value < all_.high
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=6), st.lists(st.integers(0, 4), min_size=1, max_size=6))

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scoring import gradients
 from scoring.batching import collate
 from scoring.gradients import (
     directional_derivatives,
@@ -15,6 +16,7 @@ from scoring.gradients import (
     mean_loss_gradient_sum,
     per_sample_gradients,
     per_sample_losses,
+    weighted_gradient_sums,
 )
 from scoring.objective import reduce_to_scope
 from scoring.sasrec import LOSSES
@@ -40,6 +42,16 @@ def test_every_route_equals_the_per_sample_loop(case: Any) -> None:
     direction = torch.randn(case.scope.size, dtype=torch.float64)
     along = [directional_derivatives(case.objective, case.scope, direction, batch) for batch in case.batches]
     torch.testing.assert_close(torch.cat(along), loop @ direction, **TIGHT)
+
+
+@pytest.mark.parametrize("at_once", [1, 1 << 25])
+def test_weighted_sums_are_weighted_sums_of_the_loop(case: Any, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradients, "_COTANGENTS_AT_ONCE", at_once)
+    loop = loop_gradients(case)
+    weights = torch.randn(3, len(loop), dtype=torch.float64)
+    parts = weights.split([len(per_sample_losses(case.objective, batch)) for batch in case.batches], dim=1)
+    found = weighted_gradient_sums(case.objective, case.scope, zip(case.batches, parts, strict=True))
+    torch.testing.assert_close(found, weights @ loop, **TIGHT)
 
 
 def test_losses_are_those_of_single_samples(case: Any) -> None:

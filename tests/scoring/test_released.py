@@ -39,7 +39,9 @@ def test_gradient_and_scores_are_those_of_a_plain_loop() -> None:
         model, batches = sasrec(loss), history_batches()
         expected = loop_gradients(model, batches)
         recipe = ReleasedInfluence(model)
-        torch.testing.assert_close(recipe.gradient_mean(batches), expected.mean(0))
+        weights = torch.rand(3, len(expected), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        parts = zip(batches, weights.split([len(batch.target) for batch in batches], dim=1), strict=True)
+        torch.testing.assert_close(recipe.gradient_sums(parts), weights @ expected)
         direction = torch.randn(expected.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         found = np.concatenate([recipe.scores(direction, batch) for batch in batches])
         np.testing.assert_allclose(found, (expected @ direction).numpy(), rtol=1e-5, atol=1e-6)
@@ -59,11 +61,14 @@ def test_lissa_walks_towards_the_damped_solution() -> None:
     model, batches = sasrec(), history_batches()
     sample = next(sample for sample in samples(batches) if int(sample.lengths[0]) > 3)
     recipe = ReleasedInfluence(model)
-    v = recipe.gradient_mean([sample])
-    found = recipe.solve(v, [sample] * 4000, damp=0.1, scale=50.0).direction / 50.0
+    v = recipe.gradient_sums([(sample, torch.ones(1, 1))])
+    stack = torch.cat([v, 3 * v])
+    found, thrice = recipe.solve(stack, [sample] * 4000, damp=0.1, scale=50.0).direction / 50.0
+    torch.testing.assert_close(thrice, 3 * found)
+    torch.testing.assert_close(recipe.solve(v[0], [sample] * 4000, damp=0.1, scale=50.0).direction / 50.0, found)
     weight = released_weight(model)
     gradient = torch.autograd.grad(earlier_loss(model.eval(), sample), weight, create_graph=True)[0].reshape(-1)
     hessian = torch.stack([torch.autograd.grad(entry, weight, retain_graph=True)[0].reshape(-1) for entry in gradient])
     # h ← v + (1 − damp)h − Hh/scale rests where (H + damp·scale·I)(h/scale) = v.
-    expected = torch.linalg.solve(hessian + 5.0 * torch.eye(16, dtype=torch.float64), v)
+    expected = torch.linalg.solve(hessian + 5.0 * torch.eye(16, dtype=torch.float64), v[0])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-8)

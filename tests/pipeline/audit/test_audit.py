@@ -55,10 +55,12 @@ def test_every_way_is_scored_or_says_why_not(audited: tuple[list[str], Storage])
     for label, row in rows.items():
         if label == "ekfac/final_norm.*/0.05":
             assert "linear" in row["error"]
-            assert row["lds"] is None
+            assert row["lds_train"] is None
         else:
             assert row["error"] is None
-            assert -1 <= row["lds"]["low"] <= row["lds"]["value"] <= row["lds"]["high"] <= 1
+            for risk in ("train", "valid", "mean"):
+                found = row[f"lds_{risk}"]
+                assert -1 <= found["low"] <= found["value"] <= found["high"] <= 1
             assert row["seconds"] >= 0
     assert rows["cg/last_layer/0.05"]["residual"] < 1e-3
     assert rows["exact/last_layer/0.05"]["residual"] < 1e-3
@@ -102,10 +104,10 @@ def test_a_second_audit_finds_everything_done(audited: tuple[list[str], Storage]
 
 
 def row(label: str, seconds: float, value: float, low: float, method: str = "cg") -> dict[str, Any]:
-    return {"label": label, "method": method, "seconds": seconds, "lds": {"value": value, "low": low}}
+    return {"label": label, "method": method, "seconds": seconds, "lds_valid": {"value": value, "low": low}}
 
 
 def test_the_cheapest_way_as_good_as_the_best_is_recommended() -> None:
     rows = [row("a", 9, 0.8, 0.6), row("b", 1, 0.7, 0.5), row("c", 0.5, 0.4, 0.2), row("r", 0, 0.9, 0.8, "random")]
-    assert recommended(rows) == "b"
-    assert recommended([row("r", 0, 0.9, 0.8, "random")]) is None
+    assert recommended(rows, "valid") == "b"
+    assert recommended([row("r", 0, 0.9, 0.8, "random")], "valid") is None

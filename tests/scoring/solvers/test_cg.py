@@ -20,6 +20,16 @@ def test_it_equals_the_dense_solve(size: int, damping: float, seed: int) -> None
     assert found.residual < 1e-10
 
 
+def test_systems_that_share_their_products_are_solved_each_by_itself() -> None:
+    matrix, v = system(20, 12)
+    stack = torch.stack([v, torch.zeros_like(v), v.flip(0), 1e-3 * v])
+    found = solve_cg(lambda x: x @ matrix, stack, 0.1, tolerance=1e-11)
+    expected = torch.stack([solution(matrix, row, 0.1) for row in stack])
+    torch.testing.assert_close(found.direction, expected, rtol=1e-7, atol=1e-10)
+    assert found.residual is not None
+    assert found.residual < 1e-10
+
+
 def test_the_residual_meets_the_tolerance_in_few_products() -> None:
     matrix, v = system(40, 40)
     products = 0

@@ -46,7 +46,9 @@ def test_it_is_exact_for_one_linear_layer_under_squared_loss(bias: bool) -> None
     """There the Gauss-Newton matrix is the Kronecker product of Σ xxᵀ and the identity."""
     case = one_layer(SquaredLoss(), torch.randn(40, 3, dtype=torch.float64), bias)
     v = torch.randn(case.scope.size, dtype=torch.float64)
-    torch.testing.assert_close(solve(case, v, 0.1).direction, exact(case, v, 0.1), rtol=1e-9, atol=1e-10)
+    found = solve(case, v, 0.1).direction
+    torch.testing.assert_close(found, exact(case, v, 0.1), rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(solve(case, torch.stack([v, -2 * v]), 0.1).direction, torch.stack([found, -2 * found]))
 
 
 def test_it_is_close_where_curvature_hardly_depends_on_the_input() -> None:

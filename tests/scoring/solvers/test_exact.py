@@ -15,9 +15,13 @@ def test_one_decomposition_serves_every_damping(damping: float) -> None:
     torch.testing.assert_close(system_of.solve(v, damping), solution(matrix, v, damping), rtol=1e-8, atol=1e-8)
 
 
-def test_the_residual_is_rounding() -> None:
+@pytest.mark.parametrize("rows", [1, 3])
+def test_the_residual_is_rounding_for_each_of_a_stack(rows: int) -> None:
     matrix, v = system()
-    found = solve_exact(matrix, v, 0.1)
+    stack = torch.stack([v + row for row in range(rows)])
+    found = solve_exact(matrix, stack, 0.1)
+    expected = torch.stack([solution(matrix, row, 0.1) for row in stack])
+    torch.testing.assert_close(found.direction, expected, rtol=1e-8, atol=1e-8)
     assert found.residual is not None
     assert found.residual < 1e-12
 
