@@ -55,7 +55,7 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def audit(options: argparse.Namespace) -> int:
-    from pipeline.audit.results import table_rows
+    from pipeline.audit.results import recommended_setting, table_rows
 
     config, run_dir = _load(options)
     graph = run_stages(config, open_run(run_dir), RunOptions(fresh=False), AUDIT_STAGES)
@@ -66,7 +66,7 @@ def audit(options: argparse.Namespace) -> int:
     _show(options, {"audit": table_rows(result)}, ("audit",))
     draws = [row["ndcg_change"] for row in result["removals"] if row["kind"] == "random"]
     log.info("NDCG@10 %.4f with all samples; without random ones %s", result["whole"]["ndcg@10"], _signed(draws))
-    log.info("Recommended (*): %s", result["recommended"])
+    log.info("Recommended (*), for your config: %s", recommended_setting(result))
     return 0
 
 

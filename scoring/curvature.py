@@ -48,7 +48,7 @@ def gauss_newton_product_sum(
         tangents = like(scope.unflatten(x), parameters)
         for batch in batches:
             product, _ = _linearised(objective, scope, parameters, batch)
-            apply = product if x.ndim == 1 else torch.func.vmap(product)
+            apply = product if x.ndim == 1 else torch.func.vmap(product, chunk_size=_DIRECTIONS_AT_ONCE)
             total += scope.flatten(apply(tangents)).cpu()
             count += batch_rows(batch)
     return total, count

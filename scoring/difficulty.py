@@ -11,13 +11,10 @@ import torch
 from torch import Tensor
 
 from scoring.batching import HistoryBatch
-from scoring.gradients import per_sample_gradients
+from scoring.gradients import gradient_parts
 from scoring.objective import Differentiable
 from scoring.sasrec import SASRec
 from scoring.scope import Scope
-
-#: Entries of the per-sample gradients that exist at once: 64 MiB in float32.
-_GRADIENT_ENTRIES = 1 << 24
 
 
 def error_norms(model: SASRec, batch: HistoryBatch) -> npt.NDArray[np.float32]:
@@ -30,11 +27,7 @@ def error_norms(model: SASRec, batch: HistoryBatch) -> npt.NDArray[np.float32]:
 
 def gradient_norms(objective: Differentiable, scope: Scope, batch: HistoryBatch) -> npt.NDArray[np.float32]:
     """GraNd, float32 [B]: ‖∇ℓ(s)‖₂ over the parameters in scope, of the loss at the target."""
-    rows = max(1, _GRADIENT_ENTRIES // scope.size)
-    norms = [
-        per_sample_gradients(objective, scope, _part(batch, start, start + rows)).norm(dim=-1)
-        for start in range(0, len(batch.target), rows)
-    ]
+    norms = [gradients.norm(dim=-1) for _, gradients in gradient_parts(objective, scope, batch)]
     return torch.cat(norms).to("cpu", torch.float32).numpy()
 
 
@@ -51,7 +44,3 @@ def pair_embeddings(model: SASRec, batch: HistoryBatch) -> npt.NDArray[np.float3
 
 def _unit(rows: Tensor) -> Tensor:
     return torch.nn.functional.normalize(rows, dim=-1)
-
-
-def _part(batch: HistoryBatch, start: int, stop: int) -> HistoryBatch:
-    return HistoryBatch(batch.history[start:stop], batch.lengths[start:stop], batch.target[start:stop])

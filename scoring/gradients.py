@@ -6,7 +6,7 @@ it in evaluation mode.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -24,8 +24,8 @@ from scoring.objective import (
 )
 from scoring.scope import Scope
 
-#: Entries of weighted slopes that exist at once: 128 MiB in float32.
-_COTANGENTS_AT_ONCE = 1 << 25
+#: Entries of the per-sample gradients that exist at once: 64 MiB in float32.
+_GRADIENT_ENTRIES = 1 << 24
 
 
 def mean_loss_gradient_sum(objective: Differentiable, scope: Scope, batches: Iterable[Any]) -> tuple[Tensor, int]:
@@ -49,31 +49,6 @@ def mean_loss_gradient_sum(objective: Differentiable, scope: Scope, batches: Ite
     return total, count
 
 
-def weighted_gradient_sums(objective: Differentiable, scope: Scope, batches: Iterable[tuple[Any, Tensor]]) -> Tensor:
-    """Σ over samples of wₖ(s)∇ℓ(s) for K weightings: a forward pass, and a pull-back a weighting.
-
-    Parameters
-    ----------
-    batches : each with the weights of its samples, [K, B].
-
-    Returns
-    -------
-    float64 [K, P] on the CPU; [0, P] without batches.
-    """
-    function = outputs_function(objective, scope)
-    total = torch.zeros(0, scope.size, dtype=torch.float64)
-    with evaluation(objective):
-        parameters = scope_parameters(objective, scope)
-        for batch, weights in batches:
-            outputs, pull = torch.func.vjp(lambda p, batch=batch: function(p, batch), parameters)[:2]
-            slope = objective.criterion.gradient(outputs.detach(), batch)
-            many = torch.func.vmap(pull)
-            parts = weights.to(slope).split(max(1, _COTANGENTS_AT_ONCE // max(1, slope.numel())))
-            sums = torch.cat([scope.flatten(many(part[..., None] * slope)[0]).cpu() for part in parts])
-            total = total + sums if len(total) else sums
-    return total
-
-
 def per_sample_losses(objective: Differentiable, batch: Any) -> Tensor:
     """[B], the loss of each sample, without a graph."""
     with evaluation(objective), torch.no_grad():
@@ -94,6 +69,36 @@ def per_sample_gradients(objective: Differentiable, scope: Scope, batch: Any) ->
         in_dims = (None, *(0 for _ in tensors))
         gradients = torch.func.vmap(torch.func.grad(sample_loss), in_dims=in_dims)(parameters, *tensors)
     return scope.flatten_rows(gradients)
+
+
+def gradient_parts(objective: Differentiable, scope: Scope, batch: Any) -> Iterator[tuple[slice, Tensor]]:
+    """`per_sample_gradients` of a batch, so few rows at a time that memory does not grow with it: (rows, [b, P])."""
+    rows = max(1, _GRADIENT_ENTRIES // scope.size)
+    tensors = batch_tensors(batch)
+    for start in range(0, batch_rows(batch), rows):
+        span = slice(start, start + rows)
+        yield span, per_sample_gradients(objective, scope, with_tensors(batch, [part[span] for part in tensors]))
+
+
+def weighted_gradient_sums(objective: Differentiable, scope: Scope, batches: Iterable[tuple[Any, Tensor]]) -> Tensor:
+    """Σ over samples of wₖ(s)∇ℓ(s) for K weightings.
+
+    Every gradient is made once and multiplied by all weights, which is cheaper than K backward passes.
+
+    Parameters
+    ----------
+    batches : each with the weights of its samples, [K, B].
+
+    Returns
+    -------
+    float64 [K, P] on the CPU; [0, P] without batches.
+    """
+    total = torch.zeros(0, scope.size, dtype=torch.float64)
+    for batch, weights in batches:
+        for span, gradients in gradient_parts(objective, scope, batch):
+            sums = (weights[:, span].to(gradients) @ gradients).to("cpu", torch.float64)
+            total = total + sums if len(total) else sums
+    return total
 
 
 def directional_derivatives(objective: Differentiable, scope: Scope, direction: Tensor, batch: Any) -> Tensor:

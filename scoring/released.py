@@ -45,8 +45,9 @@ class ReleasedInfluence:
         total = torch.zeros(0, self._weight.numel(), dtype=torch.float64)
         with evaluation(self._model):
             for batch, weights in batches:
-                pull = torch.func.vjp(lambda weight, batch=batch: self._losses(weight, batch), self._weight)[1]
-                sums = torch.func.vmap(pull)(weights.to(self._weight))[0].flatten(1).to(torch.float64)
+                rows = torch.func.vmap(torch.func.grad(self._sample_loss), in_dims=(None, 0, 0, 0))
+                gradients = rows(self._weight, batch.history, batch.lengths, batch.target).flatten(1)
+                sums = (weights.to(gradients) @ gradients).to(torch.float64)
                 total = total + sums if len(total) else sums
         return total
 
@@ -65,6 +66,9 @@ class ReleasedInfluence:
     def _losses(self, weight: Tensor, batch: HistoryBatch) -> Tensor:
         losses: Tensor = torch.func.functional_call(self._call, {**self._values, self._name: weight}, (batch,))
         return losses
+
+    def _sample_loss(self, weight: Tensor, history: Tensor, length: Tensor, target: Tensor) -> Tensor:
+        return self._losses(weight, HistoryBatch(history[None], length[None], target[None])).squeeze(0)
 
     def _products(self, samples: Iterable[HistoryBatch]) -> Iterator[Product]:
         for batch in samples:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.small_run import SmallRun
+
 # Machines that run tests are busy; a slow example is no failure.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
@@ -23,6 +25,20 @@ def ray_local() -> Iterator[None]:
 
     with ray_session("local", cpus=4):
         yield
+
+
+@pytest.fixture(scope="session")
+def small_run(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
+    """All stages of one run, done once for every test that reads it or goes on from it."""
+    from pipeline.cli import main
+    from tests.small_log import write_config, write_log
+    from tests.tiny_llm import make_tiny_llm
+
+    folder = tmp_path_factory.mktemp("small-run")
+    log, llm = write_log(folder / "log.parquet"), make_tiny_llm(folder / "llm")
+    config = write_config(folder, log, llm, finetune={"epochs": 4, "checkpoint_steps": 2})
+    assert main(["run", str(config), "--run-dir", str(folder / "run")]) == 0
+    return SmallRun(folder)
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,10 @@ import contextlib
 import fcntl
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from hashlib import blake2b
 from pathlib import Path
 
 import torch
@@ -54,14 +56,18 @@ def build(load: Callable[[], object]) -> None:
 
 
 def _cache_folder() -> Path:
-    """A writable folder that outlives the process, for this version of torch."""
+    """A writable folder that outlives the process, for this version of torch in this environment.
+
+    The build names the headers of the environment by path, so another environment would build it anew.
+    """
     given = os.environ.get("TORCH_EXTENSIONS_DIR")
     if given:
         Path(given).mkdir(parents=True, exist_ok=True)
         return Path(given)
+    environment = blake2b(sys.prefix.encode(), digest_size=4).hexdigest()
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     for root in (home, Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"):
-        folder = root / "dealrec" / f"torch-{torch.__version__}"
+        folder = root / "dealrec" / f"torch-{torch.__version__}-{environment}"
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             if os.access(folder, os.W_OK):

@@ -95,6 +95,15 @@ def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def recommended_setting(result: Mapping[str, Any]) -> str:
+    """The recommended way as a line of a config, or that there is none."""
+    for row in result["scores"]:
+        if row["label"] == result["recommended"]:
+            damping = "" if row["damping"] is None else f", damping: {row['damping']:g}"
+            return f"influence: {{solver: {row['method']}, scope: [{row['scope']}]{damping}}}"
+    return "none could be computed"
+
+
 def _interval(estimate: Mapping[str, float] | None) -> str:
     if estimate is None:
         return "not possible"

@@ -9,20 +9,16 @@ import pytest
 from safetensors.numpy import load_file
 
 from cluster.storage import Storage
-from pipeline.cli import main
 from pipeline.gradients import gradient_batches
 from pipeline.stages.influence import surrogate_source
 from pipeline.tables import train_shards
 from scoring.errors import ScopeError
-from tests.small_log import write_config, write_log
+from tests.small_run import SmallRun
 
 
-@pytest.fixture(scope="module")
-def run(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Storage:
-    folder = tmp_path_factory.mktemp("gradients")
-    config = write_config(folder, write_log(folder / "log.parquet"), Path("no-llm"))
-    assert main(["run", str(config), "--run-dir", str(folder / "run"), "--until", "influence"]) == 0
-    return Storage.at(folder / "run")
+@pytest.fixture
+def run(small_run: SmallRun) -> Storage:
+    return small_run.run
 
 
 def test_their_product_with_the_direction_is_the_influence(run: Storage, tmp_path: Path) -> None:

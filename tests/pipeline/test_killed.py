@@ -1,7 +1,6 @@
 """SIGKILL of driver and workers in a stage; the same command then continues and ends as if undisturbed."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,38 +10,17 @@ from cluster.shards import ShardRecord, finished_shards
 from cluster.storage import Storage
 from pipeline.manifest import read_manifest
 from tests.killing import kill_when, run_command
-from tests.small_log import write_config, write_log
-from tests.tiny_llm import make_tiny_llm
+from tests.small_run import SmallRun
 
 pytestmark = pytest.mark.slow
 
 SHARDS = list(range(12))
 
 
-class Case:
-    """An undisturbed run, and what it takes to make another of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        log, llm = write_log(folder / "log.parquet"), make_tiny_llm(folder / "llm")
-        self.config = write_config(folder, log, llm, finetune={"epochs": 4, "checkpoint_steps": 2})
-        self.undisturbed = self.command("undisturbed")
-        finished = run_command(self.undisturbed)
-        assert finished.returncode == 0, finished.stderr
-        self.expected = Storage.at(folder / "undisturbed")
-
-    def begin(self, name: str, *complete: str) -> None:
-        """A run directory in which the stages of these folders are done already, as in the undisturbed run."""
-        for folder in complete:
-            shutil.copytree(self.folder / "undisturbed" / folder, self.folder / name / folder)
-
-    def command(self, name: str) -> list[str]:
-        return ["run", str(self.config), "--run-dir", str(self.folder / name)]
-
-
-@pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return Case(tmp_path_factory.mktemp("killed"))
+def begin(small_run: SmallRun, folder: Path, *complete: str) -> tuple[Storage, list[str]]:
+    """A run that has some stages done already, and the command that goes on with it."""
+    run = small_run.begin(folder / "run", *complete)
+    return Storage.at(run), ["run", str(small_run.config), "--run-dir", str(run)]
 
 
 def in_hand(scores: Storage) -> Callable[[], bool]:
@@ -67,18 +45,17 @@ def copy_of(records: dict[int, ShardRecord], scores: Storage) -> dict[int, tuple
     ("stage", "complete"),
     [("influence", ["data", "surrogate"]), ("effort", ["data", "surrogate", "scores/influence"])],
 )
-def test_killed_while_scoring(case: Case, stage: str, complete: list[str]) -> None:
-    name = f"killed-{stage}"
-    case.begin(name, *complete)
-    scores = Storage.at(case.folder / name).child("scores", stage)
-    kill_when(case.command(name), in_hand(scores))
+def test_killed_while_scoring(small_run: SmallRun, tmp_path: Path, stage: str, complete: list[str]) -> None:
+    run, command = begin(small_run, tmp_path, *complete)
+    scores = run.child("scores", stage)
+    kill_when(command, in_hand(scores))
     assert read_manifest(scores) is None
     finished = copy_of(finished_shards(scores, SHARDS), scores)
     lost = _begun(scores) - set(finished)
     assert finished
     assert lost
 
-    resumed = run_command([*case.command(name), "--until", "select"])
+    resumed = run_command([*command, "--until", "select"])
     assert resumed.returncode == 0, resumed.stderr
     manifest = read_manifest(scores)
     assert manifest is not None
@@ -89,58 +66,55 @@ def test_killed_while_scoring(case: Case, stage: str, complete: list[str]) -> No
         assert scores.read_bytes(f"part-{index:05d}.parquet") == data
     assert all(after[index].attempt == 2 for index in lost)
     assert set(after) == set(SHARDS)
-    got = Storage.at(case.folder / name).read_bytes("coreset/coreset.parquet")
-    assert got == case.expected.read_bytes("coreset/coreset.parquet")
+    assert run.read_bytes("coreset/coreset.parquet") == small_run.run.read_bytes("coreset/coreset.parquet")
 
 
-def test_killed_while_tuning(case: Case) -> None:
-    name = "killed-finetune"
-    case.begin(name, "data", "surrogate", "scores", "coreset")
-    model = Storage.at(case.folder / name).child("model")
+def test_killed_while_tuning(small_run: SmallRun, tmp_path: Path) -> None:
+    run, command = begin(small_run, tmp_path, "data", "surrogate", "scores", "coreset")
+    model = run.child("model")
 
     def reached() -> bool:
         checkpoints = Path(model.uri, "_checkpoints")
         return any(checkpoints.glob("finetune-*/**/step-*.json")) and not model.exists("_manifest.json")
 
-    kill_when(case.command(name), reached)
-    resumed = run_command([*case.command(name), "--until", "finetune"])
+    kill_when(command, reached)
+    resumed = run_command([*command, "--until", "finetune"])
     assert resumed.returncode == 0, resumed.stderr
     manifest = read_manifest(model)
     assert manifest is not None
     assert manifest.attempts == 2
-    expected = json.loads(case.expected.read_text("model/losses.json"))
+    expected = json.loads(small_run.run.read_text("model/losses.json"))
     got = model.read_json("losses.json")
     assert got["steps"] == expected["steps"]
     assert got["train"] == expected["train"]
     assert got["valid"] == expected["valid"]
     weights = "model/adapter_model.safetensors"
-    assert Storage.at(case.folder / name).read_bytes(weights) == case.expected.read_bytes(weights)
+    assert run.read_bytes(weights) == small_run.run.read_bytes(weights)
 
 
-def test_killed_while_training_the_surrogate(case: Case) -> None:
-    name = "killed-surrogate"
-    case.begin(name, "data")
-    folder = Storage.at(case.folder / name).child("surrogate")
+def test_killed_while_training_the_surrogate(small_run: SmallRun, tmp_path: Path) -> None:
+    run, command = begin(small_run, tmp_path, "data")
+    folder = run.child("surrogate")
 
     def reached() -> bool:
         return any(Path(folder.uri, "_checkpoints").glob("surrogate-*/**/*.json")) and not folder.exists(
             "_manifest.json"
         )
 
-    kill_when(case.command(name), reached)
-    resumed = run_command([*case.command(name), "--until", "surrogate"])
+    kill_when(command, reached)
+    resumed = run_command([*command, "--until", "surrogate"])
     assert resumed.returncode == 0, resumed.stderr
     weights = "surrogate/model.safetensors"
-    assert Storage.at(case.folder / name).read_bytes(weights) == case.expected.read_bytes(weights)
+    assert run.read_bytes(weights) == small_run.run.read_bytes(weights)
 
 
-def test_killed_while_ingesting(case: Case) -> None:
-    name = "killed-ingest"
-    data = Storage.at(case.folder / name).child("data")
-    kill_when(case.command(name), lambda: data.exists("_begun.json"))
-    resumed = run_command([*case.command(name), "--until", "ingest"])
+def test_killed_while_ingesting(small_run: SmallRun, tmp_path: Path) -> None:
+    run, command = begin(small_run, tmp_path)
+    data = run.child("data")
+    kill_when(command, lambda: data.exists("_begun.json"))
+    resumed = run_command([*command, "--until", "ingest"])
     assert resumed.returncode == 0, resumed.stderr
-    manifest, expected = read_manifest(data), read_manifest(case.expected.child("data"))
+    manifest, expected = read_manifest(data), read_manifest(small_run.run.child("data"))
     assert manifest is not None
     assert expected is not None
     assert manifest.content == expected.content

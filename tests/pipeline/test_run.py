@@ -13,24 +13,18 @@ from cluster.storage import Storage
 from pipeline.cli import main
 from pipeline.manifest import Manifest, read_manifest
 from pipeline.stages.catalogue import STAGES
-from tests.small_log import small_log, write_config, write_log
-from tests.tiny_llm import make_tiny_llm
+from tests.small_log import small_log, write_config
+from tests.small_run import SmallRun
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    make_tiny_llm(folder / "llm")
-    write_log(folder / "log.parquet")
-    return folder
+@pytest.fixture
+def workspace(small_run: SmallRun) -> Path:
+    return small_run.folder
 
 
-@pytest.fixture(scope="module")
-def run(ray_local: None, workspace: Path) -> Storage:
-    """A complete run."""
-    config = write_config(workspace, workspace / "log.parquet", workspace / "llm")
-    assert main(["run", str(config), "--run-dir", str(workspace / "run")]) == 0
-    return Storage.at(workspace / "run")
+@pytest.fixture
+def run(small_run: SmallRun) -> Storage:
+    return small_run.run
 
 
 def manifest(run: Storage, folder: str) -> Manifest:
@@ -170,7 +164,8 @@ def test_seven_shuffled_files_give_the_same_coreset(run: Storage, workspace: Pat
     (tmp_path / "log").mkdir()
     for part, rows in enumerate(np.array_split(order, 7)):
         pq.write_table(table.take(rows), tmp_path / "log" / f"{part}.parquet")
-    config = write_config(tmp_path, tmp_path / "log", workspace / "llm", cluster={"actors": actors})
+    tuning: dict[str, object] = {"epochs": 4, "checkpoint_steps": 2}
+    config = write_config(tmp_path, tmp_path / "log", workspace / "llm", finetune=tuning, cluster={"actors": actors})
     other = tmp_path / "run"
     assert main(["ingest", str(config), "--run-dir", str(other)]) == 0
     assert manifest(Storage.at(other), "data").content == manifest(run, "data").content

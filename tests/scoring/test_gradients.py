@@ -44,9 +44,9 @@ def test_every_route_equals_the_per_sample_loop(case: Any) -> None:
     torch.testing.assert_close(torch.cat(along), loop @ direction, **TIGHT)
 
 
-@pytest.mark.parametrize("at_once", [1, 1 << 25])
-def test_weighted_sums_are_weighted_sums_of_the_loop(case: Any, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gradients, "_COTANGENTS_AT_ONCE", at_once)
+@pytest.mark.parametrize("entries", [1, 1 << 24])
+def test_weighted_sums_are_weighted_sums_of_the_loop(case: Any, entries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradients, "_GRADIENT_ENTRIES", entries)
     loop = loop_gradients(case)
     weights = torch.randn(3, len(loop), dtype=torch.float64)
     parts = weights.split([len(per_sample_losses(case.objective, batch)) for batch in case.batches], dim=1)

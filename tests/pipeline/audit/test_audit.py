@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from cluster.storage import Storage
+from pipeline.audit.results import recommended_setting
 from pipeline.audit.specs import CONTROLS
 from pipeline.cli import main
+from pipeline.config import InfluenceConfig
 from pipeline.stages.audit import recommended
 from tests.small_log import small_log, write_config, write_log
 
@@ -101,6 +104,15 @@ def test_a_second_audit_finds_everything_done(audited: tuple[list[str], Storage]
     table = capsys.readouterr().out
     assert "released" in table
     assert "not possible" in table
+
+
+@pytest.mark.slow
+def test_the_recommended_setting_can_be_put_into_a_config(audited: tuple[list[str], Storage]) -> None:
+    found = result(audited[1])
+    setting = InfluenceConfig.model_validate(yaml.safe_load(recommended_setting(found))["influence"])
+    assert setting.scope is not None
+    parts = [setting.solver, *setting.scope]
+    assert "/".join(parts) in found["recommended"]
 
 
 def row(label: str, seconds: float, value: float, low: float, method: str = "cg") -> dict[str, Any]:

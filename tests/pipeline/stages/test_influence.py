@@ -18,7 +18,7 @@ from pipeline.config import Config, InfluenceConfig
 from pipeline.config_file import load_config
 from pipeline.graph import StageContext
 from pipeline.stages import influence as stage
-from tests.small_log import write_config, write_log
+from tests.small_run import SmallRun
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,12 @@ class Prepared:
 
 
 @pytest.fixture(scope="module")
-def prepared(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    folder = tmp_path_factory.mktemp("influence")
-    log = write_log(folder / "log.parquet")
-    data = {}
-    for shards, last in ((12, "surrogate"), (5, "ingest")):
-        config = write_config(folder, log, Path("no-llm"), samples={"shards": shards})
-        run = folder / str(shards)
-        assert main(["run", str(config), "--run-dir", str(run), "--until", last]) == 0
-        data[shards] = Storage.at(run).child("data")
-    return Prepared(load_config(str(config), []), Storage.at(folder / "12").child("surrogate"), data)
+def prepared(small_run: SmallRun, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    other = tmp_path_factory.mktemp("influence")
+    command = ["ingest", str(small_run.config), "--run-dir", str(other / "run"), "--set", "samples.shards=5"]
+    assert main(command) == 0
+    data = {12: small_run.run.child("data"), 5: Storage.at(other / "run").child("data")}
+    return Prepared(load_config(str(small_run.config), []), small_run.run.child("surrogate"), data)
 
 
 def scores(

@@ -10,14 +10,13 @@ from cluster.errors import UserError
 from cluster.progress import LineProgress
 from cluster.shards import shard_name
 from cluster.storage import Storage
-from pipeline.cli import main
 from pipeline.config_file import load_config, parse_config
 from pipeline.graph import StageContext
 from pipeline.stages.catalogue import SHARED_STAGES
 from pipeline.stages.select import run_select
 from pipeline.tables import score_table
 from scoring.selection import METHODS
-from tests.small_log import write_config, write_log
+from tests.small_run import SmallRun
 
 SHARDS, ROWS = 3, 20
 
@@ -96,19 +95,10 @@ def test_more_samples_than_there_are(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def scored(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Storage]:
-    """A run on a small log up to the influence; random numbers stand for the effort."""
-    folder = tmp_path_factory.mktemp("select")
-    path = write_config(folder, write_log(folder / "log.parquet"), folder, samples={"shards": 3})
-    assert main(["run", str(path), "--run-dir", str(folder / "run"), "--until", "influence"]) == 0
-    run = Storage.at(folder / "run")
-    generator = np.random.default_rng(0)
-    for index in range(3):
-        ids = run.read_table(f"data/samples/train/{shard_name(index)}.parquet").column("sample_id").to_numpy()
-        effort = generator.lognormal(size=len(ids)).astype(np.float32)
-        none = np.zeros(len(ids), dtype=np.bool_)
-        run.write_table(f"scores/effort/{shard_name(index)}.parquet", score_table(ids, "effort", effort, none))
-    return path, run
+def scored(small_run: SmallRun, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Storage]:
+    """A config, and a run with all scores."""
+    run = small_run.begin(tmp_path_factory.mktemp("select"), "data", "surrogate", "scores")
+    return small_run.config, Storage.at(run)
 
 
 def select_by(scored: tuple[Path, Storage], **keys: object) -> tuple[Storage, dict[str, Any]]:
@@ -149,7 +139,7 @@ def test_features_of_the_surrogate_are_computed_once(scored: tuple[Path, Storage
     select_by(scored, method="el2n", seed=1)
     (folder,) = [path for path in Path(scored[1].uri, "scores", "surrogate").iterdir() if path.name.startswith("el2n")]
     written = {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")}
-    assert len(written) == 3
+    assert len(written) == 12
     select_by(scored, method="ccs", seed=1)
     assert {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")} == written
 
