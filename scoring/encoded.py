@@ -17,6 +17,7 @@ from scoring.batching import HistoryBatch
 from scoring.head import Head
 from scoring.losses import LowRankCurvature, OutputLoss, square_root_columns
 from scoring.objective import evaluation
+from scoring.row_products import row_products
 
 _GRADIENT_SCORES = 1 << 20
 _HESSIAN_SCORES = 1 << 24
@@ -54,7 +55,7 @@ class EncodedLoss(OutputLoss):
 
     def hessian_product(self, outputs: Tensor, batch: Any, tangent: Tensor) -> Tensor:
         if batch.hessian is not None:
-            return torch.einsum("bij,bj->bi", batch.hessian, tangent)
+            return row_products(batch.hessian, tangent)
         scores, moved = torch.func.jvp(lambda e: self.head(e, self.weight, batch), (outputs,), (tangent,))[:2]
         return self.head.pullback(self.base.hessian_product(scores, batch, moved), self.weight, batch)
 
