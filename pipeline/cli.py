@@ -91,6 +91,11 @@ def build_parser() -> argparse.ArgumentParser:
     _add_output_arguments(doctor)
     doctor.set_defaults(command=commands.doctor)
 
+    plan = commands_.add_parser("plan", help="expected time, memory and cost of each stage on this cluster")
+    _add_run_arguments(plan)
+    plan.add_argument("--users", type=int, default=4000, metavar="N", help="users of the share that is measured")
+    plan.set_defaults(command=commands.plan)
+
     schema = commands_.add_parser("schema", help="the JSON Schema of the config, for editors")
     _add_output_arguments(schema)
     schema.set_defaults(command=commands.schema)

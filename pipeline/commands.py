@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import UserError
+from cluster.progress import format_seconds
 from cluster.storage import Storage, is_remote
 from pipeline.config import Config
 from pipeline.config_file import dump_config, json_schema, load_config
@@ -85,6 +86,20 @@ def doctor(options: argparse.Namespace) -> int:
     _show(options, {"findings": rows, "plan": plans}, ("findings", "plan"))
     log.info("Cluster: %s", cluster)
     return 2 if any(finding.lack for finding in found) else 0
+
+
+def plan(options: argparse.Namespace) -> int:
+    from pipeline.forecast.predict import plan_run
+
+    config, run_dir = _load(options)
+    result = plan_run(config, open_run(run_dir), options.users)
+    _show(options, result, ("stages",))
+    if not options.json:
+        sums = result["total"]
+        log.info("The whole run: %s; %s takes most of it.", format_seconds(sums["seconds"]), sums["dominating"])
+        if sums["cost"]:
+            log.info("Cost: %.2f", sums["cost"])
+    return 0
 
 
 def schema(options: argparse.Namespace) -> int:
