@@ -26,6 +26,7 @@ class StagePlan:
     kind : tasks (of Ray Data), pool (of actors) or training (all at once, or none).
     now, workers : workers that the living nodes hold, and those there are once the cluster has grown; a pool has
         no more than the stage has shards.
+    per_node : workers on the node that holds most of them.
     cpus, gpus : of each worker.
     free_cpus : CPUs that the workers leave, when all nodes are there, for tasks that read and write.
     """
@@ -34,6 +35,7 @@ class StagePlan:
     kind: str
     now: int
     workers: int
+    per_node: int
     cpus: float
     gpus: float
     free_cpus: int
@@ -52,8 +54,12 @@ def resource_plan(config: Config, view: ClusterView, stages: Sequence[str]) -> t
         except UserError as error:
             lacks.append(Finding(f"workers of {stage}", _have(view), error.message.rstrip("."), error.remedy))
             continue
-        free = view.cpus - int(pool.maximum * pool.shape.cpus)
-        plans.append(StagePlan(stage, kind, pool.minimum, pool.maximum, pool.shape.cpus, pool.shape.gpus, free))
+        shape = pool.shape
+        most = max(node.room(shape) for node in (*view.living, *view.addable))
+        free = view.cpus - int(pool.maximum * shape.cpus)
+        now = min(pool.minimum, view.room(shape))
+        per_node = min(most, pool.maximum)
+        plans.append(StagePlan(stage, kind, now, pool.maximum, per_node, shape.cpus, shape.gpus, free))
     return plans, lacks
 
 

@@ -33,8 +33,8 @@ class LogSize:
 class UserDraw:
     """Collects the rows of the users whose hash is least, while blocks pass by.
 
-    The bound on the hash is halved as often as more users than wanted are at hand, so one pass is enough, in
-    memory of the share.
+    Whenever twice as many users as wanted are at hand, all but those of the least hashes go, and no later one of a
+    greater hash is taken; so one pass is enough, in memory of the share.
     """
 
     def __init__(self, wanted: int) -> None:
@@ -49,17 +49,20 @@ class UserDraw:
         names = [name for name in users.to_pylist() if name is not None]
         hashes = user_hashes(pa.chunked_array([pa.array(names, pa.string())])).tolist()
         self._hashes |= {name: key for name, key in zip(names, hashes, strict=True) if key <= self._bound}
-        while len(self._hashes) > 2 * self._wanted:
-            self._bound //= 2
-            self._hashes = {name: key for name, key in self._hashes.items() if key <= self._bound}
+        if len(self._hashes) > 2 * self._wanted:
+            self._keep_least()
             self._blocks = [self._own(kept) for kept in self._blocks]
         self._blocks.append(self._own(block))
 
     def table(self) -> pa.Table:
         """The rows of `wanted` users, or of all where there are fewer."""
-        least = sorted(self._hashes, key=lambda name: self._hashes[name])[: self._wanted]
-        self._hashes = {name: self._hashes[name] for name in least}
+        self._keep_least()
         return pa.concat_tables([self._own(block) for block in self._blocks])
+
+    def _keep_least(self) -> None:
+        least = sorted(self._hashes.items(), key=lambda entry: entry[1])[: self._wanted]
+        self._hashes = dict(least)
+        self._bound = least[-1][1] if len(least) == self._wanted else self._bound
 
     def _own(self, block: pa.Table) -> pa.Table:
         return block.filter(pc.is_in(block["user"], value_set=pa.array(list(self._hashes), pa.string())))
@@ -88,9 +91,9 @@ def write_shares(config: Config, users: int, many: Storage, few_users: int, few:
                 yield survey_block(block)
 
     survey = merge_surveys(blocks())
+    if survey.rows[0] == 0:
+        raise UserError(f"{spec.interactions}: no interaction is left of the log.", "Give a log with interactions.")
     log = draw.table()
-    if log.num_rows == 0:
-        raise UserError(f"{spec.interactions}: the log is empty.", "Give a log with interactions.")
     catalogue = _catalogue(config, survey)
     redraw.add(log)
     part = redraw.table()
