@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
 import torch
 
 from cluster.errors import UserError
+from cluster.nodes import NodeFacts
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,35 @@ def check_memory(least: int) -> Finding:
             "Close other programs, or run on a larger machine.",
         )
     return Finding("memory", text)
+
+
+def check_nodes_memory(nodes: Sequence[NodeFacts], least: int) -> Finding:
+    """Free memory of every living node, in bytes."""
+    smallest = min(nodes, key=lambda node: node.memory)
+    found = f"{smallest.memory / 2**30:.1f} GiB free on {smallest.name}, the least of {len(nodes)} nodes"
+    poor = [node.name for node in nodes if node.memory < least]
+    if not poor:
+        return Finding("memory", found)
+    return Finding(
+        "memory",
+        found,
+        f"a worker needs about {least / 2**30:.1f} GiB and {', '.join(poor)} have less",
+        "Use larger nodes, or a smaller llm.model.",
+    )
+
+
+def check_versions(nodes: Sequence[NodeFacts], driver: Mapping[str, str]) -> Finding:
+    """The versions that matter must be the driver's on every node: an upgrade of one may change scores or formats."""
+    differing = [
+        f"{package} is {node.versions[package]} on {node.name} and {version} at the driver"
+        for package, version in driver.items()
+        for node in nodes
+        if node.versions[package] != version
+    ]
+    found = f"Python {driver['python']}, ray {driver['ray']}, torch {driver['torch']}"
+    if not differing:
+        return Finding("versions", found)
+    return Finding("versions", found, "; ".join(differing), "Give all nodes the same image or constraints.txt.")
 
 
 def require(findings: Sequence[Finding]) -> None:

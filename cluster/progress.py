@@ -11,6 +11,10 @@ from typing import Any, Protocol, TextIO
 log = logging.getLogger("dealrec.progress")
 
 
+#: Facts that count since the beginning, and are shown as a rate too.
+RATES = ("rows", "samples", "tokens")
+
+
 class Progress(Protocol):
     """What a stage reports to while it works."""
 
@@ -23,6 +27,17 @@ class SilentProgress:
 
     def update(self, done: int, total: int, **facts: Any) -> None:
         return None
+
+
+class SeveralProgresses:
+    """Tells several who watch."""
+
+    def __init__(self, *watchers: Progress) -> None:
+        self._watchers = watchers
+
+    def update(self, done: int, total: int, **facts: Any) -> None:
+        for watcher in self._watchers:
+            watcher.update(done, total, **facts)
 
 
 class LineProgress:
@@ -50,18 +65,19 @@ class LineProgress:
         self._terminal = self._stream.isatty()
         self._interval = interval / 10 if self._terminal else interval
         self._clock = clock
-        self._start = clock()
+        self._total = 0
         self._shown = -float("inf")
-        self._first_done: int | None = None
+        self._first: tuple[float, int, dict[str, Any]] | None = None
 
     def update(self, done: int, total: int, **facts: Any) -> None:
-        if self._first_done is None:
-            self._first_done = done
         now = self._clock()
+        # Another total is another pass of the stage, with a pace of its own.
+        if self._first is None or done < self._first[1] or total != self._total:
+            self._first, self._total = (now, done, facts), total
         if done < total and now - self._shown < self._interval:
             return
         self._shown = now
-        self._write(self._line(done, total, now - self._start, facts))
+        self._write(self._line(done, total, now, facts))
 
     def close(self) -> None:
         """End the rewritten line, so that what follows starts on its own."""
@@ -69,12 +85,18 @@ class LineProgress:
             self._stream.write("\n")
             self._stream.flush()
 
-    def _line(self, done: int, total: int, elapsed: float, facts: dict[str, Any]) -> str:
+    def _line(self, done: int, total: int, now: float, facts: dict[str, Any]) -> str:
+        assert self._first is not None
+        began, first_done, first_facts = self._first
         parts = [f"{self.name:<10} {done}/{total} {self.unit}"]
-        fresh = done - (self._first_done or 0)
-        if fresh > 0 and done < total:
+        elapsed, fresh = now - began, done - first_done
+        if fresh > 0 and elapsed > 0 and done < total:
             parts.append(f"{format_seconds(elapsed / fresh * (total - done))} left")
-        parts += [f"{key} {format_fact(value)}" for key, value in facts.items()]
+        for key, value in facts.items():
+            parts.append(f"{key} {format_fact(value)}")
+            gained = value - first_facts.get(key, 0) if key in RATES else 0
+            if gained > 0 and elapsed > 0:
+                parts.append(f"{format_fact(round(gained / elapsed, 1))} {key}/s")
         return "  ".join(parts)
 
     def _write(self, line: str) -> None:

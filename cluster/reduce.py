@@ -10,7 +10,7 @@ from typing import Any
 import ray
 
 from cluster.errors import user_error_in
-from cluster.resources import WorkerShape
+from cluster.shapes import WorkerShape
 
 
 class _ReduceActor:

@@ -1,37 +1,66 @@
-"""What the cluster has, and how much of it each kind of work may take."""
+"""What the cluster has and may get, and how much of it each kind of work may take."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import ray
 
+from cluster.autoscaler import autoscaler_groups
 from cluster.errors import UserError
+from cluster.shapes import NodeGroup, NodeShape, WorkerShape
 
 
 @dataclass(frozen=True)
 class ClusterView:
-    """Logical resources over all living nodes. Memory in bytes."""
+    """Nodes that live, and nodes that an autoscaler may add to them.
 
-    nodes: int
-    cpus: int
-    gpus: int
-    memory: int
+    Attributes
+    ----------
+    living : the logical resources of each living node.
+    addable : those of each node that may be added; empty where no autoscaler is known.
+    """
+
+    living: tuple[NodeShape, ...]
+    addable: tuple[NodeShape, ...] = ()
 
     @classmethod
-    def now(cls) -> ClusterView:
-        """Read from the connected Ray."""
-        total = ray.cluster_resources()
-        alive = [node for node in ray.nodes() if node["Alive"]]
-        return cls(len(alive), int(total.get("CPU", 0)), int(total.get("GPU", 0)), int(total.get("memory", 0)))
+    def now(cls, groups: Sequence[NodeGroup] | None = None) -> ClusterView:
+        """Read from the connected Ray; `groups` replaces what its autoscaler says of itself."""
+        living = tuple(NodeShape.of(node["Resources"]) for node in ray.nodes() if node["Alive"])
+        return cls(living, addable_nodes(living, autoscaler_groups() if groups is None else groups))
+
+    @property
+    def nodes(self) -> int:
+        return len(self.living) + len(self.addable)
+
+    @property
+    def cpus(self) -> int:
+        return sum(node.cpus for node in (*self.living, *self.addable))
+
+    @property
+    def gpus(self) -> int:
+        return sum(node.gpus for node in (*self.living, *self.addable))
+
+    def room(self, worker: WorkerShape) -> int:
+        """How many such workers the living nodes hold when they are idle."""
+        return sum(node.room(worker) for node in self.living)
+
+    def reachable_room(self, worker: WorkerShape) -> int:
+        """How many they hold once every node is there that may be."""
+        return self.room(worker) + sum(node.room(worker) for node in self.addable)
 
 
-@dataclass(frozen=True)
-class WorkerShape:
-    """What one worker of a pool takes: logical CPUs and GPUs."""
-
-    cpus: int = 1
-    gpus: int = 0
+def addable_nodes(living: Sequence[NodeShape], groups: Sequence[NodeGroup]) -> tuple[NodeShape, ...]:
+    """The nodes that groups lack to their limits; a living node counts for the first group of its shape with room."""
+    missing = [group.max_nodes for group in groups]
+    for node in living:
+        for place, group in enumerate(groups):
+            if missing[place] and (group.shape.cpus, group.shape.gpus) == (node.cpus, node.gpus):
+                missing[place] -= 1
+                break
+    return tuple(group.shape for group, count in zip(groups, missing, strict=True) for _ in range(count))
 
 
 @dataclass(frozen=True)
@@ -46,17 +75,17 @@ class PoolPlan:
     shape: WorkerShape
 
 
-def plan_pool(view: ClusterView, tasks: int, actors: int | None, gpus: int) -> PoolPlan:
+def plan_pool(view: ClusterView, tasks: int | None, actors: int | None, gpus: int) -> PoolPlan:
     """Size a pool for `tasks` independent shards.
 
     Parameters
     ----------
-    view : what the cluster has.
-    tasks : shards that are left to do; more workers than that would idle.
+    view : what the cluster has and may get.
+    tasks : shards that are left to do, since more workers than that would idle; None where it is not known yet.
     actors : the number asked for in `cluster.actors`, or None for as many as fit.
     gpus : GPUs a worker.
 
-    Raises `UserError` when the number asked for can never be scheduled.
+    Raises `UserError` when the number asked for, or a single worker, can never be scheduled.
     """
     shape = WorkerShape(cpus=1, gpus=gpus)
     if gpus and view.gpus < gpus:
@@ -64,12 +93,19 @@ def plan_pool(view: ClusterView, tasks: int, actors: int | None, gpus: int) -> P
             f"The work asks for {gpus} GPU a worker and the cluster has {view.gpus}.",
             "Set cluster.gpus to 0 to run on CPU, or add a GPU node.",
         )
-    fits = view.gpus // gpus if gpus else view.cpus
+    fits = view.reachable_room(shape)
+    if fits == 0:
+        raise UserError(
+            "No node of the cluster has a CPU for a scoring worker, and no autoscaler is known that would add one.",
+            "Add a node, or say with cluster.node_groups what the cluster may grow to.",
+        )
     if actors is not None and actors > fits:
         resource = "GPUs" if gpus else "CPUs"
         raise UserError(
             f"cluster.actors asks for {actors} workers and the cluster's {resource} allow {fits}.",
             f"Set cluster.actors to {fits} or less, or leave it out.",
         )
-    size = max(1, min(actors if actors is not None else fits, tasks))
-    return PoolPlan(size, size, shape)
+    size = actors if actors is not None else fits
+    if tasks is not None:
+        size = max(1, min(size, tasks))
+    return PoolPlan(max(1, min(size, view.room(shape))), size, shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ _RAY_ENVIRONMENT = {
     # What Ray's core has to say to a user reaches the driver as an exception; the rest is advice to its developers.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
+_LISTENER_SECONDS = 10.0
 
 
 @contextlib.contextmanager
@@ -62,9 +64,18 @@ def ray_session(address: str | None = None, cpus: int | None = None, gpus: int |
         ray.shutdown()
 
 
+def is_embedded(address: str | None) -> bool:
+    """Whether a session of this address starts a Ray of its own on this machine."""
+    return _target(address) == "local"
+
+
+def _target(address: str | None) -> str:
+    return address or os.environ.get("RAY_ADDRESS") or "local"
+
+
 def connect(address: str | None, cpus: int | None, gpus: int | None) -> None:
     """Initialise Ray as `ray_session` says, quietly."""
-    target = address or os.environ.get("RAY_ADDRESS") or "local"
+    target = _target(address)
     if target.startswith("ray://"):
         raise UserError(
             f"cluster.address is {target}, a Ray Client address; the client keeps the driver outside the "
@@ -87,13 +98,32 @@ def connect(address: str | None, cpus: int | None, gpus: int | None) -> None:
                     runtime_env=runtime_env,
                 )
         else:
+            _require_listener(target)
             ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
     except (ConnectionError, TimeoutError) as error:
         raise UserError(
             f"No Ray cluster answers at {target} ({str(error).splitlines()[0]}).",
             "Start one with `ray start --head`, correct cluster.address, or remove it to run on this machine.",
         ) from error
+    except RuntimeError as error:
+        if "ersion mismatch" not in str(error):
+            raise
+        raise UserError(
+            f"The cluster at {target} runs other versions than this process: {' '.join(str(error).split())}",
+            "Use one image, or the same versions of Python and Ray, on all nodes and here.",
+        ) from error
     configure_ray_data()
+
+
+def _require_listener(target: str) -> None:
+    """Raise `ConnectionError` when nothing listens at host:port, where `ray.init` would go on trying for minutes."""
+    host, _, port = target.rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_LISTENER_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(str(error)) from error
 
 
 @contextlib.contextmanager

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 import ray
@@ -15,9 +16,12 @@ from cluster.errors import UserError
 from cluster.progress import Progress
 from cluster.resources import PoolPlan
 from cluster.shards import ShardRecord, begin_shard, finish_shard, finished_shards
+from cluster.stop_mark import ShardsInHand, stop_mark, stopping
+from cluster.stopping import STOP
 from cluster.storage import Storage
 
 _FAULT = "fault"
+_STOPPED = "stopped"
 
 
 class ShardWorker(Protocol):
@@ -37,14 +41,19 @@ class _ShardActor:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         records = []
         for index in batch["index"].tolist():
+            if stopping(self._out):
+                records.append(json.dumps({_STOPPED: index}))
+                continue
             attempt = begin_shard(self._out, index)
+            start = time.perf_counter()
             try:
                 table, facts = self._worker(index)
             except UserError as error:
                 # Ray Data keeps only the text of an exception; a fault travels as a result to keep its kind.
                 records.append(json.dumps({_FAULT: [error.message, error.remedy]}))
                 continue
-            records.append(json.dumps(asdict(finish_shard(self._out, index, table, attempt, facts))))
+            record = finish_shard(self._out, index, table, attempt, facts, time.perf_counter() - start)
+            records.append(json.dumps(asdict(record)))
         return {"record": records}
 
 
@@ -57,6 +66,8 @@ def map_shards(
     progress: Progress,
 ) -> list[ShardRecord]:
     """Run a worker over every shard that is not done yet.
+
+    When the driver is told to stop, no shard is begun any more, and those in hand are finished.
 
     The output of shard k is `out/part-k.parquet`. Whatever the pool's size, the files are the same: a worker
     sees one shard at a time. A worker that dies is replaced by Ray and its shard begun again; an exception
@@ -73,17 +84,41 @@ def map_shards(
 
     Returns
     -------
-    One record a shard, in the order of `indices`.
+    One record a shard, in the order of `indices`. Raises `Stopped` after a request to stop.
     """
     records = finished_shards(out, indices)
     missing = [index for index in indices if index not in records]
-    rows = sum(record.rows for record in records.values())
-    progress.update(len(records), len(indices), rows=rows)
-    for record in _run(build, arguments, missing, out, pool) if missing else ():
-        records[record.index] = record
-        rows += record.rows
-        progress.update(len(records), len(indices), rows=rows)
+    totals = _Totals(records.values())
+    progress.update(len(records), len(indices), **totals.facts())
+    if missing:
+        with stop_mark(out):
+            for record in _run(build, arguments, missing, out, pool):
+                records[record.index] = record
+                totals.add(record)
+                progress.update(len(records), len(indices), **totals.facts())
+        STOP.check()
     return [records[index] for index in indices]
+
+
+class _Totals:
+    """What progress shows of finished shards: rows, and those counts that the workers give."""
+
+    _SHOWN: ClassVar[dict[str, str]] = {"tokens": "tokens", "nonfinite": "rejected"}
+
+    def __init__(self, records: Iterable[ShardRecord]) -> None:
+        self._sums: dict[str, int] = {"rows": 0}
+        for record in records:
+            self.add(record)
+
+    def add(self, record: ShardRecord) -> None:
+        self._sums["rows"] += record.rows
+        for fact, name in self._SHOWN.items():
+            if fact in record.facts:
+                self._sums[name] = self._sums.get(name, 0) + record.facts[fact]
+
+    def facts(self) -> dict[str, int]:
+        """Those worth showing: no line for rejected rows where there are none."""
+        return {name: value for name, value in self._sums.items() if value or name == "rows"}
 
 
 def _run(
@@ -94,6 +129,7 @@ def _run(
     pool: PoolPlan,
 ) -> Iterator[ShardRecord]:
     # A row names a shard, so what travels through Ray Data is a few bytes and the data never crosses the driver.
+    in_hand = ShardsInHand(out, indices)
     size = min(pool.minimum, len(indices))
     tasks = ray.data.from_items([{"index": index} for index in indices], override_num_blocks=len(indices))
     done = tasks.map_batches(
@@ -113,4 +149,8 @@ def _run(
         record = json.loads(row["record"])
         if _FAULT in record:
             raise UserError(*record[_FAULT])
+        if _STOPPED in record:
+            # The rest would be passed over one by one; what is in hand elsewhere is waited for, and no more.
+            in_hand.wait()
+            return
         yield ShardRecord(**record)

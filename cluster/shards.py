@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+import resource
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -29,6 +31,8 @@ class ShardRecord:
     digest : BLAKE2b of the file's bytes.
     attempt : how often the shard was begun, this time included: 1 unless a worker or driver died in it.
     facts : counts and sums that the stage wants back, small and JSON.
+    seconds : that the worker took for it.
+    memory : bytes that the worker's process ever held until then.
     """
 
     index: int
@@ -36,6 +40,8 @@ class ShardRecord:
     digest: str
     attempt: int
     facts: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    memory: int = 0
 
 
 def shard_name(index: int) -> str:
@@ -55,15 +61,39 @@ def begin_shard(out: Storage, index: int) -> int:
     return attempt
 
 
-def finish_shard(out: Storage, index: int, table: pa.Table, attempt: int, facts: Mapping[str, Any]) -> ShardRecord:
+def finish_shard(
+    out: Storage, index: int, table: pa.Table, attempt: int, facts: Mapping[str, Any], seconds: float = 0.0
+) -> ShardRecord:
     """Write the output file, then the marker that makes it count."""
     buffer = io.BytesIO()
     pq.write_table(table.combine_chunks(), buffer, compression="zstd")
     data = buffer.getvalue()
     out.write_bytes(f"{shard_name(index)}.parquet", data)
-    record = ShardRecord(index, table.num_rows, digest_of(data), attempt, dict(facts))
+    record = ShardRecord(index, table.num_rows, digest_of(data), attempt, dict(facts), seconds, peak_memory())
     out.write_json(f"_shards/{shard_name(index)}.json", asdict(record))
     return record
+
+
+def pass_cost(records: Iterable[ShardRecord]) -> dict[str, float]:
+    """What a pass cost its workers: `busy_seconds` of all of them together, and `peak_memory` (bytes) of one."""
+    listed = list(records)
+    return {
+        "busy_seconds": sum(record.seconds for record in listed),
+        "peak_memory": max((record.memory for record in listed), default=0),
+    }
+
+
+def peak_memory() -> int:
+    """Bytes that this process ever held in memory."""
+    # Linux counts in KiB, macOS in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def attempts_at(out: Storage, indices: Sequence[int]) -> dict[int, int]:
+    """How often each of the shards was begun, those that never were left out."""
+    names = {f"{shard_name(index)}.attempt": index for index in indices}
+    there = [name for name in out.list("_shards", suffix=".attempt") if name in names]
+    return {names[name]: int(out.read_text(f"_shards/{name}")) for name in there}
 
 
 def finished_shards(out: Storage, indices: Sequence[int]) -> dict[int, ShardRecord]:

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Sequence
 
 from cluster.errors import UserError, user_error_in
+from cluster.stopping import Stopped
 from pipeline import __version__, commands
 from pipeline.logs import configure_logging
 from pipeline.stages.catalogue import STAGE_NAMES
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         log.error("Interrupted. The same command continues where this one stopped.")
         return 128 + signal.SIGINT
+    except Stopped:
+        log.error("Stopped. The same command continues where this one stopped.")
+        return 128 + signal.SIGTERM
     except (UserError, ScoringError) as error:
         return _user_fault(error, options.verbose)
     except Exception as error:  # noqa: BLE001 - the last line of defence: whatever it is gets an exit code
@@ -82,9 +86,15 @@ def build_parser() -> argparse.ArgumentParser:
 
     doctor = commands_.add_parser("doctor", help="what this machine or cluster lacks, before anything runs")
     doctor.add_argument("config", nargs="?", metavar="CONFIG")
+    doctor.add_argument("--run-dir", metavar="DIR", help="folder or URI that all nodes must share")
     doctor.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     _add_output_arguments(doctor)
     doctor.set_defaults(command=commands.doctor)
+
+    plan = commands_.add_parser("plan", help="expected time, memory and cost of each stage on this cluster")
+    _add_run_arguments(plan)
+    plan.add_argument("--users", type=int, default=4000, metavar="N", help="users of the share that is measured")
+    plan.set_defaults(command=commands.plan)
 
     schema = commands_.add_parser("schema", help="the JSON Schema of the config, for editors")
     _add_output_arguments(schema)

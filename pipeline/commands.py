@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import UserError
-from cluster.storage import is_remote
+from cluster.progress import format_seconds
+from cluster.storage import Storage, is_remote
 from pipeline.config import Config
 from pipeline.config_file import dump_config, json_schema, load_config
 from pipeline.run import RunOptions, default_run_dir, open_run, run_stages
-from pipeline.stages.catalogue import AUDIT, AUDIT_STAGES, STAGE_NAMES
+from pipeline.stages.catalogue import AUDIT, AUDIT_STAGES
 from pipeline.summary import metrics_rows, stage_rows
 from pipeline.text_table import format_table
 
@@ -72,17 +73,33 @@ def audit(options: argparse.Namespace) -> int:
 
 def doctor(options: argparse.Namespace) -> int:
     """Exit code 2 when something is lacking, so that scripts can ask."""
-    from pipeline.preflight import findings
+    from pipeline.doctor import diagnose
 
     config = (
         load_config(options.config, options.overrides)
         if options.config
         else Config.model_validate({"data": {"interactions": "-"}})
     )
-    found = findings(config, STAGE_NAMES)
+    run_dir = options.run_dir or default_run_dir(options.config or "doctor.yaml")
+    found, plans, cluster = diagnose(config, Storage.at(run_dir))
     rows = [{"what": f.what, "found": f.found, "lack": f.lack or "-", "remedy": f.remedy or "-"} for f in found]
-    _show(options, {"findings": rows}, ("findings",))
+    _show(options, {"findings": rows, "plan": plans}, ("findings", "plan"))
+    log.info("Cluster: %s", cluster)
     return 2 if any(finding.lack for finding in found) else 0
+
+
+def plan(options: argparse.Namespace) -> int:
+    from pipeline.forecast.predict import plan_run
+
+    config, run_dir = _load(options)
+    result = plan_run(config, open_run(run_dir), options.users)
+    _show(options, result, ("stages",))
+    if not options.json:
+        sums = result["total"]
+        log.info("The whole run: %s; %s takes most of it.", format_seconds(sums["seconds"]), sums["dominating"])
+        if sums["cost"]:
+            log.info("Cost: %.2f", sums["cost"])
+    return 0
 
 
 def schema(options: argparse.Namespace) -> int:

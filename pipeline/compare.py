@@ -64,7 +64,7 @@ def _run_arms(config: Config, run: Storage, graphs: Sequence[Graph]) -> None:
     check_before_run(config, [stage.name for stage in STAGES])
     events = EventLog(run)
     with session(config):
-        check_cluster(config, ARM_STAGES)
+        check_cluster(config, ARM_STAGES, run)
         shared.execute(shared.stages, events)
         for graph in graphs:
             graph.execute(_own(graph), events)

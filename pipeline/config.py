@@ -216,6 +216,15 @@ class AuditConfig(Section):
     seed: int = 0
 
 
+class NodeGroupConfig(Section):
+    """Equal nodes that an autoscaler may bring up."""
+
+    max_nodes: PositiveInt = Field(description="Nodes of this kind at most, those that live included.")
+    cpus: Annotated[int, Field(ge=0)] = Field(description="Logical CPUs of each.")
+    gpus: Annotated[int, Field(ge=0)] = 0
+    memory: Annotated[float, Field(ge=0)] = Field(0.0, description="GiB of each; 0 is not known.")
+
+
 class ClusterConfig(Section):
     """Where it runs. Nothing here changes a result, so nothing here is in a stage's fingerprint."""
 
@@ -223,6 +232,14 @@ class ClusterConfig(Section):
     actors: PositiveInt | None = Field(None, description="Scoring workers; None takes what fits.")
     cpus: PositiveInt | None = Field(None, description="CPUs of an embedded Ray.")
     gpus: Annotated[int, Field(ge=0)] | Literal["auto"] = Field("auto", description="GPUs for the LLM stages.")
+    node_groups: tuple[NodeGroupConfig, ...] | None = Field(
+        None, description="What the cluster may grow to, where its autoscaler does not say; None asks the autoscaler."
+    )
+    wait_seconds: float = Field(
+        900.0, ge=0, description="How long an autoscaler may take for nodes without which a stage cannot begin."
+    )
+    cpu_price: float = Field(0.0, ge=0, description="Of a CPU for an hour, in your currency; `dealrec plan` adds up.")
+    gpu_price: float = Field(0.0, ge=0, description="Of a GPU for an hour.")
 
 
 class Config(Section):

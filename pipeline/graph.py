@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.errors import UserError
-from cluster.progress import LineProgress, Progress, format_seconds
+from cluster.metrics import StageMetrics
+from cluster.progress import LineProgress, Progress, SeveralProgresses, format_seconds
+from cluster.stopping import Stopped
 from cluster.storage import Storage
 from pipeline.config import Config
 from pipeline.events import EventLog
@@ -183,13 +185,13 @@ class Graph:
         seconds_before = earlier.seconds if earlier else 0.0
         Begun(fingerprint, attempts, seconds_before).write(folder)
         events.add("stage_begun", stage=stage.name, folder=stage.folder, attempt=attempts)
-        progress = LineProgress(stage.name, stage.unit)
+        shown, metrics = LineProgress(stage.name, stage.unit), StageMetrics(stage.name)
         context = StageContext(
             self.config,
             self.run,
             folder,
             {need: self.folder(self.stage(need)) for need in stage.needs},
-            progress,
+            SeveralProgresses(shown, metrics),
         )
         start = time.monotonic()
         try:
@@ -197,10 +199,12 @@ class Graph:
         except BaseException as error:
             spent = seconds_before + time.monotonic() - start
             Begun(fingerprint, attempts, spent).write(folder)
-            events.add("stage_failed", stage=stage.name, attempt=attempts, error=f"{type(error).__name__}: {error}")
+            kind = "stage_stopped" if isinstance(error, Stopped) else "stage_failed"
+            events.add(kind, stage=stage.name, attempt=attempts, error=f"{type(error).__name__}: {error}")
             raise
         finally:
-            progress.close()
+            shown.close()
+            metrics.close()
         seconds = seconds_before + time.monotonic() - start
         outputs = list_outputs(folder, stage.subfolders)
         content = digest([[row["name"], row["digest"]] for row in outputs])

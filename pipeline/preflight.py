@@ -3,42 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from cluster.preflight import Finding, check_gpus, check_memory, require
+from cluster.errors import UserError
+from cluster.nodes import NodeFacts, inspect_nodes, own_versions
+from cluster.preflight import Finding, check_gpus, check_memory, check_nodes_memory, check_versions, require
+from cluster.resources import ClusterView
+from cluster.session import is_embedded
+from cluster.storage import Storage
 from pipeline.config import Config
 from training.native_op import compiler_error, compiler_missing
 
-_LLM_STAGES = {"effort", "finetune", "evaluate"}
+LLM_STAGES = frozenset({"effort", "finetune", "evaluate"})
 _LEAST_MEMORY = 2 * 2**30
+_WEIGHTS = (".safetensors", ".bin", ".gguf")
 
 
-def findings(config: Config, stages: Sequence[str]) -> list[Finding]:
-    """Everything that the stages need of this machine, lacking or not."""
-    embedded = config.cluster.address in (None, "local")
+def machine_findings(config: Config, stages: Sequence[str]) -> list[Finding]:
+    """Everything that the stages need of this machine, lacking or not; on a cluster the nodes matter instead."""
     result = [check_memory(_LEAST_MEMORY)]
-    if _LLM_STAGES & set(stages):
-        result.append(check_gpus(config.cluster.gpus, embedded))
-    if "finetune" in stages and embedded:
+    if not is_embedded(config.cluster.address):
+        return result
+    if LLM_STAGES & set(stages):
+        result.append(check_gpus(config.cluster.gpus, True))
+    if "finetune" in stages:
         result.append(_check_compiler())
     return result
 
 
-def check_before_run(config: Config, stages: Sequence[str]) -> None:
-    """Raise `UserError` that names every lack, in seconds, before Ray starts."""
-    require(findings(config, stages))
+def cluster_findings(config: Config, stages: Sequence[str], view: ClusterView, run: Storage) -> list[Finding]:
+    """What the connected cluster's living nodes offer, and whether they share the run's storage.
 
-
-def check_cluster(config: Config, stages: Sequence[str]) -> None:
-    """Refuse training workers that the connected Ray can never schedule, before the stages that come first.
-
-    Raises `UserError` naming the key.
+    Raises `UserError` for a node that does not answer.
     """
-    from pipeline.stages.placement import training_placement
-    from training.placement import require_resources
+    nodes = inspect_nodes()
+    result = [check_nodes_memory(nodes, _LEAST_MEMORY + _model_bytes(config, stages))]
+    result.append(check_versions(nodes, own_versions()))
+    if "finetune" in stages:
+        result += _check_programs(nodes, on_gpus=bool(config.cluster.gpus) and view.gpus > 0)
+    if len(nodes) > 1:
+        result.append(_check_shared(run))
+    return result
 
-    for name, workers in (("surrogate", config.surrogate.workers), ("finetune", config.finetune.workers)):
-        if name in stages:
-            require_resources(name, workers, training_placement(config, workers))
+
+def check_before_run(config: Config, stages: Sequence[str]) -> None:
+    """Raise `UserError` that names every lack of this machine, in seconds, before Ray starts."""
+    require(machine_findings(config, stages))
+
+
+def check_cluster(config: Config, stages: Sequence[str], run: Storage) -> None:
+    """Refuse what the connected Ray can never do, before the stages that come first.
+
+    Raises `UserError` that names every lack: workers that no node, living or to come, has room for; nodes without a
+    compiler, with too little memory or of other versions; storage that is not shared.
+    """
+    from pipeline.resource_plan import resource_plan
+    from pipeline.stages.placement import cluster_view
+
+    view = cluster_view(config)
+    lacks = resource_plan(config, view, stages)[1]
+    if not is_embedded(config.cluster.address):
+        lacks = [*lacks, *cluster_findings(config, stages, view, run)]
+    require(lacks)
 
 
 def _check_compiler() -> Finding:
@@ -48,3 +74,40 @@ def _check_compiler() -> Finding:
         return Finding("compiler", "a C++ compiler")
     lack, remedy = compiler_error(missing, "this machine")
     return Finding("compiler", "none", lack.rstrip("."), remedy)
+
+
+def _check_programs(nodes: Sequence[NodeFacts], on_gpus: bool) -> list[Finding]:
+    """The compiler where DeepSpeed builds its CPU operator, the toolkit where it would build CUDA ones."""
+    if on_gpus:
+        having = [node for node in nodes if node.gpus and "nvcc" in node.programs]
+        gpu_nodes = sum(1 for node in nodes if node.gpus)
+        # Not a lack: the optimizer and the collectives that fine-tuning uses come compiled with torch.
+        return [Finding("CUDA toolkit", f"nvcc on {len(having)} of {gpu_nodes} living GPU nodes; nothing needs it")]
+    without = [node.name for node in nodes if not {"c++", "g++"} & set(node.programs)]
+    if not without:
+        return [Finding("compiler", "a C++ compiler on every node")]
+    lack, remedy = compiler_error("g++", f"node {', '.join(without)}")
+    return [Finding("compiler", f"none on {len(without)} of {len(nodes)} nodes", lack.rstrip("."), remedy)]
+
+
+def _check_shared(run: Storage) -> Finding:
+    from cluster.nodes import unshared
+    from pipeline.stages.placement import not_shared
+
+    try:
+        lacking = unshared(run)
+    except UserError as error:
+        return Finding("storage", run.uri, error.message.rstrip("."), error.remedy)
+    if not lacking:
+        return Finding("storage", f"{run.uri}, shared by all nodes")
+    lack, remedy = not_shared(run, lacking)
+    return Finding("storage", run.uri, lack.rstrip("."), remedy)
+
+
+def _model_bytes(config: Config, stages: Sequence[str]) -> int:
+    """Bytes of a local LLM's weights, which every worker holds; 0 for one that a hub has."""
+    path = Path(config.llm.model)
+    if not LLM_STAGES & set(stages) or not path.exists():
+        return 0
+    files = [path] if path.is_file() else [entry for entry in path.iterdir() if entry.suffix in _WEIGHTS]
+    return sum(file.stat().st_size for file in files)

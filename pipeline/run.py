@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.errors import UserError
 from cluster.progress import format_seconds
+from cluster.stopping import STOP
 from cluster.storage import Storage, is_remote
 from pipeline.config import Config
 from pipeline.config_file import dump_config
@@ -80,18 +82,25 @@ def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[
     events = EventLog(run)
     start = time.monotonic()
     with session(config):
-        check_cluster(config, names)
+        check_cluster(config, names, run)
         graph.execute(chosen, events)
     log.info("Finished in %s: %s", format_seconds(time.monotonic() - start), _shown(run.uri))
     return graph
 
 
-def session(config: Config) -> AbstractContextManager[None]:
-    """Ray as the cluster section asks for it."""
+@contextmanager
+def session(config: Config) -> Iterator[None]:
+    """Ray as the cluster section asks for it; what is asked of an autoscaler meanwhile is taken back in the end."""
+    from cluster.growth import release
     from cluster.session import ray_session
 
     cluster = config.cluster
-    return ray_session(cluster.address, cluster.cpus, None if cluster.gpus == "auto" else cluster.gpus)
+    with ray_session(cluster.address, cluster.cpus, None if cluster.gpus == "auto" else cluster.gpus):
+        try:
+            with STOP.handled():
+                yield
+        finally:
+            release()
 
 
 def _chosen(graph: Graph, options: RunOptions) -> list[Stage]:

@@ -50,6 +50,27 @@ def kill_when(arguments: Sequence[str], reached: Callable[[], bool]) -> None:
     raise AssertionError("the moment to kill never came")
 
 
+def stop_when(arguments: Sequence[str], reached: Callable[[], bool]) -> tuple[int, str]:
+    """Start the command, send SIGTERM to it alone once `reached()` holds; its exit code and what it said."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=ROOT,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    end = time.monotonic() + _LIMIT
+    while not reached():
+        if process.poll() is not None or time.monotonic() > end:
+            _signal_all(list(_family(process.pid)), signal.SIGKILL)
+            raise AssertionError(f"the moment to stop never came:\n{process.communicate()[0]}")
+        time.sleep(0.002)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=_LIMIT)
+    return process.returncode, output
+
+
 def _kill_if_still(pid: int, reached: Callable[[], bool]) -> bool:
     family = list(_family(pid))
     _signal_all(family, signal.SIGSTOP)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -46,6 +47,58 @@ def head_node(cpus: int = 4) -> Iterator[str]:
     finally:
         _end(process)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def several_nodes(cpus: int = 2) -> Iterator[Cluster]:
+    """Start a head that takes `cpus` CPUs and no jobs, yield the cluster, and end all of its nodes."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))
+    port, client = _free_ports(2)
+    cluster = Cluster(f"127.0.0.1:{port}", folder)
+    try:
+        options = ["--head", f"--port={port}", f"--ray-client-server-port={client}", f"--temp-dir={folder}"]
+        cluster.start([*options, "--include-dashboard=false"], cpus)
+        yield cluster
+    finally:
+        for process in reversed(cluster.processes):
+            _end(process)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Cluster:
+    """The nodes of a cluster, each a process group of this machine."""
+
+    def __init__(self, address: str, folder: Path) -> None:
+        self.address = address
+        self.folder = folder
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def add_node(self, cpus: int, hidden: Path | None = None) -> subprocess.Popen[bytes]:
+        """Start a node more; for it, the folder `hidden` is an empty one of its own."""
+        return self.start([f"--address={self.address}"], cpus, hidden)
+
+    def start(self, options: list[str], cpus: int, hidden: Path | None = None) -> subprocess.Popen[bytes]:
+        """Start a node and wait until it is part of the cluster."""
+        command = [
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
+            *("--node-ip-address=127.0.0.1", "--min-worker-port=0", "--max-worker-port=0", *options),
+            *(f"--num-cpus={cpus}", "--num-gpus=0", f"--object-store-memory={100 * 2**20}"),
+        ]
+        if hidden is not None:
+            script = f"mount -t tmpfs none {shlex.quote(str(hidden))} && exec {shlex.join(command)}"
+            command = ["unshare", "--mount", "sh", "-c", script]
+        log = self.folder / f"node-{len(self.processes)}.log"
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=_environment(), stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        self.processes.append(process)
+        end = time.monotonic() + _PATIENCE
+        while b"Ray runtime started" not in log.read_bytes():
+            if process.poll() is not None or time.monotonic() > end:
+                raise AssertionError(f"a node did not start:\n{log.read_text(encoding='utf-8')}")
+            time.sleep(0.2)
+        return process
 
 
 def _environment() -> dict[str, str]:

@@ -61,6 +61,8 @@ def summary(outcome: dict[str, Any], spec: FinetuneSpec, sizes: dict[str, int]) 
         "samples": sizes,
         "tokens": history["tokens"],
         "seconds": history["seconds"],
+        "valid_seconds": history["valid_seconds"],
+        "peak_memory": outcome["peak_memory"],
         "tokens_per_second": history["tokens"] / max(history["seconds"], 1e-9),
         "loss_tokens": spec.tokens,
         "workers": outcome["workers"],

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cluster.errors import UserError
 from cluster.progress import Progress
+from cluster.shards import peak_memory
 from cluster.storage import Storage
 from training.checkpoint import latest_checkpoint, save_checkpoint, save_tensors
 from training.examples import Encoded
@@ -65,6 +66,7 @@ class History:
     valid: list[dict[str, float]] = field(default_factory=list)
     tokens: int = 0
     seconds: float = 0.0
+    valid_seconds: float = 0.0
 
     @property
     def steps(self) -> int:
@@ -143,6 +145,7 @@ class Tuner:
     @torch.no_grad()
     def validate(self) -> float:
         """Mean loss over the validation examples; records it."""
+        started = time.perf_counter()
         self.engine.eval()
         total = torch.zeros(1, dtype=torch.float64, device=self.engine.device)
         for batch, count in self.valid_set.micro_batches(np.arange(len(self.valid_set))):
@@ -150,6 +153,7 @@ class Tuner:
         loss = _total(total) / len(self.valid_set)
         if not math.isfinite(loss):
             raise AgreedError(f"The validation loss is {loss} after step {self.history.steps}.", "Lower finetune.lr.")
+        self.history.valid_seconds += time.perf_counter() - started
         self.history.valid.append({"epoch": self.history.epoch, "step": self.history.steps, "loss": loss})
         return loss
 
@@ -204,7 +208,8 @@ def finetune_loop(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
             for rows in batches[history.index :]:
                 loss = tuner.train_step(rows)
                 if dist.get_rank() == 0:
-                    progress.update(history.steps, tuner.total_steps, epoch=history.epoch + 1, loss=loss)
+                    facts = {"epoch": history.epoch + 1, "loss": loss, "tokens": history.tokens}
+                    progress.update(history.steps, tuner.total_steps, **facts)
                 mid_epoch = history.index < len(batches)
                 if mid_epoch and spec.checkpoint_steps and history.steps % spec.checkpoint_steps == 0:
                     tuner.save()
@@ -218,6 +223,7 @@ def finetune_loop(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
                 "file": tuner.best_file,
             },
             "workers": proof,
+            "peak_memory": peak_memory(),
             "trainable": [list(_shape(p)) for p in trainable_parameters(tuner.engine.module).values()],
             "adapter_config": adapter_config(tuner.engine.module, spec),
         }

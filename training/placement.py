@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import ray
-from ray.autoscaler.sdk import request_resources
 
 from cluster.errors import UserError
+from cluster.growth import grow
+from cluster.resources import ClusterView
+from cluster.shapes import NodeGroup, WorkerShape
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Placement:
     cpus_per_worker : logical CPUs that Ray reserves for each.
     threads : threads of torch in each.
     max_failures : restarts from the last checkpoint after a worker died, before the run fails.
-    wait_seconds : how long an autoscaler may take to bring missing nodes; 0 refuses at once.
+    wait_seconds : how long an autoscaler may take to bring missing nodes.
+    node_groups : what the cluster may grow to; None asks its autoscaler.
     """
 
     use_gpu: bool = False
@@ -30,42 +31,50 @@ class Placement:
     threads: int = 1
     max_failures: int = 3
     wait_seconds: float = 0.0
+    node_groups: tuple[NodeGroup, ...] | None = None
+
+    def worker(self) -> WorkerShape:
+        """What one worker takes."""
+        return WorkerShape(self.cpus_per_worker, 1 if self.use_gpu else 0)
 
     def bundle(self) -> dict[str, float]:
-        """Resources that one worker reserves."""
-        return {"CPU": self.cpus_per_worker, **({"GPU": 1.0} if self.use_gpu else {})}
+        """Resources that one worker reserves, by Ray's names."""
+        return self.worker().bundle()
 
 
 def require_resources(name: str, workers: int, placement: Placement) -> None:
-    """Refuse a world size that the cluster cannot hold, instead of waiting for ever.
+    """Refuse a world size that the cluster can never hold, and wait for nodes that an autoscaler may bring.
 
     Raises `UserError` naming `<name>.workers`, what a worker needs and how many the cluster has room for.
     """
-    bundle = placement.bundle()
-    deadline = time.monotonic() + placement.wait_seconds
-    if placement.wait_seconds > 0 and _room(bundle) < workers:
-        request_resources(bundles=[bundle] * workers)
-    while (room := _room(bundle)) < workers and time.monotonic() < deadline:
-        time.sleep(min(5.0, placement.wait_seconds))
+
+    def view() -> ClusterView:
+        return ClusterView.now(placement.node_groups)
+
+    fault = shortage(name, workers, placement, view())
+    if fault is not None:
+        raise fault
+    grow(placement.worker(), workers, workers, placement.wait_seconds, view)
+
+
+def shortage(name: str, workers: int, placement: Placement, view: ClusterView) -> UserError | None:
+    """Why the cluster can never hold the workers, however far it grows, or None."""
+    room = view.reachable_room(placement.worker())
     if room >= workers:
-        return
-    need = " and ".join(f"{amount:g} {kind}" for kind, amount in bundle.items())
-    if placement.use_gpu and not any(node.get("GPU") for node in living_nodes()):
-        raise UserError(
+        return None
+    if placement.use_gpu and view.gpus == 0:
+        return UserError(
             f"{name} is to run on GPUs, but no node of the cluster has one.",
             "Set cluster.gpus to 0 to train on CPUs, or run on a cluster with GPUs.",
         )
-    raise UserError(
+    need = " and ".join(f"{amount:g} {kind}" for kind, amount in placement.bundle().items())
+    return UserError(
         f"{name}.workers is {workers} and each worker needs {need}, but the cluster has room for {room}.",
-        f"Set {name}.workers to {max(room, 1)} or add nodes.",
+        f"Set {name}.workers to {max(room, 1)} or add nodes; where an autoscaler would add them, say so with "
+        "cluster.node_groups.",
     )
 
 
 def living_nodes() -> list[dict[str, float]]:
     """The resources of each node that is alive."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def _room(bundle: Mapping[str, float]) -> int:
-    """How many bundles the living nodes could hold if they were idle."""
-    return sum(min(int(node.get(kind, 0.0) / amount) for kind, amount in bundle.items()) for node in living_nodes())

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from cluster.progress import Progress
+from cluster.shards import peak_memory
 from cluster.storage import Storage
 from scoring.surrogate import build_surrogate
 from training.checkpoint import latest_checkpoint, save_checkpoint, save_tensors
@@ -91,11 +92,13 @@ class SurrogateTrainer:
         self.model.train()
         batches = self.stepper.batches(self.epoch)
         total = torch.zeros(1, dtype=torch.float64, device=self.device)
+        samples = self.epoch * int(self.windows.targets.sum())
         for rows in batches:
             total += self.stepper.step(rows)
+            samples += int(self.windows.targets[rows].sum())
             self.history.steps = self.stepper.steps
             if dist.get_rank() == 0:
-                facts: dict[str, float] = {"epoch": self.epoch + 1}
+                facts: dict[str, float] = {"epoch": self.epoch + 1, "samples": samples}
                 if self.patience.best is not None:
                     facts["best NDCG@10"] = self.patience.best
                 progress.update(self.history.steps, len(batches) * self.spec.epochs, **facts)
@@ -107,7 +110,8 @@ class SurrogateTrainer:
             raise AgreedError(f"The surrogate's loss is {loss} in epoch {self.epoch + 1}.", "Lower surrogate.lr.")
         self.model.eval()
         row = {"epoch": self.epoch + 1, "loss": loss, **ranking_metrics(self.model, self.users, self.device)}
-        return {**row, "seconds": seconds, "samples_per_second": targets / seconds}
+        speed = {"seconds": seconds, "samples_per_second": targets / seconds}
+        return {**row, **speed, "valid_seconds": time.perf_counter() - started - seconds}
 
     def end_epoch(self, row: dict[str, float]) -> None:
         """Keep the weights if they are the best so far, and save."""
@@ -165,6 +169,7 @@ def surrogate_loop(job: SurrogateJob, progress: Progress) -> dict[str, Any]:
         "train_targets": int(trainer.windows.targets.sum()),
         "valid_users": len(trainer.users.history),
         "workers": trainer.where,
+        "peak_memory": peak_memory(),
     }
 
 

@@ -109,6 +109,8 @@ class _Ingest:
         statistics |= {"cuts": _cuts_as_json(cuts, survey), "shards": shards, "columns": dict(roles)}
         self.out.write_table("items.parquet", items_table(vocabulary, tally.item_counts[0]))
         self.out.write_json("statistics.json", statistics)
+        dropped = sum(statistics["dropped"].values())
+        self.progress.update(shards, shards, samples=int(tally.samples[0]), rejected=dropped)
         _say(statistics)
         return statistics
 
@@ -130,7 +132,6 @@ class _Ingest:
         empty = grouped.schema().base_schema.empty_table()
         for shard in sorted(set(range(shards)) - tally.shards):
             tally.add(writer.write_shard(shard, empty))
-        self.progress.update(shards, shards, samples=int(tally.samples[0]))
         return tally
 
     def _check_rows(self, survey: Survey) -> None:

@@ -148,7 +148,7 @@ class _Audit:
         ]
 
     def _pass(self, worker: Any, arguments: Mapping[str, Any], shards: int, folder: str) -> list[ShardRecord]:
-        pool = scoring_pool(self._config, shards)
+        pool = scoring_pool(self._context, shards)
         return map_shards(worker, arguments, range(shards), self._out(folder), pool, self._context.progress)
 
     def _out(self, folder: str) -> Storage:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from cluster.errors import UserError
 from cluster.sharded_map import map_shards
-from cluster.shards import shard_name
+from cluster.shards import pass_cost, shard_name
 from cluster.storage import Storage
 from pipeline.graph import StageContext
 from pipeline.stages.effort_candidates import CandidateRule
@@ -60,7 +60,7 @@ def run_effort(context: StageContext) -> Mapping[str, Any]:
     if section.candidates != "all":
         rule = CandidateRule.over(lambda: _influence_scores(influence, len(indices)), section.candidates)
     arguments = {"task": task, "data": data, "influence": influence, "rule": rule}
-    pool = llm_pool(config, len(indices))
+    pool = llm_pool(context, len(indices))
     records = map_shards(EffortWorker, arguments, indices, context.out, pool, context.progress)
     rows = sum(record.rows for record in records)
     totals = {key: sum(record.facts[key] for record in records) for key in ("scored", "nonfinite", "tokens")}
@@ -76,6 +76,8 @@ def run_effort(context: StageContext) -> Mapping[str, Any]:
     return {
         "rows": rows,
         **totals,
+        **pass_cost(records),
+        "workers": pool.minimum,
         "adapter": adapters.pop(),
         "shards": [{"index": r.index, "rows": r.rows, "digest": r.digest, "attempt": r.attempt} for r in records],
     }

@@ -13,7 +13,7 @@ import pyarrow as pa
 from cluster.broadcast import Broadcast
 from cluster.errors import UserError
 from cluster.sharded_map import map_shards
-from cluster.shards import shard_name
+from cluster.shards import pass_cost, shard_name
 from cluster.storage import Storage
 from pipeline.config import Config
 from pipeline.fingerprint import digest, model_identity
@@ -31,7 +31,7 @@ from training.examples import chosen_rows
 from training.metrics import select_targets, summarise_all, user_metrics
 
 #: Users and titles of one task; they follow nothing of the cluster, so neither do the files.
-_USERS_PER_CHUNK = 16
+USERS_PER_CHUNK = 16
 _TITLES_PER_CHUNK = 512
 
 
@@ -41,7 +41,7 @@ def run_evaluate(context: StageContext) -> Mapping[str, Any]:
     chunks = write_users(data, out, config.evaluate.users, config.evaluate.seed)
     titles = read_titles(data)[1:]
     counts = data.read_table("items.parquet", ["count"]).column("count").to_numpy()
-    embeddings = embed_titles(context, titles)
+    embeddings, title_seconds = embed_titles(context, titles)
     folder = out.child("_chunks")
     arguments = {
         "question": Question(out, titles, config.evaluate.mask_seen),
@@ -51,12 +51,14 @@ def run_evaluate(context: StageContext) -> Mapping[str, Any]:
         "embeddings": embeddings,
         "baselines": baselines(context, counts),
     }
-    map_shards(RankingWorker, arguments, chunks, folder, llm_pool(config, len(chunks)), context.progress)
+    pool = llm_pool(context, len(chunks))
+    records = map_shards(RankingWorker, arguments, chunks, folder, pool, context.progress)
     predictions = pa.concat_tables([folder.read_table(f"{shard_name(index)}.parquet") for index in chunks])
     metrics = measure(predictions, counts, config.evaluate.seed)
     out.write_table("predictions.parquet", predictions)
     out.write_json("metrics.json", {**metrics, "focus": tuned_label(config)})
-    return {"users": metrics["users"], "targets": metrics["targets"], "models": list(metrics["models"])}
+    facts = {"users": metrics["users"], "targets": metrics["targets"], "models": list(metrics["models"])}
+    return facts | pass_cost(records) | {"titles": len(titles), "title_seconds": title_seconds, "workers": pool.minimum}
 
 
 def llm_task(context: StageContext) -> LlmTask:
@@ -94,27 +96,31 @@ def write_users(data: Storage, out: Storage, users: int | str, seed: int) -> lis
         raise UserError("There is no test user to evaluate.", "Take more of the log, or another data.split.")
     count = table.num_rows if users == "all" else min(int(users), table.num_rows)
     drawn = table.take(pa.array(chosen_rows(table.column("sample_id").to_numpy(), count, seed)))
-    chunks = list(range(-(-count // _USERS_PER_CHUNK)))
+    chunks = list(range(-(-count // USERS_PER_CHUNK)))
     for index in chunks:
-        part = drawn.slice(index * _USERS_PER_CHUNK, _USERS_PER_CHUNK)
+        part = drawn.slice(index * USERS_PER_CHUNK, USERS_PER_CHUNK)
         out.write_table(f"_users/part-{index:05d}.parquet", part)
     return chunks
 
 
-def embed_titles(context: StageContext, titles: Sequence[str]) -> Broadcast:
-    """The embedding of every title, [n, d], computed once a run and shared by all its arms."""
+def embed_titles(context: StageContext, titles: Sequence[str]) -> tuple[Broadcast, float]:
+    """The embedding of every title, [n, d], computed once a run and shared by all its arms.
+
+    With it the seconds that all workers together took.
+    """
     config = context.config
     spec = llm_copy(context)
     key = digest([model_identity(config.llm.model), spec.dtype, list(titles)])
     folder = context.run.child("embeddings", key[:16])
     chunks = list(range(-(-len(titles) // _TITLES_PER_CHUNK)))
     arguments = {"llm": spec, "titles": titles, "chunk": _TITLES_PER_CHUNK}
-    map_shards(TitleWorker, arguments, chunks, folder, llm_pool(config, len(chunks)), context.progress)
+    records = map_shards(TitleWorker, arguments, chunks, folder, llm_pool(context, len(chunks)), context.progress)
     parts = []
     for index in chunks:
         column = folder.read_table(f"part-{index:05d}.parquet").column("embedding").combine_chunks()
         parts.append(column.values.to_numpy().reshape(len(column), -1))
-    return Broadcast.put({"titles": np.concatenate(parts)}, folder, "_titles.safetensors")
+    broadcast = Broadcast.put({"titles": np.concatenate(parts)}, folder, "_titles.safetensors")
+    return broadcast, pass_cost(records)["busy_seconds"]
 
 
 def measure(predictions: pa.Table, counts: npt.NDArray[np.int64], seed: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial, reduce
 from operator import add
@@ -18,7 +19,7 @@ from cluster.errors import UserError
 from cluster.reduce import ReducePool
 from cluster.resources import PoolPlan
 from cluster.sharded_map import map_shards
-from cluster.shards import ShardRecord
+from cluster.shards import ShardRecord, pass_cost
 from cluster.storage import Storage
 from pipeline.config import InfluenceConfig
 from pipeline.graph import StageContext
@@ -42,7 +43,7 @@ def run_influence(context: StageContext) -> Mapping[str, Any]:
     """Score all train samples; the solve is kept, so a killed pass resumes with its missing shards."""
     section, data, out = context.config.influence, context.folder("ingest"), context.out
     indices = train_shards(data)
-    pool = scoring_pool(context.config, len(indices))
+    pool = scoring_pool(context, len(indices))
     source = surrogate_source(context.folder("surrogate"), out, section.scope)
     if not out.exists(_SOLUTION):
         solution, direction = solve(section, source, data, indices, pool)
@@ -58,7 +59,7 @@ def run_influence(context: StageContext) -> Mapping[str, Any]:
         pool,
         context.progress,
     )
-    return solution | check_scores(section, solution, records)
+    return solution | check_scores(section, solution, records) | pass_cost(records) | {"workers": pool.minimum}
 
 
 def surrogate_source(folder: Storage, out: Storage, patterns: Sequence[str] | None) -> SurrogateSource:
@@ -77,10 +78,13 @@ def solve(
     objective, scope = source.build()
     settings = solver_settings(section)
     layers = linear_layers(objective, scope) if section.solver == "ekfac" else ()
-    with ReducePool(SumWorker, {"source": source, "data": data}, indices, plan.maximum, plan.shape) as pool:
+    with ReducePool(SumWorker, {"source": source, "data": data}, indices, plan.minimum, plan.shape) as pool:
+        start = time.perf_counter()
         v, samples = _mean(pool.map(f"{section.target}_gradient"))
+        gradient_seconds = time.perf_counter() - start
         curvature = pooled_curvature(section, pool, indices, _train_count(data))
         solution = solve_direction(settings, curvature, v, scope, layers)
+        solve_seconds = time.perf_counter() - start - gradient_seconds
     facts = {
         "solver": section.solver,
         "target": section.target,
@@ -91,6 +95,8 @@ def solve(
         "residual": solution.residual,
         "iterations": solution.iterations,
         "v_dot_h": float(v @ solution.direction),
+        "gradient_seconds": gradient_seconds,
+        "solve_seconds": solve_seconds,
     }
     return facts, solution.direction
 

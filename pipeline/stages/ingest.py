@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.config import Config
 from pipeline.graph import StageContext
 from pipeline.ingest.ingest import IngestSpec, ingest
 
 
-def run_ingest(context: StageContext) -> Mapping[str, Any]:
-    """Read, clean and group the log; a killed ingest starts over, for its files are written whole."""
-    data, samples = context.config.data, context.config.samples
-    spec = IngestSpec(
+def ingest_spec(config: Config) -> IngestSpec:
+    """What the config says of the log and of samples."""
+    data, samples = config.data, config.samples
+    return IngestSpec(
         interactions=data.interactions,
         items=data.items,
         columns={key: name for key, name in data.columns.model_dump().items() if name is not None},
@@ -23,4 +24,8 @@ def run_ingest(context: StageContext) -> Mapping[str, Any]:
         max_history=samples.max_history,
         shards=samples.shards,
     )
-    return ingest(spec, context.out, context.progress)
+
+
+def run_ingest(context: StageContext) -> Mapping[str, Any]:
+    """Read, clean and group the log; a killed ingest starts over, for its files are written whole."""
+    return ingest(ingest_spec(context.config), context.out, context.progress)

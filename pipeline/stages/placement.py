@@ -1,12 +1,35 @@
-"""Which hardware a stage's workers are given, from the cluster section and what the cluster has."""
+"""Which hardware a stage's workers are given, from the cluster section and what the cluster has or may get."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 
+from cluster.errors import UserError
+from cluster.growth import grow
+from cluster.nodes import living_nodes, unshared
 from cluster.resources import ClusterView, PoolPlan, plan_pool
+from cluster.shapes import NodeGroup, NodeShape
+from cluster.storage import Storage
 from pipeline.config import Config
+from pipeline.graph import StageContext
 from training.placement import Placement
+
+
+def node_groups(config: Config) -> tuple[NodeGroup, ...] | None:
+    """What the config says the cluster may grow to; None where the autoscaler is to be asked."""
+    if config.cluster.node_groups is None:
+        return None
+    return tuple(
+        NodeGroup(group.max_nodes, NodeShape(group.cpus, group.gpus, int(group.memory * 2**30)))
+        for group in config.cluster.node_groups
+    )
+
+
+def cluster_view(config: Config) -> ClusterView:
+    """The connected Ray, and what it may grow to."""
+    return ClusterView.now(node_groups(config))
 
 
 def gpus_per_worker(config: Config, view: ClusterView) -> int:
@@ -16,15 +39,63 @@ def gpus_per_worker(config: Config, view: ClusterView) -> int:
     return min(1, config.cluster.gpus)
 
 
-def scoring_pool(config: Config, shards: int) -> PoolPlan:
-    """A pool of CPU workers for the surrogate's scores."""
-    return plan_pool(ClusterView.now(), shards, config.cluster.actors, gpus=0)
+def plan_scoring(config: Config, view: ClusterView, shards: int | None) -> PoolPlan:
+    """CPU workers for the surrogate's scores. Raises `UserError` as `plan_pool` does."""
+    return plan_pool(view, shards, config.cluster.actors, gpus=0)
 
 
-def llm_pool(config: Config, shards: int) -> PoolPlan:
-    """A pool for the LLM's forward passes: a GPU a worker where there are GPUs."""
-    view = ClusterView.now()
-    return plan_pool(view, shards, config.cluster.actors, gpus_per_worker(config, view))
+def plan_llm(config: Config, view: ClusterView, shards: int | None) -> PoolPlan:
+    """Workers for the LLM's forward passes: a GPU each where there are GPUs, and no more GPUs than asked for."""
+    asked = config.cluster.gpus
+    if isinstance(asked, int) and asked > view.gpus:
+        raise UserError(
+            f"cluster.gpus asks for {asked} GPUs and the cluster has {view.gpus}.",
+            "Set cluster.gpus to 0 to run on CPU, or add GPU nodes.",
+        )
+    actors = config.cluster.actors
+    if actors is None and isinstance(asked, int) and asked:
+        actors = asked
+    return plan_pool(view, shards, actors, gpus_per_worker(config, view))
+
+
+def scoring_pool(context: StageContext, shards: int) -> PoolPlan:
+    """A pool of CPU workers, once the cluster has room for the first of them."""
+    return _ready(context, plan_scoring(context.config, cluster_view(context.config), shards))
+
+
+def llm_pool(context: StageContext, shards: int) -> PoolPlan:
+    """A pool for the LLM, once the cluster has room for the first worker."""
+    return _ready(context, plan_llm(context.config, cluster_view(context.config), shards))
+
+
+def _ready(context: StageContext, plan: PoolPlan) -> PoolPlan:
+    """Let the cluster grow; the pool starts with what fits then, on nodes that share the run's storage."""
+    config = context.config
+    view = grow(plan.shape, plan.maximum, 1, config.cluster.wait_seconds, lambda: cluster_view(config))
+    require_shared(context.run)
+    return PoolPlan(max(1, min(plan.maximum, view.room(plan.shape))), plan.maximum, plan.shape)
+
+
+def require_shared(run: Storage) -> None:
+    """Raise `UserError` when the living nodes do not all see the run directory; nodes are asked once."""
+    nodes = frozenset(str(node["NodeID"]) for node in living_nodes())
+    if len(nodes) > 1:
+        _require_shared(run, nodes)
+
+
+@lru_cache(maxsize=64)
+def _require_shared(run: Storage, nodes: frozenset[str]) -> None:
+    lacking = unshared(run)
+    if lacking:
+        raise UserError(*not_shared(run, lacking))
+
+
+def not_shared(run: Storage, nodes: list[str]) -> tuple[str, str]:
+    """Message and remedy of a `UserError` about a run directory that nodes do not see."""
+    return (
+        f"The run directory {run.uri} is not shared: what one node writes there is not read on {', '.join(nodes)}.",
+        "Choose a --run-dir on storage that all nodes mount, or an s3:// or gs:// URI.",
+    )
 
 
 def llm_device() -> str:
@@ -35,9 +106,14 @@ def llm_device() -> str:
     return "cpu"
 
 
-def training_placement(config: Config, workers: int) -> Placement:
+def training_placement(config: Config, workers: int, view: ClusterView | None = None) -> Placement:
     """Where training workers run. On CPU they share the cores of an embedded Ray evenly."""
-    view = ClusterView.now()
+    view = view or cluster_view(config)
     use_gpu = gpus_per_worker(config, view) > 0
     threads = 1 if use_gpu else max(1, view.cpus // max(1, view.nodes) // workers)
-    return Placement(use_gpu=use_gpu, threads=threads)
+    return Placement(
+        use_gpu=use_gpu,
+        threads=threads,
+        wait_seconds=config.cluster.wait_seconds,
+        node_groups=node_groups(config),
+    )

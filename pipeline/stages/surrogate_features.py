@@ -41,7 +41,7 @@ def write_features(context: StageContext, names: Sequence[str], indices: Sequenc
         out = _folder(context, name)
         source = surrogate_source(context.folder("surrogate"), out, context.config.influence.scope)
         arguments = {"source": source, "data": context.folder("ingest"), "name": name}
-        pool = scoring_pool(context.config, len(indices))
+        pool = scoring_pool(context, len(indices))
         map_shards(FeatureWorker, arguments, indices, out, pool, context.progress)
         folders[name] = out
     return folders

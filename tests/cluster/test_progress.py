@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from cluster.progress import LineProgress, format_fact, format_seconds
+from cluster.progress import LineProgress, SeveralProgresses, format_fact, format_seconds
 
 
 def test_a_log_gets_few_lines_and_the_last_one() -> None:
@@ -16,6 +16,35 @@ def test_a_log_gets_few_lines_and_the_last_one() -> None:
     assert lines[0].split() == ["effort", "1/100", "shards", "rows", "10"]
     assert "left" in lines[1]
     assert lines[-1].startswith("effort     100/100 shards")
+
+
+def test_what_counts_since_the_beginning_is_shown_as_a_rate() -> None:
+    stream, now = io.StringIO(), [0.0]
+    progress = LineProgress("effort", stream=stream, interval=10, clock=lambda: now[0])
+    progress.update(5, 25, rows=500, loss=2.0)
+    now[0] = 20.0
+    progress.update(9, 25, rows=900, loss=1.0)
+    line = stream.getvalue().splitlines()[-1]
+    # What an earlier run did is no part of this one's pace.
+    assert "20 rows/s" in line
+    assert "1 min 20 s left" in line
+    assert "loss/s" not in line
+
+
+def test_another_pass_of_the_stage_has_a_pace_of_its_own() -> None:
+    stream, now = io.StringIO(), [0.0]
+    progress = LineProgress("evaluate", stream=stream, interval=1, clock=lambda: now[0])
+    for done, total, time in ((0, 2, 0.0), (2, 2, 100.0), (0, 4, 110.0), (2, 4, 130.0)):
+        now[0] = time
+        progress.update(done, total, rows=done)
+    assert "20 s left" in stream.getvalue().splitlines()[-1]
+
+
+def test_all_who_watch_are_told() -> None:
+    streams = io.StringIO(), io.StringIO()
+    both = SeveralProgresses(*(LineProgress("x", stream=stream) for stream in streams))
+    both.update(1, 1)
+    assert streams[0].getvalue() == streams[1].getvalue() != ""
 
 
 def test_a_terminal_line_is_rewritten() -> None:

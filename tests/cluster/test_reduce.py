@@ -7,7 +7,7 @@ import pytest
 
 from cluster.errors import UserError
 from cluster.reduce import ReducePool
-from cluster.resources import WorkerShape
+from cluster.shapes import WorkerShape
 
 INDICES = list(range(9))
 

@@ -11,7 +11,8 @@ import pytest
 from cluster.broadcast import Broadcast
 from cluster.errors import UserError
 from cluster.progress import SilentProgress
-from cluster.resources import PoolPlan, WorkerShape
+from cluster.resources import PoolPlan
+from cluster.shapes import WorkerShape
 from cluster.sharded_map import map_shards
 from cluster.storage import Storage
 

@@ -118,11 +118,30 @@ def test_a_stage_before_its_time_says_what_to_run(
     assert "dealrec ingest CONFIG" in one_message(text)
 
 
-def test_doctor_says_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", config_file(tmp_path), "--json"]) == 0
+def test_doctor_says_what_there_is_and_who_gets_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = config_file(tmp_path, cluster={"cpus": 4, "gpus": 0}, finetune={"workers": 3})
+    assert main(["doctor", config, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert {row["what"] for row in answer["findings"]} == {"memory", "GPU", "compiler"}
+    workers = {row["stage"]: (row["kind"], row["workers"], row["free cpus"]) for row in answer["plan"]}
+    assert workers["effort"] == ("pool", 4, 0)
+    assert workers["finetune"] == ("training", 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("sections", "lack"),
+    [
+        ({"cluster": {"gpus": 9}}, "cluster.gpus asks for 9"),
+        ({"cluster": {"cpus": 2}, "finetune": {"workers": 3}}, "finetune.workers is 3"),
+        ({"cluster": {"cpus": 2, "actors": 5}}, "cluster.actors asks for 5"),
+    ],
+)
+def test_doctor_finds_what_can_never_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sections: dict[str, dict[str, object]], lack: str
+) -> None:
+    assert main(["doctor", config_file(tmp_path, **sections), "--json"]) == 2
     findings = json.loads(capsys.readouterr().out)["findings"]
-    assert {row["what"] for row in findings} == {"memory", "GPU", "compiler"}
-    assert main(["doctor", config_file(tmp_path, cluster={"gpus": 9}), "--json"]) == 2
+    assert any(lack in row["lack"] and row["remedy"] != "-" for row in findings)
 
 
 def test_a_relative_run_directory_is_no_place_for_a_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

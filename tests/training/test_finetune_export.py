@@ -39,9 +39,11 @@ def outcome(folder: Storage, tensor: torch.Tensor) -> dict[str, Any]:
             "valid": [{"epoch": 0, "step": 0, "loss": 3.0}, {"epoch": 1, "step": 1, "loss": 2.5}],
             "tokens": 40,
             "seconds": 2.0,
+            "valid_seconds": 1.0,
         },
         "best": {"epoch": 1, "loss": 2.5, "file": "best.safetensors"},
         "workers": [worker],
+        "peak_memory": 1 << 30,
         "adapter_config": {"r": 8},
     }
 

@@ -8,6 +8,7 @@ import pytest
 
 from cluster.errors import UserError
 from cluster.progress import Progress, SilentProgress
+from cluster.shapes import NodeGroup, NodeShape
 from cluster.storage import Storage
 from training import launch as module
 from training.launch import AgreedError, Launch, launch, launch_once
@@ -47,20 +48,29 @@ def test_room_is_counted_by_node(monkeypatch: pytest.MonkeyPatch) -> None:
         {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
     ]
     monkeypatch.setattr("ray.nodes", lambda: nodes)
-    require_resources("finetune", 2, Placement(cpus_per_worker=2.0))
-    require_resources("finetune", 2, Placement(use_gpu=True))
+    on_cpus, on_gpus = Placement(cpus_per_worker=2.0, node_groups=()), Placement(use_gpu=True, node_groups=())
+    require_resources("finetune", 2, on_cpus)
+    require_resources("finetune", 2, on_gpus)
     with pytest.raises(UserError, match=r"finetune.workers is 3 and each worker needs 2 CPU.*room for 2") as caught:
-        require_resources("finetune", 3, Placement(cpus_per_worker=2.0))
+        require_resources("finetune", 3, on_cpus)
     assert "finetune.workers to 2" in caught.value.remedy
     with pytest.raises(UserError, match="1 CPU and 1 GPU"):
-        require_resources("finetune", 3, Placement(use_gpu=True))
+        require_resources("finetune", 3, on_gpus)
 
 
-def test_an_autoscaler_is_asked_and_given_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nodes_that_an_autoscaler_may_add_count_and_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes: list[dict[str, Any]] = []
     asked: list[Any] = []
     monkeypatch.setattr("ray.nodes", lambda: nodes)
-    monkeypatch.setattr("training.placement.request_resources", lambda bundles: asked.append(bundles))
-    monkeypatch.setattr("time.sleep", lambda _: nodes.append({"Alive": True, "Resources": {"CPU": 1.0}}))
-    require_resources("surrogate", 2, Placement(wait_seconds=30))
+    monkeypatch.setattr("cluster.growth.request_resources", lambda bundles: asked.append(bundles))
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    group = NodeGroup(2, NodeShape(cpus=1))
+    placement = Placement(wait_seconds=0.0, node_groups=(group,))
+    with pytest.raises(UserError, match="room for 2"):
+        require_resources("surrogate", 3, placement)
+    assert asked == []
+    with pytest.raises(UserError, match="gave room for 0 of 2"):
+        require_resources("surrogate", 2, placement)
     assert asked == [[{"CPU": 1.0}] * 2]
+    nodes += [{"Alive": True, "Resources": {"CPU": 1.0}}] * 2
+    require_resources("surrogate", 2, placement)

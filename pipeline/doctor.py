@@ -1,0 +1,46 @@
+"""`dealrec doctor`: everything a config needs, looked at without running any of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+import torch
+
+from cluster.preflight import Finding
+from cluster.resources import ClusterView
+from cluster.session import is_embedded
+from cluster.shapes import NodeShape
+from cluster.storage import Storage
+from pipeline.config import Config
+from pipeline.preflight import cluster_findings, machine_findings
+from pipeline.resource_plan import describe, plan_rows, resource_plan
+from pipeline.run import session
+from pipeline.stages.catalogue import STAGE_NAMES
+
+
+def diagnose(config: Config, run: Storage) -> tuple[list[Finding], list[dict[str, Any]], str]:
+    """What there is and what is lacking, the workers of each stage, and the cluster in words.
+
+    An embedded Ray is not started: it would have what this machine has. A cluster is connected to, and each of its
+    nodes is asked. Raises `UserError` for a cluster that does not answer.
+    """
+    found = machine_findings(config, STAGE_NAMES)
+    if is_embedded(config.cluster.address):
+        view = machine_view(config)
+    else:
+        from pipeline.stages.placement import cluster_view
+
+        with session(config):
+            view = cluster_view(config)
+            found += cluster_findings(config, STAGE_NAMES, view, run)
+    plans, lacks = resource_plan(config, view, STAGE_NAMES)
+    return [*found, *lacks], plan_rows(plans), describe(view)
+
+
+def machine_view(config: Config) -> ClusterView:
+    """What an embedded Ray would have here."""
+    cluster = config.cluster
+    cpus = cluster.cpus or psutil.cpu_count() or 1
+    gpus = torch.cuda.device_count() if cluster.gpus == "auto" else cluster.gpus
+    return ClusterView((NodeShape(cpus, gpus, psutil.virtual_memory().total),))

@@ -1,0 +1,1 @@
+"""What a run will take, from runs of a small share of its log."""

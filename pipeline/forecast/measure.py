@@ -1,0 +1,136 @@
+"""The two small runs that rates are measured by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.errors import UserError
+from cluster.storage import Storage
+from pipeline.config import Config
+from pipeline.graph import Graph
+from pipeline.manifest import read_manifest
+from pipeline.run import RunOptions, run_stages
+from pipeline.stages.catalogue import STAGES
+
+#: LLM prompts that effort is timed on, and coreset samples that fine-tuning is.
+_PROMPTS, _TUNED = 96, 32
+_VALID_USERS = 8
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes that the stages' times follow.
+
+    Attributes
+    ----------
+    interactions, users, items : of the log.
+    samples, test_users : rows of the train and of the test samples.
+    targets : train positions of the surrogate.
+    valid_users : those that an epoch of the surrogate is validated on.
+    """
+
+    interactions: int
+    users: int
+    items: int
+    samples: int
+    test_users: int
+    targets: int
+    valid_users: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A share run that is complete: its sizes, and the seconds and facts of its stages by name."""
+
+    scale: Scale
+    seconds: Mapping[str, float]
+    facts: Mapping[str, Mapping[str, Any]]
+
+
+def surrogate_side(config: Config, shards: int, samples: int) -> Config:
+    """For ingest, surrogate, influence, effort and select: many users, all items, few prompts.
+
+    `samples` is about how many the share has.
+    """
+    epochs = min(2, config.surrogate.epochs)
+    return _updated(
+        config,
+        samples={"shards": shards},
+        surrogate={"epochs": epochs, "patience": epochs},
+        effort={"candidates": min(1.0, _PROMPTS / samples)},
+        select={"size": float(_PROMPTS // 4), "hard_prune": 0.0},
+    )
+
+
+def llm_side(config: Config, shards: int, users: int, test_users: int) -> Config:
+    """For finetune, evaluate and report: few users and their items alone, a handful of samples."""
+    return _updated(
+        config,
+        samples={"shards": shards},
+        surrogate={"epochs": 1},
+        influence={"solver": "none"},
+        effort={"candidates": min(1.0, 8 / users)},
+        select={"method": "random", "size": float(_TUNED)},
+        finetune={
+            "epochs": 1,
+            "patience": 0,
+            "global_batch": min(config.finetune.global_batch, _TUNED // 2),
+            "valid_users": min(config.finetune.valid_users, _VALID_USERS),
+        },
+        evaluate={"users": test_users},
+    )
+
+
+def measure(config: Config, run: Storage, last: str | None = None) -> Measured:
+    """Bring a share run up to date, to the stage `last`; read what it took. One of another config is discarded."""
+    graph = Graph(STAGES, config, run)
+    names = [stage.name for stage in graph.stages]
+    done = names[: names.index(last) + 1] if last else names
+    try:
+        graph.check([graph.stage(name) for name in done])
+    except UserError:
+        graph.discard(graph.stages)
+    run_stages(config, run, RunOptions(last=last))
+    seconds, facts = {}, {}
+    for name in done:
+        manifest = read_manifest(graph.folder(graph.stage(name)))
+        assert manifest is not None
+        seconds[name], facts[name] = manifest.seconds, manifest.facts
+    return Measured(_scale(graph, facts), seconds, facts)
+
+
+def _scale(graph: Graph, facts: Mapping[str, Mapping[str, Any]]) -> Scale:
+    statistics = graph.folder(graph.stage("ingest")).read_json("statistics.json")
+    return Scale(
+        interactions=statistics["interactions"]["kept"],
+        users=statistics["users"],
+        items=statistics["items"]["all"],
+        samples=statistics["samples"]["train"],
+        test_users=statistics["samples"]["test"],
+        targets=facts["surrogate"]["train_targets"],
+        valid_users=facts["surrogate"]["valid_users"],
+    )
+
+
+def _updated(config: Config, **sections: Mapping[str, Any]) -> Config:
+    changes = {name: getattr(config, name).model_copy(update=dict(keys)) for name, keys in sections.items()}
+    return config.model_copy(update=changes)
+
+
+def whole_scale(share: Scale, interactions: int, users: int, items: int, valid_users: int) -> Scale:
+    """The sizes of the whole log, from its totals and what the share has of the rest in proportion.
+
+    `valid_users` is the most that the surrogate is validated on.
+    """
+    by_user, by_interaction = users / share.users, interactions / share.interactions
+    return Scale(
+        interactions=interactions,
+        users=users,
+        items=items,
+        samples=max(1, round(share.samples * by_user)),
+        test_users=max(1, round(share.test_users * by_user)),
+        targets=max(1, round(share.targets * by_interaction)),
+        valid_users=min(valid_users, round(share.valid_users * by_user)),
+    )

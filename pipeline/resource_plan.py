@@ -1,0 +1,123 @@
+"""How a cluster is divided among the stages, before any of them runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cluster.errors import UserError
+from cluster.preflight import Finding
+from cluster.resources import ClusterView, PoolPlan
+from cluster.shapes import WorkerShape
+from pipeline.config import Config
+from pipeline.stages.placement import plan_llm, plan_scoring, training_placement
+from training.placement import shortage
+
+_TASK = WorkerShape(cpus=1)
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """The workers of one stage.
+
+    Attributes
+    ----------
+    kind : tasks (of Ray Data), pool (of actors) or training (all at once, or none).
+    now, workers : workers that the living nodes hold, and those there are once the cluster has grown; a pool has
+        no more than the stage has shards.
+    per_node : workers on the node that holds most of them.
+    cpus, gpus : of each worker.
+    free_cpus : CPUs that the workers leave, when all nodes are there, for tasks that read and write.
+    """
+
+    stage: str
+    kind: str
+    now: int
+    workers: int
+    per_node: int
+    cpus: float
+    gpus: float
+    free_cpus: int
+
+
+def resource_plan(config: Config, view: ClusterView, stages: Sequence[str]) -> tuple[list[StagePlan], list[Finding]]:
+    """The plan of those stages that need workers, and a finding for each that can never have them."""
+    plans: list[StagePlan] = []
+    lacks: list[Finding] = []
+    for stage in stages:
+        if stage not in _PLANNERS:
+            continue
+        kind, planner = _PLANNERS[stage]
+        try:
+            pool = planner(config, view)
+        except UserError as error:
+            lacks.append(Finding(f"workers of {stage}", _have(view), error.message.rstrip("."), error.remedy))
+            continue
+        shape = pool.shape
+        most = max(node.room(shape) for node in (*view.living, *view.addable))
+        free = view.cpus - int(pool.maximum * shape.cpus)
+        now = min(pool.minimum, view.room(shape))
+        per_node = min(most, pool.maximum)
+        plans.append(StagePlan(stage, kind, now, pool.maximum, per_node, shape.cpus, shape.gpus, free))
+    return plans, lacks
+
+
+def plan_rows(plans: Sequence[StagePlan]) -> list[dict[str, Any]]:
+    """Rows of a table."""
+    return [{key.replace("_", " "): value for key, value in asdict(plan).items()} for plan in plans]
+
+
+def describe(view: ClusterView) -> str:
+    """A cluster in a few words: nodes of equal shape together, those to come behind them."""
+    text = _have(view)
+    if view.addable:
+        more = ClusterView(view.addable)
+        text += f"; may add {_have(more)}"
+    return text
+
+
+def _have(view: ClusterView) -> str:
+    cpus, gpus = sum(node.cpus for node in view.living), sum(node.gpus for node in view.living)
+    nodes = len(view.living)
+    return f"{nodes} node{'s' if nodes != 1 else ''}, {cpus} CPUs, {gpus} GPUs"
+
+
+def _tasks(config: Config, view: ClusterView) -> PoolPlan:
+    room = view.reachable_room(_TASK)
+    if room == 0:
+        raise UserError(
+            "No node of the cluster has a CPU, and no autoscaler is known that would add one.",
+            "Add a node, or say with cluster.node_groups what the cluster may grow to.",
+        )
+    return PoolPlan(view.room(_TASK), room, _TASK)
+
+
+def _training(name: str) -> Callable[[Config, ClusterView], PoolPlan]:
+    def plan(config: Config, view: ClusterView) -> PoolPlan:
+        workers = int(getattr(config, name).workers)
+        placement = training_placement(config, workers, view)
+        fault = shortage(name, workers, placement, view)
+        if fault is not None:
+            raise fault
+        return PoolPlan(min(workers, view.room(placement.worker())), workers, placement.worker())
+
+    return plan
+
+
+def _scoring(config: Config, view: ClusterView) -> PoolPlan:
+    return plan_scoring(config, view, None)
+
+
+def _llm(config: Config, view: ClusterView) -> PoolPlan:
+    return plan_llm(config, view, None)
+
+
+_PLANNERS: dict[str, tuple[str, Callable[[Config, ClusterView], PoolPlan]]] = {
+    "ingest": ("tasks", _tasks),
+    "surrogate": ("training", _training("surrogate")),
+    "influence": ("pool", _scoring),
+    "effort": ("pool", _llm),
+    "finetune": ("training", _training("finetune")),
+    "evaluate": ("pool", _llm),
+}

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from cluster.shards import begin_shard, finish_shard
+from cluster.stop_mark import ShardsInHand, stop_mark, stopping
+from cluster.stopping import STOP, Stopped
+from cluster.storage import Storage
+from tests.cluster.test_shards import TABLE
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_the_signal_stops_at_once_where_nothing_is_deferred() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped), STOP.handled():
+        terminate()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_defers_it_is_finished_first() -> None:
+    with STOP.handled():
+        with STOP.deferred() as told:
+            terminate()
+            assert told.is_set()
+        with pytest.raises(Stopped):
+            STOP.check()
+
+
+def test_a_second_signal_does_not_wait() -> None:
+    with STOP.handled(), STOP.deferred():
+        terminate()
+        with pytest.raises(Stopped):
+            terminate()
+
+
+def test_a_request_is_forgotten_with_its_session() -> None:
+    with pytest.raises(Stopped), STOP.handled():
+        terminate()
+    with STOP.handled():
+        STOP.check()
+
+
+def test_workers_see_the_mark_and_none_is_left(tmp_path: Path) -> None:
+    out = Storage.at(tmp_path)
+    with STOP.handled():
+        with stop_mark(out):
+            assert not stopping(out)
+            terminate()
+            while not stopping(out):
+                pass
+        assert not stopping(out)
+        with stop_mark(out):
+            pass
+        assert not stopping(out)
+
+
+def test_what_an_earlier_run_left_begun_is_in_nobodys_hand(tmp_path: Path) -> None:
+    out = Storage.at(tmp_path)
+    begin_shard(out, 0)
+    begin_shard(out, 1)
+    in_hand = ShardsInHand(out, [0, 1, 2])
+    assert in_hand.now() == set()
+    again = begin_shard(out, 1)
+    first = begin_shard(out, 2)
+    assert in_hand.now() == {1, 2}
+    finish_shard(out, 2, TABLE, first, {})
+    finish_shard(out, 1, TABLE, again, {})
+    in_hand.wait()
+    assert in_hand.now() == set()

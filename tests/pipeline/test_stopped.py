@@ -1,0 +1,57 @@
+"""SIGTERM to the driver: nothing that was in hand is lost, and the same command goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cluster.shards import attempts_at, finished_shards
+from cluster.storage import Storage
+from pipeline.manifest import read_begun, read_manifest
+from tests.killing import run_command, stop_when
+from tests.small_log import write_config, write_log
+from tests.tiny_llm import make_tiny_llm
+
+pytestmark = pytest.mark.slow
+
+SHARDS = list(range(24))
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    config = write_config(
+        tmp_path, write_log(tmp_path / "log.parquet"), make_tiny_llm(tmp_path / "llm"), samples={"shards": len(SHARDS)}
+    )
+    return ["run", str(config), "--run-dir", str(tmp_path / "run"), "--until", "effort"]
+
+
+def test_shards_in_hand_are_finished_and_the_run_goes_on(command: list[str], tmp_path: Path) -> None:
+    run = Storage.at(tmp_path / "run")
+    scores = run.child("scores", "effort")
+
+    code, output = stop_when(command, lambda: len(finished_shards(scores, SHARDS)) >= 2)
+
+    assert code == 128 + 15, output
+    assert "The same command continues" in output
+    assert "Traceback" not in output
+    done = finished_shards(scores, SHARDS)
+    assert set(attempts_at(scores, SHARDS)) == set(done)
+    assert 2 <= len(done) < len(SHARDS)
+    assert read_manifest(scores) is None
+    begun = read_begun(scores)
+    assert begun is not None
+    assert begun.seconds > 0
+    assert not scores.exists("_stop")
+    events = [json.loads(line) for line in run.read_text("events.jsonl").splitlines()]
+    assert events[-1]["event"] == "stage_stopped"
+
+    resumed = run_command(command)
+    assert resumed.returncode == 0, resumed.stderr
+    after = finished_shards(scores, SHARDS)
+    assert {after[index].attempt for index in SHARDS} == {1}
+    assert {index: after[index] for index in done} == done
+    manifest = read_manifest(scores)
+    assert manifest is not None
+    assert manifest.attempts == 2
