@@ -80,6 +80,12 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run_arguments(audit)
     audit.set_defaults(command=commands.audit)
 
+    export = commands_.add_parser("export", help="the coreset as text, for fine-tuning with other tools")
+    _add_run_arguments(export)
+    export.add_argument("--out", metavar="DIR", help="folder or URI; export in the run directory by default")
+    export.add_argument("--format", default="alpaca,sharegpt,parquet", help="comma-separated; all three by default")
+    export.set_defaults(command=commands.export)
+
     doctor = commands_.add_parser("doctor", help="what this machine or cluster lacks, before anything runs")
     doctor.add_argument("config", nargs="?", metavar="CONFIG")
     doctor.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")

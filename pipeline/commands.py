@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import UserError
-from cluster.storage import is_remote
+from cluster.storage import Storage, is_remote
 from pipeline.config import Config
 from pipeline.config_file import dump_config, json_schema, load_config
 from pipeline.run import RunOptions, default_run_dir, open_run, run_stages
@@ -48,9 +48,25 @@ def compare(options: argparse.Namespace) -> int:
     from pipeline.compare import compare_arms
 
     config, run_dir = _load(options)
-    selectors = [name.strip() for name in options.selectors.split(",") if name.strip()]
-    rows = compare_arms(config, open_run(run_dir), selectors, options.seeds)
+    rows = compare_arms(config, open_run(run_dir), _listed(options.selectors), options.seeds)
     _show(options, {"arms": rows}, ("arms",))
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    from pipeline.export import FORMATS, export_coreset
+
+    config, run_dir = _load(options)
+    formats = _listed(options.format)
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        raise UserError(
+            f"--format {options.format}: no format {', '.join(unknown)}.", f"There are {', '.join(FORMATS)}."
+        )
+    run = Storage.at(run_dir)
+    out = open_run(options.out) if options.out else run.child("export")
+    _show(options, {"files": export_coreset(config, run, out, formats)}, ("files",))
+    log.info("Written to %s", out.uri)
     return 0
 
 
@@ -151,6 +167,11 @@ def _follow(client: Any, job: str) -> int:
 def _write_now(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def _listed(text: str) -> list[str]:
+    """The names of a comma-separated list, each once."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def _signed(values: Sequence[float]) -> str:
