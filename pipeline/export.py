@@ -104,7 +104,7 @@ FORMATS: Mapping[str, tuple[str, Content]] = {
 
 def _llama_factory(formats: Sequence[str]) -> dict[str, Any]:
     """`dataset_info.json`, by which LLaMA-Factory knows the files of a folder."""
-    columns = {
+    columns: dict[str, dict[str, Any]] = {
         "alpaca": {"columns": {"prompt": "instruction", "query": "input", "response": "output"}},
         "sharegpt": {"formatting": "sharegpt", "columns": {"messages": "conversations"}},
     }
