@@ -107,8 +107,9 @@ class LexicalProxy(ProxyModel):
         return vectors
 
 
+SEMANTIC, LEXICAL = "semantic", "lexical"
 #: Name of a proxy → builds it from directions [n, d] and the longest history.
-PROXIES: Mapping[str, Callable[[Tensor, int], ProxyModel]] = {"semantic": SemanticProxy, "lexical": LexicalProxy}
+PROXIES: Mapping[str, Callable[[Tensor, int], ProxyModel]] = {SEMANTIC: SemanticProxy, LEXICAL: LexicalProxy}
 
 
 def build_proxy(name: str, directions: Tensor, max_items: int, seed: int) -> ProxyModel:
