@@ -18,7 +18,7 @@ def scoring_seconds(config: Config, run: Storage, method: str) -> float:
     The ingest is left out: every arm needs it. What several selectors share counts in full for each of them.
     """
     stages = [stage for stage in shared_stages([method]) if stage.name != "ingest"]
-    folders = {name: run.child(*name.split("/")) for name in ("surrogate",)} | {"ingest": run.child("data")}
+    folders = {"ingest": run.child("data"), "surrogate": run.child("surrogate")}
     context = StageContext(config, run, run, folders, SilentProgress())
     manifests = [read_manifest(run.child(*stage.folder.split("/"))) for stage in stages]
     chosen = selector(method)

@@ -16,6 +16,8 @@ from tests.small_log import write_config, write_log
 from tests.tiny_llm import make_tiny_llm
 from training.metrics import user_metrics
 
+pytestmark = pytest.mark.slow
+
 SELECTORS = "random,popularity,reference_popularity,full"
 
 
