@@ -77,12 +77,22 @@ def build_parser() -> argparse.ArgumentParser:
     compare = commands_.add_parser("compare", help="tune and evaluate on several coresets, one table")
     _add_run_arguments(compare)
     compare.add_argument("--selectors", default="dealrec,random", help="comma-separated")
-    compare.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds a selector")
+    compare.add_argument("--seeds", type=int, default=1, metavar="N", help="training seeds, each with its selection")
+    compare.add_argument("--sizes", type=commands.sizes, metavar="A,B", help="shares or counts; select.size by default")
+    compare.add_argument("--draws", type=int, metavar="N", help="random coresets a seed; 3 for proxies, 1 for the LLM")
+    compare.add_argument("--target", choices=("llm", "proxy"), default="llm", help="what is tuned on the coresets")
+    compare.add_argument("--proxies", default="semantic,lexical", help="comma-separated, for --target proxy")
     compare.set_defaults(command=commands.compare)
 
     audit = commands_.add_parser("audit", help="how faithful the influence scores are: retraining without samples")
     _add_run_arguments(audit)
     audit.set_defaults(command=commands.audit)
+
+    export = commands_.add_parser("export", help="the coreset as text, for fine-tuning with other tools")
+    _add_run_arguments(export)
+    export.add_argument("--out", metavar="DIR", help="folder or URI; export in the run directory by default")
+    export.add_argument("--format", default="alpaca,sharegpt,parquet", help="comma-separated; all three by default")
+    export.set_defaults(command=commands.export)
 
     doctor = commands_.add_parser("doctor", help="what this machine or cluster lacks, before anything runs")
     doctor.add_argument("config", nargs="?", metavar="CONFIG")

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,39 @@ def run_stage(options: argparse.Namespace) -> int:
 
 
 def compare(options: argparse.Namespace) -> int:
-    from pipeline.compare import compare_arms
+    from pipeline.compare.arms import Request
+    from pipeline.compare.compare import compare as compare_selectors
+    from pipeline.compare.summary import slice_rows, summary_rows
 
     config, run_dir = _load(options)
-    selectors = [name.strip() for name in options.selectors.split(",") if name.strip()]
-    rows = compare_arms(config, open_run(run_dir), selectors, options.seeds)
-    _show(options, {"arms": rows}, ("arms",))
+    sizes = options.sizes or [config.select.size]
+    draws = options.draws or (3 if options.target == "proxy" else 1)
+    request = Request(_listed(options.selectors), options.seeds, sizes, draws)
+    run = open_run(run_dir)
+    result = compare_selectors(config, run, request, options.target, _listed(options.proxies))
+    if options.json:
+        _show(options, {"comparison": result}, ())
+        return 0
+    _show(options, {"arms": summary_rows(result), "slices": slice_rows(result)}, ("arms", "slices"))
+    log.info("* looks at the validation period; %d arms tried so far", result["tried"])
+    log.info("Plots: %s", run.child("arms").uri + f"/comparison-{options.target}.html")
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    from pipeline.export import FORMATS, export_coreset
+
+    config, run_dir = _load(options)
+    formats = _listed(options.format)
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        raise UserError(
+            f"--format {options.format}: no format {', '.join(unknown)}.", f"There are {', '.join(FORMATS)}."
+        )
+    run = Storage.at(run_dir)
+    out = open_run(options.out) if options.out else run.child("export")
+    _show(options, {"files": export_coreset(config, run, out, formats)}, ("files",))
+    log.info("Written to %s", out.uri)
     return 0
 
 
@@ -170,6 +197,16 @@ def _write_now(text: str) -> None:
     sys.stdout.flush()
 
 
+def sizes(text: str) -> list[float]:
+    """A comma-separated list of shares and counts, for the command line's parser."""
+    return list(dict.fromkeys(float(part) for part in text.split(",") if part.strip()))
+
+
+def _listed(text: str) -> list[str]:
+    """The names of a comma-separated list, each once."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
 def _signed(values: Sequence[float]) -> str:
     return ", ".join(f"{value:+.4f}" for value in values)
 
@@ -186,7 +223,7 @@ def _load(options: argparse.Namespace) -> tuple[Config, str]:
     return load_config(options.config, options.overrides), options.run_dir or default_run_dir(options.config)
 
 
-def _show(options: argparse.Namespace, tables: dict[str, list[dict[str, Any]]], order: Sequence[str]) -> None:
+def _show(options: argparse.Namespace, tables: Mapping[str, Any], order: Sequence[str]) -> None:
     """The result on stdout: tables for a person, or JSON."""
     if options.json:
         sys.stdout.write(json.dumps(tables, indent=1) + "\n")

@@ -124,6 +124,9 @@ class SelectConfig(Section):
     reference: Literal["valid"] | Annotated[float, Field(gt=0, lt=1)] = Field(
         "valid", description="What aimed methods aim at: validation, or this last share of the train samples by time."
     )
+    reference_users: Literal["all", "half"] = Field(
+        "all", description="Validation users aimed at; half of them, by hash, leaves the others to choose a method by."
+    )
     transport_epsilon: float = Field(
         0.05, gt=0, allow_inf_nan=False, description="Entropy of the transport of goracs, in units of the mean cost."
     )

@@ -93,6 +93,11 @@ class TitleSpace:
     def __len__(self) -> int:
         return len(self.titles)
 
+    @property
+    def directions(self) -> Embeddings:
+        """float32 [n, d], unit rows: their inner products are the cosines of `similarities`."""
+        return self._centred / np.sqrt(np.maximum(self._squares, np.float32(1e-24)))[:, None]
+
     def distances(self, generated: Embeddings) -> Embeddings:
         """float32 [U, n], Euclidean distances of [U, d] to the titles."""
         a = generated - self._centre

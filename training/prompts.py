@@ -131,6 +131,25 @@ class EncodedPrompt:
         return len(self.input_ids) - self.response_start
 
 
+@dataclass(frozen=True)
+class RenderedPrompt:
+    """The very text that `EncodedPrompt` holds the ids of, whole and in the parts that other tools ask for.
+
+    Attributes
+    ----------
+    instruction, input, output : what to do, the history, and the response.
+    turn : what the user says: the whole prompt in the alpaca layout, the user's turn in the chat layout.
+    text : prompt and response, markup of the chat template included; without the tokenizer's leading tokens and
+        without the end-of-sequence token.
+    """
+
+    instruction: str
+    input: str
+    output: str
+    turn: str
+    text: str
+
+
 class PromptEncoder:
     """Encodes histories and targets given as item indices; `titles[0]` is padding and never read.
 
@@ -156,8 +175,8 @@ class PromptEncoder:
         self._markup = _markup_pattern(tokenizer)
         self._anchor: list[int] = self._ids(ANCHOR)
         self._gap, self._join = _joints(template)
-        head, self._tail = _alpaca(template) if template.layout == "alpaca" else _chat(template, tokenizer)
-        self._head = (leading_ids(tokenizer) if template.layout == "alpaca" else []) + self._ids(head)
+        self._opening, self._tail = _alpaca(template) if template.layout == "alpaca" else _chat(template, tokenizer)
+        self._head = (leading_ids(tokenizer) if template.layout == "alpaca" else []) + self._ids(self._opening)
         self._inner: dict[int, list[int]] = {}
         self._newest: dict[int, list[int]] = {}
         self._response: dict[int, list[int]] = {}
@@ -166,8 +185,7 @@ class PromptEncoder:
     def encode(self, history: Sequence[int], target: int | None = None) -> EncodedPrompt:
         """Raises UserError naming llm.max_tokens if the template and the target alone exceed it."""
         response = [] if target is None else self.response_ids(int(target))
-        room = min(self._prompt_tokens, self.max_tokens - len(response))
-        prompt = self._prompt_ids([int(item) for item in history[-self.max_items :]], room)
+        prompt = self._prompt_ids(self._shown(history, len(response)))
         if len(prompt) + len(response) > self.max_tokens:
             raise UserError(
                 f"llm.max_tokens: the template takes {len(prompt)} tokens and the title of item {target} "
@@ -175,6 +193,17 @@ class PromptEncoder:
                 remedy="Raise llm.max_tokens, or shorten llm.template or the title.",
             )
         return EncodedPrompt(prompt + response, len(prompt))
+
+    def render(self, history: Sequence[int], target: int) -> RenderedPrompt:
+        """The text of `encode(history, target)`: the same items, cut in the same place."""
+        output = f'"{self._title(target)}"'
+        titles = [f'{self._gap}"{self._title(item)}"' for item in self._shown(history, len(self.response_ids(target)))]
+        shown = self._join.join(titles)
+        template = self.template
+        asked = f"{template.history_prefix.rstrip()}{shown}"
+        prompt = f"{self._opening}{shown}{self._tail}"
+        turn = prompt if template.layout == "alpaca" else f"{template.instruction}\n\n{asked}"
+        return RenderedPrompt(template.instruction, asked, output, turn, prompt + output)
 
     def response_ids(self, item: int) -> list[int]:
         """Ids of the item's quoted title and the end-of-sequence token."""
@@ -184,21 +213,28 @@ class PromptEncoder:
             self._response[item] = ids
         return ids
 
-    def _prompt_ids(self, items: list[int], room: int) -> list[int]:
-        """Head, the newest items that fit in `room` tokens, and the tail; just head and tail if none fits."""
+    def _shown(self, history: Sequence[int], response: int) -> list[int]:
+        """The newest items that fit beside a response of so many tokens, oldest first."""
+        items = [int(item) for item in history[-self.max_items :]]
+        room = min(self._prompt_tokens, self.max_tokens - response) - len(self._head)
+        pieces = (
+            self._piece(self._inner, item, self._join) if place else self._piece(self._newest, item, self._tail)
+            for place, item in enumerate(reversed(items))
+        )
+        count = 0
+        for piece in pieces:
+            room -= len(piece)
+            if room < 0:
+                break
+            count += 1
+        return items[len(items) - count :]
+
+    def _prompt_ids(self, items: list[int]) -> list[int]:
+        """Head, items and tail; just head and tail if there are none."""
         if not items:
             return self._head + self._empty
-        pieces = [self._piece(self._newest, items[-1], self._tail)]
-        left = room - len(self._head) - len(pieces[0])
-        if left < 0:
-            return self._head + self._empty
-        for item in reversed(items[:-1]):
-            piece = self._piece(self._inner, item, self._join)
-            left -= len(piece)
-            if left < 0:
-                break
-            pieces.append(piece)
-        return [*self._head, *(token for piece in reversed(pieces) for token in piece)]
+        inner = (token for item in items[:-1] for token in self._piece(self._inner, item, self._join))
+        return [*self._head, *inner, *self._piece(self._newest, items[-1], self._tail)]
 
     def _piece(self, cache: dict[int, list[int]], item: int, closing: str) -> list[int]:
         ids = cache.get(item)

@@ -10,12 +10,13 @@ from typing import Any
 
 from cluster.errors import UserError
 from cluster.place import PROJECT_ROOT
-from pipeline.compare import compare_arms
+from pipeline.compare.arms import Arm, Request, arm_graph
+from pipeline.compare.compare import compare
 from pipeline.config_file import load_config
 from pipeline.demo.prepare import prepare_llm, prepare_log
 from pipeline.logs import configure_logging
 from pipeline.run import RunOptions, open_run, run_stages, session
-from pipeline.summary import metrics_rows, stage_rows
+from pipeline.summary import headline_row, metrics_rows, stage_rows
 from pipeline.text_table import format_table
 
 log = logging.getLogger("dealrec.demo")
@@ -35,11 +36,11 @@ def demo(cache: Path, run_dir: Path) -> list[dict[str, Any]]:
     run = open_run(str(run_dir))
     with nullcontext() if run.exists("arms") else session(config):
         graph = run_stages(config, run, RunOptions())
-        arms = compare_arms(config, run, SELECTORS, seeds=1)
-    random_arm = next(arm for arm in arms if arm["model"] == "random")
+        compare(config, run, Request(SELECTORS, seeds=1, sizes=[config.select.size]), "llm")
+    arm = arm_graph(config, run, Arm("random", config.select.size, 0))
+    evaluation = arm.folder(arm.stage("evaluate")).read_json("metrics.json")
     rows = metrics_rows(graph)
-    columns = list(rows[0])
-    rows.insert(2, {column: random_arm[column] for column in columns} | {"model": "LLM tuned on a random coreset"})
+    rows.insert(2, headline_row("LLM tuned on a random coreset", evaluation["models"][evaluation["focus"]]))
     sys.stdout.write("\n" + format_table(stage_rows(graph)) + "\n\n" + format_table(rows) + "\n")
     sys.stdout.write(f"\nReport: {run_dir / 'report.html'}\n")
     return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -11,6 +11,7 @@ from pipeline.config import Config
 from pipeline.fingerprint import file_identities, model_identity
 from pipeline.graph import Stage, StageContext
 from pipeline.ingest.sources import find_files
+from scoring.selection import selector
 
 
 def _later(stage: str) -> Callable[[StageContext], Mapping[str, Any]]:
@@ -147,6 +148,28 @@ ARM_STAGES = ("select", "finetune", "evaluate")
 SHARED_STAGES = tuple(stage for stage in STAGES if stage.name not in (*ARM_STAGES, "report"))
 
 
-def arm_stages(arm: str) -> tuple[Stage, ...]:
-    """A comparison's arm: its own selection, fine-tuning and evaluation, in its own folder."""
-    return tuple(replace(stage, folder=f"arms/{arm}/{stage.folder}") for stage in STAGES if stage.name in ARM_STAGES)
+def selection_needs(method: str) -> tuple[str, ...]:
+    """The stages whose results a selector reads; the others need not be there."""
+    chosen = selector(method)
+    of_surrogate = {"el2n", "grand", "embedding"} & {*chosen.scores, *chosen.features}
+    scores = tuple(name for name in ("influence", "effort") if name in chosen.scores)
+    return ("ingest", *(("surrogate",) if of_surrogate else ()), *scores)
+
+
+def shared_stages(methods: Sequence[str]) -> tuple[Stage, ...]:
+    """The stages that selections by these methods share, in order: what they read, and what that needs."""
+    wanted = {name for method in methods for name in selection_needs(method)}
+    for stage in reversed(SHARED_STAGES):
+        if stage.name in wanted:
+            wanted |= set(stage.needs)
+    return tuple(stage for stage in SHARED_STAGES if stage.name in wanted)
+
+
+def arm_stages(arm: str, method: str) -> tuple[Stage, ...]:
+    """A comparison's arm in its own folder: selection, fine-tuning and evaluation, without baselines."""
+    needs = {"select": selection_needs(method), "evaluate": ("ingest", "finetune")}
+    return tuple(
+        replace(stage, folder=f"arms/{arm}/{stage.folder}", needs=needs.get(stage.name, stage.needs))
+        for stage in STAGES
+        if stage.name in ARM_STAGES
+    )

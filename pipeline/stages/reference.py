@@ -15,12 +15,13 @@ from cluster.storage import Storage
 from pipeline.graph import StageContext
 from pipeline.stages.surrogate_features import reference_embedder
 from pipeline.tables import TRAIN_SAMPLES, list_array, ragged_column, train_shards
-from scoring.ids import sample_ids
+from scoring.ids import draw_order, sample_ids
 from scoring.order_statistics import RankSearch, double_keys, key_doubles, run_searches
 from scoring.ragged import Ragged
 from scoring.selection import Reference
 
 _COLUMNS = ["sample_id", "user_id", "history", "target"]
+_HALF_SEED = 0x48414C46
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ def reference_period(context: StageContext) -> ReferencePeriod:
     ------
     UserError : the log has none, or no timestamps to find the last ones by.
     """
-    data, wanted = context.folder("ingest"), context.config.select.reference
-    parts = list(_validation(data) if wanted == "valid" else _last_of_train(data, wanted))
+    section = context.config.select
+    data, wanted, half = context.folder("ingest"), section.reference, section.reference_users == "half"
+    parts = list(_validation(data, half) if wanted == "valid" else _last_of_train(data, wanted))
     table = pa.concat_tables(parts).sort_by("sample_id") if parts else None
     if table is None or not table.num_rows:
         raise UserError(
@@ -54,10 +56,17 @@ def reference_period(context: StageContext) -> ReferencePeriod:
     return ReferencePeriod(table)
 
 
-def _validation(data: Storage) -> Iterator[pa.Table]:
+def aimed_at(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """bool [U], the half of the validation users that aimed methods look at; the rest can choose among methods."""
+    return draw_order(sample_id, _HALF_SEED) < np.uint64(1 << 63)
+
+
+def _validation(data: Storage, half: bool) -> Iterator[pa.Table]:
     """Every validation target as a sample, its id that of the same place in the user's log."""
     for name in data.list("samples/valid", suffix=".parquet"):
-        table = data.read_table(f"samples/valid/{name}", ["user_id", "history", "targets", "seen"])
+        table = data.read_table(f"samples/valid/{name}", ["sample_id", "user_id", "history", "targets", "seen"])
+        if half:
+            table = table.filter(pa.array(aimed_at(table.column("sample_id").to_numpy())))
         targets = ragged_column(table, "targets")
         row = targets.row_of_value()
         first = ragged_column(table, "seen").lengths

@@ -72,9 +72,12 @@ def run_select(context: StageContext) -> Mapping[str, Any]:
 
 
 def _score_folders(context: StageContext, indices: Sequence[int]) -> dict[str, Storage]:
-    """The folders of all scores and features that are kept in files; the surrogate's are computed where missing."""
+    """The folders of the scores and features that are kept in files; the surrogate's are computed where missing.
+
+    An arm of a comparison is given the scores that its method needs, a run both.
+    """
     method = selector(context.config.select.method)
-    folders = {name: context.folder(name) for name in ("influence", "effort")}
+    folders = {name: context.folder(name) for name in ("influence", "effort") if name in context.folders}
     wanted = (*method.scores, *method.features)
     if set(wanted) & {"el2n", "grand", "embedding"}:
         # Needs torch and Ray, which most methods can do without here.
@@ -92,6 +95,7 @@ def _sight(config: Config) -> dict[str, Any]:
     sight: dict[str, Any] = {"sees_validation": aimed or scored}
     if method.sees_validation:
         sight["reference"] = config.select.reference
+        sight["reference_users"] = config.select.reference_users
     return sight
 
 

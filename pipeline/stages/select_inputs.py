@@ -13,7 +13,7 @@ import pyarrow as pa
 from cluster.shards import shard_name
 from cluster.storage import Storage
 from pipeline.stages.reference import read_timestamps
-from pipeline.tables import SampleShard, read_samples
+from pipeline.tables import TRAIN_SAMPLES, SampleShard, read_samples
 from scoring.selection import ScoreShard
 
 _SCORE_STAGES = ("influence", "effort")
@@ -26,7 +26,8 @@ class SelectInputs:
     Attributes
     ----------
     data : the run's data folder.
-    folders : of the two score stages, and of the features of the surrogate that are needed.
+    folders : of the score stages that there are, and of the features of the surrogate that are needed. Scores of a
+        stage that is not there are NaN.
     scores : the scores that decide whether a sample may be chosen.
     features : what else the selector needs, out of target, history, timestamp and embedding.
     """
@@ -63,8 +64,11 @@ class SelectInputs:
             if name in _SCORE_STAGES and name in self.scores:
                 usable = table.column("status").to_numpy(zero_copy_only=False) == "ok"
                 ok = usable if ok is None else ok & usable
-        assert sample_id is not None
-        influence, effort = (columns.pop(name) for name in _SCORE_STAGES)
+        if sample_id is None:
+            name = f"{TRAIN_SAMPLES}/{shard_name(index)}.parquet"
+            sample_id = self.data.read_table(name, ["sample_id"]).column("sample_id").to_numpy()
+        unknown = np.full(len(sample_id), np.nan, dtype=np.float32)
+        influence, effort = (columns.pop(name, unknown) for name in _SCORE_STAGES)
         return ScoreShard(
             sample_id,
             influence,

@@ -5,6 +5,7 @@ The files are shared by all selections of a run. Their folder names what they co
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cluster.sharded_map import map_shards
+from cluster.shards import finished_shards
 from cluster.storage import Storage
 from pipeline.fingerprint import digest
 from pipeline.graph import StageContext
@@ -29,6 +31,7 @@ from scoring.sasrec import SASRec
 
 SURROGATE_FEATURES = ("el2n", "grand", "embedding")
 _VERSION = 1
+_SECONDS = "_seconds.json"
 
 
 def write_features(context: StageContext, names: Sequence[str], indices: Sequence[int]) -> dict[str, Storage]:
@@ -39,12 +42,21 @@ def write_features(context: StageContext, names: Sequence[str], indices: Sequenc
     folders = {}
     for name in names:
         out = _folder(context, name)
-        source = surrogate_source(context.folder("surrogate"), out, context.config.influence.scope)
-        arguments = {"source": source, "data": context.folder("ingest"), "name": name}
-        pool = scoring_pool(context, len(indices))
-        map_shards(FeatureWorker, arguments, indices, out, pool, context.progress)
+        if len(finished_shards(out, indices)) < len(indices):
+            source = surrogate_source(context.folder("surrogate"), out, context.config.influence.scope)
+            arguments = {"source": source, "data": context.folder("ingest"), "name": name}
+            pool = scoring_pool(context, len(indices))
+            start = time.monotonic()
+            map_shards(FeatureWorker, arguments, indices, out, pool, context.progress)
+            out.write_json(_SECONDS, feature_seconds(context, name) + time.monotonic() - start)
         folders[name] = out
     return folders
+
+
+def feature_seconds(context: StageContext, name: str) -> float:
+    """Wall seconds that a feature took to compute, so far; 0 where it is not there."""
+    out = _folder(context, name)
+    return float(out.read_json(_SECONDS)) if out.exists(_SECONDS) else 0.0
 
 
 def _folder(context: StageContext, name: str) -> Storage:

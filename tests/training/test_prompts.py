@@ -143,6 +143,38 @@ def test_the_chat_layout_uses_the_tokenizers_template():
     assert got.input_ids[got.response_start :] == encoder().response_ids(6)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    titles=st.lists(st.text(max_size=30), min_size=1, max_size=6),
+    target=st.text(max_size=30),
+    max_tokens=st.integers(250, 600),
+    max_items=st.integers(1, 6),
+)
+def test_rendered_text_tokenizes_to_the_ids_of_training(titles, target, max_tokens, max_items):
+    made = encoder(["", *titles, target], max_tokens=max_tokens, max_items=max_items, bos=True)
+    history = list(range(1, len(titles) + 1))
+    rendered = made.render(history, len(titles) + 1)
+    trained = made.encode(history, len(titles) + 1)
+    assert [*made.tokenizer(rendered.text).input_ids, made.tokenizer.eos_token_id] == trained.input_ids
+    assert rendered.text == rendered.turn + rendered.output
+    assert rendered.text == (
+        f"### Instruction:\n{rendered.instruction}\n\n### Input:\n{rendered.input}\n\n### Response:\n{rendered.output}"
+    )
+
+
+def test_rendered_turns_of_a_chat_tokenize_to_the_ids_of_training():
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = CHAT
+    made = PromptEncoder(tokenizer, load_template({"name": "movies", "layout": "chat"}), TITLES, 10, 512)
+    rendered = made.render([1, 5], 6)
+    turn = [{"role": "user", "content": rendered.turn}]
+    prompt = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    assert prompt + rendered.output == rendered.text
+    ids = tokenizer(rendered.text, add_special_tokens=False).input_ids
+    assert [*ids, tokenizer.eos_token_id] == made.encode([1, 5], 6).input_ids
+    assert rendered.turn == f"{rendered.instruction}\n\n{rendered.input}"
+
+
 def test_a_chat_layout_without_a_chat_template_is_refused():
     with pytest.raises(UserError, match="no chat template"):
         encoder(template={"layout": "chat"})

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from cluster.progress import LineProgress
 from cluster.storage import Storage
 from pipeline.config_file import parse_config
 from pipeline.graph import StageContext
-from pipeline.stages.reference import reference_period
+from pipeline.stages.reference import aimed_at, reference_period
 from scoring.ids import sample_ids
 
 _LISTS = pa.list_(pa.int32())
@@ -35,6 +36,26 @@ def test_every_validation_target_is_a_sample_with_the_id_of_its_place(tmp_path: 
     samples = [("ann", [2, 3], 7), ("ann", [2, 3], 8), ("ann", [2, 3], 9), ("bob", [5, 6], 1)]
     assert found == dict(zip(ids, samples, strict=True))
     assert (np.diff(table.column("sample_id").to_numpy()) > 0).all()
+
+
+def test_half_of_the_users_are_aimed_at_and_the_others_left(tmp_path: Path) -> None:
+    whole, users = context(tmp_path, "valid"), [f"u{number}" for number in range(200)]
+    rows = {
+        "sample_id": pa.array(sample_ids(users, [3] * 200)),
+        "user_id": pa.array(users),
+        "history": pa.array([[2, 3]] * 200, _LISTS),
+        "targets": pa.array([[7, 8]] * 200, _LISTS),
+        "seen": pa.array([[1, 2, 3]] * 200, _LISTS),
+    }
+    whole.run.write_table("data/samples/valid/part-00000.parquet", pa.table(rows))
+    select = whole.config.select.model_copy(update={"reference_users": "half"})
+    half = replace(whole, config=whole.config.model_copy(update={"select": select}))
+    found = set(reference_period(half).table.column("user_id").to_pylist())
+    assert 70 < len(found) < 130
+    aimed = aimed_at(pa.table(rows).column("sample_id").to_numpy())
+    assert found == {user for user, chosen in zip(users, aimed, strict=True) if chosen}
+    assert reference_period(half).table.num_rows == 2 * len(found)
+    assert reference_period(whole).table.num_rows == 400
 
 
 def test_the_last_share_of_train_is_found_over_all_shards(tmp_path: Path) -> None:

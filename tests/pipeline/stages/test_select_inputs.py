@@ -53,3 +53,15 @@ def test_gives_the_features_that_are_asked_for(tmp_path: Path) -> None:
 def test_files_of_other_samples_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="grand of shard 0"):
         inputs(tmp_path, (), grand_ids=IDS + 1).shard(0)
+
+
+def test_scores_of_a_stage_that_is_not_there_are_unknown(tmp_path: Path) -> None:
+    whole = inputs(tmp_path, ())
+    shard = SelectInputs(whole.data, {}, (), ("target",)).shard(0)
+    assert shard.sample_id.tolist() == IDS.tolist()
+    assert shard.ok.all()
+    assert np.isnan(shard.influence).all()
+    assert np.isnan(shard.effort).all()
+    one = SelectInputs(whole.data, {"effort": whole.folders["effort"]}, ("effort",), ()).shard(0)
+    assert one.ok.tolist() == [1, 0, 0]
+    assert np.isnan(one.influence).all()

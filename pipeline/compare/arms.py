@@ -1,0 +1,107 @@
+"""The arms of a comparison: a selector, a size and a seed each, in a folder of its own below `arms/`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cluster.errors import UserError
+from cluster.storage import Storage
+from pipeline.config import Config, SelectConfig
+from pipeline.graph import Graph
+from pipeline.stages.catalogue import SHARED_STAGES, arm_stages
+from scoring.selection import METHODS
+
+CONTROL, FULL = "random", "full"
+#: Seeds of a further draw lie this much higher, so arms keep their names when seeds or draws are added.
+_DRAW = 1000
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One coreset and what is tuned on it.
+
+    Attributes
+    ----------
+    size : a share of the samples or a count; None for `full`, which has no size.
+    seed : of the selection. Its last three digits are the training seed, the rest counts further draws.
+    """
+
+    selector: str
+    size: float | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The folder below `arms/`."""
+        return f"{self.selector}-n{'all' if self.size is None else format(self.size, 'g')}-s{self.seed}"
+
+    @property
+    def training_seed(self) -> int:
+        return self.seed % _DRAW
+
+    @property
+    def draw(self) -> int:
+        return self.seed // _DRAW
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is compared.
+
+    Attributes
+    ----------
+    selectors : names of methods; differences are from `random`, costs are held against `full`.
+    seeds : training seeds, each with a selection of its own.
+    sizes : as `select.size`.
+    draws : selections of `random` for each training seed.
+    """
+
+    selectors: Sequence[str]
+    seeds: int
+    sizes: Sequence[float]
+    draws: int = 1
+
+    def arms(self) -> list[Arm]:
+        """All arms, the coresets of `full` once a seed.
+
+        Raises `UserError` for an unknown selector, for counts that cannot be, and for sizes that cannot.
+        """
+        unknown = [name for name in self.selectors if name not in METHODS]
+        if unknown or not self.selectors:
+            raise UserError(
+                f"--selectors {','.join(self.selectors)}: " + (f"no selector {unknown[0]}." if unknown else "none."),
+                f"The selectors are {', '.join(sorted(METHODS))}.",
+            )
+        for name, count in (("seeds", self.seeds), ("draws", self.draws)):
+            if not 1 <= count < _DRAW:
+                raise UserError(f"--{name} {count} is out of range.", f"Give 1 to {_DRAW - 1}.")
+        for size in self.sizes:
+            if not 0 < size < float("inf") or (size >= 1 and size != int(size)):
+                raise UserError(f"--sizes: {size:g} is no size.", "Give shares below 1, or whole numbers of samples.")
+        return [
+            Arm(name, size, seed + _DRAW * draw)
+            for name in self.selectors
+            for size in ([None] if name == FULL else self.sizes)
+            for draw in range(self.draws if name == CONTROL else 1)
+            for seed in range(self.seeds)
+        ]
+
+
+def arm_config(config: Config, arm: Arm) -> Config:
+    """The run's configuration with the arm's selection and seeds.
+
+    Aimed methods look at half of the validation users, so that the others can choose among the methods.
+    """
+    changes = {"method": arm.selector, "seed": arm.seed, "reference_users": "half"}
+    if arm.size is not None:
+        changes["size"] = arm.size
+    select = SelectConfig.model_validate({**config.select.model_dump(by_alias=True), **changes})
+    finetune = config.finetune.model_copy(update={"seed": config.finetune.seed + arm.training_seed})
+    evaluate = config.evaluate.model_copy(update={"baselines": False})
+    return config.model_copy(update={"select": select, "finetune": finetune, "evaluate": evaluate})
+
+
+def arm_graph(config: Config, run: Storage, arm: Arm) -> Graph:
+    """The stages that the arm shares with the run, and its own selection, fine-tuning and evaluation."""
+    return Graph(SHARED_STAGES + arm_stages(arm.name, arm.selector), arm_config(config, arm), run)

@@ -1,0 +1,118 @@
+"""`dealrec compare`: bring all arms up to date; say which selectors are better than random, and at what cost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from cluster.errors import UserError
+from cluster.storage import Storage
+from pipeline.compare.arms import Arm, Request
+from pipeline.compare.outcomes import TEST, Outcome
+from pipeline.config import Config
+from pipeline.config_file import dump_config
+from pipeline.events import EventLog
+from pipeline.graph import Graph
+from pipeline.run import session
+from pipeline.stages.catalogue import shared_stages
+
+log = logging.getLogger("dealrec.run")
+
+Target = Literal["llm", "proxy"]
+PROXY_NAMES = ("semantic", "lexical")
+_TRIED = "arms/tried.json"
+
+
+def compare(
+    config: Config, run: Storage, request: Request, target: Target, proxies: Sequence[str] = PROXY_NAMES
+) -> dict[str, Any]:
+    """Run the arms that are not there yet and write `arms/comparison-TARGET.json` and `.html`.
+
+    Returns
+    -------
+    The content of the former: `rows` as `comparison_rows` gives them, the number of arms `asked` for now and `tried`
+    in this run directory so far, and what was compared.
+
+    Raises `UserError` for an impossible request and for a directory of another configuration.
+    """
+    unknown = [name for name in proxies if name not in PROXY_NAMES]
+    if unknown or not proxies:
+        raise UserError(f"--proxies: no proxy {', '.join(unknown)}.", f"There are {', '.join(PROXY_NAMES)}.")
+    arms = request.arms()
+    stages = shared_stages(request.selectors)
+    Graph(stages, config, run).check(stages)
+    run.write_text("config.yaml", dump_config(config))
+    outcomes = _by_llm(config, run, arms) if target == "llm" else _by_proxies(config, run, arms, proxies)
+    result = _result(config, run, request, target, outcomes)
+    result["asked"], result["tried"] = len(arms), _count_tried(run, target, arms)
+    run.write_json(f"arms/comparison-{target}.json", result)
+    from pipeline.compare.page import comparison_page
+
+    run.write_text(f"arms/comparison-{target}.html", comparison_page(result))
+    return result
+
+
+def _by_llm(config: Config, run: Storage, arms: Sequence[Arm]) -> list[Outcome]:
+    from pipeline.compare.llm import llm_graph, llm_outcomes, own_stages, run_arms
+    from pipeline.preflight import check_before_run, check_cluster
+
+    graphs = [(arm, llm_graph(config, run, arm)) for arm in arms]
+    for _, graph in graphs:
+        graph.check(own_stages(graph))
+    if any(graph.incomplete(own_stages(graph)) for _, graph in graphs):
+        shared = Graph(shared_stages([arm.selector for arm in arms]), config, run)
+        names = [stage.name for stage in (*shared.incomplete(shared.stages), *own_stages(graphs[0][1]))]
+        check_before_run(config, names)
+        events = EventLog(run)
+        with session(config):
+            check_cluster(config, names, run)
+            shared.execute(shared.stages, events)
+            run_arms([graph for _, graph in graphs], events)
+    return llm_outcomes(config, run, graphs)
+
+
+def _by_proxies(config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequence[str]) -> list[Outcome]:
+    from pipeline.compare.proxy import finished_outcomes, proxy_outcomes
+    from pipeline.preflight import check_before_run, check_cluster
+
+    shared = Graph(shared_stages([arm.selector for arm in arms]), config, run)
+    names = [stage.name for stage in shared.incomplete(shared.stages)]
+    found = None if names else finished_outcomes(config, run, arms, proxies)
+    if found is not None:
+        return found
+    check_before_run(config, names)
+    with session(config):
+        check_cluster(config, names, run)
+        shared.execute(shared.stages, EventLog(run))
+        return proxy_outcomes(config, run, arms, proxies)
+
+
+def _result(
+    config: Config, run: Storage, request: Request, target: Target, outcomes: Sequence[Outcome]
+) -> dict[str, Any]:
+    from pipeline.compare.costs import scoring_seconds
+    from pipeline.compare.table import comparison_rows
+    from pipeline.compare.users import read_users, target_slices
+
+    data = run.child("data")
+    users = read_users(config, data)
+    costs = {name: scoring_seconds(config, run, name) for name in request.selectors}
+    rows = comparison_rows(outcomes, target_slices(data, users[TEST].targets.values), costs)
+    return {
+        "target": target,
+        "selectors": list(request.selectors),
+        "sizes": list(request.sizes),
+        "seeds": request.seeds,
+        "draws": request.draws,
+        "users": {split: len(asked) for split, asked in users.items()},
+        "rows": rows,
+    }
+
+
+def _count_tried(run: Storage, target: Target, arms: Sequence[Arm]) -> int:
+    """All arms that were ever compared in this directory: what the best of them must be judged by."""
+    tried = run.read_json(_TRIED) if run.exists(_TRIED) else {}
+    tried[target] = sorted({*tried.get(target, ()), *(arm.name for arm in arms)})
+    run.write_json(_TRIED, tried)
+    return len(tried[target])

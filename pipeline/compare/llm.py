@@ -1,0 +1,90 @@
+"""A comparison by the LLM itself: every arm fine-tuned and evaluated by the stages of a run, in its own folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow.compute as pc
+
+from cluster.storage import Storage
+from pipeline.compare.arms import Arm, arm_graph
+from pipeline.compare.outcomes import TEST, ZERO_SHOT, Outcome
+from pipeline.config import Config
+from pipeline.events import EventLog
+from pipeline.graph import Graph, Stage
+from pipeline.manifest import Manifest, read_manifest
+from pipeline.stages.catalogue import ARM_STAGES, STAGES
+from pipeline.tables import ragged_column
+from scoring.ragged import Ragged
+from scoring.selection import selector
+
+_MODEL = "LLM"
+
+
+def llm_graph(config: Config, run: Storage, arm: Arm) -> Graph:
+    """The graph of an arm. What the run itself has tuned and evaluated already is not done twice."""
+    own = Graph(tuple(stage for stage in STAGES if stage.name != "report"), config, run)
+    section = config.select
+    same = (arm.selector, arm.size, arm.seed, section.seed) == (section.method, section.size, 0, 0)
+    # The run aims at all validation users, an arm at half of them.
+    aimed = selector(arm.selector).sees_validation and section.reference == "valid"
+    if same and not aimed and not own.incomplete(own.stages):
+        return own
+    return arm_graph(config, run, arm)
+
+
+def own_stages(graph: Graph) -> list[Stage]:
+    """The stages that an arm does not share."""
+    return [stage for stage in graph.stages if stage.name in ARM_STAGES]
+
+
+def run_arms(graphs: Sequence[Graph], events: EventLog) -> None:
+    """Select, fine-tune and evaluate, an arm after another: each takes all workers of the cluster that it can use."""
+    for graph in graphs:
+        graph.execute(own_stages(graph), events)
+
+
+def llm_outcomes(config: Config, run: Storage, graphs: Sequence[tuple[Arm, Graph]]) -> list[Outcome]:
+    """The outcomes of complete arms, and of the untuned model where the run has evaluated it."""
+    outcomes = []
+    for arm, graph in graphs:
+        evaluation = graph.folder(graph.stage("evaluate"))
+        select, tuned = (_manifest(graph, name) for name in ("select", "finetune"))
+        report = graph.folder(graph.stage("select")).read_json("selection.json")
+        outcomes.append(
+            Outcome(
+                _MODEL,
+                arm.selector,
+                arm.size,
+                arm.training_seed,
+                arm.draw,
+                report["chosen"],
+                {TEST: _ranks(evaluation, evaluation.read_json("metrics.json")["focus"])},
+                report["sees_validation"],
+                select.seconds,
+                tuned.seconds,
+            )
+        )
+    return [*_untuned(config, run), *outcomes]
+
+
+def _untuned(config: Config, run: Storage) -> list[Outcome]:
+    from pipeline.stages.evaluate_workers import UNTUNED
+
+    own = Graph(STAGES, config, run)
+    stage = own.stage("evaluate")
+    made, wanted = read_manifest(own.folder(stage)), own.fingerprint(stage)
+    if made is None or wanted is None or made.fingerprint.digest != wanted.digest or not config.evaluate.baselines:
+        return []
+    return [Outcome(_MODEL, ZERO_SHOT, None, 0, 0, 0, {TEST: _ranks(own.folder(stage), UNTUNED)})]
+
+
+def _manifest(graph: Graph, name: str) -> Manifest:
+    manifest = read_manifest(graph.folder(graph.stage(name)))
+    assert manifest is not None
+    return manifest
+
+
+def _ranks(evaluation: Storage, label: str) -> Ragged:
+    table = evaluation.read_table("predictions.parquet", ["model", "ranks"])
+    return ragged_column(table.filter(pc.equal(table.column("model"), label)), "ranks")

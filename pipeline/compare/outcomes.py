@@ -1,0 +1,38 @@
+"""What an arm came to, whatever model was tuned on it: the rank of every target of every user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scoring.ragged import Ragged
+
+#: In place of a selector: the model before any tuning.
+ZERO_SHOT = "zero-shot"
+TEST, VALID = "test", "valid"
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One model of one arm.
+
+    Attributes
+    ----------
+    model : what was tuned: the LLM, or a proxy by name.
+    selector, size, seed, draw : of the arm; size None where there is none.
+    samples : in the coreset.
+    sees_validation : whether the selection looked at the validation period.
+    ranks : for each split, the ranks of each user's targets; users in the same order in all outcomes.
+    selection_seconds, tuning_seconds : wall seconds that only this arm took.
+    """
+
+    model: str
+    selector: str
+    size: float | None
+    seed: int
+    draw: int
+    samples: int
+    ranks: Mapping[str, Ragged]
+    sees_validation: bool = False
+    selection_seconds: float = 0.0
+    tuning_seconds: float = 0.0

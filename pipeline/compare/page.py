@@ -1,0 +1,77 @@
+"""A comparison on one page: accuracy against size for every selector, the table of differences, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from pipeline.compare.arms import CONTROL
+from pipeline.compare.outcomes import TEST, ZERO_SHOT
+from pipeline.compare.summary import slice_rows, summary_rows
+from pipeline.report.charts import Series, line_chart
+from pipeline.report.text import metric_name
+
+_METRIC = "ndcg@10"
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("pipeline.compare", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2")
+
+
+def comparison_page(result: Mapping[str, Any]) -> str:
+    """The page of a comparison as the text of one HTML file, without scripts and outside resources."""
+    style = Markup(files("pipeline.report").joinpath("page.css").read_text(encoding="utf-8"))
+    models = list(dict.fromkeys(row["model"] for row in result["rows"]))
+    return _template().render(
+        style=style,
+        result=result,
+        metric=metric_name(_METRIC),
+        charts=[(model, size_charts(result["rows"], model)) for model in models],
+        summary=_table(summary_rows(result)),
+        slices=_table(slice_rows(result)),
+    )
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    return (list(rows[0]), [list(row.values()) for row in rows]) if rows else ([], [])
+
+
+def size_charts(rows: Sequence[Mapping[str, Any]], model: str) -> list[tuple[str, Markup]]:
+    """For each selector its accuracy against the coreset's size, beside random's and the untuned model's."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    untuned = None
+    for row in rows:
+        found = row["metrics"].get(TEST, {}).get(_METRIC)
+        if row["model"] != model or found is None:
+            continue
+        if row["selector"] == ZERO_SHOT:
+            untuned = (ZERO_SHOT, found["value"])
+        elif row["size"] is not None:
+            curves.setdefault(row["selector"], []).append((row["samples"], found["value"]))
+    charts = []
+    for name, points in curves.items():
+        if name == CONTROL and len(curves) > 1:
+            continue
+        lines = [_line(name, points, "line")]
+        if CONTROL in curves and name != CONTROL:
+            lines.insert(0, _line(CONTROL, curves[CONTROL], "faint"))
+        charts.append((name, line_chart(f"{model} {name}: {metric_name(_METRIC)}", "samples", lines, level=untuned)))
+    return charts
+
+
+def _line(name: str, points: Sequence[tuple[float, float]], css: str) -> Series:
+    xs, ys = zip(*sorted(points), strict=True)
+    return Series(name, xs, ys, css, dots=True)

@@ -1,0 +1,137 @@
+"""A comparison by proxies: every arm a shard of one pass on Ray, so arms run side by side and a killed pass resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow.compute as pc
+
+from cluster.progress import LineProgress
+from cluster.sharded_map import map_shards
+from cluster.shards import ShardRecord, finished_shards, shard_name
+from cluster.storage import Storage
+from pipeline.compare.arms import Arm, arm_config, arm_graph
+from pipeline.compare.outcomes import TEST, VALID, ZERO_SHOT, Outcome
+from pipeline.compare.proxy_worker import ProxyWorker
+from pipeline.config import Config
+from pipeline.fingerprint import config_part, digest, model_identity
+from pipeline.graph import StageContext
+from pipeline.manifest import read_manifest
+from pipeline.stages.evaluate import embed_titles
+from pipeline.stages.placement import scoring_pool
+from pipeline.stages.surrogate_features import SURROGATE_FEATURES, write_features
+from pipeline.tables import ragged_column, read_titles, train_shards
+from scoring.selection import selector
+from training.proxy_loop import PROXY_SETTINGS
+from training.proxy_model import SEMANTIC
+
+#: Raised whenever the code of a proxy, of its tuning or of its ranking changes what it gives.
+_VERSION = 1
+_FOLDER = ("arms", "_proxies")
+
+
+def proxy_outcomes(config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequence[str]) -> list[Outcome]:
+    """The outcomes of all arms by every proxy, and of the proxies untuned; what is done is not done again.
+
+    Ray is connected, and the shared stages are complete.
+    """
+    out = run.child(*_FOLDER)
+    folders = {"ingest": run.child("data"), "surrogate": run.child("surrogate")}
+    with closing(LineProgress("features")) as progress:
+        prepare_features(StageContext(config, run, out, folders, progress), arms)
+    embeddings = None
+    if SEMANTIC in proxies:
+        with closing(LineProgress("titles", "parts")) as progress:
+            titles = read_titles(folders["ingest"])[1:]
+            embeddings = embed_titles(StageContext(config, run, out, folders, progress), titles)
+    work = _work(config, run, arms, proxies)
+    arguments = {"config": config, "run": run, "arms": work, "embeddings": embeddings, "proxies": list(proxies)}
+    with closing(LineProgress("arms", "arms")) as progress:
+        pool = scoring_pool(StageContext(config, run, out, folders, progress), len(work))
+        records = map_shards(ProxyWorker, arguments, list(work), out, pool, progress)
+    return _outcomes(out, work, records, proxies)
+
+
+def finished_outcomes(
+    config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequence[str]
+) -> list[Outcome] | None:
+    """The outcomes where all are there already, without Ray; None where any is missing."""
+    out, work = run.child(*_FOLDER), _work(config, run, arms, proxies)
+    records = finished_shards(out, list(work))
+    return None if len(records) < len(work) else _outcomes(out, work, [records[key] for key in work], proxies)
+
+
+def prepare_features(context: StageContext, arms: Sequence[Arm]) -> None:
+    """What selectors ask of the surrogate, in passes of their own: an arm's worker finds it done."""
+    methods = [selector(name) for name in dict.fromkeys(arm.selector for arm in arms)]
+    wanted = {name for method in methods for name in (*method.scores, *method.features)}
+    names = [name for name in SURROGATE_FEATURES if name in wanted]
+    if names:
+        write_features(context, names, train_shards(context.folder("ingest")))
+
+
+def _work(config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequence[str]) -> dict[int, Arm | None]:
+    """The arms by the number of their shard, the proxies before any tuning first."""
+    return {_number(config, run, arm, proxies): arm for arm in (None, *arms)}
+
+
+def _outcomes(
+    out: Storage, work: Mapping[int, Arm | None], records: Sequence[ShardRecord], proxies: Sequence[str]
+) -> list[Outcome]:
+    return [outcome for record in records for outcome in _read(out, work[record.index], record, proxies)]
+
+
+def _number(config: Config, run: Storage, arm: Arm | None, proxies: Sequence[str]) -> int:
+    """The number of an arm's shard: a digest of all that its outcome depends on, so none is ever stale."""
+    inputs: dict[str, Any] = {
+        "version": _VERSION,
+        "proxies": {name: asdict(PROXY_SETTINGS[name]) for name in proxies},
+        "config": config_part(config, ("evaluate.users", "evaluate.seed", "evaluate.mask_seen", "llm.max_items")),
+        "valid_users": config.finetune.valid_users,
+        "llm": [config.llm.dtype, model_identity(config.llm.model)] if SEMANTIC in proxies else None,
+        "data": _content(run.child("data")),
+    }
+    if arm is not None:
+        graph = arm_graph(config, run, arm)
+        stage = graph.stage("select")
+        needs = {need: _content(graph.folder(graph.stage(need))) for need in stage.needs}
+        inputs["arm"] = [arm.name, arm.training_seed, config_part(arm_config(config, arm), stage.keys), needs]
+    return int(digest(inputs)[:12], 16)
+
+
+def _content(folder: Storage) -> str | None:
+    manifest = read_manifest(folder)
+    return None if manifest is None else manifest.content
+
+
+def _read(out: Storage, arm: Arm | None, record: ShardRecord, proxies: Sequence[str]) -> list[Outcome]:
+    """The outcome of each proxy in one arm."""
+    table = out.read_table(f"{shard_name(record.index)}.parquet")
+    facts: Mapping[str, Any] = record.facts
+    found = []
+    for name in proxies:
+        mine = table.filter(pc.equal(table.column("model"), name))
+        ranks = {
+            split: ragged_column(mine.filter(pc.equal(mine.column("split"), split)), "ranks") for split in (TEST, VALID)
+        }
+        if arm is None:
+            found.append(Outcome(name, ZERO_SHOT, None, 0, 0, 0, ranks))
+            continue
+        found.append(
+            Outcome(
+                name,
+                arm.selector,
+                arm.size,
+                arm.training_seed,
+                arm.draw,
+                facts["samples"],
+                ranks,
+                facts["sees_validation"],
+                facts["selection_seconds"],
+                facts["tuning"][name]["seconds"],
+            )
+        )
+    return found

@@ -1,0 +1,130 @@
+"""From the ranks of all arms to one row a model, selector and size: means, paired differences, intervals, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.compare.arms import CONTROL, FULL
+from pipeline.compare.outcomes import TEST, VALID, ZERO_SHOT, Outcome
+from scoring.comparison import Resamples, estimate, paired_difference
+from scoring.ragged import Ragged
+from training.metrics import select_targets, user_metrics
+
+Values = npt.NDArray[np.float64]
+#: Of one model, selector and size.
+Key = tuple[str, str, float | None]
+
+
+def comparison_rows(
+    outcomes: Sequence[Outcome],
+    slices: Mapping[str, npt.NDArray[np.bool_]],
+    scoring_seconds: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """A row for each model, selector and size, in the order of `outcomes`.
+
+    Parameters
+    ----------
+    outcomes : of all arms; each selector has the same training seeds.
+    slices : names of sets of test targets, bool [M] each.
+    scoring_seconds : by selector, what its scores cost.
+
+    Returns
+    -------
+    model, selector, size, samples, seeds, sees_validation; `seconds` with scoring, selection, tuning, total and
+    `of_full`, the total over that of `full` (None without it); and `metrics`, for each part ("test", its slices,
+    "valid") and metric the estimate of the mean and of the `difference` from the control of the same size. The
+    control of `full` has the largest size.
+    """
+    groups: dict[Key, list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault((outcome.model, outcome.selector, outcome.size), []).append(outcome)
+    rows = {key: _facts(group, scoring_seconds) for key, group in groups.items()}
+    for (model, _, _), row in rows.items():
+        full = rows.get((model, FULL, None))
+        total = row["seconds"]["total"]
+        row["seconds"]["of_full"] = total / full["seconds"]["total"] if full and full["seconds"]["total"] else None
+        row["metrics"] = {}
+    for part, values in _parts(groups, slices):
+        for key, found in _estimates(values).items():
+            rows[key]["metrics"][part] = found
+    return list(rows.values())
+
+
+def _facts(group: Sequence[Outcome], scoring_seconds: Mapping[str, float]) -> dict[str, Any]:
+    first = group[0]
+    seconds = {
+        "scoring": scoring_seconds.get(first.selector, 0.0),
+        "selection": float(np.mean([outcome.selection_seconds for outcome in group])),
+        "tuning": float(np.mean([outcome.tuning_seconds for outcome in group])),
+    }
+    return {
+        "model": first.model,
+        "selector": first.selector,
+        "size": first.size,
+        "samples": round(float(np.mean([outcome.samples for outcome in group]))),
+        "seeds": len({outcome.seed for outcome in group}),
+        "arms": 0 if first.selector == ZERO_SHOT else len(group),
+        "sees_validation": any(outcome.sees_validation for outcome in group),
+        "seconds": {**seconds, "total": sum(seconds.values())},
+    }
+
+
+def _parts(
+    groups: Mapping[Key, Sequence[Outcome]], slices: Mapping[str, npt.NDArray[np.bool_]]
+) -> Iterator[tuple[str, dict[Key, dict[str, Values]]]]:
+    """For each part of the targets, the metrics of every group, [seeds, draws, users] each."""
+    sliced = [(name, TEST, chosen) for name, chosen in slices.items()]
+    for part, split, chosen in [(TEST, TEST, None), *sliced, (VALID, VALID, None)]:
+        yield part, {key: _grid(group, split, chosen) for key, group in groups.items() if split in group[0].ranks}
+
+
+def _grid(group: Sequence[Outcome], split: str, chosen: npt.NDArray[np.bool_] | None) -> dict[str, Values]:
+    """Each metric of a group's outcomes, [seeds, draws, users], seeds and draws in their order."""
+    measured = {(outcome.seed, outcome.draw): _measure(outcome.ranks[split], chosen) for outcome in group}
+    seeds, draws = ([*sorted({place[axis] for place in measured})] for axis in (0, 1))
+    names = next(iter(measured.values()))
+    return {name: np.array([[measured[seed, draw][name] for draw in draws] for seed in seeds]) for name in names}
+
+
+def _measure(ranks: Ragged, chosen: npt.NDArray[np.bool_] | None) -> dict[str, Values]:
+    return user_metrics(ranks if chosen is None else select_targets(ranks, chosen))
+
+
+def _estimates(grids: Mapping[Key, Mapping[str, Values]]) -> dict[Key, dict[str, Any]]:
+    """The estimates of every metric of every group; all groups of as many seeds meet the same resamples."""
+    drawn: dict[tuple[int, int], Resamples] = {}
+    found: dict[Key, dict[str, Any]] = {}
+    for key, grid in grids.items():
+        control = grids.get(control_of(key, list(grids))) if key[1] != CONTROL else None
+        found[key] = {}
+        for name, values in grid.items():
+            seeds, _, users = values.shape
+            if not users:
+                continue
+            found[key][name] = asdict(estimate(values.mean(axis=1), _resamples(drawn, seeds, users)))
+            if control is not None:
+                # What has no seeds of its own, the untuned model, is held against every seed of the control.
+                means = np.broadcast_to(values.mean(axis=1), (len(control[name]), users))
+                difference = paired_difference(means, control[name])
+                found[key][name]["difference"] = asdict(estimate(difference, _resamples(drawn, len(means), users)))
+    return found
+
+
+def _resamples(drawn: dict[tuple[int, int], Resamples], seeds: int, users: int) -> Resamples:
+    if (seeds, users) not in drawn:
+        drawn[seeds, users] = Resamples.draw(seeds, users)
+    return drawn[seeds, users]
+
+
+def control_of(key: Key, keys: Sequence[Key]) -> Key:
+    """The control that a group is held against: of its own size, or of the largest where it has none."""
+    model, _, size = key
+    if size is None:
+        # A share is below any count.
+        size = max((k[2] for k in keys if k[:2] == (model, CONTROL) and k[2] is not None), default=None)
+    return model, CONTROL, size

@@ -1,0 +1,87 @@
+"""Differences between models that were trained with several seeds and asked the same users, with their intervals.
+
+Seeds and users are resampled independently of each other, which errs on the wide side where neither can be taken as
+fixed (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics, 2007). A difference is taken within a seed and a
+user before anything is resampled, so what all models find hard or easy cancels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from scoring.fidelity import Estimate
+
+Values = npt.NDArray[np.float64]
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Resamples:
+    """How often each seed and each user is drawn in each of B resamples; kept, so that all models meet the same ones.
+
+    Attributes
+    ----------
+    seeds : float32 [B, S], each row a multinomial draw of S.
+    users : float32 [B, U], each row a multinomial draw of U.
+    """
+
+    seeds: npt.NDArray[np.float32]
+    users: npt.NDArray[np.float32]
+
+    @classmethod
+    def draw(cls, seeds: int, users: int, resamples: int = RESAMPLES, seed: int = 0) -> Resamples:
+        """The resamples of `seeds` training seeds and `users` users; they depend on these numbers and `seed` alone."""
+        generator = np.random.default_rng(seed)
+        return cls(_counts(generator, resamples, seeds), _counts(generator, resamples, users))
+
+    def means(self, values: Values) -> Values:
+        """float64 [B], the means of values [S, U] over the drawn seeds and users.
+
+        Users without a value (NaN, in all seeds) have no weight, in no resample. A resample without any user who has
+        one is left out.
+        """
+        known = ~np.isnan(values).any(axis=0)
+        users = self.users[:, known]
+        weights = users.sum(axis=1, dtype=np.float64)
+        drawn = weights > 0
+        sums = (users[drawn] @ values[:, known].T.astype(np.float32)).astype(np.float64)
+        means: Values = (sums * self.seeds[drawn]).sum(axis=1) / (len(values) * weights[drawn])
+        return means
+
+
+def _counts(generator: np.random.Generator, resamples: int, size: int) -> npt.NDArray[np.float32]:
+    counts = np.empty((resamples, size), dtype=np.float32)
+    for row in counts:
+        row[:] = np.bincount(generator.integers(size, size=size), minlength=size)
+    return counts
+
+
+def estimate(values: Values, resamples: Resamples, level: float = 0.95) -> Estimate:
+    """The mean of values [S, U] with its percentile bootstrap interval; all NaN if no user has a value."""
+    known = ~np.isnan(values).any(axis=0)
+    if not known.any():
+        return Estimate(np.nan, np.nan, np.nan)
+    tail = (1 - level) / 2
+    low, high = np.quantile(resamples.means(values), [tail, 1 - tail])
+    return Estimate(float(values[:, known].mean()), float(low), float(high))
+
+
+def paired_difference(values: Values, control: Values) -> Values:
+    """[S, U], each value less the mean of the control's for the same seed and user.
+
+    Parameters
+    ----------
+    values : [S, U], of one model for each training seed.
+    control : [S, D, U], of D draws of the control for each training seed; their mean has less noise than one draw.
+
+    Raises
+    ------
+    ValueError : the seeds or the users do not match.
+    """
+    if control.ndim != 3 or values.shape != (control.shape[0], control.shape[2]):
+        raise ValueError(f"values {values.shape} and control {control.shape} are of other seeds or users")
+    difference: Values = values - control.mean(axis=1)
+    return difference

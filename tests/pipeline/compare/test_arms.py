@@ -1,0 +1,87 @@
+import pytest
+
+from cluster.errors import UserError
+from cluster.storage import Storage
+from pipeline.compare.arms import Arm, Request, arm_config, arm_graph
+from pipeline.compare.compare import PROXY_NAMES
+from pipeline.config import Config
+from pipeline.config_file import parse_config
+from pipeline.stages.catalogue import selection_needs, shared_stages
+from training.proxy_model import PROXIES
+
+
+def config() -> Config:
+    return parse_config(
+        {"data": {"interactions": "x"}, "select": {"size": 64, "lambda": 0.3}, "finetune": {"seed": 7}}, "c"
+    )
+
+
+def test_random_has_several_draws_and_full_one_size() -> None:
+    arms = Request(["dealrec", "random", "full"], seeds=2, sizes=[0.02, 256], draws=2).arms()
+    names = [arm.name for arm in arms]
+    assert len(names) == len(set(names)) == 4 + 8 + 2
+    assert {"dealrec-n0.02-s0", "random-n256-s1", "random-n256-s1001", "full-nall-s1"} <= set(names)
+    further = Arm("random", 256, 1001)
+    assert (further.training_seed, further.draw) == (1, 1)
+
+
+def test_arms_keep_their_names_when_more_is_asked_for() -> None:
+    few = Request(["random"], seeds=2, sizes=[64], draws=1).arms()
+    many = Request(["top", "random"], seeds=5, sizes=[64, 128], draws=3).arms()
+    assert set(few) <= set(many)
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (Request(["best"], 1, [64]), "no selector best"),
+        (Request([], 1, [64]), "--selectors"),
+        (Request(["random"], 0, [64]), "--seeds 0"),
+        (Request(["random"], 1, [64], draws=0), "--draws 0"),
+        (Request(["random"], 1, [1.5]), r"--sizes: 1.5"),
+        (Request(["random"], 1, [float("nan")]), r"--sizes: nan"),
+    ],
+)
+def test_what_cannot_be_compared_is_the_users_fault(request_: Request, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        request_.arms()
+
+
+def test_an_arm_differs_from_the_run_in_selection_and_seeds_alone() -> None:
+    run, arm = config(), Arm("random", 128, 1002)
+    made = arm_config(run, arm)
+    assert (made.select.method, made.select.size, made.select.seed) == ("random", 128, 1002)
+    assert made.select.lambda_ == 0.3
+    assert made.finetune.seed == 9
+    # Those who choose among selectors were not aimed at.
+    assert (run.select.reference_users, made.select.reference_users) == ("all", "half")
+    assert made.model_dump(exclude={"select", "finetune", "evaluate"}) == run.model_dump(
+        exclude={"select", "finetune", "evaluate"}
+    )
+    assert arm_config(run, Arm("full", None, 0)).select.size == 64
+
+
+@pytest.mark.parametrize(
+    ("methods", "stages"),
+    [
+        (["random", "full", "popularity", "density_ratio", "reference"], ["ingest"]),
+        (["el2n"], ["ingest", "surrogate"]),
+        (["random", "influence"], ["ingest", "surrogate", "influence"]),
+        (["effort"], ["ingest", "surrogate", "influence", "effort"]),
+        (["dealrec"], ["ingest", "surrogate", "influence", "effort"]),
+    ],
+)
+def test_only_the_stages_that_selectors_read_are_asked_for(methods: list[str], stages: list[str]) -> None:
+    assert [stage.name for stage in shared_stages(methods)] == stages
+
+
+def test_an_arm_waits_for_what_its_selector_reads(tmp_path_factory: pytest.TempPathFactory) -> None:
+    run = Storage.at(tmp_path_factory.mktemp("arms"))
+    graph = arm_graph(config(), run, Arm("goracs", 64, 0))
+    assert graph.stage("select").needs == selection_needs("goracs") == ("ingest", "surrogate", "effort")
+    assert graph.stage("select").folder == "arms/goracs-n64-s0/coreset"
+    assert "surrogate" not in graph.stage("evaluate").needs
+
+
+def test_the_command_line_names_every_proxy() -> None:
+    assert set(PROXY_NAMES) == set(PROXIES)

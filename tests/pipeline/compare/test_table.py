@@ -1,0 +1,131 @@
+"""The table against brute force, and what must not move it."""
+
+from __future__ import annotations
+
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import pytest
+
+from pipeline.compare.outcomes import TEST, VALID, ZERO_SHOT, Outcome
+from pipeline.compare.page import comparison_page
+from pipeline.compare.summary import slice_rows, summary_rows
+from pipeline.compare.table import comparison_rows, control_of
+from scoring.ragged import Ragged
+
+TARGETS = Ragged.from_rows([[1], [2, 3], [4], [5, 6, 7]])
+SLICES = {"warm": np.array([1, 0, 1, 0, 1, 1, 1], dtype=bool)}
+
+
+def ranks(seed: int) -> Ragged:
+    values = np.random.default_rng(seed).integers(1, 30, len(TARGETS.values)).astype(np.int32)
+    return Ragged(values, TARGETS.offsets)
+
+
+def outcome(selector: str, size: float | None, seed: int, draw: int = 0, **facts: Any) -> Outcome:
+    key = crc32(f"{selector} {size} {seed} {draw}".encode())
+    splits = {TEST: ranks(key), VALID: ranks(key + 1)}
+    return Outcome("m", selector, size, seed, draw, int(size or 99), splits, **facts)
+
+
+def outcomes() -> list[Outcome]:
+    found = [outcome(ZERO_SHOT, None, 0)]
+    for seed in range(2):
+        found += [outcome("top", size, seed, selection_seconds=1.0, tuning_seconds=2.0) for size in (8.0, 16.0)]
+        found += [outcome("random", size, seed, draw) for size in (8.0, 16.0) for draw in range(3)]
+        found.append(outcome("full", None, seed, tuning_seconds=10.0))
+    return found
+
+
+def recall(found: Ragged, cutoff: int, chosen: np.ndarray | None = None) -> np.ndarray:
+    rows = []
+    for user in range(len(found)):
+        part = slice(found.offsets[user], found.offsets[user + 1])
+        values = found.values[part] if chosen is None else found.values[part][chosen[part]]
+        rows.append(np.mean(values <= cutoff) if len(values) else np.nan)
+    return np.array(rows)
+
+
+def rows() -> dict[tuple[str, float | None], dict[str, Any]]:
+    found = comparison_rows(outcomes(), SLICES, {"top": 5.0, "random": 0.0, "full": 0.0})
+    return {(row["selector"], row["size"]): row for row in found}
+
+
+def test_means_and_paired_differences_by_brute_force() -> None:
+    everything, table = outcomes(), rows()
+    for size in (8.0, 16.0):
+        for part, chosen in ((TEST, None), ("warm", SLICES["warm"])):
+            mine, control = (
+                [
+                    [
+                        recall(o.ranks[TEST], 10, chosen)
+                        for o in everything
+                        if (o.selector, o.size, o.seed) == (name, size, seed)
+                    ]
+                    for seed in range(2)
+                ]
+                for name in ("top", "random")
+            )
+            found = table["top", size]["metrics"][part]["recall@10"]
+            assert found["value"] == pytest.approx(np.nanmean(mine))
+            difference = np.array(mine).mean(axis=1) - np.array(control).mean(axis=1)
+            assert found["difference"]["value"] == pytest.approx(np.nanmean(difference))
+            assert found["low"] <= found["value"] <= found["high"]
+    assert "difference" not in table["random", 8.0]["metrics"][TEST]["recall@10"]
+
+
+def test_costs_hold_the_scores_and_are_held_against_full() -> None:
+    table = rows()
+    assert table["top", 8.0]["seconds"] == {
+        "scoring": 5.0,
+        "selection": 1.0,
+        "tuning": 2.0,
+        "total": 8.0,
+        "of_full": 0.8,
+    }
+    assert table["full", None]["seconds"]["of_full"] == 1.0
+    assert (table["random", 8.0]["seeds"], table["random", 8.0]["arms"]) == (2, 6)
+    assert table[ZERO_SHOT, None]["arms"] == 0
+
+
+def test_what_has_no_size_is_held_against_the_largest_random_coreset() -> None:
+    keys = [("m", "random", 8.0), ("m", "random", 16.0), ("other", "random", 32.0)]
+    assert control_of(("m", "full", None), keys) == ("m", "random", 16.0)
+    assert control_of(("m", "top", 8.0), keys) == ("m", "random", 8.0)
+    assert "difference" in rows()[ZERO_SHOT, None]["metrics"][TEST]["ndcg@10"]
+
+
+def test_the_order_of_the_arms_changes_no_figure() -> None:
+    costs = {"top": 5.0}
+    plain = comparison_rows(outcomes(), SLICES, costs)
+    turned = comparison_rows(outcomes()[::-1], SLICES, costs)
+    key = lambda row: (row["selector"], row["size"] or 0.0)  # noqa: E731
+    assert sorted(plain, key=key) == sorted(turned, key=key)
+
+
+def test_a_comparison_without_a_control_has_no_differences() -> None:
+    alone = [o for o in outcomes() if o.selector == "top"]
+    (first, second) = summary_rows({"rows": comparison_rows(alone, {}, {})})
+    assert first["ndcg@10 - random"] == second["of full"] == "-"
+
+
+def test_terminal_and_page_show_every_arm() -> None:
+    result: dict[str, Any] = {
+        "target": "proxy",
+        "selectors": ["top", "random", "full"],
+        "sizes": [8, 16],
+        "seeds": 2,
+        "draws": 3,
+        "users": {"test": 4, "valid": 4},
+        "asked": 18,
+        "tried": 20,
+        "rows": list(rows().values()),
+    }
+    assert [row["selector"] for row in summary_rows(result)] == [row["selector"] for row in result["rows"]]
+    assert {"test", "warm", "valid"} <= set(slice_rows(result)[0])
+    page = comparison_page(result)
+    assert "18 arms, 20 tried" in page
+    assert page.count("<svg") == 1
+    assert page.count("<circle") == 4
+    assert "<script" not in page
