@@ -77,7 +77,7 @@ class InfluenceConfig(Section):
 
     solver: Literal["none", "lissa", "exact", "cg", "ekfac"] = "cg"
     scope: tuple[str, ...] | None = Field(
-        None, description="Patterns of surrogate parameters; None is the linear layers of its last block."
+        None, description="Names of the surrogate's scopes, or patterns; None is its default."
     )
     target: Literal["train", "valid"] = Field("train", description="Whose risk: that of train or validation.")
     damping: float = Field(0.01, gt=0)
@@ -206,7 +206,7 @@ class AuditConfig(Section):
 
     solvers: tuple[Literal["none", "lissa", "exact", "cg", "ekfac"], ...] = ("none", "cg", "ekfac")
     scopes: tuple[str, ...] = Field(
-        ("last_layer", "last_block"), description="Names of the surrogate's scopes, or patterns."
+        ("last_layer", "last_feed_forward"), description="Names of the surrogate's scopes, or patterns."
     )
     dampings: tuple[Annotated[float, Field(gt=0)], ...] = Field((1e-3, 1e-2, 1e-1), min_length=1)
     subsets: Annotated[int, Field(ge=3)] = Field(32, description="Surrogates retrained on random subsets.")

@@ -100,11 +100,12 @@ class SASRec(Surrogate):
         return asdict(self.config)
 
     def scopes(self) -> dict[str, tuple[str, ...]]:
-        """By name: the linear layers of the last block (six of hidden × hidden with biases), or less, or more."""
+        """By name, the default first: both linear layers behind the last attention, or less, or more."""
         last = f"blocks.{len(self.blocks) - 1}"
         return {
-            "last_block": (f"{last}.attention.*", f"{last}.feed_forward.*"),
+            "last_feed_forward": (f"{last}.feed_forward.*",),
             "last_layer": (f"{last}.feed_forward.outer.*",),
+            "last_block": (f"{last}.attention.*", f"{last}.feed_forward.*"),
             "linear": ("blocks.*.attention.*", "blocks.*.feed_forward.*"),
             "all": ("*",),
         }

@@ -22,7 +22,7 @@ from tests.scoring.cases import CASES, Case, dense_gauss_newton, history_batches
 
 def sasrec_case() -> Case:
     model = sasrec()
-    scope = surrogate_scope(model, None)
+    scope = surrogate_scope(model, ("last_block",))
     return Case(reduce_to_scope(model, scope), scope, history_batches())
 
 

@@ -21,11 +21,12 @@ def test_the_catalogue_size_given_takes_precedence() -> None:
     assert build_surrogate("sasrec", 4, SASRecConfig(item_count=9)).item_count == 4
 
 
-def test_the_default_scope_is_the_last_block_whatever_the_depth() -> None:
+def test_the_default_scope_lies_behind_the_last_attention_whatever_the_depth() -> None:
     model = build_surrogate("sasrec", 4, {"blocks": 3, "hidden": 8})
     names = surrogate_scope(model, None).names
-    assert len(names) == 12
-    assert all(name.startswith(("blocks.2.attention.", "blocks.2.feed_forward.")) for name in names)
+    assert len(names) == 4
+    assert all(name.startswith("blocks.2.feed_forward.") for name in names)
+    assert len(surrogate_scope(model, ["last_block"]).names) == 12
 
 
 def test_named_scopes_and_patterns_mix() -> None:
