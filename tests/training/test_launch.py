@@ -19,6 +19,7 @@ def _refuse(job: Any, progress: Progress) -> None:
     raise AgreedError(f"{job} is wrong.", "Mend it.")
 
 
+@pytest.mark.slow
 def test_a_fault_that_all_ranks_share_ends_the_run_at_once(tmp_path: Path, ray_local: None) -> None:
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(UserError, match="the job is wrong") as caught:

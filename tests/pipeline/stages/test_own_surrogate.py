@@ -12,7 +12,8 @@ from pipeline.manifest import read_manifest
 from tests.small_log import write_config, write_log
 
 
-@pytest.mark.parametrize("solver", ["cg", pytest.param("ekfac", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["cg", "ekfac"])
 def test_it_trains_and_is_scored(ray_local: None, tmp_path: Path, solver: str) -> None:
     config = write_config(
         tmp_path,
