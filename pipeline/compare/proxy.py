@@ -46,7 +46,7 @@ def proxy_outcomes(config: Config, run: Storage, arms: Sequence[Arm], proxies: S
     if SEMANTIC in proxies:
         with closing(LineProgress("titles", "parts")) as progress:
             titles = read_titles(folders["ingest"])[1:]
-            embeddings = embed_titles(StageContext(config, run, out, folders, progress), titles)
+            embeddings, _ = embed_titles(StageContext(config, run, out, folders, progress), titles)
     work = _work(config, run, arms, proxies)
     arguments = {"config": config, "run": run, "arms": work, "embeddings": embeddings, "proxies": list(proxies)}
     with closing(LineProgress("arms", "arms")) as progress:
