@@ -229,7 +229,7 @@ class NodeGroupConfig(Section):
 
 
 class ClusterConfig(Section):
-    """Where it runs. Nothing here changes a result, so nothing here is in a stage's fingerprint."""
+    """Where it runs. Nothing here is in a stage's fingerprint: at most rounding in training depends on it."""
 
     address: str | None = Field(None, description="None: embedded, or RAY_ADDRESS; 'auto'; 'host:port'.")
     actors: PositiveInt | None = Field(None, description="Scoring workers; None takes what fits.")

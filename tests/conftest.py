@@ -36,7 +36,9 @@ def small_run(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Smal
 
     folder = tmp_path_factory.mktemp("small-run")
     log, llm = write_log(folder / "log.parquet"), make_tiny_llm(folder / "llm")
-    config = write_config(folder, log, llm, finetune={"epochs": 3, "checkpoint_steps": 2})
+    # As many CPUs as the session's Ray has: who goes on from this run trains with as many threads, to the last bit.
+    cluster = {"cpus": 4}
+    config = write_config(folder, log, llm, finetune={"epochs": 3, "checkpoint_steps": 2}, cluster=cluster)
     assert main(["run", str(config), "--run-dir", str(folder / "run")]) == 0
     return SmallRun(folder)
 

@@ -40,7 +40,7 @@ class FinetuneSpec:
     checkpoint_steps : also save every so many steps; 0 saves after each epoch only.
     activation_checkpointing : recompute activations in the backward pass.
     seed : of the order of samples and of dropout.
-    workers : world size; placement : where they run, which changes nothing of the result.
+    workers : world size; placement : where they run, which changes the result by rounding at most (threads).
     """
 
     llm: LLMSpec

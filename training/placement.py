@@ -14,7 +14,7 @@ from cluster.shapes import NodeGroup, WorkerShape
 
 @dataclass(frozen=True)
 class Placement:
-    """Where training workers run and what they may use; nothing here changes what they compute.
+    """Where training workers run and what they may use; nothing here changes what they compute beyond rounding.
 
     Attributes
     ----------

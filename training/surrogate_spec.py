@@ -28,7 +28,7 @@ class SurrogateSpec:
     patience : epochs without a better validation NDCG@10 before stopping; 0 never stops early.
     valid_users : how many validation users the best epoch is chosen by; drawn by hash.
     seed : of batches, dropout and negatives; the network has its own for its initial weights.
-    workers : world size; placement : where they run, which changes nothing of the result.
+    workers : world size; placement : where they run, which changes the result by rounding at most (threads).
     """
 
     name: str = "sasrec"

@@ -100,8 +100,8 @@ def _row(config: Config, row: Forecast, plans: Sequence[StagePlan]) -> dict[str,
     cpu_hours, gpu_hours, cost = _cost(config, row, plans)
     return {
         "stage": row.stage,
-        "seconds": round(row.seconds, 1),
-        "fixed": round(row.fixed, 1),
+        "seconds": round(row.seconds, 2),
+        "fixed": round(row.fixed, 2),
         "workers": next((plan.workers for plan in plans if plan.stage == row.stage), 1),
         "memory GiB": round(row.memory / 2**30, 2) if row.memory else None,
         "CPU h": round(cpu_hours, 3),

@@ -33,8 +33,10 @@ def test_a_plan_leaves_the_run_alone_and_goes_on_from_its_share(
     assert plan["log"]["users"] == 400
     assert plan["log"]["interactions"] == small_log(users=400).num_rows
     assert plan["total"]["dominating"] in STAGE_NAMES
-    assert all(row["seconds"] > 0 for row in plan["stages"])
-    scored = {row["stage"]: row for row in plan["stages"]}["effort"]
+    stages = {row["stage"]: row for row in plan["stages"]}
+    # Selecting a handful and drawing a page may round to nothing; what trains, scores or generates may not.
+    assert all(stages[name]["seconds"] > 0 for name in STAGE_NAMES if name not in ("select", "report"))
+    scored = stages["effort"]
     assert scored["memory GiB"] > 0.1
     assert scored["cost"] == pytest.approx(2 * 2.0 * scored["seconds"] / 3600, abs=0.01)
     assert not (tmp_path / "run" / "data").exists()
