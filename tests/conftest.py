@@ -18,6 +18,21 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs in one process when pytest has several: a file's tests, and all that share the complete run.
+
+    The complete run's tests come first, then other files with slow tests, so that no process ends long before the last.
+    """
+
+    def group(item: pytest.Item) -> str:
+        return "small_run" if "small_run" in getattr(item, "fixturenames", ()) else item.nodeid.split("::")[0]
+
+    slow = {group(item) for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (group(item) != "small_run", group(item) not in slow))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+
+
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[None]:
     """An embedded Ray with four logical CPUs, shared by the tests of a session."""

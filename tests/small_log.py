@@ -34,7 +34,7 @@ def write_config(folder: Path, log: Path, llm: Path, **sections: dict[str, objec
     """A config that runs in seconds on the small log and a tiny LLM."""
     values: dict[str, dict[str, object]] = {
         "data": {"interactions": str(log), "split": "leave_one_out"},
-        "samples": {"per_user": "all", "max_history": 8, "shards": 12},
+        "samples": {"per_user": "all", "max_history": 8, "shards": 24},
         "surrogate": {"hidden": 16, "epochs": 3, "batch_tokens": 512},
         "influence": {"damping": 0.05, "curvature_samples": 64},
         "select": {"size": 24, "strata": 6},

@@ -14,7 +14,7 @@ from tests.small_run import SmallRun
 
 pytestmark = pytest.mark.slow
 
-SHARDS = list(range(12))
+SHARDS = list(range(24))
 
 
 def begin(small_run: SmallRun, folder: Path, *complete: str) -> tuple[Storage, list[str]]:

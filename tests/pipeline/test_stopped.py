@@ -11,24 +11,16 @@ from cluster.shards import attempts_at, finished_shards
 from cluster.storage import Storage
 from pipeline.manifest import read_begun, read_manifest
 from tests.killing import run_command, stop_when
-from tests.small_log import write_config, write_log
-from tests.tiny_llm import make_tiny_llm
+from tests.small_run import SmallRun
 
 pytestmark = pytest.mark.slow
 
 SHARDS = list(range(24))
 
 
-@pytest.fixture
-def command(tmp_path: Path) -> list[str]:
-    config = write_config(
-        tmp_path, write_log(tmp_path / "log.parquet"), make_tiny_llm(tmp_path / "llm"), samples={"shards": len(SHARDS)}
-    )
-    return ["run", str(config), "--run-dir", str(tmp_path / "run"), "--until", "effort"]
-
-
-def test_shards_in_hand_are_finished_and_the_run_goes_on(command: list[str], tmp_path: Path) -> None:
-    run = Storage.at(tmp_path / "run")
+def test_shards_in_hand_are_finished_and_the_run_goes_on(small_run: SmallRun, tmp_path: Path) -> None:
+    run = Storage.at(small_run.begin(tmp_path / "run", "data", "surrogate", "scores/influence"))
+    command = ["run", str(small_run.config), "--run-dir", run.uri, "--until", "effort"]
     scores = run.child("scores", "effort")
 
     code, output = stop_when(command, lambda: len(finished_shards(scores, SHARDS)) >= 2)
