@@ -28,7 +28,7 @@ def error_norms(model: SASRec, batch: HistoryBatch) -> npt.NDArray[np.float32]:
 def gradient_norms(objective: Differentiable, scope: Scope, batch: HistoryBatch) -> npt.NDArray[np.float32]:
     """GraNd, float32 [B]: ‖∇ℓ(s)‖₂ over the parameters in scope, of the loss at the target."""
     norms = [gradients.norm(dim=-1) for _, gradients in gradient_parts(objective, scope, batch)]
-    return torch.cat(norms).to("cpu", torch.float32).numpy()
+    return torch.cat(norms).to("cpu", torch.float32).numpy() if norms else np.empty(0, dtype=np.float32)
 
 
 def pair_embeddings(model: SASRec, batch: HistoryBatch) -> npt.NDArray[np.float32]:

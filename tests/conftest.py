@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from tests.small_run import SmallRun
@@ -19,18 +20,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs in one process when pytest has several: a file's tests, and all that share the complete run.
+    """Files with slow tests first, so that of several processes none ends long before the last.
 
-    The complete run's tests come first, then other files with slow tests, so that no process ends long before the last.
+    The tests of kills are the longest, and begin with the run that others wait for.
     """
-
-    def group(item: pytest.Item) -> str:
-        return "small_run" if "small_run" in getattr(item, "fixturenames", ()) else item.nodeid.split("::")[0]
-
-    slow = {group(item) for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (group(item) != "small_run", group(item) not in slow))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path.name != "test_killed.py", item.path not in slow))
 
 
 @pytest.fixture(scope="session")
@@ -43,18 +38,22 @@ def ray_local() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def small_run(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
-    """All stages of one run, done once for every test that reads it or goes on from it."""
+def small_run(ray_local: None, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> SmallRun:
+    """All stages of one run, done once for every test that reads it or goes on from it, in whatever process."""
     from pipeline.cli import main
     from tests.small_log import write_config, write_log
     from tests.tiny_llm import make_tiny_llm
 
-    folder = tmp_path_factory.mktemp("small-run")
-    log, llm = write_log(folder / "log.parquet"), make_tiny_llm(folder / "llm")
-    # As many CPUs as the session's Ray has: who goes on from this run trains with as many threads, to the last bit.
-    cluster = {"cpus": 4}
-    config = write_config(folder, log, llm, finetune={"epochs": 3, "checkpoint_steps": 2}, cluster=cluster)
-    assert main(["run", str(config), "--run-dir", str(folder / "run")]) == 0
+    alone = worker_id == "master"
+    folder = (tmp_path_factory.getbasetemp() if alone else tmp_path_factory.getbasetemp().parent) / "small-run"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "config.yaml").exists():
+            # As many CPUs as the session's Ray has: who goes on from this run has as many threads, so the same bits.
+            cluster: dict[str, object] = {"cpus": 4}
+            tuning: dict[str, object] = {"epochs": 3, "checkpoint_steps": 2}
+            log, llm = write_log(folder / "log.parquet"), make_tiny_llm(folder / "llm")
+            config = write_config(folder, log, llm, finetune=tuning, cluster=cluster)
+            assert main(["run", str(config), "--run-dir", str(folder / "run")]) == 0
     return SmallRun(folder)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
 
 from cluster.sharded_map import map_shards
 from cluster.shards import finished_shards
@@ -91,6 +92,8 @@ class FeatureWorker:
         return pa.table({"sample_id": pa.array(samples.sample_id, pa.int64()), self._name: column}), {}
 
 
+_NO_SAMPLES = HistoryBatch(*(torch.zeros(shape, dtype=torch.int64) for shape in ((0, 1), (0,), (0,))))
+
 Computation = Callable[[HistoryBatch], npt.NDArray[np.float32]]
 
 
@@ -108,12 +111,11 @@ def _computation(source: SurrogateSource, name: str) -> Computation:
 
 def batched(source: SurrogateSource, compute: Computation, samples: SampleShard) -> npt.NDArray[np.float32]:
     """A feature of samples, [N] or [N, d], in their order; computed in batches of similar length."""
-    rows, parts = [np.empty(0, dtype=np.int64)], []
+    # A shard without samples has its feature's shape all the same.
+    rows, parts = [np.empty(0, dtype=np.int64)], [compute(_NO_SAMPLES)]
     for places, batch in source.batches(samples):
         rows.append(places)
         parts.append(compute(batch))
-    if not parts:
-        return np.empty(0, dtype=np.float32)
     values = np.concatenate(parts)
     ordered = np.empty_like(values)
     ordered[np.concatenate(rows)] = values

@@ -33,6 +33,8 @@ def test_their_product_with_the_direction_is_the_influence(run: Storage, tmp_pat
             assert gradients.shape[1] == len(direction)
             found |= dict(zip(batch.column("sample_id").to_pylist(), (gradients @ direction).tolist(), strict=True))
         assert set(found) == set(expected)
+        if not expected:
+            continue
         scale = float(np.sqrt(np.mean(np.square(list(expected.values())))))
         assert max(abs(found[key] - expected[key]) for key in expected) < 1e-4 * scale
 

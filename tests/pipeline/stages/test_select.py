@@ -139,7 +139,7 @@ def test_features_of_the_surrogate_are_computed_once(scored: tuple[Path, Storage
     select_by(scored, method="el2n", seed=1)
     (folder,) = [path for path in Path(scored[1].uri, "scores", "surrogate").iterdir() if path.name.startswith("el2n")]
     written = {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")}
-    assert len(written) == 12
+    assert len(written) == 24
     select_by(scored, method="ccs", seed=1)
     assert {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")} == written
 
