@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
 import ray
 
 from cluster.errors import user_error_in
+from cluster.resources import ClusterView
 from cluster.shapes import WorkerShape
+
+log = logging.getLogger("dealrec.cluster")
+
+#: How often a call that takes long has the living nodes counted.
+_LOOK_SECONDS = 15.0
 
 
 class _ReduceActor:
@@ -26,11 +33,23 @@ class _ReduceActor:
         return getattr(self._worker, method)(index, argument)
 
 
+@dataclass(frozen=True)
+class _Call:
+    """A call of one shard: its place in the pass, which chooses the actor, and where its result will be."""
+
+    place: int
+    method: str
+    index: int
+    argument: ray.ObjectRef
+    result: Any = None
+
+
 class ReducePool:
     """Actors that keep their shards in memory between calls, for methods that pass over them many times.
 
     Shard k always goes to actor k mod n, so what the worker caches for it is used again. Ray restarts an actor
-    that dies and repeats its calls; a worker must therefore be able to rebuild what it caches.
+    that dies and repeats its calls; a worker must therefore be able to rebuild what it caches. When a node is lost
+    that the actors do not fit without, fewer actors go on.
 
     Parameters
     ----------
@@ -49,12 +68,16 @@ class ReducePool:
         shape: WorkerShape,
     ) -> None:
         self._indices = list(indices)
-        actor = ray.remote(_ReduceActor).options(
-            num_cpus=shape.cpus, num_gpus=shape.gpus, max_restarts=-1, max_task_retries=-1
-        )
-        self._actors = [actor.remote() for _ in range(min(size, len(self._indices)))]
+        self._shape = shape
         # In a list, so that Ray passes the reference on instead of the object.
         self._recipe = [ray.put((build, dict(arguments)))]
+        self._actors = self._start(min(size, len(self._indices)))
+
+    def _start(self, size: int) -> list[Any]:
+        actor = ray.remote(_ReduceActor).options(
+            num_cpus=self._shape.cpus, num_gpus=self._shape.gpus, max_restarts=-1, max_task_retries=-1
+        )
+        return [actor.remote() for _ in range(size)]
 
     def __enter__(self) -> ReducePool:
         return self
@@ -62,6 +85,9 @@ class ReducePool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         for actor in self._actors:
             ray.kill(actor)
 
@@ -71,16 +97,15 @@ class ReducePool:
         At most four calls an actor are outstanding, so that results never pile up on the driver.
         """
         shared = ray.put(argument)
-        waiting: list[ray.ObjectRef] = []
-        actors = itertools.cycle(self._actors)
+        waiting: list[_Call] = []
         window = 4 * len(self._actors)
         try:
-            for index in self._indices if indices is None else indices:
-                waiting.append(next(actors).call.remote(self._recipe, method, index, shared))
+            for place, index in enumerate(self._indices if indices is None else indices):
+                waiting.append(self._submit(_Call(place, method, index, shared)))
                 if len(waiting) >= window:
-                    yield ray.get(waiting.pop(0))
+                    yield self._first_result(waiting)
             while waiting:
-                yield ray.get(waiting.pop(0))
+                yield self._first_result(waiting)
         except ray.exceptions.RayTaskError as error:
             fault = user_error_in(error)
             if fault is not None:
@@ -89,4 +114,20 @@ class ReducePool:
 
     def call(self, method: str, index: int, argument: Any = None) -> Any:
         """The result of `method(index, argument)` for one number, always from the same actor."""
-        return ray.get(self._actors[index % len(self._actors)].call.remote(self._recipe, method, index, argument))
+        return self._first_result([self._submit(_Call(index, method, index, ray.put(argument)))])
+
+    def _submit(self, call: _Call) -> _Call:
+        actor = self._actors[call.place % len(self._actors)]
+        return replace(call, result=actor.call.remote(self._recipe, call.method, call.index, call.argument))
+
+    def _first_result(self, waiting: list[_Call]) -> Any:
+        """Take the first of the calls when it has its result, on fewer actors if nodes have gone for good."""
+        while not ray.wait([waiting[0].result], timeout=_LOOK_SECONDS)[0]:
+            room = max(1, ClusterView.now(()).room(self._shape))
+            if room < len(self._actors):
+                # An actor that waits for a node's return would keep its calls, and the others hold what is left.
+                log.warning("The cluster has room for %d of %d workers; going on with those.", room, len(self._actors))
+                self._end()
+                self._actors = self._start(room)
+                waiting[:] = [self._submit(call) for call in waiting]
+        return ray.get(waiting.pop(0).result)

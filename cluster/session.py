@@ -142,10 +142,12 @@ def _muted() -> Iterator[None]:
 
 
 def configure_ray_data() -> None:
-    """Ray Data without progress bars of its own, and loud about nothing but errors."""
+    """Ray Data without progress bars or deadlines of its own, and loud about nothing but errors."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # A shard may take as long as it takes; a pass that lost its workers is looked after where it runs.
+    context.execution_no_progress_timeout_s = -1
     quiet_libraries()
 
 

@@ -82,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("--draws", type=int, metavar="N", help="random coresets a seed; 3 for proxies, 1 for the LLM")
     compare.add_argument("--target", choices=("llm", "proxy"), default="llm", help="what is tuned on the coresets")
     compare.add_argument("--proxies", default="semantic,lexical", help="comma-separated, for --target proxy")
+    compare.add_argument("--arms-at-once", type=int, metavar="N", help="arms of the LLM; as many as fit if left out")
     compare.set_defaults(command=commands.compare)
 
     audit = commands_.add_parser("audit", help="how faithful the influence scores are: retraining without samples")

@@ -55,7 +55,8 @@ def compare(options: argparse.Namespace) -> int:
     draws = options.draws or (3 if options.target == "proxy" else 1)
     request = Request(_listed(options.selectors), options.seeds, sizes, draws)
     run = open_run(run_dir)
-    result = compare_selectors(config, run, request, options.target, _listed(options.proxies))
+    proxies = _listed(options.proxies)
+    result = compare_selectors(config, run, request, options.target, proxies, options.arms_at_once)
     if options.json:
         _show(options, {"comparison": result}, ())
         return 0

@@ -77,6 +77,10 @@ class Cluster:
         """Start a node more; for it, the folder `hidden` is an empty one of its own."""
         return self.start([f"--address={self.address}"], cpus, hidden)
 
+    def kill(self, node: subprocess.Popen[bytes]) -> None:
+        """SIGKILL a node with all of its workers."""
+        _end(node)
+
     def start(self, options: list[str], cpus: int, hidden: Path | None = None) -> subprocess.Popen[bytes]:
         """Start a node and wait until it is part of the cluster."""
         command = [

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from cluster.errors import UserError
+from cluster.progress import LineProgress
 from cluster.storage import Storage
 from pipeline.compare.arms import Arm, Request
 from pipeline.compare.outcomes import TEST, Outcome
@@ -25,9 +26,18 @@ _TRIED = "arms/tried.json"
 
 
 def compare(
-    config: Config, run: Storage, request: Request, target: Target, proxies: Sequence[str] = PROXY_NAMES
+    config: Config,
+    run: Storage,
+    request: Request,
+    target: Target,
+    proxies: Sequence[str] = PROXY_NAMES,
+    at_once: int | None = None,
 ) -> dict[str, Any]:
     """Run the arms that are not there yet and write `arms/comparison-TARGET.json` and `.html`.
+
+    Parameters
+    ----------
+    at_once : arms of the LLM that are tuned side by side; None for as many as the cluster has workers for.
 
     Returns
     -------
@@ -39,11 +49,13 @@ def compare(
     unknown = [name for name in proxies if name not in PROXY_NAMES]
     if unknown or not proxies:
         raise UserError(f"--proxies: no proxy {', '.join(unknown)}.", f"There are {', '.join(PROXY_NAMES)}.")
+    if at_once is not None and at_once < 1:
+        raise UserError(f"--arms-at-once {at_once} is no number of arms.", "Give at least 1, or leave it out.")
     arms = request.arms()
     stages = shared_stages(request.selectors)
     Graph(stages, config, run).check(stages)
     run.write_text("config.yaml", dump_config(config))
-    outcomes = _by_llm(config, run, arms) if target == "llm" else _by_proxies(config, run, arms, proxies)
+    outcomes = _by_llm(config, run, arms, at_once) if target == "llm" else _by_proxies(config, run, arms, proxies)
     result = _result(config, run, request, target, outcomes)
     result["asked"], result["tried"] = len(arms), _count_tried(run, target, arms)
     run.write_json(f"arms/comparison-{target}.json", result)
@@ -53,14 +65,15 @@ def compare(
     return result
 
 
-def _by_llm(config: Config, run: Storage, arms: Sequence[Arm]) -> list[Outcome]:
-    from pipeline.compare.llm import llm_graph, llm_outcomes, own_stages, run_arms
+def _by_llm(config: Config, run: Storage, arms: Sequence[Arm], at_once: int | None) -> list[Outcome]:
+    from pipeline.compare.llm import llm_graph, llm_outcomes, own_stages
     from pipeline.preflight import check_before_run, check_cluster
 
     graphs = [(arm, llm_graph(config, run, arm)) for arm in arms]
     for _, graph in graphs:
         graph.check(own_stages(graph))
-    if any(graph.incomplete(own_stages(graph)) for _, graph in graphs):
+    missing = [(arm, graph) for arm, graph in graphs if graph.incomplete(own_stages(graph))]
+    if missing:
         shared = Graph(shared_stages([arm.selector for arm in arms]), config, run)
         names = [stage.name for stage in (*shared.incomplete(shared.stages), *own_stages(graphs[0][1]))]
         check_before_run(config, names)
@@ -68,8 +81,27 @@ def _by_llm(config: Config, run: Storage, arms: Sequence[Arm]) -> list[Outcome]:
         with session(config):
             check_cluster(config, names, run)
             shared.execute(shared.stages, events)
-            run_arms([graph for _, graph in graphs], events)
+            _run_arms(config, run, missing, at_once, events)
     return llm_outcomes(config, run, graphs)
+
+
+def _run_arms(
+    config: Config, run: Storage, arms: Sequence[tuple[Arm, Graph]], at_once: int | None, events: EventLog
+) -> None:
+    """Select, fine-tune and evaluate: by the driver itself where just one arm at a time is worked on."""
+    from pipeline.compare.llm import own_stages
+    from pipeline.compare.parallel import arms_at_once, drive_arms
+
+    count = min(len(arms), at_once or arms_at_once(config))
+    if count == 1:
+        for _, graph in arms:
+            graph.execute(own_stages(graph), events)
+        return
+    progress = LineProgress("compare", "arms")
+    try:
+        drive_arms(config, run, [arm for arm, _ in arms], count, progress)
+    finally:
+        progress.close()
 
 
 def _by_proxies(config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequence[str]) -> list[Outcome]:

@@ -10,7 +10,6 @@ from cluster.storage import Storage
 from pipeline.compare.arms import Arm, arm_graph
 from pipeline.compare.outcomes import TEST, ZERO_SHOT, Outcome
 from pipeline.config import Config
-from pipeline.events import EventLog
 from pipeline.graph import Graph, Stage
 from pipeline.manifest import Manifest, read_manifest
 from pipeline.stages.catalogue import ARM_STAGES, STAGES
@@ -36,12 +35,6 @@ def llm_graph(config: Config, run: Storage, arm: Arm) -> Graph:
 def own_stages(graph: Graph) -> list[Stage]:
     """The stages that an arm does not share."""
     return [stage for stage in graph.stages if stage.name in ARM_STAGES]
-
-
-def run_arms(graphs: Sequence[Graph], events: EventLog) -> None:
-    """Select, fine-tune and evaluate, an arm after another: each takes all workers of the cluster that it can use."""
-    for graph in graphs:
-        graph.execute(own_stages(graph), events)
 
 
 def llm_outcomes(config: Config, run: Storage, graphs: Sequence[tuple[Arm, Graph]]) -> list[Outcome]:

@@ -61,6 +61,9 @@ def prepare_llm(folder: Path) -> Path:
     target = folder / "smollm2-135m-instruct"
     if target.exists():
         return target
+    from cluster.session import quiet_libraries
+
+    quiet_libraries()
     from training.llm import LLMSpec, expand_gguf
 
     log.info("Unpacking SmolLM2-135M-Instruct")

@@ -1,5 +1,6 @@
 """The whole run on a small log and a tiny LLM, on real Ray and a real DeepSpeed engine."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -175,17 +176,27 @@ def test_seven_shuffled_files_give_the_same_coreset(run: Storage, workspace: Pat
         assert Storage.at(other).read_bytes(name) == run.read_bytes(name)
 
 
+def stage_times(folder: Storage) -> tuple[float, float]:
+    """When the first stage began and the last one ended."""
+    events = [json.loads(line) for line in folder.read_text("events.jsonl").splitlines()]
+    return events[0]["time"], events[-1]["time"]
+
+
 @pytest.mark.slow
 def test_compare_shares_the_scores_and_adds_an_arm(run: Storage, workspace: Path, capsys: Any) -> None:
     before = manifest(run, "scores/effort")
     embedded = {path.name: path.stat().st_mtime_ns for path in Path(run.uri, "embeddings").glob("*/part-*.parquet")}
     command = ["compare", str(workspace / "config.yaml"), "--run-dir", run.uri, "--json"]
-    assert main([*command, "--selectors", "dealrec,random"]) == 0
+    assert main([*command, "--selectors", "dealrec,random", "--draws", "2", "--arms-at-once", "2"]) == 0
     assert '"random"' in capsys.readouterr().out
     assert manifest(run, "scores/effort") == before
-    arm = run.child("arms", "random-n24-s0")
-    assert arm.child("coreset").read_json("selection.json")["method"] == "random"
-    assert read_manifest(arm.child("eval")) is not None
+    arms = [run.child("arms", f"random-n24-s{seed}") for seed in (0, 1000)]
+    for arm in arms:
+        assert arm.child("coreset").read_json("selection.json")["method"] == "random"
+        assert read_manifest(arm.child("eval")) is not None
+    # Both were worked on at the same time.
+    begun, ended = zip(*(stage_times(arm) for arm in arms), strict=True)
+    assert max(begun) < min(ended)
     # The arm ranks by the embeddings that the run computed.
     assert embedded
     after = {path.name: path.stat().st_mtime_ns for path in Path(run.uri, "embeddings").glob("*/part-*.parquet")}
