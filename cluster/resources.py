@@ -75,7 +75,9 @@ class PoolPlan:
     shape: WorkerShape
 
 
-def plan_pool(view: ClusterView, tasks: int | None, actors: int | None, gpus: int) -> PoolPlan:
+def plan_pool(
+    view: ClusterView, tasks: int | None, actors: int | None, gpus: int, fewer_will_do: bool = False
+) -> PoolPlan:
     """Size a pool for `tasks` independent shards.
 
     Parameters
@@ -84,6 +86,7 @@ def plan_pool(view: ClusterView, tasks: int | None, actors: int | None, gpus: in
     tasks : shards that are left to do, since more workers than that would idle; None where it is not known yet.
     actors : the number asked for in `cluster.actors`, or None for as many as fit.
     gpus : GPUs a worker.
+    fewer_will_do : take what fits of the number asked for: a run goes on when it has lost a node.
 
     Raises `UserError` when the number asked for, or a single worker, can never be scheduled.
     """
@@ -99,6 +102,8 @@ def plan_pool(view: ClusterView, tasks: int | None, actors: int | None, gpus: in
             "No node of the cluster has a CPU for a scoring worker, and no autoscaler is known that would add one.",
             "Add a node, or say with cluster.node_groups what the cluster may grow to.",
         )
+    if actors is not None and fewer_will_do:
+        actors = min(actors, fits)
     if actors is not None and actors > fits:
         resource = "GPUs" if gpus else "CPUs"
         raise UserError(

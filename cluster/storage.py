@@ -78,7 +78,11 @@ class Storage:
     def list(self, rel: str = "", suffix: str = "") -> list[str]:
         """Sorted names of the files directly below a folder; empty when it is not there."""
         filesystem, path = self.fs_path(rel)
-        infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+        try:
+            infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+        except FileNotFoundError:
+            # It went, or came, while Arrow looked: another process works on it.
+            return []
         return sorted(
             info.base_name
             for info in infos

@@ -106,11 +106,11 @@ def _training(name: str) -> Callable[[Config, ClusterView], PoolPlan]:
 
 
 def _scoring(config: Config, view: ClusterView) -> PoolPlan:
-    return plan_scoring(config, view, None)
+    return plan_scoring(config, view)
 
 
 def _llm(config: Config, view: ClusterView) -> PoolPlan:
-    return plan_llm(config, view, None)
+    return plan_llm(config, view)
 
 
 _PLANNERS: dict[str, tuple[str, Callable[[Config, ClusterView], PoolPlan]]] = {

@@ -60,8 +60,7 @@ def several_nodes(cpus: int = 2) -> Iterator[Cluster]:
         cluster.start([*options, "--include-dashboard=false"], cpus)
         yield cluster
     finally:
-        for process in reversed(cluster.processes):
-            _end(process)
+        cluster.end()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -77,9 +76,20 @@ class Cluster:
         """Start a node more; for it, the folder `hidden` is an empty one of its own."""
         return self.start([f"--address={self.address}"], cpus, hidden)
 
-    def kill(self, node: subprocess.Popen[bytes]) -> None:
-        """SIGKILL a node with all of its workers."""
+    def lose(self, node: subprocess.Popen[bytes]) -> None:
+        """SIGKILL a node with all of its workers; the others go on."""
         _end(node)
+        for process in self.alive():
+            os.killpg(process.pid, signal.SIGCONT)
+
+    def alive(self) -> list[subprocess.Popen[bytes]]:
+        """The nodes that have not been killed."""
+        return [process for process in self.processes if process.poll() is None]
+
+    def end(self) -> None:
+        """SIGKILL every node."""
+        for process in reversed(self.processes):
+            _end(process)
 
     def start(self, options: list[str], cpus: int, hidden: Path | None = None) -> subprocess.Popen[bytes]:
         """Start a node and wait until it is part of the cluster."""

@@ -39,13 +39,16 @@ def gpus_per_worker(config: Config, view: ClusterView) -> int:
     return min(1, config.cluster.gpus)
 
 
-def plan_scoring(config: Config, view: ClusterView, shards: int | None) -> PoolPlan:
-    """CPU workers for the surrogate's scores. Raises `UserError` as `plan_pool` does."""
-    return plan_pool(view, shards, config.cluster.actors, gpus=0)
+def plan_scoring(config: Config, view: ClusterView, shards: int | None = None) -> PoolPlan:
+    """CPU workers for the surrogate's scores: before the run, or for the shards of a stage.
+
+    What is asked for must fit before the run; later, with nodes lost, fewer workers go on. Raises as `plan_pool` does.
+    """
+    return plan_pool(view, shards, config.cluster.actors, gpus=0, fewer_will_do=shards is not None)
 
 
-def plan_llm(config: Config, view: ClusterView, shards: int | None) -> PoolPlan:
-    """Workers for the LLM's forward passes: a GPU each where there are GPUs, and no more GPUs than asked for."""
+def plan_llm(config: Config, view: ClusterView, shards: int | None = None) -> PoolPlan:
+    """Like `plan_scoring`, for the LLM's forward passes: a GPU each if there are any, no more GPUs than asked for."""
     asked = config.cluster.gpus
     if isinstance(asked, int) and asked > view.gpus:
         raise UserError(
@@ -55,7 +58,7 @@ def plan_llm(config: Config, view: ClusterView, shards: int | None) -> PoolPlan:
     actors = config.cluster.actors
     if actors is None and isinstance(asked, int) and asked:
         actors = asked
-    return plan_pool(view, shards, actors, gpus_per_worker(config, view))
+    return plan_pool(view, shards, actors, gpus_per_worker(config, view), fewer_will_do=shards is not None)
 
 
 def scoring_pool(context: StageContext, shards: int) -> PoolPlan:

@@ -46,7 +46,7 @@ def kill_one_that_works(cluster: Cluster, node: subprocess.Popen[bytes], folder:
     while len({name.split("-")[1] for name in trace.list()}) < 2:
         assert time.monotonic() < end
         time.sleep(0.05)
-    cluster.kill(node)
+    cluster.lose(node)
     return {name.split("-")[0] for name in trace.list()}
 
 

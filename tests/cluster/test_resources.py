@@ -34,6 +34,7 @@ def test_nodes_to_come_count_for_the_plan_and_not_for_the_start() -> None:
 def test_what_can_never_be_scheduled_is_refused() -> None:
     with pytest.raises(UserError, match=r"cluster.actors asks for 3 workers .* CPUs allow 2"):
         plan_pool(LAPTOP, 100, 3, gpus=0)
+    assert plan_pool(LAPTOP, 100, 3, gpus=0, fewer_will_do=True).maximum == 2
     with pytest.raises(UserError, match="asks for 1 GPU a worker and the cluster has 0"):
         plan_pool(LAPTOP, 100, None, gpus=1)
     with pytest.raises(UserError, match="No node of the cluster has a CPU") as caught:
