@@ -79,11 +79,12 @@ def _cache_folder() -> Path:
 
 
 def _put_tools_on_path() -> None:
-    """ninja comes with a package, and is not on the path when its environment was not activated."""
-    if shutil.which("ninja") is None:
-        import ninja
+    """Our own package's ninja first: another version tells a command by another hash, and builds anew."""
+    import ninja
 
-        os.environ["PATH"] = os.pathsep.join([ninja.BIN_DIR, os.environ.get("PATH", "")])
+    path = os.environ.get("PATH", "")
+    if path.split(os.pathsep)[0] != ninja.BIN_DIR:
+        os.environ["PATH"] = os.pathsep.join([ninja.BIN_DIR, path])
     if shutil.which(os.environ.get("CXX", "c++")) is None:
         os.environ["CXX"] = "g++"
 
