@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 import ray
+from ray.exceptions import ActorDiedError
 
 from cluster.errors import user_error_in
 from cluster.resources import ClusterView
@@ -18,6 +19,8 @@ log = logging.getLogger("dealrec.cluster")
 
 #: How often a call that takes long has the living nodes counted.
 _LOOK_SECONDS = 15.0
+#: How often all actors are started anew in one pass, should one die so that Ray does not restart it.
+_RESTARTS = 3
 
 
 class _ReduceActor:
@@ -49,7 +52,7 @@ class ReducePool:
 
     Shard k always goes to actor k mod n, so what the worker caches for it is used again. Ray restarts an actor
     that dies and repeats its calls; a worker must therefore be able to rebuild what it caches. When a node is lost
-    that the actors do not fit without, fewer actors go on.
+    that the actors do not fit without, fewer actors go on. An actor that Ray gives up is replaced a few times.
 
     Parameters
     ----------
@@ -69,6 +72,7 @@ class ReducePool:
     ) -> None:
         self._indices = list(indices)
         self._shape = shape
+        self._restarts = _RESTARTS
         # In a list, so that Ray passes the reference on instead of the object.
         self._recipe = [ray.put((build, dict(arguments)))]
         self._actors = self._start(min(size, len(self._indices)))
@@ -122,12 +126,28 @@ class ReducePool:
 
     def _first_result(self, waiting: list[_Call]) -> Any:
         """Take the first of the calls when it has its result, on fewer actors if nodes have gone for good."""
-        while not ray.wait([waiting[0].result], timeout=_LOOK_SECONDS)[0]:
-            room = max(1, ClusterView.now(()).room(self._shape))
-            if room < len(self._actors):
-                # An actor that waits for a node's return would keep its calls, and the others hold what is left.
-                log.warning("The cluster has room for %d of %d workers; going on with those.", room, len(self._actors))
-                self._end()
-                self._actors = self._start(room)
-                waiting[:] = [self._submit(call) for call in waiting]
-        return ray.get(waiting.pop(0).result)
+        while True:
+            if not ray.wait([waiting[0].result], timeout=_LOOK_SECONDS)[0]:
+                room = max(1, ClusterView.now(()).room(self._shape))
+                if room < len(self._actors):
+                    # An actor that waits for a node's return would keep its calls, and the others hold what is left.
+                    log.warning("The cluster has room for %d of %d workers.", room, len(self._actors))
+                    self._start_anew(room, waiting)
+                continue
+            try:
+                result = ray.get(waiting[0].result)
+            except ActorDiedError:
+                if self._restarts == 0:
+                    raise
+                self._restarts -= 1
+                log.warning("A worker was lost for good; starting all of them anew.")
+                self._start_anew(len(self._actors), waiting)
+                continue
+            waiting.pop(0)
+            return result
+
+    def _start_anew(self, size: int, waiting: list[_Call]) -> None:
+        """Other actors, which are given all calls that have no result yet."""
+        self._end()
+        self._actors = self._start(size)
+        waiting[:] = [self._submit(call) for call in waiting]

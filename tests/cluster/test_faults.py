@@ -40,11 +40,14 @@ def result_of(driver: subprocess.Popen[str], folder: Path) -> Any:
     return Storage.at(folder).read_json("result.json")
 
 
-def kill_one_that_works(cluster: Cluster, node: subprocess.Popen[bytes], folder: Path) -> set[str]:
+def kill_one_that_works(
+    driver: subprocess.Popen[str], cluster: Cluster, node: subprocess.Popen[bytes], folder: Path
+) -> set[str]:
     """Kill the node once both nodes have begun a shard; the shards that were begun by then."""
     trace = Storage.at(folder).child("trace")
     end = time.monotonic() + _PATIENCE
     while len({name.split("-")[1] for name in trace.list()}) < 2:
+        assert driver.poll() is None, driver.communicate()[0]
         assert time.monotonic() < end
         time.sleep(0.05)
     cluster.lose(node)
@@ -54,7 +57,7 @@ def kill_one_that_works(cluster: Cluster, node: subprocess.Popen[bytes], folder:
 def test_a_node_dies_while_shards_are_scored(cluster: Cluster, tmp_path: Path) -> None:
     node = cluster.add_node(cpus=1)
     driver = drive(cluster, tmp_path, "map")
-    begun = kill_one_that_works(cluster, node, tmp_path)
+    begun = kill_one_that_works(driver, cluster, node, tmp_path)
     assert len(begun) < len(SHARDS)
     result = result_of(driver, tmp_path)
     assert [total for total, _ in result] == EXPECTED
@@ -69,7 +72,7 @@ def test_a_node_dies_while_shards_are_scored(cluster: Cluster, tmp_path: Path) -
 def test_a_node_dies_while_sums_are_taken(cluster: Cluster, tmp_path: Path) -> None:
     node = cluster.add_node(cpus=1)
     driver = drive(cluster, tmp_path, "reduce")
-    kill_one_that_works(cluster, node, tmp_path)
+    kill_one_that_works(driver, cluster, node, tmp_path)
     assert result_of(driver, tmp_path) == [EXPECTED, EXPECTED]
     # The second pass found one node, which had all of the shards then.
     names = Storage.at(tmp_path).child("trace").list()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 
 from cluster.errors import UserError
 from cluster.reduce import ReducePool
@@ -15,13 +16,15 @@ INDICES = list(range(9))
 class Partial:
     """A sum a shard whose float64 total depends on the order of addition."""
 
-    def __init__(self, marker: str | None = None) -> None:
+    def __init__(self, marker: str | None = None, for_good: bool = False) -> None:
         self.marker = marker
-        self.calls = 0
+        self.for_good = for_good
 
     def part(self, index: int, scale: float) -> np.ndarray:
         if self.marker is not None and index == 4 and not Path(self.marker).exists():
             Path(self.marker).touch()
+            if self.for_good:
+                ray.actor.exit_actor()
             os.kill(os.getpid(), signal.SIGKILL)
         return np.random.default_rng(index).normal(size=100) * 10.0 ** (index % 5) * scale
 
@@ -29,8 +32,9 @@ class Partial:
         raise UserError(f"Shard {index} is at fault.")
 
 
-def total(size: int, marker: str | None = None) -> np.ndarray:
-    with ReducePool(Partial, {"marker": marker}, INDICES, size, WorkerShape()) as pool:
+def total(size: int, marker: str | None = None, for_good: bool = False) -> np.ndarray:
+    arguments = {"marker": marker, "for_good": for_good}
+    with ReducePool(Partial, arguments, INDICES, size, WorkerShape()) as pool:
         result = np.zeros(100)
         for part in pool.map("part", 3.0):
             result += part
@@ -43,9 +47,11 @@ def test_the_sum_is_the_same_to_the_last_bit_for_any_pool(ray_local: None) -> No
     assert np.array_equal(total(4), expected)
 
 
-def test_a_killed_actor_changes_nothing(ray_local: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("for_good", [False, True])
+def test_a_killed_actor_changes_nothing(ray_local: None, tmp_path: Path, for_good: bool) -> None:
+    """Ray restarts one that was killed; one that left is replaced."""
     marker = tmp_path / "died"
-    assert np.array_equal(total(2, str(marker)), total(1))
+    assert np.array_equal(total(2, str(marker), for_good), total(1))
     assert marker.exists()
 
 

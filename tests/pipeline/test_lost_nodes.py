@@ -37,10 +37,13 @@ def start(small_run: SmallRun, run: Storage, cluster: Cluster) -> subprocess.Pop
     )
 
 
-def kill_within(scores: Storage, nodes: list[subprocess.Popen[bytes]], kill: Callable[[], None]) -> set[int]:
+def kill_within(
+    driver: subprocess.Popen[str], scores: Storage, nodes: list[subprocess.Popen[bytes]], kill: Callable[[], None]
+) -> set[int]:
     """Kill nodes when some shards are finished and others are not; those that are."""
     end = time.monotonic() + _PATIENCE
     while len(done := finished_shards(scores, SHARDS)) < 2:
+        assert driver.poll() is None, driver.communicate()[0]
         assert time.monotonic() < end
         time.sleep(0.002)
     # What stands still finishes nothing, so what is looked at next is what the kill meets.
@@ -61,7 +64,7 @@ def test_lost_nodes_change_nothing(small_run: SmallRun, tmp_path: Path) -> None:
         nodes = [cluster.add_node(cpus=1) for _ in scores]
         driver = start(small_run, run, cluster)
         for stage, node in zip(scores, nodes, strict=True):
-            kill_within(scores[stage], cluster.alive(), partial(cluster.lose, node))
+            kill_within(driver, scores[stage], cluster.alive(), partial(cluster.lose, node))
         said, _ = driver.communicate(timeout=_PATIENCE)
     assert driver.returncode == 0, said
     for folder in scores.values():
@@ -76,7 +79,7 @@ def test_ray_restarted_goes_on_where_it_was(small_run: SmallRun, tmp_path: Path)
     scores = run.child("scores", "effort")
     with several_nodes(cpus=2) as cluster:
         driver = start(small_run, run, cluster)
-        done = kill_within(scores, cluster.alive(), cluster.end)
+        done = kill_within(driver, scores, cluster.alive(), cluster.end)
         said, _ = driver.communicate(timeout=_PATIENCE)
     assert driver.returncode not in (0, 2), said
     assert read_manifest(scores) is None
