@@ -77,21 +77,20 @@ class AuditLog:
         marks[self.place[removed]] = True
         return windows_of(self.sequences, max_history, marks)
 
-    def plant(self, share: float, seed: int) -> tuple[AuditLog, npt.NDArray[np.bool_]]:
-        """The log with wrong targets for some samples, and which those are [N].
+    def plant(self, share: float, seed: int, item_count: int) -> tuple[AuditLog, npt.NDArray[np.bool_]]:
+        """The log with some targets replaced by random items, and which samples those are [N].
 
-        The chosen samples pass their targets on in a circle: wrong targets are as popular and as recent as right ones,
-        only what belongs together is lost. Who is passed an equal target stays as he was. Only a user's last train
-        item is ever replaced, so no history of a train sample changes.
+        Only a user's last train item is ever replaced, so no history of a train sample changes.
         """
         keys = draw_order(self.samples.sample_id, seed ^ _PLANTING_SEED)
-        chosen = np.flatnonzero(self.last & (keys < np.uint64(share * 2.0**64)))
-        chosen = chosen[np.argsort(keys[chosen], kind="stable")]
-        target, values = self.samples.target.copy(), self.sequences.values.copy()
-        target[chosen] = np.roll(self.samples.target[chosen], 1)
-        values[self.place[chosen]] = target[chosen]
+        planted = self.last & (keys < np.uint64(share * 2.0**64))
+        target = self.samples.target.copy()
+        # Another item than the true one: a step of 1 to V − 1 around the catalogue.
+        step = 1 + draw_order(self.samples.sample_id, seed + 1)[planted] % np.uint64(max(1, item_count - 1))
+        target[planted] = (target[planted] - 1 + step.astype(np.int64)) % item_count + 1
+        values = self.sequences.values.copy()
+        values[self.place[planted]] = target[planted]
         samples = SampleShard(self.samples.sample_id, self.samples.history, target)
-        planted = target != self.samples.target
         return AuditLog(Ragged(values, self.sequences.offsets), samples, self.place, self.valid), planted
 
 

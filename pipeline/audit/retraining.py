@@ -80,13 +80,13 @@ class RetrainWorker:
 
 
 class PlantingWorker:
-    """Trains one surrogate on a log with planted wrong targets and keeps its weights."""
+    """Trains one surrogate on a log with planted random targets and keeps its weights."""
 
     def __init__(self, spec: SurrogateSpec, epochs: int, data: Storage, share: float, seed: int, out: Storage) -> None:
         torch.set_num_threads(1)
         self._spec, self._epochs, self._out = spec, epochs, out
         self._counts = item_counts(data)
-        self._log, self._planted = AuditLog.read(data).plant(share, seed)
+        self._log, self._planted = AuditLog.read(data).plant(share, seed, len(self._counts))
 
     def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
         nothing = np.zeros(len(self._planted), dtype=np.bool_)

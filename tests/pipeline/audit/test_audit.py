@@ -70,7 +70,7 @@ def test_every_way_is_scored_or_says_why_not(audited: tuple[list[str], Storage])
 
 
 @pytest.mark.slow
-def test_planted_wrong_targets_score_below_right_ones(audited: tuple[list[str], Storage]) -> None:
+def test_planted_random_targets_score_below_clean_ones(audited: tuple[list[str], Storage]) -> None:
     rows = {row["label"]: row for row in result(audited[1])["scores"]}
     assert rows["exact/last_layer/0.05"]["auc"]["low"] > 0.5
     assert rows["random"]["auc"]["low"] < 0.5
