@@ -19,7 +19,7 @@ log = logging.getLogger("dealrec.cluster")
 
 #: How often a call that takes long has the living nodes counted.
 _LOOK_SECONDS = 15.0
-#: How often all actors are started anew in one pass, should one die so that Ray does not restart it.
+#: How often all actors of a pool are started anew, should one die so that Ray does not restart it.
 _RESTARTS = 3
 
 

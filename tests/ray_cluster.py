@@ -60,7 +60,8 @@ def several_nodes(cpus: int = 2) -> Iterator[Cluster]:
         cluster.start([*options, "--include-dashboard=false"], cpus)
         yield cluster
     finally:
-        cluster.end()
+        for process in reversed(cluster.processes):
+            _end(process)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -79,17 +80,6 @@ class Cluster:
     def lose(self, node: subprocess.Popen[bytes]) -> None:
         """SIGKILL a node with all of its workers; the others go on."""
         _end(node)
-        for process in self.alive():
-            os.killpg(process.pid, signal.SIGCONT)
-
-    def alive(self) -> list[subprocess.Popen[bytes]]:
-        """The nodes that have not been killed."""
-        return [process for process in self.processes if process.poll() is None]
-
-    def end(self) -> None:
-        """SIGKILL every node."""
-        for process in reversed(self.processes):
-            _end(process)
 
     def start(self, options: list[str], cpus: int, hidden: Path | None = None) -> subprocess.Popen[bytes]:
         """Start a node and wait until it is part of the cluster."""

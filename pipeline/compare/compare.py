@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any, Literal
 
 from cluster.errors import UserError
@@ -97,11 +98,8 @@ def _run_arms(
         for _, graph in arms:
             graph.execute(own_stages(graph), events)
         return
-    progress = LineProgress("compare", "arms")
-    try:
+    with closing(LineProgress("compare", "arms")) as progress:
         drive_arms(config, run, [arm for arm, _ in arms], count, progress)
-    finally:
-        progress.close()
 
 
 def _by_proxies(config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequence[str]) -> list[Outcome]:

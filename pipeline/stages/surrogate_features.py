@@ -111,11 +111,13 @@ def _computation(source: SurrogateSource, name: str) -> Computation:
 
 def batched(source: SurrogateSource, compute: Computation, samples: SampleShard) -> npt.NDArray[np.float32]:
     """A feature of samples, [N] or [N, d], in their order; computed in batches of similar length."""
-    # A shard without samples has its feature's shape all the same.
-    rows, parts = [np.empty(0, dtype=np.int64)], [compute(_NO_SAMPLES)]
+    rows, parts = [], []
     for places, batch in source.batches(samples):
         rows.append(places)
         parts.append(compute(batch))
+    if not parts:
+        # A shard without samples has its feature's shape all the same.
+        return compute(_NO_SAMPLES)
     values = np.concatenate(parts)
     ordered = np.empty_like(values)
     ordered[np.concatenate(rows)] = values
