@@ -18,7 +18,9 @@ from benchmarks.llm_inputs import device, parser, read_inputs
 from pipeline.text_table import format_table
 from scoring.effort import EffortScorer
 from training.finetune_data import sample_losses
-from training.llm import LoraSpec, attach_lora, load_llm
+from training.llm import load_llm
+from training.llm_spec import LoraSpec
+from training.lora import attach_lora
 from training.token_batches import TokenBatch, collate, token_batches
 
 BAR, LOOP_BAR = 1.3, 10.0

@@ -26,7 +26,7 @@ from training.examples import encode_examples
 from training.finetune_loop import FinetuneJob
 from training.finetune_spec import FinetuneSpec
 from training.launch import Launch, launch
-from training.llm import LoraSpec
+from training.llm_spec import LoraSpec
 from training.placement import Placement
 
 BARE_BAR, WORKERS_BAR = 0.95, 1.6

@@ -18,7 +18,8 @@ from cluster.place import PROJECT_ROOT
 from cluster.storage import Storage
 from pipeline.demo.prepare import prepare_llm, prepare_log
 from pipeline.tables import read_titles
-from training.llm import LLMSpec, load_tokenizer
+from training.llm import load_tokenizer
+from training.llm_spec import LLMSpec
 from training.prompts import PromptEncoder, load_template
 from training.tables import read_parts
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 
 import ray
-from ray.autoscaler.sdk import request_resources
 
 from cluster.errors import UserError
 from cluster.progress import format_seconds
@@ -69,6 +68,13 @@ def grow(
             "See why its nodes do not start (quota, image, unschedulable pods), or raise cluster.wait_seconds.",
         )
     return now
+
+
+def request_resources(bundles: list[dict[str, float]]) -> None:
+    """Ray's own; its module takes a second to load, which only a cluster that can grow has to pay."""
+    from ray.autoscaler import sdk
+
+    sdk.request_resources(bundles=bundles)
 
 
 def release() -> None:

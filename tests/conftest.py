@@ -50,7 +50,7 @@ def small_run(ray_local: None, tmp_path_factory: pytest.TempPathFactory, worker_
         if not (folder / "config.yaml").exists():
             # As many CPUs as the session's Ray has: who goes on from this run has as many threads, so the same bits.
             cluster: dict[str, object] = {"cpus": 4}
-            tuning: dict[str, object] = {"epochs": 3, "checkpoint_steps": 2}
+            tuning: dict[str, object] = {"epochs": 3, "checkpoint_steps": 2, "workers": 2}
             log, llm = write_log(folder / "log.parquet"), make_tiny_llm(folder / "llm")
             config = write_config(folder, log, llm, finetune=tuning, cluster=cluster)
             assert main(["run", str(config), "--run-dir", str(folder / "run")]) == 0

@@ -39,7 +39,7 @@ def write_config(folder: Path, log: Path, llm: Path, **sections: dict[str, objec
         "influence": {"damping": 0.05, "curvature_samples": 64},
         "select": {"size": 24, "strata": 6},
         "llm": {"model": str(llm), "dtype": "float32", "template": "movies", "max_items": 3, "max_tokens": 256},
-        "finetune": {"epochs": 2, "global_batch": 8, "lr": 0.01, "workers": 2, "valid_users": 16, "patience": 0},
+        "finetune": {"epochs": 2, "global_batch": 8, "lr": 0.01, "workers": 1, "valid_users": 16, "patience": 0},
         "evaluate": {"users": 20, "beams": 2, "max_new_tokens": 12},
         "cluster": {"actors": 1},
     }

@@ -24,7 +24,8 @@ from torch import nn
 from training import native_op
 from training.finetune_spec import FinetuneSpec
 from training.launch import AgreedError, whereabouts
-from training.llm import attach_lora, load_llm
+from training.llm import load_llm
+from training.lora import attach_lora
 
 log = logging.getLogger("dealrec.finetune")
 

@@ -9,7 +9,7 @@ from typing import Any
 from cluster.errors import UserError
 from training.checkpoint import digest
 from training.examples import TOKENS
-from training.llm import LLMSpec, LoraSpec
+from training.llm_spec import LLMSpec, LoraSpec
 from training.placement import Placement
 
 OFFLOADS = ("none", "optimizer", "all")

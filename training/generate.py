@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from training.beam_search import BeamSettings, Steering, beam_search
 from training.memory import run_in_parts
 from training.prompts import parse_response
 from training.title_trie import OUTSIDE, TitleTrie, TrieSteering
 from training.token_batches import TokenBatch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from scoring.ragged import Ragged, concatenate
 from training.memory import run_in_parts
 from training.metrics import rank_targets
 from training.prompts import EncodedPrompt, clean_title, leading_ids
 from training.token_batches import TokenBatch, token_batches
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Embeddings = npt.NDArray[np.float32]
 

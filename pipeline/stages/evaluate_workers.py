@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from peft import PeftModel
 
 from cluster.broadcast import Broadcast
 from cluster.storage import Storage
@@ -18,7 +17,9 @@ from pipeline.stages.placement import llm_device
 from pipeline.stages.rankers import LlmRanker, LlmTask, PopularityRanker, SimilarityRanker, SurrogateRanker
 from pipeline.stages.ranking import Question, Users
 from training.grounding import TextEmbedder, TitleSpace
-from training.llm import LLMSpec, load_llm, load_tokenizer
+from training.llm import load_llm, load_tokenizer
+from training.llm_spec import LLMSpec
+from training.lora import load_adapter
 from training.metrics import title_groups
 
 UNTUNED, SURROGATE, POPULARITY, SIMILARITY = "LLM, untuned", "surrogate", "popularity", "title similarity"
@@ -71,7 +72,7 @@ class RankingWorker:
         self._question = question
         tokenizer = load_tokenizer(task.llm)
         with adapter.local_dir() as folder:
-            model: Any = PeftModel.from_pretrained(load_llm(task.llm, llm_device()), str(folder)).eval()
+            model = load_adapter(load_llm(task.llm, llm_device()), str(folder))
         titles, space = question.titles, TitleSpace(embeddings.get()["titles"].astype(np.float32, copy=False))
         tuned = LlmRanker(label, task, model, tokenizer, titles, space)
         self._rankers: list[Callable[[Users], pa.Table]] = [tuned.rank]

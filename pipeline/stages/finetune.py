@@ -14,7 +14,8 @@ from pipeline.stages.placement import training_placement
 from pipeline.tables import read_titles
 from training.examples import validation_examples
 from training.finetune import FinetuneSpec, finetune
-from training.llm import LLMSpec, LoraSpec, expand_gguf
+from training.llm import expand_gguf
+from training.llm_spec import LLMSpec, LoraSpec
 
 CHECKPOINTS = "_checkpoints"
 

@@ -19,7 +19,7 @@ from scoring.ragged import Ragged
 from training.beam_search import BeamSettings
 from training.generate import Generated, TitleGenerator
 from training.grounding import TextEmbedder, TitleSpace, rank_by_distance
-from training.llm import LLMSpec
+from training.llm_spec import LLMSpec
 from training.metrics import title_groups
 from training.prompts import PromptEncoder, load_template
 from training.title_trie import OUTSIDE, TitleTrie

@@ -165,8 +165,7 @@ def test_seven_shuffled_files_give_the_same_coreset(run: Storage, workspace: Pat
     (tmp_path / "log").mkdir()
     for part, rows in enumerate(np.array_split(order, 7)):
         pq.write_table(table.take(rows), tmp_path / "log" / f"{part}.parquet")
-    tuning: dict[str, object] = {"epochs": 3, "checkpoint_steps": 2}
-    config = write_config(tmp_path, tmp_path / "log", workspace / "llm", finetune=tuning, cluster={"actors": actors})
+    config = write_config(tmp_path, tmp_path / "log", workspace / "llm", cluster={"actors": actors})
     other = tmp_path / "run"
     assert main(["ingest", str(config), "--run-dir", str(other)]) == 0
     assert manifest(Storage.at(other), "data").content == manifest(run, "data").content

@@ -10,7 +10,8 @@ from torch.nn import functional
 from scoring.effort import EffortScorer
 from scoring.errors import ScopeError, SettingError
 from tests.tiny_llm import OTHER_FAMILIES, VOCABULARY, make_model, make_other
-from training.llm import LoraSpec, attach_lora
+from training.llm_spec import LoraSpec
+from training.lora import attach_lora
 from training.prompts import EncodedPrompt
 from training.token_batches import collate
 

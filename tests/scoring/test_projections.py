@@ -7,7 +7,8 @@ from torch import nn
 from scoring.errors import ScoringError
 from scoring.projections import find_projections, last_decoder_layer
 from tests.tiny_llm import OTHER_FAMILIES, make_model, make_other
-from training.llm import LoraSpec, attach_lora
+from training.llm_spec import LoraSpec
+from training.lora import attach_lora
 
 EXPECTED = {
     "llama": ("model.layers.1", "self_attn.q_proj", "self_attn.v_proj"),

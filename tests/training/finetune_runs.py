@@ -13,7 +13,8 @@ from cluster.progress import Progress
 from cluster.storage import Storage
 from training.examples import encode_examples
 from training.finetune_spec import FinetuneSpec
-from training.llm import LLMSpec, LoraSpec, load_tokenizer
+from training.llm import load_tokenizer
+from training.llm_spec import LLMSpec, LoraSpec
 from training.prompts import PromptEncoder, load_template
 
 ITEMS = 12

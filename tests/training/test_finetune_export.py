@@ -11,7 +11,7 @@ import torch
 from cluster.storage import Storage
 from training.finetune_export import public_name, write_model
 from training.finetune_spec import FinetuneSpec
-from training.llm import LLMSpec
+from training.llm_spec import LLMSpec
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from training.examples import Encoded
 from training.finetune_batches import global_batches
 from training.finetune_spec import FinetuneSpec
 from training.launch import Launch, launch
-from training.llm import attach_lora, load_llm, load_tokenizer
+from training.llm import load_llm, load_tokenizer
+from training.lora import attach_lora
 from training.placement import Placement
 from training.schedule import warm_up_cosine
 

@@ -9,7 +9,8 @@ import torch
 from tests.tiny_llm import make_model, make_tokenizer
 from training.beam_search import BeamSettings
 from training.generate import FreeSteering, TitleGenerator
-from training.llm import LoraSpec, attach_lora
+from training.llm_spec import LoraSpec
+from training.lora import attach_lora
 from training.prompts import PromptEncoder, load_template
 from training.title_trie import OUTSIDE, TitleTrie
 from training.token_batches import collate

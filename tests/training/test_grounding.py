@@ -10,7 +10,8 @@ import training.grounding as module
 from scoring.ragged import Ragged
 from tests.tiny_llm import make_model, make_tokenizer
 from training.grounding import TextEmbedder, TitleSpace, rank_by_distance
-from training.llm import LoraSpec, attach_lora
+from training.llm_spec import LoraSpec
+from training.lora import attach_lora
 from training.metrics import title_groups, user_metrics
 
 TITLES = ["Toy Story (1995)", "Heat", "Fargo", "Heat", "Heatwave", "A night in love", "8½"]

@@ -9,16 +9,9 @@ from peft import PeftModel
 
 from cluster.errors import UserError
 from tests.tiny_llm import make_model, make_tiny_llm, make_tokenizer
-from training.llm import (
-    LLMSpec,
-    LoraSpec,
-    adapter_hash,
-    attach_lora,
-    expand_gguf,
-    find_value_projection,
-    load_llm,
-    load_tokenizer,
-)
+from training.llm import expand_gguf, load_llm, load_tokenizer
+from training.llm_spec import LLMSpec, LoraSpec
+from training.lora import adapter_hash, attach_lora, find_value_projection
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tests.tiny_llm import make_model, make_tokenizer
 from training.beam_search import BeamSettings
 from training.generate import Generated
 from training.grounding import TextEmbedder, TitleSpace
-from training.llm import LLMSpec
+from training.llm_spec import LLMSpec
 from training.metrics import title_groups, user_metrics
 from training.title_trie import OUTSIDE
 from training.token_batches import TokenBatch
