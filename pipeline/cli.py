@@ -76,7 +76,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     compare = commands_.add_parser("compare", help="tune and evaluate on several coresets, one table")
     _add_run_arguments(compare)
-    compare.add_argument("--selectors", default="dealrec,random", help="comma-separated")
+    compare.add_argument(
+        "--selectors",
+        default="dealrec,random",
+        help="comma-separated; settings of one's own by dealrec+normalise=rank+strata=20",
+    )
     compare.add_argument("--seeds", type=int, default=1, metavar="N", help="training seeds, each with its selection")
     compare.add_argument("--sizes", type=commands.sizes, metavar="A,B", help="shares or counts; select.size by default")
     compare.add_argument("--draws", type=int, metavar="N", help="random coresets a seed; 3 for proxies, 1 for the LLM")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from cluster.errors import UserError
 from cluster.storage import Storage
+from pipeline.compare.variant import Variant, parse_variant
 from pipeline.config import Config, SelectConfig
 from pipeline.graph import Graph
 from pipeline.stages.catalogue import SHARED_STAGES, arm_stages
-from scoring.selection import METHODS
 
 CONTROL, FULL = "random", "full"
 #: Seeds of a further draw lie this much higher, so arms keep their names when seeds or draws are added.
@@ -23,6 +23,7 @@ class Arm:
 
     Attributes
     ----------
+    selector : as `parse_variant` reads it.
     size : a share of the samples or a count; None for `full`, which has no size.
     seed : of the selection. Its last three digits are the training seed, the rest counts further draws.
     """
@@ -35,6 +36,11 @@ class Arm:
     def name(self) -> str:
         """The folder below `arms/`."""
         return f"{self.selector}-n{'all' if self.size is None else format(self.size, 'g')}-s{self.seed}"
+
+    @property
+    def variant(self) -> Variant:
+        """The method and its own settings."""
+        return parse_variant(self.selector)
 
     @property
     def training_seed(self) -> int:
@@ -51,7 +57,7 @@ class Request:
 
     Attributes
     ----------
-    selectors : names of methods; differences are from `random`, costs are held against `full`.
+    selectors : methods or variants of them; differences are from `random`, costs are held against `full`.
     seeds : training seeds, each with a selection of its own.
     sizes : as `select.size`.
     draws : selections of `random` for each training seed.
@@ -67,12 +73,10 @@ class Request:
 
         Raises `UserError` for an unknown selector, for counts that cannot be, and for sizes that cannot.
         """
-        unknown = [name for name in self.selectors if name not in METHODS]
-        if unknown or not self.selectors:
-            raise UserError(
-                f"--selectors {','.join(self.selectors)}: " + (f"no selector {unknown[0]}." if unknown else "none."),
-                f"The selectors are {', '.join(sorted(METHODS))}.",
-            )
+        if not self.selectors:
+            raise UserError("--selectors: none.", "Name some, separated by commas; docs/METHOD.md lists them.")
+        for name in self.selectors:
+            parse_variant(name)
         for name, count in (("seeds", self.seeds), ("draws", self.draws)):
             if not 1 <= count < _DRAW:
                 raise UserError(f"--{name} {count} is out of range.", f"Give 1 to {_DRAW - 1}.")
@@ -93,7 +97,8 @@ def arm_config(config: Config, arm: Arm) -> Config:
 
     Aimed methods look at half of the validation users, so that the others can choose among the methods.
     """
-    changes = {"method": arm.selector, "seed": arm.seed, "reference_users": "half"}
+    variant = arm.variant
+    changes = {**variant.settings, "method": variant.method, "seed": arm.seed, "reference_users": "half"}
     if arm.size is not None:
         changes["size"] = arm.size
     select = SelectConfig.model_validate({**config.select.model_dump(by_alias=True), **changes})
@@ -104,4 +109,4 @@ def arm_config(config: Config, arm: Arm) -> Config:
 
 def arm_graph(config: Config, run: Storage, arm: Arm) -> Graph:
     """The stages that the arm shares with the run, and its own selection, fine-tuning and evaluation."""
-    return Graph(SHARED_STAGES + arm_stages(arm.name, arm.selector), arm_config(config, arm), run)
+    return Graph(SHARED_STAGES + arm_stages(arm.name, arm.variant.method), arm_config(config, arm), run)

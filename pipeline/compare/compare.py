@@ -12,6 +12,7 @@ from cluster.progress import LineProgress
 from cluster.storage import Storage
 from pipeline.compare.arms import Arm, Request
 from pipeline.compare.outcomes import TEST, Outcome
+from pipeline.compare.variant import parse_variant
 from pipeline.config import Config
 from pipeline.config_file import dump_config
 from pipeline.events import EventLog
@@ -53,7 +54,7 @@ def compare(
     if at_once is not None and at_once < 1:
         raise UserError(f"--arms-at-once {at_once} is no number of arms.", "Give at least 1, or leave it out.")
     arms = request.arms()
-    stages = shared_stages(request.selectors)
+    stages = shared_stages(_methods(arms))
     Graph(stages, config, run).check(stages)
     run.write_text("config.yaml", dump_config(config))
     outcomes = _by_llm(config, run, arms, at_once) if target == "llm" else _by_proxies(config, run, arms, proxies)
@@ -75,7 +76,7 @@ def _by_llm(config: Config, run: Storage, arms: Sequence[Arm], at_once: int | No
         graph.check(own_stages(graph))
     missing = [(arm, graph) for arm, graph in graphs if graph.incomplete(own_stages(graph))]
     if missing:
-        shared = Graph(shared_stages([arm.selector for arm in arms]), config, run)
+        shared = Graph(shared_stages(_methods(arms)), config, run)
         names = [stage.name for stage in (*shared.incomplete(shared.stages), *own_stages(graphs[0][1]))]
         check_before_run(config, names)
         events = EventLog(run)
@@ -106,7 +107,7 @@ def _by_proxies(config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequ
     from pipeline.compare.proxy import finished_outcomes, proxy_outcomes
     from pipeline.preflight import check_before_run, check_cluster
 
-    shared = Graph(shared_stages([arm.selector for arm in arms]), config, run)
+    shared = Graph(shared_stages(_methods(arms)), config, run)
     names = [stage.name for stage in shared.incomplete(shared.stages)]
     found = None if names else finished_outcomes(config, run, arms, proxies)
     if found is not None:
@@ -127,7 +128,7 @@ def _result(
 
     data = run.child("data")
     users = read_users(config, data)
-    costs = {name: scoring_seconds(config, run, name) for name in request.selectors}
+    costs = {name: scoring_seconds(config, run, parse_variant(name).method) for name in request.selectors}
     rows = comparison_rows(outcomes, target_slices(data, users[TEST].targets.values), costs)
     return {
         "target": target,
@@ -138,6 +139,10 @@ def _result(
         "users": {split: len(asked) for split, asked in users.items()},
         "rows": rows,
     }
+
+
+def _methods(arms: Sequence[Arm]) -> list[str]:
+    return [arm.variant.method for arm in arms]
 
 
 def _count_tried(run: Storage, target: Target, arms: Sequence[Arm]) -> int:

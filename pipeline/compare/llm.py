@@ -26,7 +26,7 @@ def llm_graph(config: Config, run: Storage, arm: Arm) -> Graph:
     section = config.select
     same = (arm.selector, arm.size, arm.seed, section.seed) == (section.method, section.size, 0, 0)
     # The run aims at all validation users, an arm at half of them.
-    aimed = selector(arm.selector).sees_validation and section.reference == "valid"
+    aimed = selector(arm.variant.method).sees_validation and section.reference == "valid"
     if same and not aimed and not own.incomplete(own.stages):
         return own
     return arm_graph(config, run, arm)

@@ -66,7 +66,7 @@ def finished_outcomes(
 
 def prepare_features(context: StageContext, arms: Sequence[Arm]) -> None:
     """What selectors ask of the surrogate, in passes of their own: an arm's worker finds it done."""
-    methods = [selector(name) for name in dict.fromkeys(arm.selector for arm in arms)]
+    methods = [selector(name) for name in dict.fromkeys(arm.variant.method for arm in arms)]
     wanted = {name for method in methods for name in (*method.scores, *method.features)}
     names = [name for name in SURROGATE_FEATURES if name in wanted]
     if names:

@@ -36,6 +36,11 @@ def test_arms_keep_their_names_when_more_is_asked_for() -> None:
     [
         (Request(["best"], 1, [64]), "no selector best"),
         (Request([], 1, [64]), "--selectors"),
+        (Request(["dealrec+colour=red"], 1, [64]), "no setting colour"),
+        (Request(["dealrec+seed=1"], 1, [64]), "no setting seed"),
+        (Request(["dealrec+strata=0"], 1, [64]), "strata: .* greater than"),
+        (Request(["dealrec+strata"], 1, [64]), "cannot be read"),
+        (Request(["dealrec+strata=../3"], 1, [64]), "cannot be read"),
         (Request(["random"], 0, [64]), "--seeds 0"),
         (Request(["random"], 1, [64], draws=0), "--draws 0"),
         (Request(["random"], 1, [1.5]), r"--sizes: 1.5"),
@@ -59,6 +64,13 @@ def test_an_arm_differs_from_the_run_in_selection_and_seeds_alone() -> None:
         exclude={"select", "finetune", "evaluate"}
     )
     assert arm_config(run, Arm("full", None, 0)).select.size == 64
+
+
+def test_a_variant_has_settings_of_its_own() -> None:
+    (arm,) = Request(["dealrec+normalise=rank+lambda=0.7"], seeds=1, sizes=[64]).arms()
+    made = arm_config(config(), arm).select
+    assert (made.method, made.normalise, made.lambda_, made.strata) == ("dealrec", "rank", 0.7, 50)
+    assert arm.name == "dealrec+normalise=rank+lambda=0.7-n64-s0"
 
 
 @pytest.mark.parametrize(
