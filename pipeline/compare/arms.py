@@ -61,12 +61,14 @@ class Request:
     seeds : training seeds, each with a selection of its own.
     sizes : as `select.size`.
     draws : selections of `random` for each training seed.
+    first_seed : the lowest training seed; what was chosen by some seeds is reported by others.
     """
 
     selectors: Sequence[str]
     seeds: int
     sizes: Sequence[float]
     draws: int = 1
+    first_seed: int = 0
 
     def arms(self) -> list[Arm]:
         """All arms, the coresets of `full` once a seed.
@@ -77,9 +79,12 @@ class Request:
             raise UserError("--selectors: none.", "Name some, separated by commas; docs/METHOD.md lists them.")
         for name in self.selectors:
             parse_variant(name)
-        for name, count in (("seeds", self.seeds), ("draws", self.draws)):
-            if not 1 <= count < _DRAW:
-                raise UserError(f"--{name} {count} is out of range.", f"Give 1 to {_DRAW - 1}.")
+        counts = (("seeds", self.seeds, 1), ("draws", self.draws, 1), ("first-seed", self.first_seed, 0))
+        for name, count, least in counts:
+            if not least <= count < _DRAW:
+                raise UserError(f"--{name} {count} is out of range.", f"Give {least} to {_DRAW - 1}.")
+        if (end := self.first_seed + self.seeds) > _DRAW:
+            raise UserError(f"--first-seed and --seeds go to seed {end - 1}, beyond {_DRAW - 1}.", "Lower one of them.")
         for size in self.sizes:
             if not 0 < size < float("inf") or (size >= 1 and size != int(size)):
                 raise UserError(f"--sizes: {size:g} is no size.", "Give shares below 1, or whole numbers of samples.")
@@ -88,7 +93,7 @@ class Request:
             for name in self.selectors
             for size in ([None] if name == FULL else self.sizes)
             for draw in range(self.draws if name == CONTROL else 1)
-            for seed in range(self.seeds)
+            for seed in range(self.first_seed, self.first_seed + self.seeds)
         ]
 
 

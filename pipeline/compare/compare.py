@@ -135,6 +135,7 @@ def _result(
         "selectors": list(request.selectors),
         "sizes": list(request.sizes),
         "seeds": request.seeds,
+        "first_seed": request.first_seed,
         "draws": request.draws,
         "users": {split: len(asked) for split, asked in users.items()},
         "rows": rows,

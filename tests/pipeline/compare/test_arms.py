@@ -31,6 +31,12 @@ def test_arms_keep_their_names_when_more_is_asked_for() -> None:
     assert set(few) <= set(many)
 
 
+def test_fresh_seeds_are_other_arms() -> None:
+    first, fresh = (Request(["random"], 2, [64], draws=2, first_seed=seed).arms() for seed in (0, 2))
+    assert not set(first) & set(fresh)
+    assert sorted({arm.training_seed for arm in fresh}) == [2, 3]
+
+
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
@@ -43,6 +49,8 @@ def test_arms_keep_their_names_when_more_is_asked_for() -> None:
         (Request(["dealrec+strata=../3"], 1, [64]), "cannot be read"),
         (Request(["random"], 0, [64]), "--seeds 0"),
         (Request(["random"], 1, [64], draws=0), "--draws 0"),
+        (Request(["random"], 1, [64], first_seed=-1), "--first-seed -1"),
+        (Request(["random"], 2, [64], first_seed=999), "beyond 999"),
         (Request(["random"], 1, [1.5]), r"--sizes: 1.5"),
         (Request(["random"], 1, [float("nan")]), r"--sizes: nan"),
     ],
