@@ -69,13 +69,14 @@ def compare(
 
 def _by_llm(config: Config, run: Storage, arms: Sequence[Arm], at_once: int | None) -> list[Outcome]:
     from pipeline.compare.llm import llm_graph, llm_outcomes, own_stages
-    from pipeline.preflight import check_before_run, check_cluster
 
     graphs = [(arm, llm_graph(config, run, arm)) for arm in arms]
     for _, graph in graphs:
         graph.check(own_stages(graph))
     missing = [(arm, graph) for arm, graph in graphs if graph.incomplete(own_stages(graph))]
     if missing:
+        from pipeline.preflight import check_before_run, check_cluster
+
         shared = Graph(shared_stages(_methods(arms)), config, run)
         names = [stage.name for stage in (*shared.incomplete(shared.stages), *own_stages(graphs[0][1]))]
         check_before_run(config, names)
@@ -105,13 +106,14 @@ def _run_arms(
 
 def _by_proxies(config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequence[str]) -> list[Outcome]:
     from pipeline.compare.proxy import finished_outcomes, proxy_outcomes
-    from pipeline.preflight import check_before_run, check_cluster
 
     shared = Graph(shared_stages(_methods(arms)), config, run)
     names = [stage.name for stage in shared.incomplete(shared.stages)]
     found = None if names else finished_outcomes(config, run, arms, proxies)
     if found is not None:
         return found
+    from pipeline.preflight import check_before_run, check_cluster
+
     check_before_run(config, names)
     with session(config):
         check_cluster(config, names, run)
