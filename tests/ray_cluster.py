@@ -24,7 +24,7 @@ _PATIENCE = 600.0
 
 
 @contextlib.contextmanager
-def head_node(cpus: int = 4) -> Iterator[str]:
+def head_node(cpus: int = 2) -> Iterator[str]:
     """Start a head, yield the address of its Jobs API once a job can be submitted, and end its processes."""
     # Ray's sockets lie below it, and the name of a socket must be short.
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
@@ -38,7 +38,7 @@ def head_node(cpus: int = 4) -> Iterator[str]:
     ]
     with (folder / "start.log").open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=_environment(), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command, cwd=ROOT, env=environment(), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
         address = f"http://127.0.0.1:{dashboard}"
@@ -60,8 +60,7 @@ def several_nodes(cpus: int = 2) -> Iterator[Cluster]:
         cluster.start([*options, "--include-dashboard=false"], cpus)
         yield cluster
     finally:
-        for process in reversed(cluster.processes):
-            _end(process)
+        cluster.end()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -81,6 +80,11 @@ class Cluster:
         """SIGKILL a node with all of its workers; the others go on."""
         _end(node)
 
+    def end(self) -> None:
+        """SIGKILL every node."""
+        for process in reversed(self.processes):
+            _end(process)
+
     def start(self, options: list[str], cpus: int, hidden: Path | None = None) -> subprocess.Popen[bytes]:
         """Start a node and wait until it is part of the cluster."""
         command = [
@@ -94,7 +98,7 @@ class Cluster:
         log = self.folder / f"node-{len(self.processes)}.log"
         with log.open("wb") as stream:
             process = subprocess.Popen(
-                command, cwd=ROOT, env=_environment(), stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+                command, cwd=ROOT, env=environment(), stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
             )
         self.processes.append(process)
         end = time.monotonic() + _PATIENCE
@@ -105,8 +109,11 @@ class Cluster:
         return process
 
 
-def _environment() -> dict[str, str]:
-    """As in the image: the checkout can be imported from anywhere, and `python` is the one with the packages."""
+def environment() -> dict[str, str]:
+    """As in the image, of nodes and of drivers: the checkout can be imported from anywhere, `python` has the packages.
+
+    A process that has had an embedded Ray asks for tokens, which these clusters do without.
+    """
     inherited = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     return {
         **inherited,

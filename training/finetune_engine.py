@@ -71,9 +71,8 @@ def prepare_process(spec: FinetuneSpec) -> None:
             "Set llm.dtype to bfloat16 or float32, or fine-tune on GPUs.",
         )
     with _quiet():
-        builder = accelerator.create_op_builder("ShareMemCommBuilder") if on_cpu else None
-        if builder is not None and builder.is_compatible():
-            native_op.build(builder.load)
+        if on_cpu:
+            native_op.build_collective()
         deepspeed.init_distributed(dist_backend=dist.get_backend())
 
 

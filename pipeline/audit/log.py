@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
+from cluster.errors import UserError
 from cluster.shards import shard_name
 from cluster.storage import Storage
 from pipeline.audit.queries import Queries
@@ -77,17 +79,25 @@ class AuditLog:
         marks[self.place[removed]] = True
         return windows_of(self.sequences, max_history, marks)
 
-    def plant(self, share: float, seed: int, item_count: int) -> tuple[AuditLog, npt.NDArray[np.bool_]]:
-        """The log with some targets replaced by random items, and which samples those are [N].
+    def plant(self, share: float, seed: int) -> tuple[AuditLog, npt.NDArray[np.bool_]]:
+        """The log with some targets replaced by those of random other samples, and which samples these are [N].
 
+        A wrong target is as frequent as a right one, so that none is told by its rarity, but by its history alone.
         Only a user's last train item is ever replaced, so no history of a train sample changes.
+
+        Raises `UserError` where all samples have the same target.
         """
+        if len(np.unique(self.samples.target)) < 2:
+            raise UserError("All train samples have the same target: there is no wrong one.", "Audit a larger log.")
         keys = draw_order(self.samples.sample_id, seed ^ _PLANTING_SEED)
         planted = self.last & (keys < np.uint64(share * 2.0**64))
         target = self.samples.target.copy()
-        # Another item than the true one: a step of 1 to V − 1 around the catalogue.
-        step = 1 + draw_order(self.samples.sample_id, seed + 1)[planted] % np.uint64(max(1, item_count - 1))
-        target[planted] = (target[planted] - 1 + step.astype(np.int64)) % item_count + 1
+        for attempt in itertools.count(1):
+            right = np.flatnonzero(planted & (target == self.samples.target))
+            if not len(right):
+                break
+            donors = draw_order(self.samples.sample_id[right], seed + attempt) % np.uint64(len(target))
+            target[right] = self.samples.target[donors]
         values = self.sequences.values.copy()
         values[self.place[planted]] = target[planted]
         samples = SampleShard(self.samples.sample_id, self.samples.history, target)

@@ -86,7 +86,7 @@ class PlantingWorker:
         torch.set_num_threads(1)
         self._spec, self._epochs, self._out = spec, epochs, out
         self._counts = item_counts(data)
-        self._log, self._planted = AuditLog.read(data).plant(share, seed, len(self._counts))
+        self._log, self._planted = AuditLog.read(data).plant(share, seed)
 
     def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
         nothing = np.zeros(len(self._planted), dtype=np.bool_)

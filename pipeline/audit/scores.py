@@ -55,7 +55,7 @@ class ScoreWorker:
         self._groups, self._influence, self._audit, self._effects = groups, influence, audit, effects
         log = AuditLog.read(data)
         everything = np.arange(len(log.samples))
-        planted_log = log.plant(audit.planted, audit.seed, int(clean.config["item_count"]))[0]
+        planted_log = log.plant(audit.planted, audit.seed)[0]
         self._sides = ((log, clean, everything), (planted_log, planted, np.flatnonzero(log.last)))
 
     def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:

@@ -15,7 +15,7 @@ import pytest
 from cluster.storage import Storage
 from tests.cluster.fault_driver import SHARDS, WEIGHTS
 from tests.killing import ROOT
-from tests.ray_cluster import Cluster, several_nodes
+from tests.ray_cluster import Cluster, environment, several_nodes
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,9 @@ def cluster() -> Iterator[Cluster]:
 
 def drive(cluster: Cluster, folder: Path, kind: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tests.cluster.fault_driver", cluster.address, str(folder), kind]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def result_of(driver: subprocess.Popen[str], folder: Path) -> Any:

@@ -59,3 +59,12 @@ def test_without_a_compiler_the_remedy_is_told(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(UserError, match=r"g\+\+") as caught:
         native_op.require_compiler()
     assert "apt-get install g++" in caught.value.remedy
+
+
+def test_an_installation_without_a_compiler_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    native_op.build_ahead()
+    assert "g++ is missing" in caplog.text

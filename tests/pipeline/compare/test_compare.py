@@ -25,7 +25,7 @@ SELECTORS = "random,popularity,reference_popularity,full"
 def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compare")
     make_tiny_llm(folder / "llm")
-    return write_config(folder, write_log(folder / "log.parquet"), folder / "llm", cluster={"actors": 2})
+    return write_config(folder, write_log(folder / "log.parquet"), folder / "llm")
 
 
 def command(config_file: Path, *more: str) -> list[str]:

@@ -1,0 +1,92 @@
+"""A run on a cluster that loses a node, or all of Ray, while samples are scored."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from cluster.shards import finished_shards
+from cluster.storage import Storage
+from pipeline.manifest import read_manifest
+from tests.killing import ROOT
+from tests.ray_cluster import Cluster, environment, several_nodes
+from tests.small_run import SmallRun
+
+pytestmark = pytest.mark.slow
+
+SHARDS = list(range(24))
+_PATIENCE = 900.0
+
+
+def start(small_run: SmallRun, run: Storage, cluster: Cluster, actors: int) -> subprocess.Popen[str]:
+    """The run up to the coreset, with one actor on each node."""
+    command = [sys.executable, "-m", "pipeline", "run", str(small_run.config), "--run-dir", run.uri]
+    command += ["--until", "select", "--set", f"cluster.address={cluster.address}", "--set", f"cluster.actors={actors}"]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def kill_within(
+    driver: subprocess.Popen[str], scores: Storage, node: subprocess.Popen[bytes], kill: Callable[[], None]
+) -> set[int]:
+    """Kill when some shards are finished and others are in the hands of `node`; those that are finished."""
+    end = time.monotonic() + _PATIENCE
+    while len(finished_shards(scores, SHARDS)) < 2:
+        assert driver.poll() is None, driver.communicate()[0]
+        assert time.monotonic() < end
+        time.sleep(0.002)
+    # Its actor has a shard begun or waiting, so the stage cannot end while the node stands still.
+    os.killpg(node.pid, signal.SIGSTOP)
+    done = finished_shards(scores, SHARDS)
+    assert len(done) < len(SHARDS)
+    assert read_manifest(scores) is None
+    kill()
+    return set(done)
+
+
+def test_lost_nodes_change_nothing(small_run: SmallRun, tmp_path: Path) -> None:
+    """One is lost in influence, another in effort; the third ends what is left."""
+    run = Storage.at(small_run.begin(tmp_path / "run", "data", "surrogate"))
+    scores = {stage: run.child("scores", stage) for stage in ("influence", "effort")}
+    with several_nodes(cpus=0) as cluster:
+        nodes = [cluster.add_node(cpus=1) for _ in range(3)]
+        driver = start(small_run, run, cluster, actors=3)
+        for stage, node in zip(scores, nodes, strict=False):
+            kill_within(driver, scores[stage], node, partial(cluster.lose, node))
+        said, _ = driver.communicate(timeout=_PATIENCE)
+    assert driver.returncode == 0, said
+    for folder in scores.values():
+        manifest = read_manifest(folder)
+        assert manifest is not None
+        assert manifest.attempts == 1
+    assert run.read_bytes("coreset/coreset.parquet") == small_run.run.read_bytes("coreset/coreset.parquet")
+
+
+def test_ray_restarted_goes_on_where_it_was(small_run: SmallRun, tmp_path: Path) -> None:
+    run = Storage.at(small_run.begin(tmp_path / "run", "data", "surrogate", "scores/influence"))
+    scores = run.child("scores", "effort")
+    with several_nodes(cpus=0) as cluster:
+        nodes = [cluster.add_node(cpus=1) for _ in range(2)]
+        driver = start(small_run, run, cluster, actors=2)
+        done = kill_within(driver, scores, nodes[0], cluster.end)
+        said, _ = driver.communicate(timeout=_PATIENCE)
+    assert driver.returncode not in (0, 2), said
+    assert read_manifest(scores) is None
+    before = {index: record for index, record in finished_shards(scores, SHARDS).items() if index in done}
+
+    with several_nodes(cpus=2) as cluster:
+        driver = start(small_run, run, cluster, actors=2)
+        said, _ = driver.communicate(timeout=_PATIENCE)
+    assert driver.returncode == 0, said
+    after = finished_shards(scores, SHARDS)
+    assert {index: after[index] for index in before} == before
+    assert run.read_bytes("coreset/coreset.parquet") == small_run.run.read_bytes("coreset/coreset.parquet")
