@@ -5,6 +5,7 @@ Unknown keys are refused with the nearest valid one named; values are checked be
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -104,9 +105,16 @@ class EffortConfig(Section):
     max_nonfinite: Share = 0.0
 
 
+#: Settings of `select` under one name; "paper" is DEALRec as published (Lin et al., SIGIR 2024).
+SELECT_PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "paper": {"method": "dealrec", "normalise": "minmax", "hard_prune": 0.1, "strata": 50, "sampling": "strata"},
+}
+
+
 class SelectConfig(Section):
     """How scores become a coreset."""
 
+    preset: Literal["paper"] | None = Field(None, description="paper: DEALRec as published, whatever the defaults are.")
     method: str = Field("dealrec", description="The selector; docs/METHOD.md lists them.")
     size: float = Field(0.02, gt=0, description="A share of the samples (below 1) or a count.")
     lambda_: float = Field(
@@ -134,6 +142,18 @@ class SelectConfig(Section):
         2048, description="Train samples, and reference samples, that goracs solves the transport on, at most."
     )
     seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, values: Any) -> Any:
+        """The preset's values beside those given; another value for one of its keys contradicts it."""
+        preset = SELECT_PRESETS.get(str(values.get("preset"))) if isinstance(values, dict) else None
+        if preset is None:
+            return values
+        for key, value in preset.items():
+            if values.get(key, value) != value:
+                raise ValueError(f"preset {values['preset']} means {key}: {value}; leave out one of the two")
+        return {**preset, **values}
 
     @field_validator("method")
     @classmethod
@@ -259,3 +279,9 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     audit: AuditConfig = AuditConfig()
     cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _published_influence(self) -> Config:
+        if self.select.preset == "paper" and self.influence.target != "train":
+            raise ValueError("select.preset paper scores the influence on the train risk; leave out influence.target")
+        return self

@@ -94,6 +94,8 @@ def _describe(fault: Any) -> str:
         return f"unknown key {key}" + (f" (nearest valid key: {'.'.join([*place[:-1], near[0]])})" if near else "")
     if fault["type"] == "missing":
         return f"key {key} is missing"
+    if not place:
+        return str(fault["msg"]).removeprefix("Value error, ")
     return f"key {key}: {fault['msg'].removeprefix('Value error, ')} (got {fault['input']!r})"
 
 

@@ -103,7 +103,8 @@ def arm_config(config: Config, arm: Arm) -> Config:
     Aimed methods look at half of the validation users, so that the others can choose among the methods.
     """
     variant = arm.variant
-    changes = {**variant.settings, "method": variant.method, "seed": arm.seed, "reference_users": "half"}
+    # The run's preset is that of its own method.
+    changes = {"preset": None, **variant.settings, "seed": arm.seed, "reference_users": "half"}
     if arm.size is not None:
         changes["size"] = arm.size
     select = SelectConfig.model_validate({**config.select.model_dump(by_alias=True), **changes})

@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from cluster.errors import UserError
-from pipeline.config import SelectConfig
+from pipeline.config import SELECT_PRESETS, SelectConfig
 from scoring.selection import METHODS
 
 #: A variant names folders, so it holds nothing but these characters.
@@ -25,7 +25,7 @@ _SETTINGS = tuple(
 
 @dataclass(frozen=True)
 class Variant:
-    """A method, and keys of the section `select` with the values they have instead of the run's."""
+    """A method, and keys of `select`, `method` among them, with the values they have instead of the run's."""
 
     method: str
     settings: Mapping[str, Any]
@@ -46,8 +46,9 @@ def parse_variant(text: str) -> Variant:
     unknown = [key for key in settings if key not in _SETTINGS]
     if unknown:
         raise UserError(f"{place}: no setting {unknown[0]}.", f"The settings are {', '.join(_SETTINGS)}.")
+    settings = {**SELECT_PRESETS.get(settings.get("preset", ""), {}), "method": method, **settings}
     try:
-        SelectConfig.model_validate({"method": method, **settings})
+        SelectConfig.model_validate(settings)
     except ValidationError as error:
         fault = error.errors()[0]
         key = fault["loc"][0] if fault["loc"] else "the settings"

@@ -37,6 +37,8 @@ def test_overrides_are_yaml_and_leave_the_rest_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("data: {interactions: a}\nselect: {preset: paper, strata: 9}", "key select: preset paper means strata: 50"),
+        ("data: {interactions: a}\nselect: {preset: paper}\ninfluence: {target: valid}", "c.yaml: select.preset paper"),
         ("data: {interactions: a}\nselect: {siez: 1}", "unknown key select.siez .nearest valid key: select.size"),
         ("data: {interactions: a}\nselekt: {size: 1}", "unknown key selekt .nearest valid key: select"),
         ("data: {interactions: a}\nselect: {lamda: 1}", "nearest valid key: select.lambda"),

@@ -43,6 +43,8 @@ def test_fresh_seeds_are_other_arms() -> None:
         (Request(["best"], 1, [64]), "no selector best"),
         (Request([], 1, [64]), "--selectors"),
         (Request(["dealrec+colour=red"], 1, [64]), "no setting colour"),
+        (Request(["random+preset=paper"], 1, [64]), "preset paper means method: dealrec"),
+        (Request(["dealrec+preset=paper+strata=9"], 1, [64]), "preset paper means strata: 50"),
         (Request(["dealrec+seed=1"], 1, [64]), "no setting seed"),
         (Request(["dealrec+strata=0"], 1, [64]), "strata: .* greater than"),
         (Request(["dealrec+strata"], 1, [64]), "cannot be read"),
@@ -79,6 +81,15 @@ def test_a_variant_has_settings_of_its_own() -> None:
     made = arm_config(config(), arm).select
     assert (made.method, made.normalise, made.lambda_, made.strata) == ("dealrec", "rank", 0.7, 50)
     assert arm.name == "dealrec+normalise=rank+lambda=0.7-n64-s0"
+
+
+def test_a_preset_is_an_arm_whatever_the_run_has() -> None:
+    values = {"data": {"interactions": "x"}, "select": {"normalise": "rank", "strata": 9}}
+    (arm,) = Request(["dealrec+preset=paper"], seeds=1, sizes=[64]).arms()
+    made = arm_config(parse_config(values, "c"), arm).select
+    assert (made.preset, made.normalise, made.strata) == ("paper", "minmax", 50)
+    published = parse_config({"data": {"interactions": "x"}, "select": {"preset": "paper"}}, "c")
+    assert arm_config(published, Arm("random", 64, 0)).select.preset is None
 
 
 @pytest.mark.parametrize(
