@@ -6,7 +6,6 @@ memory; a marker a shard needs none.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import resource
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.digest import digest
 from cluster.storage import Storage
 
 
@@ -48,11 +48,6 @@ def shard_name(index: int) -> str:
     return f"part-{index:05d}"
 
 
-def digest_of(data: bytes) -> str:
-    """128 bits of BLAKE2b, in hexadecimal."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
 def begin_shard(out: Storage, index: int) -> int:
     """Count the attempt at a shard before any work is done, so that a death in it leaves a trace."""
     name = f"_shards/{shard_name(index)}.attempt"
@@ -69,7 +64,7 @@ def finish_shard(
     pq.write_table(table.combine_chunks(), buffer, compression="zstd")
     data = buffer.getvalue()
     out.write_bytes(f"{shard_name(index)}.parquet", data)
-    record = ShardRecord(index, table.num_rows, digest_of(data), attempt, dict(facts), seconds, peak_memory())
+    record = ShardRecord(index, table.num_rows, digest(data), attempt, dict(facts), seconds, peak_memory())
     out.write_json(f"_shards/{shard_name(index)}.json", asdict(record))
     return record
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,6 @@ def config_part(config: Config, keys: Sequence[str]) -> dict[str, Any]:
         values = {name: whole[section][name]} if name else whole[section]
         part |= {f"{section}.{inner}": value for inner, value in values.items()}
     return dict(sorted(part.items()))
-
-
-def digest(value: Any) -> str:
-    """128 bits of BLAKE2b over the canonical JSON of a value, in hexadecimal."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).hexdigest()
 
 
 def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

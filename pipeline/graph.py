@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.digest import json_digest
 from cluster.errors import UserError
 from cluster.metrics import StageMetrics
 from cluster.progress import LineProgress, Progress, SeveralProgresses, format_seconds
@@ -15,7 +16,7 @@ from cluster.stopping import Stopped
 from cluster.storage import Storage
 from pipeline.config import Config
 from pipeline.events import EventLog
-from pipeline.fingerprint import config_part, differing_keys, digest
+from pipeline.fingerprint import config_part, differing_keys
 from pipeline.manifest import (
     BEGUN,
     MANIFEST,
@@ -207,7 +208,7 @@ class Graph:
             metrics.close()
         seconds = seconds_before + time.monotonic() - start
         outputs = list_outputs(folder, stage.subfolders)
-        content = digest([[row["name"], row["digest"]] for row in outputs])
+        content = json_digest([[row["name"], row["digest"]] for row in outputs])
         Manifest(stage.name, fingerprint, content, outputs, facts, seconds, attempts, environment=environment()).write(
             folder
         )

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cluster.digest import digest, json_digest
 from cluster.place import PROJECT_ROOT
-from cluster.shards import digest_of
 from cluster.storage import Storage
-from pipeline.fingerprint import digest
 
 MANIFEST = "_manifest.json"
 BEGUN = "_begun.json"
@@ -30,7 +29,7 @@ class Fingerprint:
 
     @property
     def digest(self) -> str:
-        return digest(asdict(self))
+        return json_digest(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def list_outputs(folder: Storage, subfolders: Sequence[str]) -> list[dict[str, A
                 continue
             path = f"{sub}/{name}" if sub else name
             data = folder.read_bytes(path)
-            rows.append({"name": path, "size": len(data), "digest": digest_of(data)})
+            rows.append({"name": path, "size": len(data), "digest": digest(data)})
     return rows
 
 

@@ -7,8 +7,6 @@ found.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
+from cluster.digest import digest
 from cluster.storage import Storage
 
 _KEPT = 2
@@ -27,12 +26,6 @@ class Checkpoint:
 
     tensors: dict[str, Tensor]
     state: dict[str, Any]
-
-
-def digest(value: Any) -> str:
-    """32 hex digits of BLAKE2b over bytes, or over a JSON value with sorted keys."""
-    data = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True, default=str).encode()
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def save_tensors(folder: Storage, name: str, tensors: Mapping[str, Tensor]) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from cluster.digest import digest
 from cluster.errors import UserError
 from cluster.progress import Progress
 from cluster.storage import Storage
-from training.checkpoint import digest
 from training.examples import encode_examples
 from training.finetune_export import write_model
 from training.finetune_spec import FinetuneSpec

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from cluster.digest import json_digest
 from cluster.errors import UserError
-from training.checkpoint import digest
 from training.examples import TOKENS
 from training.llm_spec import LLMSpec, LoraSpec
 from training.placement import Placement
@@ -100,4 +100,4 @@ class FinetuneSpec:
         """Digest of all that decides the result but the world size: checkpoints fit any number of workers."""
         without = ("model_copy", "workers", "placement", "checkpoint_steps")
         settings = {key: value for key, value in asdict(self).items() if key not in without}
-        return digest({"spec": settings, "inputs": inputs})
+        return json_digest({"spec": settings, "inputs": inputs})

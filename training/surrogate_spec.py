@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cluster.digest import json_digest
 from cluster.errors import UserError
-from training.checkpoint import digest
 from training.placement import Placement
 
 
@@ -61,4 +61,4 @@ class SurrogateSpec:
     def stamp(self, *inputs: Any) -> str:
         """Digest of all that decides the result but the world size: checkpoints fit any number of workers."""
         settings = {key: value for key, value in asdict(self).items() if key not in ("workers", "placement")}
-        return digest({"spec": settings, "inputs": inputs})
+        return json_digest({"spec": settings, "inputs": inputs})

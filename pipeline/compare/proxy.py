@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from cluster.digest import json_digest
 from cluster.progress import LineProgress
 from cluster.sharded_map import map_shards
 from cluster.shards import ShardRecord, finished_shards, shard_name
@@ -17,7 +18,7 @@ from pipeline.compare.arms import Arm, arm_config, arm_graph
 from pipeline.compare.outcomes import TEST, VALID, ZERO_SHOT, Outcome
 from pipeline.compare.proxy_worker import ProxyWorker
 from pipeline.config import Config
-from pipeline.fingerprint import config_part, digest, model_identity
+from pipeline.fingerprint import config_part, model_identity
 from pipeline.graph import StageContext
 from pipeline.manifest import read_manifest
 from pipeline.stages.evaluate import embed_titles
@@ -99,7 +100,7 @@ def _number(config: Config, run: Storage, arm: Arm | None, proxies: Sequence[str
         stage = graph.stage("select")
         needs = {need: _content(graph.folder(graph.stage(need))) for need in stage.needs}
         inputs["arm"] = [arm.name, arm.training_seed, config_part(arm_config(config, arm), stage.keys), needs]
-    return int(digest(inputs)[:12], 16)
+    return int(json_digest(inputs)[:12], 16)
 
 
 def _content(folder: Storage) -> str | None:

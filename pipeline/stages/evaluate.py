@@ -11,12 +11,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cluster.broadcast import Broadcast
+from cluster.digest import json_digest
 from cluster.errors import UserError
 from cluster.sharded_map import map_shards
 from cluster.shards import pass_cost, shard_name
 from cluster.storage import Storage
 from pipeline.config import Config
-from pipeline.fingerprint import digest, model_identity
+from pipeline.fingerprint import model_identity
 from pipeline.graph import StageContext
 from pipeline.stages.evaluate_workers import Baselines, RankingWorker, TitleWorker
 from pipeline.stages.finetune import llm_copy
@@ -110,7 +111,7 @@ def embed_titles(context: StageContext, titles: Sequence[str]) -> tuple[Broadcas
     """
     config = context.config
     spec = llm_copy(context)
-    key = digest([model_identity(config.llm.model), spec.dtype, list(titles)])
+    key = json_digest([model_identity(config.llm.model), spec.dtype, list(titles)])
     folder = context.run.child("embeddings", key[:16])
     chunks = list(range(-(-len(titles) // _TITLES_PER_CHUNK)))
     arguments = {"llm": spec, "titles": titles, "chunk": _TITLES_PER_CHUNK}

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from cluster.digest import json_digest
 from cluster.storage import Storage
 from pipeline.config_file import dump_config
-from pipeline.fingerprint import digest
 from pipeline.graph import StageContext
 from pipeline.manifest import Manifest, environment, read_manifest
 from pipeline.report import ReportData, render_report
@@ -30,7 +30,7 @@ def run_report(context: StageContext) -> Mapping[str, Any]:
     html = render_report(gather(context))
     context.run.write_text("report.html", html)
     context.progress.update(1, 1)
-    return {"bytes": len(html.encode("utf-8")), "digest": digest(html)}
+    return {"bytes": len(html.encode("utf-8")), "digest": json_digest(html)}
 
 
 def gather(context: StageContext) -> ReportData:

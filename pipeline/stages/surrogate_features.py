@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from cluster.digest import json_digest
 from cluster.sharded_map import map_shards
 from cluster.shards import finished_shards
 from cluster.storage import Storage
-from pipeline.fingerprint import digest
 from pipeline.graph import StageContext
 from pipeline.manifest import read_manifest
 from pipeline.stages.influence import surrogate_source
@@ -68,7 +68,7 @@ def _folder(context: StageContext, name: str) -> Storage:
         inputs[stage] = None if manifest is None else manifest.content
     if name == "grand":
         inputs["scope"] = context.config.influence.scope
-    return context.run.child("scores", "surrogate", f"{name}-{digest(inputs)[:12]}")
+    return context.run.child("scores", "surrogate", f"{name}-{json_digest(inputs)[:12]}")
 
 
 class FeatureWorker:
