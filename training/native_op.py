@@ -85,15 +85,16 @@ def build(load: Callable[[], object]) -> None:
 
 
 def _cache_folder() -> Path:
-    """A writable folder that outlives the process, for this version of torch in this environment.
+    """A writable folder that outlives the process, for this version of torch in this environment on this processor.
 
-    The build names the headers of the environment by path, so another environment would build it anew.
+    The build names the headers of the environment by path, so another environment would build it anew. It uses all
+    instructions of the processor at hand, so another node that shares the folder may not run it.
     """
     given = os.environ.get("TORCH_EXTENSIONS_DIR")
     if given:
         Path(given).mkdir(parents=True, exist_ok=True)
         return Path(given)
-    environment = blake2b(sys.prefix.encode(), digest_size=4).hexdigest()
+    environment = blake2b(f"{sys.prefix}\n{_instructions()}".encode(), digest_size=4).hexdigest()
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     for root in (home, Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"):
         folder = root / "dealrec" / f"torch-{torch.__version__}-{environment}"
@@ -105,6 +106,14 @@ def _cache_folder() -> Path:
         f"Neither {home} nor {tempfile.gettempdir()} can be written, and DeepSpeed has to compile there.",
         "Set TORCH_EXTENSIONS_DIR to a folder that can be.",
     )
+
+
+def _instructions() -> str:
+    """What the processor can do, as Linux tells it."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return ""
 
 
 def _put_tools_on_path() -> None:

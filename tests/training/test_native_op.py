@@ -68,3 +68,15 @@ def test_an_installation_without_a_compiler_goes_on(
     monkeypatch.delenv("CXX", raising=False)
     native_op.build_ahead()
     assert "g++ is missing" in caplog.text
+
+
+def test_another_processor_has_a_build_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folders = []
+    for instructions in ("flags: avx2", "flags: avx2 avx512f", "flags: avx2"):
+        monkeypatch.setenv("TORCH_EXTENSIONS_DIR", "")
+        monkeypatch.setattr(native_op, "_instructions", lambda found=instructions: found)
+        native_op.build(lambda: folders.append(os.environ["TORCH_EXTENSIONS_DIR"]))
+    assert folders[0] != folders[1]
+    assert folders[0] == folders[2]
+    assert all(Path(folder).is_relative_to(tmp_path) for folder in folders)

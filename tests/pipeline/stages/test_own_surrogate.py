@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,19 +12,29 @@ from pipeline.cli import main
 from pipeline.manifest import read_manifest
 from tests.small_log import write_config, write_log
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
-@pytest.mark.parametrize("solver", ["cg", "ekfac"])
-def test_it_trains_and_is_scored(ray_local: None, tmp_path: Path, solver: str) -> None:
+
+@pytest.fixture(scope="module")
+def trained(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `config.yaml` and `run`, complete up to the surrogate."""
+    folder = tmp_path_factory.mktemp("own")
     config = write_config(
-        tmp_path,
-        write_log(tmp_path / "log.parquet"),
+        folder,
+        write_log(folder / "log.parquet"),
         Path("no-llm"),
         surrogate={"model": "tests.own_surrogate:build", "settings": {"width": 8}, "lr": 0.05},
-        influence={"solver": solver, "scope": ["mix"]},
+        influence={"scope": ["mix"]},
     )
-    run = tmp_path / "run"
-    assert main(["run", str(config), "--run-dir", str(run), "--until", "influence"]) == 0
+    assert main(["run", str(config), "--run-dir", str(folder / "run"), "--until", "surrogate"]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("solver", ["cg", "ekfac"])
+def test_it_trains_and_is_scored(trained: Path, tmp_path: Path, solver: str) -> None:
+    run = shutil.copytree(trained / "run", tmp_path / "run")
+    command = ["influence", str(trained / "config.yaml"), "--run-dir", str(run)]
+    assert main([*command, "--set", f"influence.solver={solver}"]) == 0
     facts = read_manifest(Storage.at(str(run)).child("scores", "influence"))
     assert facts is not None
     assert facts.facts["scope"] == ["mix.weight", "mix.bias"]
