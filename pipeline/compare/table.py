@@ -38,7 +38,7 @@ def comparison_rows(
     model, selector, size, samples, seeds, sees_validation; `seconds` with scoring, selection, tuning, total and
     `of_full`, the total over that of `full` (None without it); and `metrics`, for each part ("test", its slices,
     "valid") and metric the estimate of the mean and of the `difference` from the control of the same size. The
-    control of `full` has the largest size.
+    control of `full` is the largest coreset.
     """
     groups: dict[Key, list[Outcome]] = {}
     for outcome in outcomes:
@@ -49,8 +49,9 @@ def comparison_rows(
         total = row["seconds"]["total"]
         row["seconds"]["of_full"] = total / full["seconds"]["total"] if full and full["seconds"]["total"] else None
         row["metrics"] = {}
+    samples = {key: row["samples"] for key, row in rows.items()}
     for part, values in _parts(groups, slices):
-        for key, found in _estimates(values).items():
+        for key, found in _estimates(values, samples).items():
             rows[key]["metrics"][part] = found
     return list(rows.values())
 
@@ -95,12 +96,12 @@ def _measure(ranks: Ragged, chosen: npt.NDArray[np.bool_] | None) -> dict[str, V
     return user_metrics(ranks if chosen is None else select_targets(ranks, chosen))
 
 
-def _estimates(grids: Mapping[Key, Mapping[str, Values]]) -> dict[Key, dict[str, Any]]:
+def _estimates(grids: Mapping[Key, Mapping[str, Values]], samples: Mapping[Key, int]) -> dict[Key, dict[str, Any]]:
     """The estimates of every metric of every group; all groups of as many seeds meet the same resamples."""
     drawn: dict[tuple[int, int], Resamples] = {}
     found: dict[Key, dict[str, Any]] = {}
     for key, grid in grids.items():
-        control = grids.get(control_of(key, list(grids))) if key[1] != CONTROL else None
+        control = grids.get(control_of(key, samples)) if key[1] != CONTROL else None
         found[key] = {}
         for name, values in grid.items():
             seeds, _, users = values.shape
@@ -121,10 +122,10 @@ def _resamples(drawn: dict[tuple[int, int], Resamples], seeds: int, users: int) 
     return drawn[seeds, users]
 
 
-def control_of(key: Key, keys: Sequence[Key]) -> Key:
-    """The control that a group is held against: of its own size, or of the largest where it has none."""
+def control_of(key: Key, samples: Mapping[Key, int]) -> Key:
+    """The control that a group is held against: of its own size, or the one with the most samples where it has none."""
     model, _, size = key
-    if size is None:
-        # A share is below any count.
-        size = max((k[2] for k in keys if k[:2] == (model, CONTROL) and k[2] is not None), default=None)
-    return model, CONTROL, size
+    if size is not None:
+        return model, CONTROL, size
+    controls = [other for other in samples if other[:2] == (model, CONTROL)]
+    return max(controls, key=lambda other: samples[other], default=(model, CONTROL, None))

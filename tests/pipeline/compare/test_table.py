@@ -11,7 +11,7 @@ import pytest
 from pipeline.compare.outcomes import TEST, VALID, ZERO_SHOT, Outcome
 from pipeline.compare.page import comparison_page
 from pipeline.compare.summary import slice_rows, summary_rows
-from pipeline.compare.table import comparison_rows, control_of
+from pipeline.compare.table import Key, comparison_rows, control_of
 from scoring.ragged import Ragged
 
 TARGETS = Ragged.from_rows([[1], [2, 3], [4], [5, 6, 7]])
@@ -90,9 +90,15 @@ def test_costs_hold_the_scores_and_are_held_against_full() -> None:
 
 
 def test_what_has_no_size_is_held_against_the_largest_random_coreset() -> None:
-    keys = [("m", "random", 8.0), ("m", "random", 16.0), ("other", "random", 32.0)]
-    assert control_of(("m", "full", None), keys) == ("m", "random", 16.0)
-    assert control_of(("m", "top", 8.0), keys) == ("m", "random", 8.0)
+    # A share of the samples may be more than a count.
+    samples: dict[Key, int] = {
+        ("m", "random", 8.0): 8,
+        ("m", "random", 0.5): 16,
+        ("m", "top", 0.9): 29,
+        ("other", "random", 32.0): 32,
+    }
+    assert control_of(("m", "full", None), samples) == ("m", "random", 0.5)
+    assert control_of(("m", "top", 8.0), samples) == ("m", "random", 8.0)
     assert "difference" in rows()[ZERO_SHOT, None]["metrics"][TEST]["ndcg@10"]
 
 
