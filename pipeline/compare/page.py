@@ -61,6 +61,7 @@ def size_charts(rows: Sequence[Mapping[str, Any]], model: str) -> list[tuple[str
             untuned = (ZERO_SHOT, found["value"])
         elif row["size"] is not None:
             curves.setdefault(row["selector"], []).append((row["samples"], found["value"]))
+    values = [y for points in curves.values() for _, y in points]
     charts = []
     for name, points in curves.items():
         if name == CONTROL and len(curves) > 1:
@@ -68,7 +69,8 @@ def size_charts(rows: Sequence[Mapping[str, Any]], model: str) -> list[tuple[str
         lines = [_line(name, points, "line")]
         if CONTROL in curves and name != CONTROL:
             lines.insert(0, _line(CONTROL, curves[CONTROL], "faint"))
-        charts.append((name, line_chart(f"{model} {name}: {metric_name(_METRIC)}", "samples", lines, level=untuned)))
+        title = f"{model} {name}: {metric_name(_METRIC)}"
+        charts.append((name, line_chart(title, "samples", lines, level=untuned, values=values)))
     return charts
 
 

@@ -111,10 +111,14 @@ def line_chart(
     series: Sequence[Series],
     level: tuple[str, float] | None = None,
     mark: tuple[str, float] | None = None,
+    values: Sequence[float] = (),
 ) -> Markup:
-    """Lines over a common axis, with a horizontal `level` and a vertical `mark`, each (name, value)."""
+    """Lines over a common axis, with a horizontal `level` and a vertical `mark`, each (name, value).
+
+    The vertical axis has room for `values`, too: charts that are to be compared are given the same.
+    """
     xs = [x for line in series for x in line.xs]
-    ys = [y for line in series for y in line.ys] + ([level[1]] if level else [])
+    ys = [y for line in series for y in line.ys] + ([level[1]] if level else []) + list(values)
     span = (max(ys) - min(ys)) or abs(max(ys)) or 1.0
     # Room above the lines, so that the names of mark and level lie clear of them.
     plot = Plot.of((min(xs), max(xs)), (min(ys) - 0.06 * span, max(ys) + 0.16 * span), 230)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from zlib import crc32
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.compare.outcomes import TEST, VALID, ZERO_SHOT, Outcome
-from pipeline.compare.page import comparison_page
+from pipeline.compare.page import comparison_page, size_charts
 from pipeline.compare.summary import slice_rows, summary_rows
 from pipeline.compare.table import Key, comparison_rows, control_of
 from scoring.ragged import Ragged
@@ -135,3 +136,18 @@ def test_terminal_and_page_show_every_arm() -> None:
     assert page.count("<svg") == 1
     assert page.count("<circle") == 4
     assert "<script" not in page
+
+
+def test_the_charts_of_a_model_have_one_scale() -> None:
+    """Random's line is then the same picture in all of them."""
+    metrics = lambda value: {"metrics": {TEST: {"ndcg@10": {"value": value}}}}  # noqa: E731
+    found = [
+        {"model": "m", "selector": name, "size": size, "samples": size, **metrics(height * size)}
+        for name, height in (("random", 0.01), ("top", 0.001), ("ccs", 0.05))
+        for size in (8, 16)
+    ]
+    pictures = [str(picture) for _, picture in size_charts(found, "m")]
+    lines = [re.findall(r'<(?:path|polyline) class="faint"[^>]*>', picture) for picture in pictures]
+    assert len(pictures) == 2
+    assert lines[0]
+    assert lines[0] == lines[1]
