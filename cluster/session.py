@@ -14,6 +14,7 @@ import ray
 import torch
 
 from cluster.errors import UserError
+from cluster.executions import end_executions
 from cluster.place import PROJECT_ROOT
 
 log = logging.getLogger("dealrec.cluster")
@@ -61,6 +62,7 @@ def ray_session(address: str | None = None, cpus: int | None = None, gpus: int |
     try:
         yield
     finally:
+        end_executions()
         ray.shutdown()
 
 

@@ -13,6 +13,7 @@ import ray
 from ray.data import ActorPoolStrategy
 
 from cluster.errors import UserError
+from cluster.executions import blocks_of
 from cluster.progress import Progress
 from cluster.resources import PoolPlan
 from cluster.shards import ShardRecord, begin_shard, finish_shard, finished_shards
@@ -145,8 +146,8 @@ def _run(
         num_cpus=pool.shape.cpus,
         num_gpus=pool.shape.gpus,
     )
-    for row in done.iter_rows():
-        record = json.loads(row["record"])
+    records = (json.loads(text) for block in blocks_of(done) for text in block["record"].to_pylist())
+    for record in records:
         if _FAULT in record:
             raise UserError(*record[_FAULT])
         if _STOPPED in record:

@@ -72,14 +72,32 @@ def stop_when(arguments: Sequence[str], reached: Callable[[], bool]) -> tuple[in
 
 
 def _kill_if_still(pid: int, reached: Callable[[], bool]) -> bool:
-    family = list(_family(pid))
-    _signal_all(family, signal.SIGSTOP)
+    family = _standing_still(pid)
     # Files that a stopped process was about to rename stay as they are from here on.
     if reached():
-        _signal_all([*family, *_family(pid)], signal.SIGKILL)
+        _signal_all(family, signal.SIGKILL)
         return True
     _signal_all(family, signal.SIGCONT)
     return False
+
+
+def _standing_still(pid: int) -> list[psutil.Process]:
+    """Stop the process and its descendants; return them once none runs and none has started another."""
+    family: list[psutil.Process] = []
+    while (found := list(_family(pid))) != family or not all(_stands_still(each) for each in family):
+        family = found
+        _signal_all(family, signal.SIGSTOP)
+        time.sleep(0.01)
+    return family
+
+
+def _stands_still(process: psutil.Process) -> bool:
+    """Whether every thread is stopped or gone: one that waits for the disk ends its call to the kernel first."""
+    states = []
+    for status in Path("/proc", str(process.pid), "task").glob("*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            states.append(status.read_text().rpartition(")")[2].split()[0])
+    return set(states) <= {"T", "t", "Z", "X"}
 
 
 def _family(pid: int) -> Iterator[psutil.Process]:

@@ -15,6 +15,7 @@ import ray.data
 from ray.exceptions import RayError
 
 from cluster.errors import UserError, user_error_in
+from cluster.executions import blocks_of
 from pipeline.ingest.reading import KEPT, LogReader, Piece
 from pipeline.ingest.vocabulary import item_indices
 from scoring.ids import user_shard
@@ -61,8 +62,7 @@ def read_log(tasks: Sequence[Sequence[Piece]], reader: LogReader) -> ray.data.Da
 
 def passed(dataset: ray.data.Dataset, function: BlockFunction, **arguments: Any) -> Iterator[pa.Table]:
     """What a function makes of every block, one after another as they finish."""
-    results = map_blocks(dataset, function, **arguments)
-    yield from results.iter_batches(batch_size=None, batch_format="pyarrow")
+    return blocks_of(map_blocks(dataset, function, **arguments))
 
 
 def map_blocks(dataset: ray.data.Dataset, function: BlockFunction, **arguments: Any) -> ray.data.Dataset:
