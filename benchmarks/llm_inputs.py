@@ -89,7 +89,7 @@ def _of_run(where: str) -> tuple[list[str], list[list[int]], list[int]]:
 def _of_log(where: str) -> tuple[list[str], list[list[int]], list[int]]:
     """Each user's last item after those before it."""
     log = pq.read_table(where, columns=list(_COLUMNS))
-    items = log.group_by("item_id").aggregate([("title", "first")]).sort_by("item_id")
+    items = log.group_by("item_id", use_threads=False).aggregate([("title", "first")]).sort_by("item_id")
     index = {item: place for place, item in enumerate(items.column("item_id").to_pylist(), start=1)}
     ordered = log.sort_by([("user_id", "ascending"), ("timestamp", "ascending"), ("item_id", "ascending")])
     sequences: dict[Any, list[int]] = {}

@@ -163,13 +163,6 @@ def influence_scores(objective: Differentiable, scope: Scope, direction: Tensor,
     return scores.to("cpu", torch.float32).numpy()
 
 
-def mean_identity_error(mean_influence: float, v: Tensor, direction: Tensor) -> float:
-    """|mean I − ⟨v, h⟩| / |⟨v, h⟩|: rounding alone where v is the mean gradient of the samples scored."""
-    expected = float(v.to(torch.float64) @ direction.to(torch.float64))
-    error = abs(mean_influence - expected)
-    return error / abs(expected) if expected else error
-
-
 def _mean(sums: tuple[Tensor, int]) -> Tensor:
     total, count = sums
     if count == 0:
@@ -184,6 +177,5 @@ __all__ = [
     "SolverSettings",
     "influence_scores",
     "linear_layers",
-    "mean_identity_error",
     "solve_direction",
 ]
