@@ -83,6 +83,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--seeds", type=int, default=1, metavar="N", help="training seeds, each with its selection")
     compare.add_argument("--first-seed", type=int, default=0, metavar="N", help="the lowest of them")
+    compare.add_argument(
+        "--control", default="random", metavar="NAME", help="the selector that others are held against"
+    )
     compare.add_argument("--sizes", type=commands.sizes, metavar="A,B", help="shares or counts; select.size by default")
     compare.add_argument("--draws", type=int, metavar="N", help="random coresets a seed; 3 for proxies, 1 for the LLM")
     compare.add_argument("--target", choices=("llm", "proxy"), default="llm", help="what is tuned on the coresets")

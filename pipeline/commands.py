@@ -53,7 +53,7 @@ def compare(options: argparse.Namespace) -> int:
     config, run_dir = _load(options)
     sizes = options.sizes or [config.select.size]
     draws = options.draws or (3 if options.target == "proxy" else 1)
-    request = Request(_listed(options.selectors), options.seeds, sizes, draws, options.first_seed)
+    request = Request(_listed(options.selectors), options.seeds, sizes, draws, options.first_seed, options.control)
     run = open_run(run_dir)
     proxies = _listed(options.proxies)
     result = compare_selectors(config, run, request, options.target, proxies, options.arms_at_once)

@@ -12,7 +12,7 @@ from pipeline.config import Config, SelectConfig
 from pipeline.graph import Graph
 from pipeline.stages.catalogue import SHARED_STAGES, arm_stages
 
-CONTROL, FULL = "random", "full"
+RANDOM, FULL = "random", "full"
 #: Seeds of a further draw lie this much higher, so arms keep their names when seeds or draws are added.
 _DRAW = 1000
 
@@ -57,11 +57,12 @@ class Request:
 
     Attributes
     ----------
-    selectors : methods or variants of them; differences are from `random`, costs are held against `full`.
+    selectors : methods or variants of them; costs are held against `full`.
     seeds : training seeds, each with a selection of its own.
     sizes : as `select.size`.
     draws : selections of `random` for each training seed.
     first_seed : the lowest training seed; what was chosen by some seeds is reported by others.
+    control : the selector from which differences are taken.
     """
 
     selectors: Sequence[str]
@@ -69,6 +70,7 @@ class Request:
     sizes: Sequence[float]
     draws: int = 1
     first_seed: int = 0
+    control: str = RANDOM
 
     def arms(self) -> list[Arm]:
         """All arms, the coresets of `full` once a seed.
@@ -79,6 +81,10 @@ class Request:
             raise UserError("--selectors: none.", "Name some, separated by commas; docs/METHOD.md lists them.")
         for name in self.selectors:
             parse_variant(name)
+        if self.control not in (RANDOM, *self.selectors) or self.control == FULL:
+            raise UserError(
+                f"--control {self.control} is not among the selectors with a size.", "Name it in --selectors too."
+            )
         counts = (("seeds", self.seeds, 1), ("draws", self.draws, 1), ("first-seed", self.first_seed, 0))
         for name, count, least in counts:
             if not least <= count < _DRAW:
@@ -92,7 +98,7 @@ class Request:
             Arm(name, size, seed + _DRAW * draw)
             for name in self.selectors
             for size in ([None] if name == FULL else self.sizes)
-            for draw in range(self.draws if name == CONTROL else 1)
+            for draw in range(self.draws if name == RANDOM else 1)
             for seed in range(self.first_seed, self.first_seed + self.seeds)
         ]
 

@@ -131,7 +131,7 @@ def _result(
     data = run.child("data")
     users = read_users(config, data)
     costs = {name: scoring_seconds(config, run, parse_variant(name).method) for name in request.selectors}
-    rows = comparison_rows(outcomes, target_slices(data, users[TEST].targets.values), costs)
+    rows = comparison_rows(outcomes, target_slices(data, users[TEST].targets.values), costs, request.control)
     return {
         "target": target,
         "selectors": list(request.selectors),
@@ -139,6 +139,7 @@ def _result(
         "seeds": request.seeds,
         "first_seed": request.first_seed,
         "draws": request.draws,
+        "control": request.control,
         "users": {split: len(asked) for split, asked in users.items()},
         "rows": rows,
     }

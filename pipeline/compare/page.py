@@ -10,7 +10,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from pipeline.compare.arms import CONTROL
 from pipeline.compare.outcomes import TEST, ZERO_SHOT
 from pipeline.compare.summary import slice_rows, summary_rows
 from pipeline.report.charts import Series, line_chart
@@ -39,7 +38,7 @@ def comparison_page(result: Mapping[str, Any]) -> str:
         style=style,
         result=result,
         metric=metric_name(_METRIC),
-        charts=[(model, size_charts(result["rows"], model)) for model in models],
+        charts=[(model, size_charts(result["rows"], model, result["control"])) for model in models],
         summary=_table(summary_rows(result)),
         slices=_table(slice_rows(result)),
     )
@@ -49,8 +48,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]
     return (list(rows[0]), [list(row.values()) for row in rows]) if rows else ([], [])
 
 
-def size_charts(rows: Sequence[Mapping[str, Any]], model: str) -> list[tuple[str, Markup]]:
-    """For each selector its accuracy against the coreset's size, beside random's and the untuned model's."""
+def size_charts(rows: Sequence[Mapping[str, Any]], model: str, control: str) -> list[tuple[str, Markup]]:
+    """For each selector its accuracy against the coreset's size, beside the control's and the untuned model's."""
     curves: dict[str, list[tuple[float, float]]] = {}
     untuned = None
     for row in rows:
@@ -64,11 +63,11 @@ def size_charts(rows: Sequence[Mapping[str, Any]], model: str) -> list[tuple[str
     values = [y for points in curves.values() for _, y in points]
     charts = []
     for name, points in curves.items():
-        if name == CONTROL and len(curves) > 1:
+        if name == control and len(curves) > 1:
             continue
         lines = [_line(name, points, "line")]
-        if CONTROL in curves and name != CONTROL:
-            lines.insert(0, _line(CONTROL, curves[CONTROL], "faint"))
+        if control in curves and name != control:
+            lines.insert(0, _line(control, curves[control], "faint"))
         title = f"{model} {name}: {metric_name(_METRIC)}"
         charts.append((name, line_chart(title, "samples", lines, level=untuned, values=values)))
     return charts

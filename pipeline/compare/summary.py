@@ -12,13 +12,13 @@ NOTHING = "-"
 
 
 def summary_rows(result: Mapping[str, Any], part: str = TEST) -> list[dict[str, Any]]:
-    """A row for each model, selector and size: means and differences from random over a part of the targets."""
+    """A row for each model, selector and size: means and differences from the control over a part of the targets."""
     return [
         {
             "model": row["model"],
             "selector": row["selector"] + ("*" if row["sees_validation"] else ""),
             "samples": row["samples"],
-            **_figures(row["metrics"].get(part, {})),
+            **_figures(row["metrics"].get(part, {}), result["control"]),
             "seconds": round(row["seconds"]["total"], 1),
             "of full": NOTHING if row["seconds"]["of_full"] is None else f"{row['seconds']['of_full']:.2f}",
         }
@@ -27,7 +27,7 @@ def summary_rows(result: Mapping[str, Any], part: str = TEST) -> list[dict[str, 
 
 
 def slice_rows(result: Mapping[str, Any], metric: str = "ndcg@10") -> list[dict[str, Any]]:
-    """A row for each model, selector and size: the difference from random on each part of the targets."""
+    """A row for each model, selector and size: the difference from the control on each part of the targets."""
     parts = list(dict.fromkeys(part for row in result["rows"] for part in row["metrics"]))
     return [
         {
@@ -40,12 +40,12 @@ def slice_rows(result: Mapping[str, Any], metric: str = "ndcg@10") -> list[dict[
     ]
 
 
-def _figures(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _figures(metrics: Mapping[str, Mapping[str, Any]], control: str) -> dict[str, str]:
     figures = {}
     for name in HEADLINE:
         found = metrics.get(name)
         figures[name] = NOTHING if found is None else f"{found['value']:.4f}"
-        figures[f"{name} - random"] = difference_text(found)
+        figures[f"{name} - {control}"] = difference_text(found)
     return figures
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.compare.arms import CONTROL, FULL
+from pipeline.compare.arms import FULL, RANDOM
 from pipeline.compare.outcomes import TEST, VALID, ZERO_SHOT, Outcome
 from scoring.comparison import Resamples, estimate, paired_difference
 from scoring.ragged import Ragged
@@ -24,6 +24,7 @@ def comparison_rows(
     outcomes: Sequence[Outcome],
     slices: Mapping[str, npt.NDArray[np.bool_]],
     scoring_seconds: Mapping[str, float],
+    control: str = RANDOM,
 ) -> list[dict[str, Any]]:
     """A row for each model, selector and size, in the order of `outcomes`.
 
@@ -32,13 +33,14 @@ def comparison_rows(
     outcomes : of all arms; each selector has the same training seeds.
     slices : names of sets of test targets, bool [M] each.
     scoring_seconds : by selector, what its scores cost.
+    control : the selector that the others are held against.
 
     Returns
     -------
     model, selector, size, samples, seeds, sees_validation; `seconds` with scoring, selection, tuning, total and
     `of_full`, the total over that of `full` (None without it); and `metrics`, for each part ("test", its slices,
-    "valid") and metric the estimate of the mean and of the `difference` from the control of the same size. The
-    control of `full` is the largest coreset.
+    "valid") and metric the estimate of the mean and of the `difference` from the control's coreset of the same
+    size. `full` is held against the control's largest.
     """
     groups: dict[Key, list[Outcome]] = {}
     for outcome in outcomes:
@@ -51,7 +53,7 @@ def comparison_rows(
         row["metrics"] = {}
     samples = {key: row["samples"] for key, row in rows.items()}
     for part, values in _parts(groups, slices):
-        for key, found in _estimates(values, samples).items():
+        for key, found in _estimates(values, samples, control).items():
             rows[key]["metrics"][part] = found
     return list(rows.values())
 
@@ -96,22 +98,24 @@ def _measure(ranks: Ragged, chosen: npt.NDArray[np.bool_] | None) -> dict[str, V
     return user_metrics(ranks if chosen is None else select_targets(ranks, chosen))
 
 
-def _estimates(grids: Mapping[Key, Mapping[str, Values]], samples: Mapping[Key, int]) -> dict[Key, dict[str, Any]]:
+def _estimates(
+    grids: Mapping[Key, Mapping[str, Values]], samples: Mapping[Key, int], control: str
+) -> dict[Key, dict[str, Any]]:
     """The estimates of every metric of every group; all groups of as many seeds meet the same resamples."""
     drawn: dict[tuple[int, int], Resamples] = {}
     found: dict[Key, dict[str, Any]] = {}
     for key, grid in grids.items():
-        control = grids.get(control_of(key, samples)) if key[1] != CONTROL else None
+        against = grids.get(control_of(key, samples, control)) if key[1] != control else None
         found[key] = {}
         for name, values in grid.items():
             seeds, _, users = values.shape
             if not users:
                 continue
             found[key][name] = asdict(estimate(values.mean(axis=1), _resamples(drawn, seeds, users)))
-            if control is not None:
+            if against is not None:
                 # What has no seeds of its own, the untuned model, is held against every seed of the control.
-                means = np.broadcast_to(values.mean(axis=1), (len(control[name]), users))
-                difference = paired_difference(means, control[name])
+                means = np.broadcast_to(values.mean(axis=1), (len(against[name]), users))
+                difference = paired_difference(means, against[name])
                 found[key][name]["difference"] = asdict(estimate(difference, _resamples(drawn, len(means), users)))
     return found
 
@@ -122,10 +126,10 @@ def _resamples(drawn: dict[tuple[int, int], Resamples], seeds: int, users: int) 
     return drawn[seeds, users]
 
 
-def control_of(key: Key, samples: Mapping[Key, int]) -> Key:
-    """The control that a group is held against: of its own size, or the one with the most samples where it has none."""
+def control_of(key: Key, samples: Mapping[Key, int], control: str) -> Key:
+    """What a group is held against: the control of its own size, or with the most samples where it has none."""
     model, _, size = key
     if size is not None:
-        return model, CONTROL, size
-    controls = [other for other in samples if other[:2] == (model, CONTROL)]
-    return max(controls, key=lambda other: samples[other], default=(model, CONTROL, None))
+        return model, control, size
+    controls = [other for other in samples if other[:2] == (model, control)]
+    return max(controls, key=lambda other: samples[other], default=(model, control, None))

@@ -54,6 +54,8 @@ def test_fresh_seeds_are_other_arms() -> None:
         (Request(["random"], 1, [64], first_seed=-1), "--first-seed -1"),
         (Request(["random"], 2, [64], first_seed=999), "beyond 999"),
         (Request(["random"], 1, [1.5]), r"--sizes: 1.5"),
+        (Request(["random"], 1, [64], control="top"), "--control top"),
+        (Request(["random", "full"], 1, [64], control="full"), "--control full"),
         (Request(["random"], 1, [float("nan")]), r"--sizes: nan"),
     ],
 )

@@ -98,9 +98,19 @@ def test_what_has_no_size_is_held_against_the_largest_random_coreset() -> None:
         ("m", "top", 0.9): 29,
         ("other", "random", 32.0): 32,
     }
-    assert control_of(("m", "full", None), samples) == ("m", "random", 0.5)
-    assert control_of(("m", "top", 8.0), samples) == ("m", "random", 8.0)
+    assert control_of(("m", "full", None), samples, "random") == ("m", "random", 0.5)
+    assert control_of(("m", "top", 8.0), samples, "random") == ("m", "random", 8.0)
     assert "difference" in rows()[ZERO_SHOT, None]["metrics"][TEST]["ndcg@10"]
+
+
+def test_any_selector_may_be_the_control() -> None:
+    against_random, against_top = rows(), comparison_rows(outcomes(), SLICES, {}, control="top")
+    there = {(row["selector"], row["size"]): row["metrics"][TEST]["recall@10"] for row in against_top}
+    back = against_random["top", 8.0]["metrics"][TEST]["recall@10"]["difference"]
+    assert there["random", 8.0]["difference"]["value"] == pytest.approx(-back["value"])
+    assert there["random", 8.0]["difference"]["low"] == pytest.approx(-back["high"])
+    assert "difference" not in there["top", 8.0]
+    assert "difference" in there["full", None]
 
 
 def test_the_order_of_the_arms_changes_no_figure() -> None:
@@ -113,7 +123,7 @@ def test_the_order_of_the_arms_changes_no_figure() -> None:
 
 def test_a_comparison_without_a_control_has_no_differences() -> None:
     alone = [o for o in outcomes() if o.selector == "top"]
-    (first, second) = summary_rows({"rows": comparison_rows(alone, {}, {})})
+    (first, second) = summary_rows({"control": "random", "rows": comparison_rows(alone, {}, {})})
     assert first["ndcg@10 - random"] == second["of full"] == "-"
 
 
@@ -124,6 +134,7 @@ def test_terminal_and_page_show_every_arm() -> None:
         "sizes": [8, 16],
         "seeds": 2,
         "draws": 3,
+        "control": "random",
         "users": {"test": 4, "valid": 4},
         "asked": 18,
         "tried": 20,
@@ -146,7 +157,7 @@ def test_the_charts_of_a_model_have_one_scale() -> None:
         for name, height in (("random", 0.01), ("top", 0.001), ("ccs", 0.05))
         for size in (8, 16)
     ]
-    pictures = [str(picture) for _, picture in size_charts(found, "m")]
+    pictures = [str(picture) for _, picture in size_charts(found, "m", "random")]
     lines = [re.findall(r'<(?:path|polyline) class="faint"[^>]*>', picture) for picture in pictures]
     assert len(pictures) == 2
     assert lines[0]
