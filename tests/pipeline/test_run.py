@@ -187,6 +187,7 @@ def test_compare_shares_the_scores_and_adds_an_arm(run: Storage, workspace: Path
     before = manifest(run, "scores/effort")
     embedded = {path.name: path.stat().st_mtime_ns for path in Path(run.uri, "embeddings").glob("*/part-*.parquet")}
     command = ["compare", str(workspace / "config.yaml"), "--run-dir", run.uri, "--json"]
+    command += ["--set", "finetune.workers=1", "--set", "finetune.epochs=1"]
     assert main([*command, "--selectors", "dealrec,random", "--draws", "2", "--arms-at-once", "2"]) == 0
     assert '"random"' in capsys.readouterr().out
     assert manifest(run, "scores/effort") == before
