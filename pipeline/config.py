@@ -85,7 +85,9 @@ class InfluenceConfig(Section):
     curvature_samples: Annotated[int, Field(ge=1, le=65536)] | Literal["all"] = Field(
         8192, description="Samples that the curvature is taken over, drawn by hash; they are kept in memory unless all."
     )
-    tolerance: float = Field(1e-4, gt=0, description="Relative residual at which cg stops.")
+    tolerance: float = Field(
+        1e-6, gt=0, description="Relative residual at which cg stops; above it, partitions show in the scores."
+    )
     max_iterations: PositiveInt = 500
     lissa_damp: Share = 0.01
     lissa_scale: float = Field(25.0, gt=0)

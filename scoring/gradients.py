@@ -30,23 +30,45 @@ _GRADIENT_ENTRIES = 1 << 24
 
 def mean_loss_gradient_sum(objective: Differentiable, scope: Scope, batches: Iterable[Any]) -> tuple[Tensor, int]:
     """Σ over samples of ∇ℓ(s), and the number of samples: the mean's numerator and denominator, to add over
-    shards.
+    shards. Samples whose gradient is not finite are in neither.
 
     Returns
     -------
     float64 [P] on the CPU, and the count.
     """
-    function = outputs_function(objective, scope)
     total = torch.zeros(scope.size, dtype=torch.float64)
     count = 0
-    with evaluation(objective):
-        parameters = scope_parameters(objective, scope)
-        for batch in batches:
-            outputs, pull = torch.func.vjp(lambda p, batch=batch: function(p, batch), parameters)[:2]
-            slope = objective.criterion.gradient(outputs.detach(), batch)
-            total += scope.flatten(pull(slope)[0]).cpu()
-            count += batch_rows(batch)
+    for batch in batches:
+        gradient = _gradient_sum(objective, scope, batch)
+        if not bool(torch.isfinite(gradient).all()):
+            batch = _finite_rows(objective, scope, batch)
+            gradient = _gradient_sum(objective, scope, batch)
+        total += gradient.cpu()
+        count += batch_rows(batch)
     return total, count
+
+
+def finite_batches(objective: Differentiable, scope: Scope, batches: Iterable[Any]) -> Iterator[Any]:
+    """The batches without those samples whose gradient is not finite: what a mean of curvatures may be taken over."""
+    for batch in batches:
+        if bool(torch.isfinite(_gradient_sum(objective, scope, batch)).all()):
+            yield batch
+        elif batch_rows(rest := _finite_rows(objective, scope, batch)):
+            yield rest
+
+
+def _gradient_sum(objective: Differentiable, scope: Scope, batch: Any) -> Tensor:
+    """Σ over the samples of a batch of ∇ℓ(s), [P], by one backward pass."""
+    function = outputs_function(objective, scope)
+    with evaluation(objective):
+        outputs, pull = torch.func.vjp(lambda p: function(p, batch), scope_parameters(objective, scope))[:2]
+        slope = objective.criterion.gradient(outputs.detach(), batch)
+        return scope.flatten(pull(slope)[0])
+
+
+def _finite_rows(objective: Differentiable, scope: Scope, batch: Any) -> Any:
+    finite = [torch.isfinite(gradients).all(1) for _, gradients in gradient_parts(objective, scope, batch)]
+    return with_tensors(batch, [part[torch.cat(finite)] for part in batch_tensors(batch)])
 
 
 def per_sample_losses(objective: Differentiable, batch: Any) -> Tensor:

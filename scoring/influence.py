@@ -20,7 +20,7 @@ from torch import Tensor
 
 from scoring.curvature import gauss_newton_matrix_sum, gauss_newton_product_sum
 from scoring.errors import SettingError
-from scoring.gradients import directional_derivatives
+from scoring.gradients import directional_derivatives, finite_batches
 from scoring.kronecker import (
     KroneckerBasis,
     LayerSums,
@@ -55,7 +55,7 @@ class SolverSettings:
 
     solver: str = "cg"
     damping: float = 0.1
-    tolerance: float = 1e-4
+    tolerance: float = 1e-6
     max_iterations: int = 500
     lissa_damp: float = 0.01
     lissa_scale: float = 25.0
@@ -91,14 +91,15 @@ class LocalCurvature:
     Parameters
     ----------
     objective, scope : what is differentiated, and in what.
-    batches : the curvature samples.
+    batches : the curvature samples; those without a finite gradient are left out.
     prepare : compute ahead what does not change between products, at 4d² bytes and the states of a sample.
     """
 
     def __init__(self, objective: Differentiable, scope: Scope, batches: Sequence[Any], prepare: bool = True) -> None:
         self.objective = objective
         self.scope = scope
-        self.batches = prepare_batches(objective, batches, curvature=True) if prepare else list(batches)
+        finite = finite_batches(objective, scope, batches)
+        self.batches = prepare_batches(objective, finite, curvature=True) if prepare else list(finite)
 
     def product(self, x: Tensor) -> Tensor:
         return _mean(gauss_newton_product_sum(self.objective, self.scope, x, self.batches))

@@ -19,7 +19,7 @@ from cluster.storage import Storage
 from pipeline.tables import SampleShard, ragged_column, read_samples, score_table
 from scoring.batching import HistoryBatch, collate, length_buckets
 from scoring.curvature import gauss_newton_matrix_sum, gauss_newton_product_sum
-from scoring.gradients import mean_loss_gradient_sum
+from scoring.gradients import finite_batches, mean_loss_gradient_sum
 from scoring.ids import draw_order
 from scoring.influence import influence_scores
 from scoring.kronecker import KroneckerBasis, LayerSums, eigenvalue_sums, kronecker_factor_sums
@@ -136,8 +136,9 @@ class SumWorker:
             return (batch for _, batch in self._source.batches(read_samples(self._data, index)))
         if index not in self._prepared:
             samples: SampleShard = ray.get(chunks[index])
-            batches = [batch for _, batch in self._source.batches(samples)]
-            self._prepared[index] = prepare_batches(self._objective, batches, curvature=True)
+            batches = (batch for _, batch in self._source.batches(samples))
+            finite = finite_batches(self._objective, self._scope, batches)
+            self._prepared[index] = prepare_batches(self._objective, finite, curvature=True)
         return self._prepared[index]
 
     def _gradient(self, samples: SampleShard) -> tuple[Array, int]:

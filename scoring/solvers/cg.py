@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scoring.errors import NotConvergedError
+from scoring.errors import NonFiniteError, NotConvergedError
 from scoring.solvers.solution import Product, Solution, checked, relative_residual
 
 
 def solve_cg(
-    product: Product, v: Tensor, damping: float, tolerance: float = 1e-4, max_iterations: int = 500
+    product: Product, v: Tensor, damping: float, tolerance: float = 1e-6, max_iterations: int = 500
 ) -> Solution:
     """h with ‖(H + λI)h − v‖ ≤ tolerance · ‖v‖, in float64.
 
@@ -19,12 +19,14 @@ def solve_cg(
     product : x ↦ Hx, H symmetric and positive semi-definite.
     v : [P], or [K, P] for systems that share their products; each has steps of its own.
     damping : λ ≥ 0; the condition number is at most (‖H‖ + λ)/λ and the iterations grow with its root.
-    tolerance : of the relative residual, which is measured once more on the answer.
+    tolerance : of the relative residual as the recursion carries it on. It is measured once more on the answer, where
+        products of single precision may leave it a little higher.
     max_iterations : products at most.
 
     Raises
     ------
     NotConvergedError : out of iterations, or the damped curvature is not positive along a search direction.
+    NonFiniteError : v or a product holds NaN or infinity.
     """
     v = checked(v, damping)
     direction = torch.zeros_like(v)
@@ -39,6 +41,8 @@ def solve_cg(
         curved = product(search) + damping * search
         steepness = (search * curved).sum(-1, keepdim=True)
         iterations += 1
+        if bool(torch.isfinite(search).all()) and not bool(torch.isfinite(curved).all()):
+            raise NonFiniteError("the curvature holds values that are not finite")
         if not bool((steepness > 0)[active].all()):
             raise _not_converged(energy, v, iterations, f"a damping above {damping:g}: the curvature is singular")
         # A system that is solved stays where it is while others go on.

@@ -13,6 +13,7 @@ from scoring.batching import collate
 from scoring.gradients import (
     directional_derivatives,
     directional_derivatives_many,
+    finite_batches,
     mean_loss_gradient_sum,
     per_sample_gradients,
     per_sample_losses,
@@ -20,8 +21,9 @@ from scoring.gradients import (
 )
 from scoring.objective import reduce_to_scope
 from scoring.sasrec import LOSSES
+from scoring.scope import select_scope
 from scoring.surrogate import surrogate_scope
-from tests.scoring.cases import CASES, histories, loop_gradients, samples, sasrec
+from tests.scoring.cases import CASES, Network, Rows, SquaredLoss, histories, loop_gradients, samples, sasrec
 
 TIGHT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-11}
 
@@ -52,6 +54,24 @@ def test_weighted_sums_are_weighted_sums_of_the_loop(case: Any, entries: int, mo
     parts = weights.split([len(per_sample_losses(case.objective, batch)) for batch in case.batches], dim=1)
     found = weighted_gradient_sums(case.objective, case.scope, zip(case.batches, parts, strict=True))
     torch.testing.assert_close(found, weights @ loop, **TIGHT)
+
+
+def test_samples_without_a_finite_gradient_are_in_no_mean() -> None:
+    network = Network(torch.nn.Linear(3, 2).double(), SquaredLoss())
+    scope = select_scope(network, ["layers.*"])
+    rows = Rows(torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64))
+    bad = Rows(rows.features.clone(), rows.labels.clone())
+    bad.features[1] = float("inf")
+    bad.labels[4] = float("nan")
+    good = Rows(*(part[[0, 2, 3]] for part in rows))
+    total, count = mean_loss_gradient_sum(network, scope, [bad, rows])
+    expected, _ = mean_loss_gradient_sum(network, scope, [good, rows])
+    assert count == 3 + 5
+    torch.testing.assert_close(total, expected, **TIGHT)
+    nothing = Rows(*(part[[1, 4]] for part in bad))
+    kept = list(finite_batches(network, scope, [bad, nothing, rows]))
+    assert [len(batch.features) for batch in kept] == [3, 5]
+    assert mean_loss_gradient_sum(network, scope, [nothing])[1] == 0
 
 
 def test_losses_are_those_of_single_samples(case: Any) -> None:

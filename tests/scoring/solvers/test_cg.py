@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scoring.errors import NotConvergedError
+from scoring.errors import NonFiniteError, NotConvergedError
 from scoring.solvers.cg import solve_cg
 from tests.scoring.solvers.systems import solution, system
 
@@ -59,7 +59,7 @@ def test_a_singular_or_indefinite_curvature_is_an_error() -> None:
         solve_cg(torch.zeros_like, torch.ones(3), 0.0)
     with pytest.raises(NotConvergedError, match="damping above"):
         solve_cg(lambda x: -2 * x, torch.ones(3), 1.0)
-    with pytest.raises(NotConvergedError):
+    with pytest.raises(NonFiniteError, match="the curvature holds values"):
         solve_cg(lambda x: x * float("nan"), torch.ones(3), 1.0)
 
 
