@@ -36,26 +36,34 @@ class _ShardActor:
     """Adapts a `ShardWorker` to a Ray Data actor pool; a batch holds the numbers of shards."""
 
     def __init__(self, build: Callable[..., ShardWorker], arguments: Mapping[str, Any], out: Storage) -> None:
-        self._worker = build(**arguments)
         self._out = out
+        try:
+            self._worker = build(**arguments)
+        except UserError as error:
+            fault = _fault_record(error)
+            self._work: Callable[[int], str] = lambda _: fault
+        else:
+            self._work = self._finish
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        records = []
-        for index in batch["index"].tolist():
-            if stopping(self._out):
-                records.append(json.dumps({_STOPPED: index}))
-                continue
-            attempt = begin_shard(self._out, index)
-            start = time.perf_counter()
-            try:
-                table, facts = self._worker(index)
-            except UserError as error:
-                # Ray Data keeps only the text of an exception; a fault travels as a result to keep its kind.
-                records.append(json.dumps({_FAULT: [error.message, error.remedy]}))
-                continue
-            record = finish_shard(self._out, index, table, attempt, facts, time.perf_counter() - start)
-            records.append(json.dumps(asdict(record)))
-        return {"record": records}
+        return {"record": [self._work(index) for index in batch["index"].tolist()]}
+
+    def _finish(self, index: int) -> str:
+        if stopping(self._out):
+            return json.dumps({_STOPPED: index})
+        attempt = begin_shard(self._out, index)
+        start = time.perf_counter()
+        try:
+            table, facts = self._worker(index)
+        except UserError as error:
+            return _fault_record(error)
+        record = finish_shard(self._out, index, table, attempt, facts, time.perf_counter() - start)
+        return json.dumps(asdict(record))
+
+
+def _fault_record(error: UserError) -> str:
+    """Ray Data keeps only the text of an exception; a fault travels as a result to keep its kind."""
+    return json.dumps({_FAULT: [error.message, error.remedy]})
 
 
 def map_shards(

@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cluster.errors import UserError, user_error_in
 from cluster.stopping import Stopped
@@ -28,8 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
     configure_logging(options.verbose)
+    return guarded(lambda: int(options.command(options) or EXIT_OK), options.verbose)
+
+
+def guarded(work: Callable[[], int], verbose: bool = False) -> int:
+    """What `work` returns, or the exit code of what it raises, which is said in one message."""
     try:
-        return int(options.command(options) or EXIT_OK)
+        return work()
     except KeyboardInterrupt:
         log.error("Interrupted. The same command continues where this one stopped.")
         return 128 + signal.SIGINT
@@ -37,11 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.error("Stopped. The same command continues where this one stopped.")
         return 128 + signal.SIGTERM
     except (UserError, ScoringError) as error:
-        return _user_fault(error, options.verbose)
+        return _user_fault(error, verbose)
     except Exception as error:  # noqa: BLE001 - the last line of defence: whatever it is gets an exit code
         fault = user_error_in(error)
         if fault is not None:
-            return _user_fault(fault, options.verbose)
+            return _user_fault(fault, verbose)
         log.error("A fault of ours, not of your config or data:\n%s", traceback.format_exc())
         return EXIT_OUR_FAULT
 

@@ -12,9 +12,10 @@ from cluster.resources import ClusterView
 from cluster.session import is_embedded
 from cluster.storage import Storage
 from pipeline.config import Config
+from pipeline.feasible import check_settings
+from pipeline.stages.catalogue import LLM_STAGES
 from training.native_op import compiler_error, compiler_missing
 
-LLM_STAGES = frozenset({"effort", "finetune", "evaluate"})
 _LEAST_MEMORY = 2 * 2**30
 _WEIGHTS = (".safetensors", ".bin", ".gguf")
 
@@ -47,7 +48,8 @@ def cluster_findings(config: Config, stages: Sequence[str], view: ClusterView, r
 
 
 def check_before_run(config: Config, stages: Sequence[str]) -> None:
-    """Raise `UserError` that names every lack of this machine, in seconds, before Ray starts."""
+    """Raise `UserError` for values that cannot be and for every lack of this machine, in seconds, before Ray starts."""
+    check_settings(config, stages)
     require(machine_findings(config, stages))
 
 

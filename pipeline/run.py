@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,20 +65,21 @@ def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[
     """
     graph = Graph(stages, config, run)
     chosen = _chosen(graph, options)
-    if options.fresh:
-        graph.discard(graph.stages)
-    elif options.first is not None:
-        graph.discard(graph.after(options.first))
-    graph.check(chosen)
-    run.write_text("config.yaml", dump_config(config))
-    incomplete = graph.incomplete(chosen)
-    if not incomplete:
+    discarded = _discarded(graph, options)
+    kept = [stage for stage in chosen if stage not in discarded]
+    graph.check(kept)
+    incomplete = graph.incomplete(kept)
+    names = [stage.name for stage in chosen if stage in incomplete or stage in discarded]
+    if not names:
+        run.write_text("config.yaml", dump_config(config))
         log.info("Everything asked for is complete in %s.", _shown(run.uri))
         return graph
     from pipeline.preflight import check_before_run, check_cluster
 
-    names = [stage.name for stage in incomplete]
     check_before_run(config, names)
+    # Nothing is thrown away for a run that cannot begin.
+    graph.discard(discarded)
+    run.write_text("config.yaml", dump_config(config))
     events = EventLog(run)
     start = time.monotonic()
     with session(config):
@@ -101,6 +102,13 @@ def session(config: Config) -> Iterator[None]:
                 yield
         finally:
             release()
+
+
+def _discarded(graph: Graph, options: RunOptions) -> Sequence[Stage]:
+    """The stages whose results are not to be kept."""
+    if options.fresh:
+        return graph.stages
+    return graph.after(options.first) if options.first is not None else []
 
 
 def _chosen(graph: Graph, options: RunOptions) -> list[Stage]:

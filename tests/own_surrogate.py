@@ -20,6 +20,8 @@ class MeanOfItems(Surrogate):
         torch.manual_seed(0)
         self.embedding = nn.Embedding(settings["item_count"] + 1, settings["width"], padding_idx=0)
         self.mix = nn.Linear(settings["width"], settings["width"])
+        # Frozen, as features that were computed elsewhere are.
+        self.offset = nn.Parameter(torch.randn(settings["item_count"]), requires_grad=False)
 
     @property
     def item_count(self) -> int:
@@ -33,7 +35,7 @@ class MeanOfItems(Surrogate):
         return self.mix(self.embedding(history).sum(1) / lengths.clamp(min=1)[:, None])
 
     def logits(self, encoded: Tensor) -> Tensor:
-        return encoded @ self.embedding.weight[1:].T
+        return encoded @ self.embedding.weight[1:].T + self.offset
 
     def outputs(self, batch: HistoryBatch) -> Tensor:
         return self.logits(self.encode(batch.history, batch.lengths))

@@ -41,7 +41,7 @@ def write_config(folder: Path, log: Path, llm: Path, **sections: dict[str, objec
         "llm": {"model": str(llm), "dtype": "float32", "template": "movies", "max_items": 3, "max_tokens": 256},
         "finetune": {"epochs": 2, "global_batch": 8, "lr": 0.01, "workers": 1, "valid_users": 16, "patience": 0},
         "evaluate": {"users": 20, "beams": 2, "max_new_tokens": 12},
-        "cluster": {"actors": 1},
+        "cluster": {"actors": 1, "gpus": 0},
     }
     for name, keys in sections.items():
         values[name] = {**values.get(name, {}), **keys}

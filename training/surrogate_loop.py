@@ -131,7 +131,8 @@ class SurrogateTrainer:
     def _save(self) -> None:
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
-            for moment in _MOMENTS:
+            # What is frozen has no moments.
+            for moment in _MOMENTS if parameter in self.stepper.optimizer.state else ():
                 tensors[f"{moment}/{name}"] = self.stepper.optimizer.state[parameter][moment]
         state = {
             "stamp": self.job.stamp,
@@ -146,8 +147,9 @@ class SurrogateTrainer:
     def _restore_moments(self, tensors: dict[str, Tensor]) -> None:
         state = {}
         for index, (name, _) in enumerate(self.model.named_parameters()):
-            moments = {moment: tensors[f"{moment}/{name}"] for moment in _MOMENTS}
-            state[index] = {"step": torch.tensor(float(self.history.steps)), **moments}
+            if all(f"{moment}/{name}" in tensors for moment in _MOMENTS):
+                moments = {moment: tensors[f"{moment}/{name}"] for moment in _MOMENTS}
+                state[index] = {"step": torch.tensor(float(self.history.steps)), **moments}
         groups = self.stepper.optimizer.state_dict()["param_groups"]
         self.stepper.optimizer.load_state_dict({"state": state, "param_groups": groups})
 

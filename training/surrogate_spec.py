@@ -27,7 +27,7 @@ class SurrogateSpec:
     clip : bound of the gradient's norm, 0 for none.
     patience : epochs without a better validation NDCG@10 before stopping; 0 never stops early.
     valid_users : how many validation users the best epoch is chosen by; drawn by hash.
-    seed : of batches, dropout and negatives; the network has its own for its initial weights.
+    seed : of batches, dropout and negatives; the initial weights have one among the network's settings.
     workers : world size; placement : where they run, which changes the result by rounding at most (threads).
     """
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from cluster.errors import UserError
 from cluster.place import PROJECT_ROOT
+from pipeline.cli import EXIT_OK, guarded
 from pipeline.compare.arms import Arm, Request, arm_graph
 from pipeline.compare.compare import compare
 from pipeline.config_file import load_config
@@ -18,8 +17,6 @@ from pipeline.logs import configure_logging
 from pipeline.run import RunOptions, open_run, run_stages, session
 from pipeline.summary import headline_row, metrics_rows, stage_rows
 from pipeline.text_table import format_table
-
-log = logging.getLogger("dealrec.demo")
 
 CACHE = PROJECT_ROOT / ".cache" / "demo"
 RUN_DIR = PROJECT_ROOT / "runs" / "demo"
@@ -48,12 +45,12 @@ def demo(cache: Path, run_dir: Path) -> list[dict[str, Any]]:
 
 def main() -> int:
     configure_logging()
-    try:
-        demo(CACHE, RUN_DIR)
-    except UserError as error:
-        log.error("error: %s", error)
-        return 2
-    return 0
+    return guarded(_demo)
+
+
+def _demo() -> int:
+    demo(CACHE, RUN_DIR)
+    return EXIT_OK
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pipeline.ingest.headers import Header, read_headers
 from pipeline.ingest.reading import LogReader, plan_tasks, read_catalogue
 from pipeline.ingest.samples import SampleRules
 from pipeline.ingest.shuffle import ROWS_PER_PARTITION, by_shard, map_blocks, passed, read_log, user_faults
-from pipeline.ingest.sources import find_files
+from pipeline.ingest.sources import DataFile, find_files
 from pipeline.ingest.spec import PARTS, IngestSpec
 from pipeline.ingest.splits import TimeCuts
 from pipeline.ingest.statistics import Tally
@@ -49,9 +49,11 @@ def ingest(
     -------
     The content of `statistics.json`. Raises `UserError` for every fault of the input.
     """
-    headers = read_headers(find_files(spec.interactions, "data.interactions", skip_suffix=".item"))
+    files = find_files(spec.interactions, "data.interactions", skip_suffix=".item")
+    _require_outside(out, files, "data.interactions")
+    headers = read_headers(files)
     roles = resolve_log(headers, spec)
-    catalogue = _catalogue(spec)
+    catalogue = _catalogue(spec, out)
     _clear(out)
     try:
         with user_faults():
@@ -61,11 +63,23 @@ def ingest(
         raise
 
 
-def _catalogue(spec: IngestSpec) -> pa.Table | None:
+def _catalogue(spec: IngestSpec, out: Storage) -> pa.Table | None:
     if spec.items is None:
         return None
-    headers = read_headers(find_files(spec.items, "data.items", skip_suffix=".inter"))
+    files = find_files(spec.items, "data.items", skip_suffix=".inter")
+    _require_outside(out, files, "data.items")
+    headers = read_headers(files)
     return read_catalogue(headers, resolve_catalogue(headers, spec))
+
+
+def _require_outside(out: Storage, files: Sequence[DataFile], key: str) -> None:
+    """Refuse inputs that lie where ingest writes, and clears before it does."""
+    for file in files:
+        if Storage.at(file.name).uri.startswith(f"{out.uri}/"):
+            raise UserError(
+                f"{key}: {file.name} lies in {out.uri}, which is the run's own.",
+                "Choose another run directory with --run-dir, or keep the file elsewhere.",
+            )
 
 
 def _clear(out: Storage) -> None:

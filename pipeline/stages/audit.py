@@ -57,14 +57,17 @@ def run_audit(context: StageContext) -> Mapping[str, Any]:
 
 
 def recommended(rows: Sequence[Mapping[str, Any]], target: str) -> str | None:
-    """The way with the cheapest solve whose score is within the interval of the best one; never a control."""
+    """The way with the cheapest solve whose score is within the interval of the best one; never a control.
+
+    Solves within the same tenth of a second cost the same; the better score is then taken.
+    """
     measure = f"lds_{target}"
     able = [row for row in rows if row["method"] not in CONTROLS and row[measure] is not None]
     if not able:
         return None
     best = max(able, key=lambda row: row[measure]["value"])
     close = [row for row in able if row[measure]["value"] >= best[measure]["low"]]
-    return str(min(close, key=lambda row: (row["seconds"], -row[measure]["value"]))["label"])
+    return str(min(close, key=lambda row: (round(row["seconds"], 1), -row[measure]["value"]))["label"])
 
 
 class _Audit:

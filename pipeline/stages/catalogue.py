@@ -144,6 +144,8 @@ AUDIT = Stage(
 AUDIT_STAGES = (STAGES[0], STAGES[1], AUDIT)
 
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
+#: Those that load the LLM.
+LLM_STAGES = frozenset({"effort", "finetune", "evaluate"})
 ARM_STAGES = ("select", "finetune", "evaluate")
 SHARED_STAGES = tuple(stage for stage in STAGES if stage.name not in (*ARM_STAGES, "report"))
 

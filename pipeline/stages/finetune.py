@@ -16,6 +16,7 @@ from training.examples import validation_examples
 from training.finetune import FinetuneSpec, finetune
 from training.llm import expand_gguf
 from training.llm_spec import LLMSpec, LoraSpec
+from training.placement import Placement
 
 CHECKPOINTS = "_checkpoints"
 
@@ -39,7 +40,7 @@ def lora_spec(config: Config, dropout: float) -> LoraSpec:
     return LoraSpec(section.lora_r, section.lora_alpha, section.targets, dropout, section.seed)
 
 
-def finetune_spec(config: Config, model_copy: LLMSpec) -> FinetuneSpec:
+def finetune_spec(config: Config, model_copy: LLMSpec, placement: Placement) -> FinetuneSpec:
     section, llm = config.finetune, config.llm
     return FinetuneSpec(
         llm=llm_spec(config),
@@ -63,7 +64,7 @@ def finetune_spec(config: Config, model_copy: LLMSpec) -> FinetuneSpec:
         activation_checkpointing=section.activation_checkpointing,
         seed=section.seed,
         workers=section.workers,
-        placement=training_placement(config, section.workers),
+        placement=placement,
     )
 
 
@@ -74,7 +75,7 @@ def run_finetune(context: StageContext) -> Mapping[str, Any]:
     valid = validation_examples(data, config.finetune.valid_users, config.finetune.seed)
     scratch = context.out.child(CHECKPOINTS)
     losses = finetune(
-        finetune_spec(config, llm_copy(context)),
+        finetune_spec(config, llm_copy(context), training_placement(config, config.finetune.workers)),
         coreset,
         valid,
         read_titles(data),

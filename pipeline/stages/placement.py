@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import ray
 import torch
 
 from cluster.errors import UserError
@@ -102,8 +103,11 @@ def not_shared(run: Storage, nodes: list[str]) -> tuple[str, str]:
 
 
 def llm_device() -> str:
-    """In a worker: the GPU that Ray gave it, or the CPU on one thread."""
-    if torch.cuda.is_available():
+    """In a worker: the GPU that Ray gave it, or the CPU on one thread.
+
+    A worker that was given none may still see the node's.
+    """
+    if torch.cuda.is_available() and ray.get_gpu_ids():
         return "cuda"
     torch.set_num_threads(1)
     return "cpu"

@@ -26,6 +26,7 @@ def surrogate_spec(config: Config) -> SurrogateSpec:
             "dropout": section.dropout,
             "loss": section.loss,
             "negatives": section.negatives,
+            "seed": section.seed,
             **section.settings,
         },
         epochs=section.epochs,

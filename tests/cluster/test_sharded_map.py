@@ -48,6 +48,14 @@ class Refuses:
         raise UserError(f"Shard {index} is at fault.", "Mend it.")
 
 
+class CannotBegin:
+    def __init__(self) -> None:
+        raise UserError("No worker can begin.", "Mend it.")
+
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+        return pa.table({"x": [index]}), {}
+
+
 def pool(size: int) -> PoolPlan:
     return PoolPlan(size, size, WorkerShape())
 
@@ -92,3 +100,5 @@ def test_a_killed_worker_costs_one_attempt(ray_local: None, tmp_path: Path) -> N
 def test_the_users_fault_comes_through(ray_local: None, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Shard \d is at fault. Mend it."):
         map_shards(Refuses, {}, INDICES, Storage.at(tmp_path), pool(1), SilentProgress())
+    with pytest.raises(UserError, match=r"No worker can begin. Mend it."):
+        map_shards(CannotBegin, {}, INDICES, Storage.at(tmp_path), pool(1), SilentProgress())

@@ -148,6 +148,18 @@ def test_another_config_is_refused(run: Storage, workspace: Path, caplog: pytest
 
 
 @pytest.mark.parametrize("stage", ["surrogate", "finetune"])
+def test_nothing_is_discarded_for_a_run_that_cannot_begin(
+    small_run: SmallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = Storage.at(small_run.begin(tmp_path / "run", "data", "surrogate"))
+    command = ["run", str(small_run.config), "--run-dir", begun.uri]
+    nowhere = ["--set", "data.interactions=/nowhere.csv"]
+    for more in (["--fresh", *nowhere], ["--from", "surrogate", "--set", "finetune.offload=all"]):
+        assert main([*command, *more]) == 2
+    for stage in ("data", "surrogate"):
+        assert manifest(begun, stage) == manifest(small_run.run, stage)
+
+
 def test_workers_that_cannot_be_scheduled_are_refused_before_anything_runs(
     ray_local: None, workspace: Path, tmp_path: Path, stage: str
 ) -> None:

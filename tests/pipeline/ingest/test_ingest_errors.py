@@ -14,6 +14,7 @@ from cluster.progress import SilentProgress
 from cluster.storage import Storage
 from pipeline.ingest.ingest import ingest
 from pipeline.ingest.spec import IngestSpec
+from tests.pipeline.ingest.logs import make_catalogue, make_log, write
 
 HEADER = "user_id,item_id,timestamp,rating,title,split"
 GOOD = [f"u{n % 4},i{n % 5},{n},3,T{n % 5},{'train' if n < 30 else 'valid' if n < 35 else 'test'}" for n in range(40)]
@@ -102,3 +103,14 @@ def test_faults_that_no_task_is_needed_for(tmp_path: Path) -> None:
     _fails(tmp_path, r"items\.csv does not exist", [HEADER, *GOOD], items=str(tmp_path / "items.csv"))
     _fails(tmp_path, r"no column 'usr' \(data\.columns\.user\)", [HEADER, *GOOD], columns={"user": "usr"})
     _fails(tmp_path, "has no user column; it has u0, i0", GOOD)
+
+
+def test_inputs_among_the_outputs_are_refused_and_kept(tmp_path: Path) -> None:
+    out = Storage.at(tmp_path / "data")
+    log = write(make_log(), tmp_path / "log.parquet")
+    items = write(make_catalogue(make_log()), tmp_path / "data" / "items.parquet")
+    spec = IngestSpec(interactions=log, items=items, per_user="all", max_history=4, shards=2)
+    with pytest.raises(UserError, match="which is the run's own") as caught:
+        ingest(spec, out, SilentProgress())
+    assert "data.items" in caught.value.message
+    assert Path(items).exists()
