@@ -214,7 +214,7 @@ class EvaluateConfig(Section):
     users: PositiveInt | Literal["all"] = "all"
     beams: PositiveInt = 4
     decoding: Literal["free", "constrained"] = "free"
-    max_new_tokens: PositiveInt = 32
+    max_new_tokens: PositiveInt = Field(32, description="Of free decoding; titles bound the constrained one.")
     mask_seen: bool = True
     baselines: bool = Field(
         True, description="Also rank by the untuned LLM, the surrogate, popularity and the similarity of titles."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -65,11 +65,15 @@ class LlmRanker:
         template = load_template(task.template)
         self._encoder = PromptEncoder(tokenizer, template, ["", *titles], task.max_items, task.max_tokens)
         self._pad = int(tokenizer.pad_token_id)
-        items = range(1, len(titles) + 1)
-        constrained = task.decoding == "constrained"
-        trie = TitleTrie.build([self._encoder.response_ids(item) for item in items], items) if constrained else None
+        beams, trie = task.beams, None
+        if task.decoding == "constrained":
+            items = range(1, len(titles) + 1)
+            responses = [self._encoder.response_ids(item) for item in items]
+            trie = TitleTrie.build(responses, items)
+            # Every title has its own end, and each must be within reach.
+            beams = replace(beams, max_new_tokens=max(map(len, responses)))
         self._model = model
-        self._generator = TitleGenerator(model, tokenizer, task.beams, trie)
+        self._generator = TitleGenerator(model, tokenizer, beams, trie)
         self._embedder = TextEmbedder(model, tokenizer)
 
     def rank(self, users: Users, adapted: bool = True) -> pa.Table:

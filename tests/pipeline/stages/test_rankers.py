@@ -54,11 +54,16 @@ class Oracle:
         return Generated(texts, scores, items, batch.rows)
 
 
-def rank(decoding: Any) -> tuple[pa.Table, dict[str, np.ndarray]]:
+def llm_ranker(decoding: Any, max_new_tokens: int = 12) -> LlmRanker:
     model, tokenizer = make_model(), make_tokenizer()
     embeddings = TextEmbedder(model, tokenizer).embed(TITLES)
-    task = LlmTask(LLMSpec("none", "float32"), "movies", 5, 256, BeamSettings(BEAMS, 12), decoding, 4096)
-    ranker = LlmRanker("oracle", task, model, tokenizer, TITLES, TitleSpace(embeddings))
+    beams = BeamSettings(BEAMS, max_new_tokens)
+    task = LlmTask(LLMSpec("none", "float32"), "movies", 5, 256, beams, decoding, 4096)
+    return LlmRanker("oracle", task, model, tokenizer, TITLES, TitleSpace(embeddings))
+
+
+def rank(decoding: Any) -> tuple[pa.Table, dict[str, np.ndarray]]:
+    ranker = llm_ranker(decoding)
     ranker._generator = Oracle(decoding == "constrained")  # type: ignore[assignment]
     table = ranker.rank(users())
     assert table.schema == PREDICTIONS
@@ -71,6 +76,11 @@ def test_an_oracle_with_a_beam_a_target_scores_the_most_there_is() -> None:
     assert ragged_column(table, "ranks").values.tolist() == [1, 1, 2, 1, 2, 3, 1]
     for name, values in metrics.items():
         np.testing.assert_allclose(values, 1.0, err_msg=name)
+
+
+def test_constrained_decoding_reaches_titles_of_any_length() -> None:
+    table = llm_ranker("constrained", max_new_tokens=1).rank(users())
+    assert set(table.column("generated").to_pylist()) <= set(TITLES)
 
 
 def test_an_oracle_that_says_one_title_puts_that_target_first() -> None:
