@@ -16,7 +16,7 @@ from cluster.errors import UserError
 from cluster.executions import blocks_of
 from cluster.progress import Progress
 from cluster.resources import PoolPlan
-from cluster.shards import ShardRecord, begin_shard, finish_shard, finished_shards
+from cluster.shards import ShardRecord, abandon_shard, begin_shard, finish_shard, finished_shards
 from cluster.stop_mark import ShardsInHand, stop_mark, stopping
 from cluster.stopping import STOP
 from cluster.storage import Storage
@@ -52,6 +52,10 @@ class _ShardActor:
         if stopping(self._out):
             return json.dumps({_STOPPED: index})
         attempt = begin_shard(self._out, index)
+        # A driver that stops waits for the shards that it sees begun. It may have looked just before this one was.
+        if stopping(self._out):
+            abandon_shard(self._out, index, attempt)
+            return json.dumps({_STOPPED: index})
         start = time.perf_counter()
         try:
             table, facts = self._worker(index)

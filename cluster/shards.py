@@ -56,6 +56,15 @@ def begin_shard(out: Storage, index: int) -> int:
     return attempt
 
 
+def abandon_shard(out: Storage, index: int, attempt: int) -> None:
+    """Take back an attempt that was counted and in which nothing was done."""
+    name = f"_shards/{shard_name(index)}.attempt"
+    if attempt == 1:
+        out.delete(name)
+    else:
+        out.write_text(name, str(attempt - 1))
+
+
 def finish_shard(
     out: Storage, index: int, table: pa.Table, attempt: int, facts: Mapping[str, Any], seconds: float = 0.0
 ) -> ShardRecord:

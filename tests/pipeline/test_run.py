@@ -147,7 +147,6 @@ def test_another_config_is_refused(run: Storage, workspace: Path, caplog: pytest
     assert manifest(run, "coreset").facts["chosen"] == 24
 
 
-@pytest.mark.parametrize("stage", ["surrogate", "finetune"])
 def test_nothing_is_discarded_for_a_run_that_cannot_begin(
     small_run: SmallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,6 +159,7 @@ def test_nothing_is_discarded_for_a_run_that_cannot_begin(
         assert manifest(begun, stage) == manifest(small_run.run, stage)
 
 
+@pytest.mark.parametrize("stage", ["surrogate", "finetune"])
 def test_workers_that_cannot_be_scheduled_are_refused_before_anything_runs(
     ray_local: None, workspace: Path, tmp_path: Path, stage: str
 ) -> None:
