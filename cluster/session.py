@@ -19,7 +19,7 @@ from cluster.place import PROJECT_ROOT
 
 log = logging.getLogger("dealrec.cluster")
 
-#: Set on every worker, before any library is imported there.
+#: Set on every worker, before any library is imported there; those of an embedded Ray inherit it from the driver.
 WORKER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -86,10 +86,11 @@ def connect(address: str | None, cpus: int | None, gpus: int | None) -> None:
         )
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_ENVIRONMENT.items()})
     quiet_libraries()
-    runtime_env = {"env_vars": {**WORKER_ENVIRONMENT, "PYTHONPATH": _python_path()}}
     try:
         if target == "local":
-            with _muted():
+            # Its workers inherit this process's environment. A runtime environment would start Python twice for each
+            # of them, and leave unused those that Ray has started ahead.
+            with _muted(), _python_path_set():
                 ray.init(
                     address="local",
                     num_cpus=cpus,
@@ -97,10 +98,10 @@ def connect(address: str | None, cpus: int | None, gpus: int | None) -> None:
                     include_dashboard=False,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
-                    runtime_env=runtime_env,
                 )
         else:
             _require_listener(target)
+            runtime_env = {"env_vars": {**WORKER_ENVIRONMENT, "PYTHONPATH": _python_path()}}
             ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
     except (ConnectionError, TimeoutError) as error:
         raise UserError(
@@ -141,6 +142,20 @@ def _muted() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(null)
+
+
+@contextlib.contextmanager
+def _python_path_set() -> Iterator[None]:
+    """For processes started in the block: they import the packages that this one runs."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = _python_path()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def configure_ray_data() -> None:

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import psutil
 
+from pipeline.cli import main
+
 ROOT = Path(__file__).resolve().parent.parent
 _LIMIT = 900.0
 
 
-def run_command(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """The command line to its end."""
-    command = [sys.executable, "-m", "pipeline", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False)
+def go_on(arguments: Sequence[str]) -> None:
+    """The same command to its end, on the Ray of this process: what it goes on from is in the run directory alone."""
+    assert main(list(arguments)) == 0
 
 
 def kill_when(arguments: Sequence[str], reached: Callable[[], bool]) -> None:

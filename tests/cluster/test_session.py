@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+import ray
 
 from cluster.errors import UserError
-from cluster.session import connect, is_embedded
+from cluster.place import PROJECT_ROOT
+from cluster.session import WORKER_ENVIRONMENT, connect, is_embedded
 from tests.ray_cluster import ROOT, environment
 
 
@@ -28,6 +31,17 @@ def test_inside_a_job_its_cluster_is_meant(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert not is_embedded(None)
     assert is_embedded("local")
+
+
+def test_workers_of_an_embedded_ray_read_this_checkout_and_are_quiet(ray_local: None) -> None:
+    @ray.remote
+    def environment() -> dict[str, str]:
+        return dict(os.environ)
+
+    there = ray.get(environment.remote())
+    assert there["PYTHONPATH"].split(os.pathsep)[0] == str(PROJECT_ROOT)
+    assert {name: there[name] for name in WORKER_ENVIRONMENT} == WORKER_ENVIRONMENT
+    assert str(PROJECT_ROOT) not in os.environ.get("PYTHONPATH", "").split(os.pathsep)
 
 
 _LEFT_IN_THE_MIDST = """

@@ -46,8 +46,8 @@ def _begun(run: Path) -> bool:
 def test_a_run_is_submitted_joined_and_followed_to_its_end(
     ray_head: str, small_run: SmallRun, config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    # Evaluation and report are left to do; a job through all stages is what the overlay `smoke` is tested with.
-    run = small_run.begin(tmp_path / "run", "data", "surrogate", "scores", "coreset", "model")
+    # The report is left to do; a job through all stages is what the overlay `smoke` is tested with.
+    run = small_run.begin(tmp_path / "run", "data", "surrogate", "scores", "coreset", "model", "embeddings", "eval")
     submit = ["submit", str(config), "--run-dir", str(run), "--address", ray_head]
 
     assert main([*submit, "--no-follow"]) == 0

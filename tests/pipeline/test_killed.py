@@ -9,7 +9,7 @@ import pytest
 from cluster.shards import ShardRecord, finished_shards
 from cluster.storage import Storage
 from pipeline.manifest import read_manifest
-from tests.killing import kill_when, run_command
+from tests.killing import go_on, kill_when
 from tests.small_run import SmallRun
 
 pytestmark = pytest.mark.slow
@@ -57,8 +57,7 @@ def test_killed_while_scoring(small_run: SmallRun, tmp_path: Path, stage: str, c
     assert finished
     assert lost
 
-    resumed = run_command([*command, "--until", "select"])
-    assert resumed.returncode == 0, resumed.stderr
+    go_on([*command, "--until", "select"])
     manifest = read_manifest(scores)
     assert manifest is not None
     assert manifest.attempts == 2
@@ -80,8 +79,7 @@ def test_killed_while_tuning(small_run: SmallRun, tmp_path: Path) -> None:
         return any(checkpoints.glob("finetune-*/**/step-*.json")) and not model.exists("_manifest.json")
 
     kill_when(command, reached)
-    resumed = run_command([*command, "--until", "finetune"])
-    assert resumed.returncode == 0, resumed.stderr
+    go_on([*command, "--until", "finetune"])
     manifest = read_manifest(model)
     assert manifest is not None
     assert manifest.attempts == 2
@@ -104,8 +102,7 @@ def test_killed_while_training_the_surrogate(small_run: SmallRun, tmp_path: Path
         )
 
     kill_when(command, reached)
-    resumed = run_command([*command, "--until", "surrogate"])
-    assert resumed.returncode == 0, resumed.stderr
+    go_on([*command, "--until", "surrogate"])
     weights = "surrogate/model.safetensors"
     assert run.read_bytes(weights) == small_run.run.read_bytes(weights)
 
@@ -114,8 +111,7 @@ def test_killed_while_ingesting(small_run: SmallRun, tmp_path: Path) -> None:
     run, command = begin(small_run, tmp_path)
     data = run.child("data")
     kill_when(command, lambda: data.exists("_begun.json"))
-    resumed = run_command([*command, "--until", "ingest"])
-    assert resumed.returncode == 0, resumed.stderr
+    go_on([*command, "--until", "ingest"])
     manifest, expected = read_manifest(data), read_manifest(small_run.run.child("data"))
     assert manifest is not None
     assert expected is not None
@@ -137,8 +133,7 @@ def test_killed_while_selecting_ranking_and_reporting(small_run: SmallRun, tmp_p
     (kept,) = finished_shards(chunks, CHUNKS).values()
     kill_when(command, unfinished("report"))
 
-    resumed = run_command(command)
-    assert resumed.returncode == 0, resumed.stderr
+    go_on(command)
     attempts = {}
     for folder in ("coreset", "model", "eval", "report"):
         manifest = read_manifest(run.child(folder))

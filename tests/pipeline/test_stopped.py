@@ -10,7 +10,7 @@ import pytest
 from cluster.shards import attempts_at, finished_shards
 from cluster.storage import Storage
 from pipeline.manifest import read_begun, read_manifest
-from tests.killing import run_command, stop_when
+from tests.killing import go_on, stop_when
 from tests.small_run import SmallRun
 
 pytestmark = pytest.mark.slow
@@ -39,8 +39,7 @@ def test_shards_in_hand_are_finished_and_the_run_goes_on(small_run: SmallRun, tm
     events = [json.loads(line) for line in run.read_text("events.jsonl").splitlines()]
     assert events[-1]["event"] == "stage_stopped"
 
-    resumed = run_command(command)
-    assert resumed.returncode == 0, resumed.stderr
+    go_on(command)
     after = finished_shards(scores, SHARDS)
     assert {after[index].attempt for index in SHARDS} == {1}
     assert {index: after[index] for index in done} == done

@@ -25,6 +25,8 @@ from training.finetune_data import sample_losses
 from training.placement import Placement
 from training.token_batches import collate
 
+TUNED: dict[str, Any] = {"zero": 3, "epochs": 15, "checkpoint_steps": 2}
+
 
 class Recorder:
     def __init__(self) -> None:
@@ -54,9 +56,10 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tuned(llm: Path, tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> tuple[Path, Recorder]:
+    """On two workers and undisturbed, with its checkpoints: what kills and other workers are held to."""
     root = tmp_path_factory.mktemp("tuned")
     progress = Recorder()
-    tune(toy_spec(llm, zero=3, epochs=3), root, progress)
+    tune(toy_spec(llm, **TUNED), root, progress)
     return root, progress
 
 
@@ -88,8 +91,8 @@ def test_the_files_are_whole_and_name_their_origin(llm: Path, tuned: tuple[Path,
 
 def test_losses_record_every_step_and_epoch(tuned: tuple[Path, Recorder]) -> None:
     losses = json.loads((tuned[0] / "model" / "losses.json").read_text())
-    assert losses["steps"] == len(losses["train"]) == len(losses["learning_rate"]) == 9
-    assert [(row["epoch"], row["step"]) for row in losses["valid"]] == [(0, 0), (1, 3), (2, 6), (3, 9)]
+    assert losses["steps"] == len(losses["train"]) == len(losses["learning_rate"]) == 45
+    assert [(row["epoch"], row["step"]) for row in losses["valid"]] == [(epoch, 3 * epoch) for epoch in range(16)]
     assert losses["best"]["loss"] == min(row["loss"] for row in losses["valid"][1:])
     assert losses["tokens_per_second"] > 0
     assert [worker["zero"] for worker in losses["workers"]] == [3, 3]
@@ -97,17 +100,17 @@ def test_losses_record_every_step_and_epoch(tuned: tuple[Path, Recorder]) -> Non
 
 def test_progress_reaches_the_driver(tuned: tuple[Path, Recorder]) -> None:
     done, total, facts = tuned[1].updates[-1]
-    assert (done, total) == (9, 9)
-    assert facts["epoch"] == 3
+    assert (done, total) == (45, 45)
+    assert facts["epoch"] == 15
 
 
 def test_a_repeated_call_finds_the_work_done(llm: Path, tuned: tuple[Path, Recorder]) -> None:
     before = (tuned[0] / "model" / "adapter_model.safetensors").read_bytes()
     shutil.rmtree(tuned[0] / "model")
     progress = Recorder()
-    losses = tune(toy_spec(llm, zero=3, epochs=3), tuned[0], progress)
+    losses = tune(toy_spec(llm, **TUNED), tuned[0], progress)
     assert progress.updates == []
-    assert losses["steps"] == 9
+    assert losses["steps"] == 45
     assert (tuned[0] / "model" / "adapter_model.safetensors").read_bytes() == before
 
 
@@ -153,13 +156,12 @@ def test_no_sample_is_refused(llm: Path, tmp_path: Path, ray_local: None) -> Non
 
 
 @pytest.mark.slow
-def test_a_killed_worker_resumes_to_the_same_bytes(llm: Path, tmp_path: Path, ray_local: None) -> None:
-    spec = toy_spec(llm, zero=3, epochs=15, checkpoint_steps=2)
-    undisturbed = tune(spec, tmp_path / "undisturbed")
-    scratch = Storage.at(tmp_path / "killed" / "scratch")
+def test_a_killed_worker_resumes_to_the_same_bytes(llm: Path, tuned: tuple[Path, Recorder], tmp_path: Path) -> None:
+    undisturbed = json.loads((tuned[0] / "model" / "losses.json").read_text())
+    scratch = Storage.at(tmp_path / "scratch")
     killer = Killer(scratch, "finetune-", checkpoints=2)
     killer.start()
-    killed = tune(spec, tmp_path / "killed")
+    killed = tune(toy_spec(llm, **TUNED), tmp_path)
     killer.join()
     assert killer.step is not None
     assert killer.step < undisturbed["steps"]
@@ -167,20 +169,22 @@ def test_a_killed_worker_resumes_to_the_same_bytes(llm: Path, tmp_path: Path, ra
     assert killer.killed not in [worker["pid"] for worker in last["workers"]]
     assert killed["train"] == undisturbed["train"]
     assert killed["valid"] == undisturbed["valid"]
-    files = [tmp_path / run / "model" / "adapter_model.safetensors" for run in ("undisturbed", "killed")]
+    files = [root / "model" / "adapter_model.safetensors" for root in (tuned[0], tmp_path)]
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
 @pytest.mark.slow
-def test_a_run_resumes_on_another_number_of_workers(llm: Path, tmp_path: Path, ray_local: None) -> None:
-    spec = toy_spec(llm, zero=3, workers=2, checkpoint_steps=1)
-    whole = tune(spec, tmp_path / "run")
-    scratch = Storage.at(tmp_path / "run" / "scratch")
+def test_a_run_resumes_on_another_number_of_workers(llm: Path, tuned: tuple[Path, Recorder], tmp_path: Path) -> None:
+    whole = json.loads((tuned[0] / "model" / "losses.json").read_text())
+    shutil.copytree(tuned[0] / "scratch", tmp_path / "scratch")
+    scratch = Storage.at(tmp_path / "scratch")
     folder = scratch.child(next(p.name for p in Path(scratch.uri).iterdir() if p.name.startswith("finetune-")))
     folder.delete(folder.list(suffix=".json")[-1])
     folder.delete("done")
-    resumed = tune(toy_spec(llm, zero=3, workers=1, checkpoint_steps=1), tmp_path / "run")
+    steps = checkpoint_states(scratch, "finetune-")[-1]["step"]
+    assert 0 < steps < whole["steps"]
+    resumed = tune(toy_spec(llm, **TUNED, workers=1), tmp_path)
     assert resumed["steps"] == whole["steps"]
-    assert resumed["train"][:-1] == whole["train"][:-1]
+    assert resumed["train"][:steps] == whole["train"][:steps]
     assert resumed["best"]["loss"] == pytest.approx(whole["best"]["loss"], rel=1e-4)
     assert [worker["world_size"] for worker in resumed["workers"]] == [1]
