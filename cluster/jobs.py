@@ -1,19 +1,19 @@
-"""Runs as Ray jobs: submit, follow, list and stop, through the Ray Jobs API."""
+"""Runs as Ray jobs: submit and list, through the Ray Jobs API."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.errors import UserError
+from cluster.follow import FINAL
 from cluster.place import PROJECT_ROOT
 from cluster.session import quiet_libraries
 
@@ -33,7 +33,6 @@ EXCLUDES = [
     "**/__pycache__",
 ]
 _AGENT_TRIES = 30
-_FINAL = {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED}
 
 
 def open_client(address: str) -> JobSubmissionClient:
@@ -78,7 +77,7 @@ def submit_job(client: JobSubmissionClient, job: str, arguments: Sequence[str], 
     number = 1
     name = job
     while name in taken:
-        if taken[name] not in _FINAL:
+        if taken[name] not in FINAL:
             return name, True
         number += 1
         name = f"{job}-{number}"
@@ -102,35 +101,6 @@ def submit_job(client: JobSubmissionClient, job: str, arguments: Sequence[str], 
     raise UserError(
         "The cluster has no agent that could run a job.", "Wait until its head node is ready, and submit again."
     )
-
-
-def follow_job(client: JobSubmissionClient, job: str, write: Callable[[str], object]) -> JobStatus:
-    """Pass on a job's log until it ends; the job's status, not the stream's end, is what counts."""
-    shown = 0
-    while True:
-        status = client.get_job_status(job)
-        shown = asyncio.run(_tail(client, job, shown, write)) if status == JobStatus.RUNNING else shown
-        status = client.get_job_status(job)
-        if status in _FINAL:
-            text = client.get_job_logs(job)
-            write(text[shown:])
-            return status
-        time.sleep(1.0)
-
-
-async def _tail(client: JobSubmissionClient, job: str, shown: int, write: Callable[[str], object]) -> int:
-    """Stream the log from `shown` characters on, until the stream ends or breaks."""
-    position = 0
-    try:
-        async for text in client.tail_job_logs(job):
-            fresh = text[max(0, shown - position) :]
-            position += len(text)
-            if fresh:
-                write(fresh)
-            shown = max(shown, position)
-    except (ConnectionError, RuntimeError):
-        return shown
-    return shown
 
 
 def list_jobs(client: JobSubmissionClient) -> list[dict[str, Any]]:

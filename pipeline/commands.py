@@ -182,7 +182,8 @@ def stop(options: argparse.Namespace) -> int:
 
 
 def _follow(client: Any, job: str) -> int:
-    from cluster.jobs import exit_code, follow_job
+    from cluster.follow import follow_job
+    from cluster.jobs import exit_code
 
     try:
         status = follow_job(client, job, _write_now)

@@ -1,0 +1,88 @@
+"""Following a Ray job to its end, over a connection that may break: a forwarded port does, sooner or later."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import aiohttp
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from cluster.errors import UserError
+
+log = logging.getLogger("dealrec.cluster")
+
+FINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED})
+#: What the client of the Jobs API lets through when nobody answers: of requests, of aiohttp, and its own.
+_UNANSWERED = (OSError, aiohttp.ClientError, RuntimeError)
+_POLL_SECONDS = 1.0
+#: Long enough to forward a port again, or for a head to be moved to another node.
+_PATIENCE = 300.0
+
+Answer = TypeVar("Answer")
+
+
+def follow_job(
+    client: JobSubmissionClient, job: str, write: Callable[[str], object], patience: float = _PATIENCE
+) -> JobStatus:
+    """Pass on a job's log until it ends; the job's status, not the stream's end, is what counts.
+
+    Every character of the log is written once, however often the connection breaks.
+
+    Parameters
+    ----------
+    client, job : where, and the submission id.
+    write : takes the next characters of the log.
+    patience : seconds without an answer after which following is given up.
+
+    Raises `UserError` when the cluster has not answered for so long.
+    """
+    shown = 0
+    while True:
+        if _answered(lambda: client.get_job_status(job), job, patience) == JobStatus.RUNNING:
+            shown = asyncio.run(_tail(client, job, shown, write))
+        status = _answered(lambda: client.get_job_status(job), job, patience)
+        if status in FINAL:
+            write(_answered(lambda: client.get_job_logs(job), job, patience)[shown:])
+            return status
+        time.sleep(_POLL_SECONDS)
+
+
+def _answered(ask: Callable[[], Answer], job: str, patience: float) -> Answer:
+    """What the cluster answers, asked again while it does not."""
+    end = time.monotonic() + patience
+    told = False
+    while True:
+        try:
+            return ask()
+        except AuthenticationError:
+            raise
+        except _UNANSWERED as error:
+            if time.monotonic() > end:
+                raise UserError(
+                    f"The cluster has not answered for {patience:.0f} s ({str(error).splitlines()[0]}).",
+                    f"{job} goes on without us. Once the cluster answers, follow it again: dealrec logs {job}.",
+                ) from error
+        if not told:
+            log.warning("The cluster does not answer; asking again. %s goes on without us.", job)
+            told = True
+        time.sleep(_POLL_SECONDS)
+
+
+async def _tail(client: JobSubmissionClient, job: str, shown: int, write: Callable[[str], object]) -> int:
+    """Stream the log from `shown` characters on, until the stream ends or breaks; how many are shown then."""
+    position = 0
+    try:
+        async for text in client.tail_job_logs(job):
+            fresh = text[max(0, shown - position) :]
+            position += len(text)
+            if fresh:
+                write(fresh)
+            shown = max(shown, position)
+    except _UNANSWERED as error:
+        log.debug("The stream of %s's log broke: %s", job, error)
+    return shown

@@ -1,0 +1,71 @@
+"""A forwarded port that breaks when a test says so."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+
+class BreakingProxy:
+    """Passes connections on to another port of this machine.
+
+    Attributes
+    ----------
+    address : to be used in place of the target's.
+    refusals : how many more connections are closed as soon as they are made.
+    """
+
+    def __init__(self, target: str) -> None:
+        self._target = (str(urlsplit(target).hostname), int(urlsplit(target).port or 80))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: set[socket.socket] = set()
+        self.refusals = 0
+        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self, refusals: int) -> int:
+        """Break all connections, and refuse the next ones; how many there were."""
+        self.refusals = refusals
+        cut, self._open = self._open, set()
+        for each in cut:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        return len(cut) // 2
+
+    def close(self) -> None:
+        self._listener.close()
+        self.cut(0)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                inner, _ = self._listener.accept()
+                if self.refusals:
+                    self.refusals -= 1
+                    inner.close()
+                    continue
+                outer = socket.create_connection(self._target)
+                self._open |= {inner, outer}
+                for source, sink in ((inner, outer), (outer, inner)):
+                    threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            sink.sendall(data)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
+
+
+@contextlib.contextmanager
+def breaking_proxy(target: str) -> Iterator[BreakingProxy]:
+    """A proxy for the length of a block, to the http address of `target`."""
+    proxy = BreakingProxy(target)
+    try:
+        yield proxy
+    finally:
+        proxy.close()

@@ -1,0 +1,59 @@
+"""Following a job over connections that break."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from ray.job_submission import JobStatus
+
+from cluster.errors import UserError
+from cluster.follow import follow_job
+from cluster.jobs import open_client
+from tests.cluster.breaking_proxy import breaking_proxy
+
+#: Says one line, and the next ones when a file is there.
+_PROGRAM = """
+import pathlib, sys, time
+print("first line", flush=True)
+while not pathlib.Path(sys.argv[1]).exists():
+    time.sleep(0.1)
+print("second line", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_broken_connection_neither_loses_nor_repeats_a_line(ray_head: str, tmp_path: Path) -> None:
+    program, gate = tmp_path / "program.py", tmp_path / "gate"
+    program.write_text(_PROGRAM, encoding="utf-8")
+    written: list[str] = []
+    with breaking_proxy(ray_head) as proxy:
+        client = open_client(proxy.address)
+        job = client.submit_job(entrypoint=shlex.join([sys.executable, str(program), str(gate)]))
+        cut: list[int] = []
+
+        def write(text: str) -> None:
+            written.append(text)
+            if not cut and "first line" in "".join(written):
+                # The stream is open: this very piece came through it.
+                cut.append(proxy.cut(refusals=3))
+                gate.touch()
+
+        assert follow_job(client, job, write) == JobStatus.SUCCEEDED
+        assert cut[0] >= 1
+        assert proxy.refusals == 0
+    lines = [line for line in "".join(written).splitlines() if line.endswith(" line")]
+    assert lines == ["first line", "second line"]
+
+
+@pytest.mark.slow
+def test_a_cluster_that_stays_away_is_given_up_with_a_remedy(ray_head: str, tmp_path: Path) -> None:
+    with breaking_proxy(ray_head) as proxy:
+        client = open_client(proxy.address)
+        job = client.submit_job(entrypoint="true")
+        proxy.cut(refusals=10**9)
+        with pytest.raises(UserError, match="The cluster has not answered") as caught:
+            follow_job(client, job, print, patience=0.0)
+    assert f"dealrec logs {job}" in caught.value.remedy
