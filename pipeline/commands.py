@@ -102,6 +102,8 @@ def audit(options: argparse.Namespace) -> int:
 def doctor(options: argparse.Namespace) -> int:
     """Exit code 2 when something is lacking, so that scripts can ask."""
     from pipeline.doctor import diagnose
+    from pipeline.feasible import setting_findings
+    from pipeline.stages.catalogue import STAGE_NAMES
 
     config = (
         load_config(options.config, options.overrides)
@@ -110,6 +112,8 @@ def doctor(options: argparse.Namespace) -> int:
     )
     run_dir = options.run_dir or default_run_dir(options.config or "doctor.yaml")
     found, plans, cluster = diagnose(config, Storage.at(run_dir))
+    if options.config:
+        found = [*setting_findings(config, STAGE_NAMES), *found]
     rows = [{"what": f.what, "found": f.found, "lack": f.lack or "-", "remedy": f.remedy or "-"} for f in found]
     _show(options, {"findings": rows, "plan": plans}, ("findings", "plan"))
     log.info("Cluster: %s", cluster)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from cluster.errors import UserError
+from cluster.preflight import Finding
 from cluster.session import is_embedded
 from pipeline.config import Config
 from pipeline.stages.catalogue import LLM_STAGES
@@ -15,18 +16,33 @@ _LOCAL = ("/", ".", "~")
 
 def check_settings(config: Config, stages: Sequence[str]) -> None:
     """Raise `UserError` for values that would stop one of these stages, after those before it have run."""
+    for check in _checks(stages):
+        check(config)
+
+
+def setting_findings(config: Config, stages: Sequence[str]) -> list[Finding]:
+    """All that `check_settings` would refuse, one by one.
+
+    Of a cluster's inputs nothing is said: its nodes may see files that this machine does not.
+    """
+    asked = stages if is_embedded(config.cluster.address) else [stage for stage in stages if stage != "ingest"]
+    found = []
+    for check in _checks(asked):
+        try:
+            check(config)
+        except UserError as error:
+            found.append(Finding("settings", "of the config", error.message.rstrip("."), error.remedy))
+    return found
+
+
+def _checks(stages: Sequence[str]) -> Iterator[Callable[[Config], None]]:
     if "ingest" in stages:
-        _check_inputs(config)
+        yield _check_inputs
     if LLM_STAGES & set(stages):
-        from training.prompts import load_template
-
-        load_template(config.llm.template)
-        _check_model(config)
+        yield _check_template
+        yield _check_model
     if "finetune" in stages:
-        from pipeline.stages.finetune import finetune_spec, llm_spec
-        from training.placement import Placement
-
-        finetune_spec(config, llm_spec(config), Placement()).check()
+        yield _check_tuning
 
 
 def _check_inputs(config: Config) -> None:
@@ -45,3 +61,16 @@ def _check_model(config: Config) -> None:
             f"llm.model: {model} is not there.",
             "Give a folder with a model's files, a GGUF file, or the name of a model on the hub.",
         )
+
+
+def _check_template(config: Config) -> None:
+    from training.prompts import load_template
+
+    load_template(config.llm.template)
+
+
+def _check_tuning(config: Config) -> None:
+    from pipeline.stages.finetune import finetune_spec, llm_spec
+    from training.placement import Placement
+
+    finetune_spec(config, llm_spec(config), Placement()).check()

@@ -138,6 +138,10 @@ def test_doctor_says_what_there_is_and_who_gets_it(tmp_path: Path, capsys: pytes
         ({"cluster": {"gpus": 9}}, "cluster.gpus asks for 9"),
         ({"cluster": {"cpus": 2}, "finetune": {"workers": 3}}, "finetune.workers is 3"),
         ({"cluster": {"cpus": 2, "actors": 5}}, "cluster.actors asks for 5"),
+        ({"data": {"interactions": "/nowhere.csv"}}, "/nowhere.csv"),
+        ({"llm": {"model": "/nowhere"}}, "llm.model: /nowhere"),
+        ({"llm": {"template": "/nowhere.yaml"}}, "/nowhere.yaml"),
+        ({"finetune": {"zero": 1, "offload": "all"}}, "finetune.offload"),
     ],
 )
 def test_doctor_finds_what_can_never_be(
@@ -146,6 +150,16 @@ def test_doctor_finds_what_can_never_be(
     assert main(["doctor", config_file(tmp_path, **sections), "--json"]) == 2
     findings = json.loads(capsys.readouterr().out)["findings"]
     assert any(lack in row["lack"] and row["remedy"] != "-" for row in findings)
+
+
+def test_doctor_lists_every_lack_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = config_file(
+        tmp_path, data={"interactions": "/nowhere.csv"}, llm={"model": "/nowhere"}, cluster={"gpus": 9}
+    )
+    assert main(["doctor", config, "--json"]) == 2
+    lacks = [row["lack"] for row in json.loads(capsys.readouterr().out)["findings"] if row["lack"] != "-"]
+    for named in ("/nowhere.csv", "llm.model", "cluster.gpus"):
+        assert any(named in lack for lack in lacks)
 
 
 def test_a_relative_run_directory_is_no_place_for_a_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
