@@ -13,6 +13,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.errors import UserError
+from cluster.session import token_fault
 
 log = logging.getLogger("dealrec.cluster")
 
@@ -39,8 +40,15 @@ def follow_job(
     write : takes the next characters of the log.
     patience : seconds without an answer after which following is given up.
 
-    Raises `UserError` when the cluster has not answered for so long.
+    Raises `UserError` when the cluster has not answered for so long, or asks for another token.
     """
+    try:
+        return _follow(client, job, write, patience)
+    except AuthenticationError as error:
+        raise token_fault(client.get_address()) from error
+
+
+def _follow(client: JobSubmissionClient, job: str, write: Callable[[str], object], patience: float) -> JobStatus:
     shown = 0
     while True:
         if _answered(lambda: client.get_job_status(job), job, patience) == JobStatus.RUNNING:
@@ -59,8 +67,6 @@ def _answered(ask: Callable[[], Answer], job: str, patience: float) -> Answer:
     while True:
         try:
             return ask()
-        except AuthenticationError:
-            raise
         except _UNANSWERED as error:
             if time.monotonic() > end:
                 raise UserError(

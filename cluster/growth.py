@@ -11,7 +11,7 @@ import ray
 from cluster.errors import UserError
 from cluster.progress import format_seconds
 from cluster.resources import ClusterView
-from cluster.shapes import WorkerShape
+from cluster.shapes import WorkerShape, shape_text
 
 log = logging.getLogger("dealrec.cluster")
 
@@ -64,7 +64,7 @@ def grow(
     if now.room(worker) < least:
         raise UserError(
             f"The autoscaler gave room for {now.room(worker)} of {least} workers "
-            f"({_shape_text(worker)} each) in {format_seconds(wait_seconds)}.",
+            f"({shape_text(worker)} each) in {format_seconds(wait_seconds)}.",
             "See why its nodes do not start (quota, image, unschedulable pods), or raise cluster.wait_seconds.",
         )
     return now
@@ -82,7 +82,3 @@ def release() -> None:
     if _asked and ray.is_initialized():
         _asked.clear()
         request_resources(bundles=[])
-
-
-def _shape_text(worker: WorkerShape) -> str:
-    return " and ".join(f"{amount:g} {kind}" for kind, amount in worker.bundle().items())

@@ -15,7 +15,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from cluster.errors import UserError
 from cluster.follow import FINAL
 from cluster.place import PROJECT_ROOT
-from cluster.session import quiet_libraries
+from cluster.session import quiet_libraries, token_fault
 
 #: Not shipped to the cluster: large, local, or of no use there.
 EXCLUDES = [
@@ -42,10 +42,7 @@ def open_client(address: str) -> JobSubmissionClient:
         quiet_libraries()
         return client
     except AuthenticationError as error:
-        raise UserError(
-            f"The cluster at {address} asks for a token, and none that it accepts was found.",
-            "Put its token into RAY_AUTH_TOKEN, or into ~/.ray/auth_token.",
-        ) from error
+        raise token_fault(address) from error
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(
             f"No Ray Jobs API answers at {address} ({str(error).splitlines()[0]}).",
@@ -92,6 +89,9 @@ def submit_job(client: JobSubmissionClient, job: str, arguments: Sequence[str], 
         try:
             client.submit_job(entrypoint=entrypoint, submission_id=name, runtime_env=runtime_env)
         except RuntimeError as error:
+            if "already exists" in str(error):
+                # Somebody else was faster.
+                return name, True
             # A head that has just started answers before the agent that runs jobs is there.
             if "No available agent" not in str(error):
                 raise

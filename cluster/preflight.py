@@ -69,7 +69,7 @@ def check_nodes_memory(nodes: Sequence[NodeFacts], least: int) -> Finding:
         "memory",
         found,
         f"a worker needs about {least / 2**30:.1f} GiB and {', '.join(poor)} have less",
-        "Use larger nodes, or a smaller llm.model.",
+        "Use larger nodes.",
     )
 
 

@@ -9,7 +9,7 @@ import ray
 
 from cluster.autoscaler import autoscaler_groups
 from cluster.errors import UserError
-from cluster.shapes import NodeGroup, NodeShape, WorkerShape
+from cluster.shapes import NodeGroup, NodeShape, WorkerShape, shape_text
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class PoolPlan:
 
 
 def plan_pool(
-    view: ClusterView, tasks: int | None, actors: int | None, gpus: int, fewer_will_do: bool = False
+    view: ClusterView, tasks: int | None, actors: int | None, worker: WorkerShape, fewer_will_do: bool = False
 ) -> PoolPlan:
     """Size a pool for `tasks` independent shards.
 
@@ -85,32 +85,32 @@ def plan_pool(
     view : what the cluster has and may get.
     tasks : shards that are left to do, since more workers than that would idle; None where it is not known yet.
     actors : the number asked for in `cluster.actors`, or None for as many as fit.
-    gpus : GPUs a worker.
+    worker : what each takes.
     fewer_will_do : take what fits of the number asked for: a run goes on when it has lost a node.
 
     Raises `UserError` when the number asked for, or a single worker, can never be scheduled.
     """
-    shape = WorkerShape(cpus=1, gpus=gpus)
-    if gpus and view.gpus < gpus:
+    if worker.gpus and view.gpus < worker.gpus:
         raise UserError(
-            f"The work asks for {gpus} GPU a worker and the cluster has {view.gpus}.",
+            f"The work asks for {worker.gpus} GPU a worker and the cluster has {view.gpus}.",
             "Set cluster.gpus to 0 to run on CPU, or add a GPU node.",
         )
-    fits = view.reachable_room(shape)
+    fits = view.reachable_room(worker)
     if fits == 0:
         raise UserError(
-            "No node of the cluster has a CPU for a scoring worker, and no autoscaler is known that would add one.",
+            f"No node of the cluster has {shape_text(worker)} for a scoring worker, and no autoscaler is known that "
+            "would add one.",
             "Add a node, or say with cluster.node_groups what the cluster may grow to.",
         )
     if actors is not None and fewer_will_do:
         actors = min(actors, fits)
     if actors is not None and actors > fits:
-        resource = "GPUs" if gpus else "CPUs"
         raise UserError(
-            f"cluster.actors asks for {actors} workers and the cluster's {resource} allow {fits}.",
+            f"cluster.actors asks for {actors} workers and the cluster has room for {fits} "
+            f"({shape_text(worker)} each).",
             f"Set cluster.actors to {fits} or less, or leave it out.",
         )
     size = actors if actors is not None else fits
     if tasks is not None:
         size = max(1, min(size, tasks))
-    return PoolPlan(max(1, min(size, view.room(shape))), size, shape)
+    return PoolPlan(max(1, min(size, view.room(worker))), size, worker)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import ray
 import torch
+from ray.exceptions import AuthenticationError
 
 from cluster.errors import UserError
 from cluster.executions import end_executions
@@ -108,6 +109,13 @@ def connect(address: str | None, cpus: int | None, gpus: int | None) -> None:
             f"No Ray cluster answers at {target} ({str(error).splitlines()[0]}).",
             "Start one with `ray start --head`, correct cluster.address, or remove it to run on this machine.",
         ) from error
+    except ValueError as error:
+        raise UserError(
+            f"cluster.address: {target} is no address of a cluster ({str(error).splitlines()[0]}).",
+            "Give host:port, auto for the cluster of this machine, or leave it out to run here.",
+        ) from error
+    except AuthenticationError as error:
+        raise token_fault(target) from error
     except RuntimeError as error:
         if "ersion mismatch" not in str(error):
             raise
@@ -116,6 +124,14 @@ def connect(address: str | None, cpus: int | None, gpus: int | None) -> None:
             "Use one image, or the same versions of Python and Ray, on all nodes and here.",
         ) from error
     configure_ray_data()
+
+
+def token_fault(address: str) -> UserError:
+    """Of a cluster that was not given the token it asks for."""
+    return UserError(
+        f"The cluster at {address} asks for a token, and none that it accepts was found.",
+        "Put its token into RAY_AUTH_TOKEN, or into ~/.ray/auth_token.",
+    )
 
 
 def _require_listener(target: str) -> None:
@@ -163,7 +179,7 @@ def configure_ray_data() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # A shard may take as long as it takes; a pass that lost its workers is looked after where it runs.
+    # A shard may take as long as it takes, and a pass that has lost its nodes waits for others.
     context.execution_no_progress_timeout_s = -1
     quiet_libraries()
 

@@ -8,14 +8,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class WorkerShape:
-    """What one worker of a pool takes: logical CPUs and GPUs."""
+    """What one worker of a pool takes: logical CPUs and GPUs, and bytes of memory, 0 where they do not limit it."""
 
     cpus: float = 1
     gpus: float = 0
+    memory: int = 0
 
     def bundle(self) -> dict[str, float]:
         """As Ray writes it."""
-        return {"CPU": float(self.cpus), **({"GPU": float(self.gpus)} if self.gpus else {})}
+        more = {"GPU": float(self.gpus), "memory": float(self.memory)}
+        return {"CPU": float(self.cpus), **{kind: amount for kind, amount in more.items() if amount}}
+
+
+def shape_text(worker: WorkerShape) -> str:
+    """What a worker takes, in words."""
+    amounts = {"CPU": worker.cpus, "GPU": worker.gpus, "GiB of memory": worker.memory / 2**30}
+    return " and ".join(f"{amount:.3g} {kind}" for kind, amount in amounts.items() if amount)
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,8 @@ class NodeShape:
     def room(self, worker: WorkerShape) -> int:
         """How many such workers fit on the node when it is idle."""
         wanted = [(self.cpus, worker.cpus), (self.gpus, worker.gpus)]
+        if self.memory:
+            wanted.append((self.memory, worker.memory))
         return min(int(there / each) for there, each in wanted if each)
 
 

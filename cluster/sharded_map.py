@@ -157,6 +157,7 @@ def _run(
         ),
         num_cpus=pool.shape.cpus,
         num_gpus=pool.shape.gpus,
+        memory=pool.shape.memory or None,
     )
     records = (json.loads(text) for block in blocks_of(done) for text in block["record"].to_pylist())
     for record in records:

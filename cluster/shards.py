@@ -6,6 +6,7 @@ memory; a marker a shard needs none.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import resource
 import sys
@@ -96,8 +97,13 @@ def peak_memory() -> int:
 def attempts_at(out: Storage, indices: Sequence[int]) -> dict[int, int]:
     """How often each of the shards was begun, those that never were left out."""
     names = {f"{shard_name(index)}.attempt": index for index in indices}
-    there = [name for name in out.list("_shards", suffix=".attempt") if name in names]
-    return {names[name]: int(out.read_text(f"_shards/{name}")) for name in there}
+    attempts: dict[int, int] = {}
+    for name in out.list("_shards", suffix=".attempt"):
+        if name in names:
+            # A worker may just be taking it back.
+            with contextlib.suppress(FileNotFoundError):
+                attempts[names[name]] = int(out.read_text(f"_shards/{name}"))
+    return attempts
 
 
 def finished_shards(out: Storage, indices: Sequence[int]) -> dict[int, ShardRecord]:

@@ -103,7 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     audit.set_defaults(command=commands.audit)
 
     export = commands_.add_parser("export", help="the coreset as text, for fine-tuning with other tools")
-    _add_run_arguments(export)
+    _add_run_arguments(export, "RUN", "a run directory, or the config of a run")
     export.add_argument("--out", metavar="DIR", help="folder or URI; export in the run directory by default")
     export.add_argument("--format", default="alpaca,sharegpt,parquet", help="comma-separated; all three by default")
     export.set_defaults(command=commands.export)
@@ -143,8 +143,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file")
+def _add_run_arguments(parser: argparse.ArgumentParser, name: str = "CONFIG", kind: str = "a YAML file") -> None:
+    parser.add_argument("config", metavar=name, help=kind)
     parser.add_argument("--run-dir", metavar="DIR", help="folder or URI; runs/NAME of the config by default")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     _add_output_arguments(parser)

@@ -19,7 +19,7 @@ from cluster.errors import UserError
 from cluster.progress import format_seconds
 from cluster.storage import Storage, is_remote
 from pipeline.config import Config
-from pipeline.config_file import dump_config, json_schema, load_config
+from pipeline.config_file import dump_config, json_schema, load_config, load_run_config, parse_text
 from pipeline.run import RunOptions, default_run_dir, open_run, run_stages
 from pipeline.stages.catalogue import AUDIT, AUDIT_STAGES
 from pipeline.summary import metrics_rows, stage_rows
@@ -69,7 +69,7 @@ def compare(options: argparse.Namespace) -> int:
 def export(options: argparse.Namespace) -> int:
     from pipeline.export import FORMATS, export_coreset
 
-    config, run_dir = _load(options)
+    config, run_dir = _load_run(options)
     formats = _listed(options.format)
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
@@ -223,10 +223,17 @@ def _load(options: argparse.Namespace) -> tuple[Config, str]:
         text = os.environ.get("DEALREC_CONFIG")
         if text is None:
             raise UserError("CONFIG is - and the environment holds no DEALREC_CONFIG.", "Give a YAML file.")
-        path = Path("submitted.yaml")
-        path.write_text(text, encoding="utf-8")
-        return load_config(str(path), options.overrides), options.run_dir or default_run_dir("submitted.yaml")
+        # Not by a file: jobs of one checkout have one folder.
+        config = parse_text(text, "DEALREC_CONFIG", options.overrides)
+        return config, options.run_dir or default_run_dir("submitted.yaml")
     return load_config(options.config, options.overrides), options.run_dir or default_run_dir(options.config)
+
+
+def _load_run(options: argparse.Namespace) -> tuple[Config, str]:
+    """As `_load`, where a run directory will do for the config: it keeps its own."""
+    if not is_remote(options.config) and not Path(options.config).is_dir():
+        return _load(options)
+    return load_run_config(Storage.at(options.config), options.overrides), options.config
 
 
 def _show(options: argparse.Namespace, tables: Mapping[str, Any], order: Sequence[str]) -> None:

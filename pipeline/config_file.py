@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cluster.errors import UserError
+from cluster.storage import Storage
 from pipeline.config import Config
 
 
@@ -32,6 +33,26 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"The config {path} does not exist.", "Check the path; the README shows a first one.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The config {path} cannot be read: {error}.", "Give a YAML text file.") from error
+    return parse_text(text, path, overrides)
+
+
+def load_run_config(run: Storage, overrides: Sequence[str] = ()) -> Config:
+    """The configuration that a run directory keeps, with overrides as of `load_config`.
+
+    Raises `UserError` for a folder that is no run.
+    """
+    try:
+        text = run.read_text("config.yaml")
+    except FileNotFoundError:
+        raise UserError(
+            f"{run.uri} holds no config.yaml, so it is not the directory of a run.",
+            "Name the run directory that `dealrec run` said it wrote, or the config.",
+        ) from None
+    return parse_text(text, f"{run.uri}/config.yaml", overrides)
+
+
+def parse_text(text: str, path: str, overrides: Sequence[str] = ()) -> Config:
+    """As `load_config`, of a text that messages call `path`."""
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:

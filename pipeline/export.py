@@ -101,6 +101,9 @@ FORMATS: Mapping[str, tuple[str, Content]] = {
     "parquet": ("coreset.parquet", _parquet),
 }
 
+#: By which module of Hugging Face's `datasets` each format is read.
+_READERS: Mapping[str, str] = {"alpaca": "json", "sharegpt": "json", "parquet": "parquet"}
+
 
 def _llama_factory(formats: Sequence[str]) -> dict[str, Any]:
     """`dataset_info.json`, by which LLaMA-Factory knows the files of a folder."""
@@ -135,12 +138,15 @@ def _llm(config: Config) -> str:
 
 
 def dataset_card(config: Config, facts: Mapping[str, str], formats: Sequence[str]) -> str:
-    """README.md of the data set, in the form that data hubs read: a configuration for each file."""
-    configs = [f"- config_name: {name}\n  data_files: {FORMATS[name][0]}" for name in formats]
+    """README.md of the data set, in the form that data hubs read: configurations of the files.
+
+    `datasets` opens all configurations of a folder with the reader of the first, so only files of one reader have one.
+    """
+    listed = [name for name in formats if _READERS[name] == _READERS[formats[0]]]
+    configs = [f"- config_name: {name}\n  data_files: {FORMATS[name][0]}" for name in listed]
     front = "\n".join(["---", "tags: [recommendation]", "configs:", *configs, "---"])
     table = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
-    readers = {"alpaca": "json", "sharegpt": "json", "parquet": "parquet"}
-    loads = "\n".join(f'load_dataset("{readers[name]}", data_files="{FORMATS[name][0]}")' for name in formats)
+    loads = "\n".join(f'load_dataset("{_READERS[name]}", data_files="{FORMATS[name][0]}")' for name in formats)
     return f"""{front}
 
 # Coreset of a recommendation log

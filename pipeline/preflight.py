@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from cluster.errors import UserError
 from cluster.nodes import NodeFacts, inspect_nodes, own_versions
@@ -17,7 +16,6 @@ from pipeline.stages.catalogue import LLM_STAGES
 from training.native_op import compiler_error, compiler_missing
 
 _LEAST_MEMORY = 2 * 2**30
-_WEIGHTS = (".safetensors", ".bin", ".gguf")
 
 
 def machine_findings(config: Config, stages: Sequence[str]) -> list[Finding]:
@@ -38,7 +36,7 @@ def cluster_findings(config: Config, stages: Sequence[str], view: ClusterView, r
     Raises `UserError` for a node that does not answer.
     """
     nodes = inspect_nodes()
-    result = [check_nodes_memory(nodes, _LEAST_MEMORY + _model_bytes(config, stages))]
+    result = [check_nodes_memory(nodes, _LEAST_MEMORY)]
     result.append(check_versions(nodes, own_versions()))
     if "finetune" in stages:
         result += _check_programs(nodes, on_gpus=bool(config.cluster.gpus) and view.gpus > 0)
@@ -104,12 +102,3 @@ def _check_shared(run: Storage) -> Finding:
         return Finding("storage", f"{run.uri}, shared by all nodes")
     lack, remedy = not_shared(run, lacking)
     return Finding("storage", run.uri, lack.rstrip("."), remedy)
-
-
-def _model_bytes(config: Config, stages: Sequence[str]) -> int:
-    """Bytes of a local LLM's weights, which every worker holds; 0 for one that a hub has."""
-    path = Path(config.llm.model)
-    if not LLM_STAGES & set(stages) or not path.exists():
-        return 0
-    files = [path] if path.is_file() else [entry for entry in path.iterdir() if entry.suffix in _WEIGHTS]
-    return sum(file.stat().st_size for file in files)

@@ -77,14 +77,13 @@ def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[
     from pipeline.preflight import check_before_run, check_cluster
 
     check_before_run(config, names)
-    # Nothing is thrown away for a run that cannot begin.
-    graph.discard(discarded)
-    run.write_text("config.yaml", dump_config(config))
-    events = EventLog(run)
     start = time.monotonic()
     with session(config):
         check_cluster(config, names, run)
-        graph.execute(chosen, events)
+        # Nothing is thrown away for a run that cannot begin.
+        graph.discard(discarded)
+        run.write_text("config.yaml", dump_config(config))
+        graph.execute(chosen, EventLog(run))
     log.info("Finished in %s: %s", format_seconds(time.monotonic() - start), _shown(run.uri))
     return graph
 

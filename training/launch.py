@@ -17,9 +17,10 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from cluster.errors import UserError, user_error_in
 from cluster.progress import Progress
+from cluster.resources import ClusterView
 from cluster.storage import Storage
 from training.board import ProgressBoard, RemoteProgress, forwarded
-from training.placement import Placement, living_nodes, require_resources
+from training.placement import Placement, living_nodes, require_resources, shortage
 
 log = logging.getLogger("dealrec.training")
 
@@ -110,6 +111,10 @@ def launch(loop: Callable[[Any, Progress], Any], job: Any, run: Launch, scratch:
         fault = user_error_in(error)
         if fault is not None:
             raise fault from None
+        lost = shortage(run.name, run.workers, run.placement, ClusterView.now(()))
+        if lost is not None:
+            # Nodes went, and none came in their place for as long as Ray Train waited.
+            raise lost from error
         raise
     finally:
         ray.kill(board)

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.graph import StageContext
 from pipeline.ingest.ingest import IngestSpec, ingest
+from pipeline.stages.placement import room_for_tasks
 
 
 def ingest_spec(config: Config) -> IngestSpec:
@@ -28,4 +29,5 @@ def ingest_spec(config: Config) -> IngestSpec:
 
 def run_ingest(context: StageContext) -> Mapping[str, Any]:
     """Read, clean and group the log; a killed ingest starts over, for its files are written whole."""
+    room_for_tasks(context)
     return ingest(ingest_spec(context.config), context.out, context.progress)

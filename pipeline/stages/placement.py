@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import ray
 import torch
@@ -11,11 +12,17 @@ from cluster.errors import UserError
 from cluster.growth import grow
 from cluster.nodes import living_nodes, unshared
 from cluster.resources import ClusterView, PoolPlan, plan_pool
-from cluster.shapes import NodeGroup, NodeShape
+from cluster.shapes import NodeGroup, NodeShape, WorkerShape
 from cluster.storage import Storage
 from pipeline.config import Config
 from pipeline.graph import StageContext
 from training.placement import Placement
+
+_WEIGHTS = (".safetensors", ".bin", ".gguf")
+#: Of an interpreter with torch and transformers, and of the activations of a batch of a small model.
+_PROCESS_MEMORY = 2**30
+#: Loading holds some tensors twice.
+_WEIGHTS_HELD = 1.25
 
 
 def node_groups(config: Config) -> tuple[NodeGroup, ...] | None:
@@ -45,13 +52,13 @@ def plan_scoring(config: Config, view: ClusterView, shards: int | None = None) -
 
     What is asked for must fit before the run; later, with nodes lost, fewer workers go on. Raises as `plan_pool` does.
     """
-    return plan_pool(view, shards, config.cluster.actors, gpus=0, fewer_will_do=shards is not None)
+    return plan_pool(view, shards, config.cluster.actors, WorkerShape(), fewer_will_do=shards is not None)
 
 
 def plan_llm(config: Config, view: ClusterView, shards: int | None = None) -> PoolPlan:
     """Like `plan_scoring`, for the LLM's forward passes: a GPU each if there are any, no more GPUs than asked for."""
     asked = config.cluster.gpus
-    if isinstance(asked, int) and asked > view.gpus:
+    if isinstance(asked, int) and asked > view.gpus and (shards is None or not view.gpus):
         raise UserError(
             f"cluster.gpus asks for {asked} GPUs and the cluster has {view.gpus}.",
             "Set cluster.gpus to 0 to run on CPU, or add GPU nodes.",
@@ -59,7 +66,22 @@ def plan_llm(config: Config, view: ClusterView, shards: int | None = None) -> Po
     actors = config.cluster.actors
     if actors is None and isinstance(asked, int) and asked:
         actors = asked
-    return plan_pool(view, shards, actors, gpus_per_worker(config, view), fewer_will_do=shards is not None)
+    worker = WorkerShape(gpus=gpus_per_worker(config, view), memory=llm_memory(config))
+    return plan_pool(view, shards, actors, worker, fewer_will_do=shards is not None)
+
+
+def llm_memory(config: Config) -> int:
+    """Bytes of a node's memory that a worker with the LLM is given: the libraries, a batch, and the weights."""
+    return _PROCESS_MEMORY + int(_WEIGHTS_HELD * model_bytes(config))
+
+
+def model_bytes(config: Config) -> int:
+    """Bytes of a local LLM's weights; 0 for one that a hub has."""
+    path = Path(config.llm.model)
+    if not path.exists():
+        return 0
+    files = [path] if path.is_file() else [entry for entry in path.iterdir() if entry.suffix in _WEIGHTS]
+    return sum(file.stat().st_size for file in files)
 
 
 def scoring_pool(context: StageContext, shards: int) -> PoolPlan:
@@ -70,6 +92,13 @@ def scoring_pool(context: StageContext, shards: int) -> PoolPlan:
 def llm_pool(context: StageContext, shards: int) -> PoolPlan:
     """A pool for the LLM, once the cluster has room for the first worker."""
     return _ready(context, plan_llm(context.config, cluster_view(context.config), shards))
+
+
+def room_for_tasks(context: StageContext) -> None:
+    """Have a first node for Ray Data's tasks, and the run's storage shared by those that are there."""
+    config = context.config
+    grow(WorkerShape(), 1, 1, config.cluster.wait_seconds, lambda: cluster_view(config))
+    require_shared(context.run)
 
 
 def _ready(context: StageContext, plan: PoolPlan) -> PoolPlan:

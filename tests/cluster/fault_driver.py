@@ -24,6 +24,7 @@ from cluster.progress import SilentProgress
 from cluster.reduce import ReducePool
 from cluster.resources import ClusterView, plan_pool
 from cluster.session import ray_session
+from cluster.shapes import WorkerShape
 from cluster.sharded_map import map_shards
 from cluster.storage import Storage
 
@@ -87,7 +88,7 @@ def main(address: str, uri: str, kind: str) -> None:
     with ray_session(address):
         weights = Broadcast.put({"weights": WEIGHTS}, folder, "_weights.safetensors")
         arguments = {"weights": weights, "trace": folder.child("trace")}
-        pool = plan_pool(ClusterView.now(()), len(SHARDS), None, 0)
+        pool = plan_pool(ClusterView.now(()), len(SHARDS), None, WorkerShape())
         if kind == "broadcast":
             result: Any = {**copies(weights), "after_loss": after_loss(folder)}
         elif kind == "map":

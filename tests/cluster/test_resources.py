@@ -6,6 +6,7 @@ from cluster.errors import UserError
 from cluster.resources import ClusterView, addable_nodes, plan_pool
 from cluster.shapes import NodeGroup, NodeShape, WorkerShape
 
+CPU_WORKER, GPU_WORKER = WorkerShape(), WorkerShape(gpus=1)
 LAPTOP = ClusterView((NodeShape(2, 0, 8 << 30),))
 FARM = ClusterView((NodeShape(16, 2, 1 << 38),) * 4)
 #: A head without CPUs, and a group that starts from nothing.
@@ -13,33 +14,43 @@ SLEEPING = ClusterView((NodeShape(0),), (NodeShape(8, 0, 32 << 30),) * 3)
 
 
 def test_no_more_workers_than_shards_or_cpus() -> None:
-    assert plan_pool(LAPTOP, 100, None, gpus=0).maximum == 2
-    assert plan_pool(FARM, 3, None, gpus=0).maximum == 3
-    assert plan_pool(FARM, 100, 5, gpus=0).maximum == 5
-    assert plan_pool(FARM, 0, None, gpus=0).maximum == 1
+    assert plan_pool(LAPTOP, 100, None, CPU_WORKER).maximum == 2
+    assert plan_pool(FARM, 3, None, CPU_WORKER).maximum == 3
+    assert plan_pool(FARM, 100, 5, CPU_WORKER).maximum == 5
+    assert plan_pool(FARM, 0, None, CPU_WORKER).maximum == 1
 
 
 def test_gpus_bound_the_pool() -> None:
-    plan = plan_pool(FARM, 100, None, gpus=1)
+    plan = plan_pool(FARM, 100, None, GPU_WORKER)
     assert (plan.maximum, plan.shape.gpus) == (8, 1)
 
 
 def test_nodes_to_come_count_for_the_plan_and_not_for_the_start() -> None:
-    plan = plan_pool(SLEEPING, None, None, gpus=0)
+    plan = plan_pool(SLEEPING, None, None, CPU_WORKER)
     assert (plan.minimum, plan.maximum) == (1, 24)
-    grown = plan_pool(ClusterView((*SLEEPING.living, *SLEEPING.addable)), None, None, gpus=0)
+    grown = plan_pool(ClusterView((*SLEEPING.living, *SLEEPING.addable)), None, None, CPU_WORKER)
     assert (grown.minimum, grown.maximum) == (24, 24)
 
 
 def test_what_can_never_be_scheduled_is_refused() -> None:
-    with pytest.raises(UserError, match=r"cluster.actors asks for 3 workers .* CPUs allow 2"):
-        plan_pool(LAPTOP, 100, 3, gpus=0)
-    assert plan_pool(LAPTOP, 100, 3, gpus=0, fewer_will_do=True).maximum == 2
+    with pytest.raises(UserError, match=r"cluster.actors asks for 3 workers .* room for 2 \(1 CPU each\)"):
+        plan_pool(LAPTOP, 100, 3, CPU_WORKER)
+    assert plan_pool(LAPTOP, 100, 3, CPU_WORKER, fewer_will_do=True).maximum == 2
     with pytest.raises(UserError, match="asks for 1 GPU a worker and the cluster has 0"):
-        plan_pool(LAPTOP, 100, None, gpus=1)
-    with pytest.raises(UserError, match="No node of the cluster has a CPU") as caught:
-        plan_pool(ClusterView((NodeShape(0),)), None, None, gpus=0)
+        plan_pool(LAPTOP, 100, None, GPU_WORKER)
+    with pytest.raises(UserError, match="No node of the cluster has 1 CPU for") as caught:
+        plan_pool(ClusterView((NodeShape(0),)), None, None, CPU_WORKER)
     assert "cluster.node_groups" in caught.value.remedy
+
+
+def test_memory_bounds_the_pool_where_it_is_known() -> None:
+    large = WorkerShape(memory=3 << 30)
+    assert plan_pool(LAPTOP, 100, None, large).maximum == 2
+    assert plan_pool(LAPTOP, 100, None, WorkerShape(memory=5 << 30)).maximum == 1
+    assert plan_pool(ClusterView((NodeShape(2),)), 100, None, large).maximum == 2
+    assert large.bundle() == {"CPU": 1.0, "memory": float(3 << 30)}
+    with pytest.raises(UserError, match="1 CPU and 9 GiB of memory"):
+        plan_pool(LAPTOP, 100, None, WorkerShape(memory=9 << 30))
 
 
 def test_a_gpu_worker_needs_its_cpu_on_the_same_node() -> None:

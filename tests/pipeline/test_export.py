@@ -9,7 +9,7 @@ import yaml
 
 from cluster.storage import Storage
 from pipeline.cli import main
-from pipeline.config_file import load_config
+from pipeline.config_file import dump_config, load_config
 from pipeline.graph import Graph
 from pipeline.manifest import Manifest
 from pipeline.stages.catalogue import STAGES
@@ -97,6 +97,13 @@ def test_the_exported_text_tokenizes_to_what_fine_tuning_is_given(run: Storage, 
         assert ids == expected, name
 
 
+def test_a_run_directory_names_its_own_config(run: Storage, config_file: Path, tmp_path: Path) -> None:
+    assert main(["export", run.uri]) == 2
+    run.write_text("config.yaml", dump_config(load_config(str(config_file), [])))
+    assert main(["export", run.uri, "--out", f"{run.uri}/elsewhere", "--format", "parquet"]) == 0
+    assert run.child("elsewhere").list() == ["README.md", "coreset.parquet", "dataset_info.json"]
+
+
 def test_the_folder_describes_itself(run: Storage, config_file: Path) -> None:
     assert main(["export", str(config_file), "--run-dir", run.uri, "--out", f"{run.uri}/elsewhere"]) == 0
     out = run.child("elsewhere")
@@ -108,7 +115,9 @@ def test_the_folder_describes_itself(run: Storage, config_file: Path) -> None:
     _, front, body = out.read_text("README.md").split("---\n", 2)
     files = [entry["data_files"] for entry in yaml.safe_load(front)["configs"]]
     assert all(out.exists(file) for file in files)
-    assert len(files) == 3
+    # One reader opens all configurations of a folder.
+    assert files == ["alpaca.jsonl", "sharegpt.jsonl"]
+    assert 'load_dataset("parquet", data_files="coreset.parquet")' in body
     for fact in ("4 of 90", "dealrec, seed 0", "select digest", "ingest digest"):
         assert fact in body
     assert str(Path(run.uri).parent) not in body

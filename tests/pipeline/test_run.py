@@ -153,7 +153,12 @@ def test_nothing_is_discarded_for_a_run_that_cannot_begin(
     begun = Storage.at(small_run.begin(tmp_path / "run", "data", "surrogate"))
     command = ["run", str(small_run.config), "--run-dir", begun.uri]
     nowhere = ["--set", "data.interactions=/nowhere.csv"]
-    for more in (["--fresh", *nowhere], ["--from", "surrogate", "--set", "finetune.offload=all"]):
+    crowded = ["--set", "surrogate.workers=99"]
+    for more in (
+        ["--fresh", *nowhere],
+        ["--fresh", *crowded],
+        ["--from", "surrogate", "--set", "finetune.offload=all"],
+    ):
         assert main([*command, *more]) == 2
     for stage in ("data", "surrogate"):
         assert manifest(begun, stage) == manifest(small_run.run, stage)
