@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from scoring.errors import ScopeError, SettingError
 from scoring.projections import find_projections
 
+#: In float16 a probability of 1e-5, shared by a hundred tokens, would be rounded to nothing.
+_HALF_SCALE = 1024.0
+
 Scope = Literal["last_v", "all"]
 Tokens = Literal["response", "all"]
 
@@ -107,14 +110,15 @@ class EffortScorer:
                 use_cache=False,
             )
             logits = output.logits[0]
-            upstream = _loss_gradient(logits, batch.input_ids[:, 1:][counted], counted)
+            scale = _HALF_SCALE if logits.dtype == torch.float16 else 1.0
+            upstream = _loss_gradient(logits, batch.input_ids[:, 1:][counted], counted, scale)
             gradients = torch.autograd.grad(logits, captured.outputs, upstream, allow_unused=True)
         padding = batch.attention_mask[:, :, None] == 0
         squares = torch.zeros(len(counted), device=logits.device)
         for inputs, gradient in zip(captured.inputs, gradients, strict=True):
             if gradient is not None:
                 squares = squares + _squared_norms(inputs, gradient, padding)
-        return squares.sqrt().float().cpu().numpy()
+        return (squares.sqrt() / scale).float().cpu().numpy()
 
     def _counted(self, batch: EffortBatch) -> Tensor:
         """bool [B, T - 1], true at t if the token of column t + 1 is in the loss."""
@@ -172,8 +176,8 @@ def _switch(module: nn.Module, on: bool) -> None:
     enable(on)
 
 
-def _loss_gradient(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
-    """[N, V], ∂/∂logits of the sum over rows of the mean negative log-likelihood of a row's counted tokens.
+def _loss_gradient(logits: Tensor, targets: Tensor, counted: Tensor, scale: float = 1.0) -> Tensor:
+    """[N, V], ∂/∂logits of the sum over rows of the mean negative log-likelihood of a row's counted tokens, scaled.
 
     `logits` is [N, V] and `targets` [N], of the N counted tokens in row order. In closed form, softmax less
     one at the target: autograd would make three more passes over the widest tensor there is. The softmax is
@@ -181,7 +185,7 @@ def _loss_gradient(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
     """
     gradient = logits.detach().softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
     gradient[torch.arange(len(targets), device=targets.device), targets] -= 1
-    weights = (counted.to(gradient.dtype) / counted.sum(dim=1, keepdim=True))[counted]
+    weights = (counted.to(gradient.dtype) * scale / counted.sum(dim=1, keepdim=True))[counted]
     return gradient.mul_(weights[:, None]).to(logits.dtype)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import overload
 
 import numpy as np
@@ -17,13 +17,17 @@ from training.tables import read_parts, to_ragged
 TOKENS = ("response", "all")
 
 
-def validation_examples(data: Storage, users: int, seed: int) -> pa.Table:
+Eligible = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]]
+
+
+def validation_examples(data: Storage, users: int, seed: int, eligible: Eligible | None = None) -> pa.Table:
     """The first validation target of a hash-chosen set of users.
 
     Parameters
     ----------
     data : the run's data folder, with `samples/valid/part-*.parquet`.
     users : how many; all of them if there are no more.
+    eligible : of sample ids, which may be drawn; None for all.
 
     Returns
     -------
@@ -31,6 +35,8 @@ def validation_examples(data: Storage, users: int, seed: int) -> pa.Table:
     """
     folder = data.child("samples", "valid")
     table = read_parts(folder, ["sample_id", "user_id", "history", "targets"], "validation samples")
+    if eligible is not None:
+        table = table.filter(pa.array(eligible(table["sample_id"].to_numpy())))
     chosen = chosen_rows(table["sample_id"].to_numpy(), users, seed)
     picked = table.take(pa.array(chosen))
     targets = to_ragged(picked["targets"])

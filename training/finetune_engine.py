@@ -153,3 +153,12 @@ def _quiet() -> Iterator[None]:
     finally:
         for line in said.getvalue().splitlines():
             log.debug("deepspeed: %s", line)
+
+
+def loss_scale(engine: deepspeed.DeepSpeedEngine) -> float:
+    """What a loss is to be multiplied by before `backward`.
+
+    Without ZeRO and in float16, DeepSpeed divides the gradients by a scale that it has not multiplied the loss by.
+    """
+    scale = getattr(engine.optimizer, "loss_scale_config", None)
+    return 1.0 if scale is None else float(scale.cur_scale)

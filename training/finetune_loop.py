@@ -30,12 +30,14 @@ from training.finetune_engine import (
     build_engine,
     evidence,
     load_adapted,
+    loss_scale,
     prepare_process,
     trainable_parameters,
 )
 from training.finetune_spec import FinetuneSpec
 from training.finetune_state import adapter_tensors, capture, restore_optimizer, restore_parameters
 from training.launch import AgreedError, whereabouts
+from training.memory import out_of_memory
 from training.schedule import Patience, seed_of, warm_up_cosine
 
 
@@ -126,7 +128,7 @@ class Tuner:
             losses = sample_losses(self.engine, batch)
             # The engine averages gradients over ranks; the objective is a mean over the global batch.
             share = dist.get_world_size() / len(rows) if count else 0.0
-            self.engine.backward(losses.sum() * share, scale_wrt_gas=False)
+            self.engine.backward(losses.sum() * share * loss_scale(self.engine), scale_wrt_gas=False)
             total += losses.detach().sum() * (1 if count else 0)
         self.engine.step()
         loss = _total(total) / len(rows)
@@ -196,7 +198,23 @@ class Tuner:
 
 
 def finetune_loop(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
-    """Fine-tune on this rank, from the last checkpoint if there is one; the history and the evidence."""
+    """Fine-tune on this rank, from the last checkpoint if there is one; the history and the evidence.
+
+    Raises `UserError` where the model, or a micro-batch, has no room in memory.
+    """
+    try:
+        return _tune(job, progress)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(
+            "A worker ran out of memory while fine-tuning.",
+            "Lower finetune.micro_batch_tokens, set finetune.activation_checkpointing or raise finetune.zero, and run "
+            "the same command: it goes on from its last checkpoint.",
+        ) from error
+
+
+def _tune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
     tuner = Tuner(job)
     spec, history = job.spec, tuner.history
     try:
@@ -227,11 +245,6 @@ def finetune_loop(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
             "trainable": [list(_shape(p)) for p in trainable_parameters(tuner.engine.module).values()],
             "adapter_config": adapter_config(tuner.engine.module, spec),
         }
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"A worker ran out of memory at step {history.steps + 1} of fine-tuning.",
-            "Lower finetune.micro_batch_tokens, set finetune.activation_checkpointing, or raise finetune.zero.",
-        ) from error
     finally:
         tuner.engine.destroy()
 

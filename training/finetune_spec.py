@@ -15,6 +15,19 @@ from training.placement import Placement
 OFFLOADS = ("none", "optimizer", "all")
 
 
+#: Where and how the steps are made, not which.
+_HOW_ONLY = (
+    "model_copy",
+    "workers",
+    "placement",
+    "checkpoint_steps",
+    "micro_batch_tokens",
+    "activation_checkpointing",
+    "zero",
+    "offload",
+)
+
+
 @dataclass(frozen=True)
 class FinetuneSpec:
     """How the LLM is tuned.
@@ -97,7 +110,6 @@ class FinetuneSpec:
             )
 
     def stamp(self, *inputs: Any) -> str:
-        """Digest of all that decides the result but the world size: checkpoints fit any number of workers."""
-        without = ("model_copy", "workers", "placement", "checkpoint_steps")
-        settings = {key: value for key, value in asdict(self).items() if key not in without}
+        """Digest of all that decides the result beyond rounding: checkpoints fit whatever the rest is then."""
+        settings = {key: value for key, value in asdict(self).items() if key not in _HOW_ONLY}
         return json_digest({"spec": settings, "inputs": inputs})

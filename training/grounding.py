@@ -120,6 +120,14 @@ class TitleSpace:
         return (queries / counts[:, None]) @ self._centred.T / lengths
 
 
+def title_scores(generated: Embeddings, titles: TitleSpace, beams: Ragged | None = None) -> Embeddings:
+    """float32 [U, n], what `rank_by_distance` ranks by: nearness, and the beams' items above it."""
+    scores = -titles.distances(generated)
+    if beams is not None:
+        _promote(scores, beams)
+    return scores
+
+
 def rank_by_distance(
     generated: Embeddings,
     titles: TitleSpace,
@@ -138,9 +146,7 @@ def rank_by_distance(
     parts: list[Ragged] = []
     for start, stop in _chunks(len(generated), len(titles)):
         rows = np.arange(start, stop)
-        scores = -titles.distances(generated[start:stop])
-        if beams is not None:
-            _promote(scores, beams.take(rows))
+        scores = title_scores(generated[start:stop], titles, None if beams is None else beams.take(rows))
         masked = None if seen is None else seen.take(rows)
         parts.append(rank_targets(scores, targets.take(rows), masked, groups))
     return concatenate(parts)

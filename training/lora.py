@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from cluster.errors import UserError
+from scoring.errors import ScoringError
 from scoring.projections import find_projections
 from training.llm_spec import LoraSpec
 
@@ -28,11 +29,17 @@ def attach_lora(model: PreTrainedModel, spec: LoraSpec) -> PeftModel:
     `spec.seed` and the tensor's name: every process gets the same bytes, and the global random state is
     neither read nor moved.
 
-    Raises UserError if no module carries one of `spec.targets`.
+    Raises UserError if no module carries one of `spec.targets`, or none are named and none are found.
     """
     from peft import LoraConfig, get_peft_model
 
-    targets = spec.targets if spec.targets is not None else find_projections(model).siblings()
+    try:
+        targets = spec.targets if spec.targets is not None else find_projections(model).siblings()
+    except ScoringError as error:
+        raise UserError(
+            f"llm.model: where its projections are is not to be seen from its structure: {error}.",
+            "Name the modules of the query and value projections in finetune.targets.",
+        ) from error
     config = LoraConfig(
         r=spec.r,
         lora_alpha=spec.alpha,

@@ -14,8 +14,14 @@ from training.token_batches import TokenBatch
 Result = TypeVar("Result")
 logger = logging.getLogger("dealrec.memory")
 
-#: What torch's CPU allocator says, on Linux and elsewhere.
-_HOST_MEMORY = ("can't allocate memory", "not enough memory")
+#: What torch's CPU allocator says, on Linux and elsewhere, and CUDA and its libraries where torch has no class for it.
+_NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 def run_in_parts(run: Callable[[TokenBatch], Result], batch: TokenBatch) -> list[Result]:
@@ -49,4 +55,4 @@ def run_in_parts(run: Callable[[TokenBatch], Result], batch: TokenBatch) -> list
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether the error says that a CPU or GPU allocation failed."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _HOST_MEMORY)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_MEMORY)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoring.ragged import Ragged
+from training.prompts import clean_title
 
 CUTOFFS = (5, 10, 20, 50)
 Values = npt.NDArray[np.float64]
@@ -31,8 +32,9 @@ class Interval:
 
 
 def title_groups(titles: Sequence[str]) -> npt.NDArray[np.int64]:
-    """int64 [n], the same number for equal titles."""
-    return np.unique(np.asarray(titles, dtype=str), return_inverse=True)[1].astype(np.int64)
+    """int64 [n], the same number for titles that are equal as the LLM sees them."""
+    shown = [clean_title(title) for title in titles]
+    return np.unique(np.asarray(shown, dtype=str), return_inverse=True)[1].astype(np.int64)
 
 
 def rank_targets(

@@ -114,6 +114,12 @@ def arm_config(config: Config, arm: Arm) -> Config:
     if arm.size is not None:
         changes["size"] = arm.size
     select = SelectConfig.model_validate({**config.select.model_dump(by_alias=True), **changes})
+    if select.preset == "paper" and config.influence.target != "train":
+        raise UserError(
+            f"--selectors: {arm.selector} scores the influence on the train risk, and influence.target is "
+            f"{config.influence.target}.",
+            "Compare it in a run with influence.target: train.",
+        )
     finetune = config.finetune.model_copy(update={"seed": config.finetune.seed + arm.training_seed})
     evaluate = config.evaluate.model_copy(update={"baselines": False})
     return config.model_copy(update={"select": select, "finetune": finetune, "evaluate": evaluate})

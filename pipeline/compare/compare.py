@@ -16,7 +16,7 @@ from pipeline.compare.variant import parse_variant
 from pipeline.config import Config
 from pipeline.config_file import dump_config
 from pipeline.events import EventLog
-from pipeline.graph import Graph
+from pipeline.graph import Graph, Stage
 from pipeline.run import session
 from pipeline.stages.catalogue import shared_stages
 
@@ -68,11 +68,12 @@ def compare(
 
 
 def _by_llm(config: Config, run: Storage, arms: Sequence[Arm], at_once: int | None) -> list[Outcome]:
+    from pipeline.compare.features import prepare_features
     from pipeline.compare.llm import llm_graph, llm_outcomes, own_stages
 
     graphs = [(arm, llm_graph(config, run, arm)) for arm in arms]
-    for _, graph in graphs:
-        graph.check(own_stages(graph))
+    for arm, graph in graphs:
+        _check_arm(arm, graph, own_stages(graph))
     missing = [(arm, graph) for arm, graph in graphs if graph.incomplete(own_stages(graph))]
     if missing:
         from pipeline.preflight import check_before_run, check_cluster
@@ -84,8 +85,23 @@ def _by_llm(config: Config, run: Storage, arms: Sequence[Arm], at_once: int | No
         with session(config):
             check_cluster(config, names, run)
             shared.execute(shared.stages, events)
+            prepare_features(config, run, arms)
             _run_arms(config, run, missing, at_once, events)
     return llm_outcomes(config, run, graphs)
+
+
+def _check_arm(arm: Arm, graph: Graph, own: Sequence[Stage]) -> None:
+    """Refuse an arm that was made by another configuration, with what can be done about it here."""
+    try:
+        graph.check(own)
+    except UserError as error:
+        if not own[0].folder.startswith("arms/"):
+            raise
+        folder = graph.run.child("arms", arm.name)
+        raise UserError(
+            error.message,
+            f"Remove {folder.uri} to tune that arm again, or choose another --run-dir.",
+        ) from error
 
 
 def _run_arms(

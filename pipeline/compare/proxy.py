@@ -15,6 +15,7 @@ from cluster.sharded_map import map_shards
 from cluster.shards import ShardRecord, finished_shards, shard_name
 from cluster.storage import Storage
 from pipeline.compare.arms import Arm, arm_config, arm_graph
+from pipeline.compare.features import prepare_features
 from pipeline.compare.outcomes import TEST, VALID, ZERO_SHOT, Outcome
 from pipeline.compare.proxy_worker import ProxyWorker
 from pipeline.config import Config
@@ -23,14 +24,12 @@ from pipeline.graph import StageContext
 from pipeline.manifest import read_manifest
 from pipeline.stages.evaluate import embed_titles
 from pipeline.stages.placement import scoring_pool
-from pipeline.stages.surrogate_features import SURROGATE_FEATURES, write_features
-from pipeline.tables import ragged_column, read_titles, train_shards
-from scoring.selection import selector
+from pipeline.tables import ragged_column, read_titles
 from training.proxy_loop import PROXY_SETTINGS
 from training.proxy_model import SEMANTIC
 
 #: Raised whenever the code of a proxy, of its tuning or of its ranking changes what it gives.
-_VERSION = 1
+_VERSION = 2
 _FOLDER = ("arms", "_proxies")
 
 
@@ -41,8 +40,7 @@ def proxy_outcomes(config: Config, run: Storage, arms: Sequence[Arm], proxies: S
     """
     out = run.child(*_FOLDER)
     folders = {"ingest": run.child("data"), "surrogate": run.child("surrogate")}
-    with closing(LineProgress("features")) as progress:
-        prepare_features(StageContext(config, run, out, folders, progress), arms)
+    prepare_features(config, run, arms)
     embeddings = None
     if SEMANTIC in proxies:
         with closing(LineProgress("titles", "parts")) as progress:
@@ -63,15 +61,6 @@ def finished_outcomes(
     out, work = run.child(*_FOLDER), _work(config, run, arms, proxies)
     records = finished_shards(out, list(work))
     return None if len(records) < len(work) else _outcomes(out, work, [records[key] for key in work], proxies)
-
-
-def prepare_features(context: StageContext, arms: Sequence[Arm]) -> None:
-    """What selectors ask of the surrogate, in passes of their own: an arm's worker finds it done."""
-    methods = [selector(name) for name in dict.fromkeys(arm.variant.method for arm in arms)]
-    wanted = {name for method in methods for name in (*method.scores, *method.features)}
-    names = [name for name in SURROGATE_FEATURES if name in wanted]
-    if names:
-        write_features(context, names, train_shards(context.folder("ingest")))
 
 
 def _work(config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequence[str]) -> dict[int, Arm | None]:
@@ -99,7 +88,8 @@ def _number(config: Config, run: Storage, arm: Arm | None, proxies: Sequence[str
         graph = arm_graph(config, run, arm)
         stage = graph.stage("select")
         needs = {need: _content(graph.folder(graph.stage(need))) for need in stage.needs}
-        inputs["arm"] = [arm.name, arm.training_seed, config_part(arm_config(config, arm), stage.keys), needs]
+        part = config_part(arm_config(config, arm), stage.keys)
+        inputs["arm"] = [arm.name, arm.training_seed, part, needs, stage.version]
     return int(json_digest(inputs)[:12], 16)
 
 

@@ -12,7 +12,7 @@ from cluster.errors import UserError
 from cluster.storage import Storage
 from pipeline.compare.outcomes import TEST, VALID
 from pipeline.config import Config
-from pipeline.stages.reference import aimed_at
+from pipeline.stages.validation_half import aimed_at
 from pipeline.tables import ragged_column
 from training.examples import chosen_rows
 from training.proxy_loop import Pairs

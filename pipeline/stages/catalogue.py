@@ -101,20 +101,28 @@ STAGES = (
         name="finetune",
         folder="model",
         needs=("ingest", "select"),
-        keys=("finetune", *_LLM_KEYS),
-        version=2,
+        keys=("finetune", *_LLM_KEYS, "select.reference", "select.reference_users"),
+        version=3,
         work=_later("finetune"),
         sources=_llm_files,
         unit="steps",
-        # Its checkpoints fit any number of workers. A complete adapter was made by the number that it names.
-        elastic=("finetune.workers", "finetune.checkpoint_steps"),
+        # Its checkpoints hold whole tensors, so they fit any number of workers and whatever saves memory. A complete
+        # adapter was made by the settings that it names.
+        elastic=(
+            "finetune.workers",
+            "finetune.checkpoint_steps",
+            "finetune.micro_batch_tokens",
+            "finetune.activation_checkpointing",
+            "finetune.zero",
+            "finetune.offload",
+        ),
     ),
     Stage(
         name="evaluate",
         folder="eval",
         needs=("ingest", "surrogate", "finetune"),
         keys=("evaluate", *_LLM_KEYS),
-        version=3,
+        version=4,
         work=_later("evaluate"),
         sources=_llm_files,
         unit="parts",

@@ -20,7 +20,7 @@ from pipeline.stages.finetune import llm_copy, lora_spec
 from pipeline.stages.placement import llm_device, llm_pool
 from pipeline.tables import read_samples, read_titles, score_table, train_shards
 from scoring.effort import EffortScorer, Scope, Tokens
-from scoring.errors import ScopeError
+from scoring.errors import ScoringError
 from training.llm import load_llm, load_tokenizer
 from training.llm_spec import LLMSpec, LoraSpec
 from training.lora import adapter_hash, attach_lora
@@ -100,7 +100,7 @@ class EffortWorker:
         self._adapter = adapter_hash(model)
         try:
             self._scorer = EffortScorer(model, task.scope, task.tokens)
-        except ScopeError as error:
+        except ScoringError as error:
             remedy = "Name the modules of the value projections in finetune.targets, or set effort.scope to all."
             raise UserError(f"effort.scope {task.scope} does not go with finetune.targets: {error}.", remedy) from error
         self._pad = int(tokenizer.pad_token_id)

@@ -11,8 +11,10 @@ from pipeline.config import Config
 from pipeline.graph import StageContext
 from pipeline.manifest import environment, read_manifest
 from pipeline.stages.placement import training_placement
+from pipeline.stages.validation_half import aimed_at
 from pipeline.tables import read_titles
-from training.examples import validation_examples
+from scoring.selection import selector
+from training.examples import Eligible, validation_examples
 from training.finetune import FinetuneSpec, finetune
 from training.llm import expand_gguf
 from training.llm_spec import LLMSpec, LoraSpec
@@ -72,7 +74,7 @@ def run_finetune(context: StageContext) -> Mapping[str, Any]:
     """Tune by Ray Train and DeepSpeed; killed workers and drivers continue from the last checkpoint."""
     data, config = context.folder("ingest"), context.config
     coreset = context.folder("select").read_table("coreset.parquet")
-    valid = validation_examples(data, config.finetune.valid_users, config.finetune.seed)
+    valid = validation_examples(data, config.finetune.valid_users, config.finetune.seed, _unseen(config))
     scratch = context.out.child(CHECKPOINTS)
     losses = finetune(
         finetune_spec(config, llm_copy(context), training_placement(config, config.finetune.workers)),
@@ -86,6 +88,14 @@ def run_finetune(context: StageContext) -> Mapping[str, Any]:
     )
     scratch.delete("")
     return {key: value for key, value in losses.items() if key not in ("train", "valid")}
+
+
+def _unseen(config: Config) -> Eligible | None:
+    """Validation users whom the selection has not looked at, where there are any: a coreset that holds their samples
+    would be stopped by its own training loss."""
+    section = config.select
+    aimed = selector(section.method).sees_validation and section.reference == "valid"
+    return (lambda sample_id: ~aimed_at(sample_id)) if aimed and section.reference_users == "half" else None
 
 
 def provenance(context: StageContext) -> dict[str, str]:

@@ -18,7 +18,7 @@ from scoring.batching import collate, length_buckets
 from scoring.ragged import Ragged
 from training.beam_search import BeamSettings
 from training.generate import Generated, TitleGenerator
-from training.grounding import TextEmbedder, TitleSpace, rank_by_distance
+from training.grounding import TextEmbedder, TitleSpace, rank_by_distance, title_scores
 from training.llm_spec import LLMSpec
 from training.metrics import title_groups
 from training.prompts import PromptEncoder, load_template
@@ -83,8 +83,8 @@ class LlmRanker:
         vectors = self._embedder.embed_generated(best, self._titles, self._space.titles)
         beams = found if self._task.decoding == "constrained" else None
         ranks = rank_by_distance(vectors, self._space, users.targets, users.seen, self._groups, beams)
-        nearest = users.best(-self._space.distances(vectors))
-        return users.predictions(self._label, best, nearest, ranks)
+        first = users.best(title_scores(vectors, self._space, beams))
+        return users.predictions(self._label, best, first, ranks)
 
     def _generate(self, users: Users) -> tuple[list[str], Ragged]:
         """Each user's best text, and the items that constrained decoding found, best first."""

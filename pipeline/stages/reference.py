@@ -14,14 +14,14 @@ from cluster.shards import shard_name
 from cluster.storage import Storage
 from pipeline.graph import StageContext
 from pipeline.stages.surrogate_features import reference_embedder
+from pipeline.stages.validation_half import aimed_at
 from pipeline.tables import TRAIN_SAMPLES, list_array, ragged_column, train_shards
-from scoring.ids import draw_order, sample_ids
+from scoring.ids import sample_ids
 from scoring.order_statistics import RankSearch, double_keys, key_doubles, run_searches
 from scoring.ragged import Ragged
 from scoring.selection import Reference
 
 _COLUMNS = ["sample_id", "user_id", "history", "target"]
-_HALF_SEED = 0x48414C46
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,6 @@ def reference_period(context: StageContext) -> ReferencePeriod:
             "Choose a method that is aimed at none, such as dealrec or random, or another data.split.",
         )
     return ReferencePeriod(table)
-
-
-def aimed_at(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """bool [U], the half of the validation users that aimed methods look at; the rest can choose among methods."""
-    return draw_order(sample_id, _HALF_SEED) < np.uint64(1 << 63)
 
 
 def _validation(data: Storage, half: bool) -> Iterator[pa.Table]:

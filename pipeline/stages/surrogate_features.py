@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 
 from cluster.digest import json_digest
+from cluster.errors import UserError
 from cluster.sharded_map import map_shards
 from cluster.shards import finished_shards
 from cluster.storage import Storage
@@ -26,7 +27,6 @@ from pipeline.stages.placement import scoring_pool
 from pipeline.tables import SampleShard, read_samples
 from scoring.batching import HistoryBatch
 from scoring.difficulty import error_norms, gradient_norms, pair_embeddings
-from scoring.errors import SettingError
 from scoring.ragged import Ragged
 from scoring.sasrec import SASRec
 
@@ -103,7 +103,10 @@ def _computation(source: SurrogateSource, name: str) -> Computation:
         return lambda batch: gradient_norms(objective, scope, batch)
     model = source.build_model()
     if not isinstance(model, SASRec):
-        raise SettingError(f"the selector's feature {name} is written for the surrogate sasrec")
+        raise UserError(
+            f"select.method: the feature {name} is written for the surrogate sasrec, and surrogate.model is another.",
+            "Choose a method that does without it, such as dealrec, or the surrogate sasrec.",
+        )
     if name == "el2n":
         return lambda batch: error_norms(model, batch)
     return lambda batch: pair_embeddings(model, batch)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from scoring.effort import EffortScorer
+from scoring.effort import EffortScorer, _loss_gradient
 from scoring.errors import ScopeError, SettingError
 from tests.tiny_llm import OTHER_FAMILIES, VOCABULARY, make_model, make_other
 from training.llm_spec import LoraSpec
@@ -153,6 +153,17 @@ def test_below_the_tuned_layer_nothing_is_differentiated():
     layers[1].mlp.down_proj.register_forward_hook(note("above"))
     EffortScorer(model, "last_v").per_sample_norms(collate(prompts(SHAPES), 0))
     assert seen == {"below": False, "key": False, "above": True}
+
+
+def test_float16_keeps_the_small_probabilities_of_long_samples():
+    """A vocabulary of 50,000 and 300 tokens: each gradient is 6.7e-8, about float16's smallest number."""
+    tokens, vocabulary, scale = 300, 50_000, 1024.0
+    logits = torch.zeros(tokens, vocabulary, dtype=torch.float16)
+    targets = torch.arange(tokens)
+    counted = torch.ones(1, tokens, dtype=torch.bool)
+    gradient = _loss_gradient(logits, targets, counted, scale)
+    expected = _loss_gradient(logits.double(), targets, counted)
+    torch.testing.assert_close(gradient.double() / scale, expected, rtol=2e-3, atol=0)
 
 
 def test_bfloat16_is_close_to_float32():

@@ -47,6 +47,13 @@ def test_all_users_if_more_are_asked_and_another_seed_draws_others(tmp_path: Pat
     assert validation_examples(root, 8, 0)["user_id"] != validation_examples(root, 8, 1)["user_id"]
 
 
+def test_only_eligible_users_are_drawn(tmp_path: Path) -> None:
+    root = Storage.at(tmp_path)
+    valid_samples(root, 2)
+    drawn = validation_examples(root, 99, 0, lambda sample_id: sample_id < 10 * 7919)
+    assert sorted(drawn["user_id"].to_pylist()) == sorted(f"u{u}" for u in range(10))
+
+
 def test_no_validation_samples_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="validation samples"):
         validation_examples(Storage.at(tmp_path), 1, 0)

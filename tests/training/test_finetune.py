@@ -174,7 +174,7 @@ def test_a_killed_worker_resumes_to_the_same_bytes(llm: Path, tuned: tuple[Path,
 
 
 @pytest.mark.slow
-def test_a_run_resumes_on_another_number_of_workers(llm: Path, tuned: tuple[Path, Recorder], tmp_path: Path) -> None:
+def test_a_run_resumes_elsewhere_with_less_memory(llm: Path, tuned: tuple[Path, Recorder], tmp_path: Path) -> None:
     whole = json.loads((tuned[0] / "model" / "losses.json").read_text())
     shutil.copytree(tuned[0] / "scratch", tmp_path / "scratch")
     scratch = Storage.at(tmp_path / "scratch")
@@ -183,8 +183,9 @@ def test_a_run_resumes_on_another_number_of_workers(llm: Path, tuned: tuple[Path
     folder.delete("done")
     steps = checkpoint_states(scratch, "finetune-")[-1]["step"]
     assert 0 < steps < whole["steps"]
-    resumed = tune(toy_spec(llm, **TUNED, workers=1), tmp_path)
+    leaner = {**TUNED, "workers": 1, "zero": 2, "activation_checkpointing": True, "micro_batch_tokens": 150}
+    resumed = tune(toy_spec(llm, **leaner), tmp_path)
     assert resumed["steps"] == whole["steps"]
     assert resumed["train"][:steps] == whole["train"][:steps]
     assert resumed["best"]["loss"] == pytest.approx(whole["best"]["loss"], rel=1e-4)
-    assert [worker["world_size"] for worker in resumed["workers"]] == [1]
+    assert [(worker["world_size"], worker["zero"]) for worker in resumed["workers"]] == [(1, 2)]

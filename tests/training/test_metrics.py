@@ -80,7 +80,7 @@ def test_scores_that_are_not_numbers_rank_last():
 
 
 def test_targets_of_one_title_cannot_push_ndcg_above_one():
-    groups = title_groups(["Heat", "Fargo", "Heat"])
+    groups = title_groups(["Heat", "Fargo", " Heat"])
     ranks = rank_targets(np.array([[3.0, 1.0, 2.0]]), Ragged.from_rows([[1, 3]]), None, groups)
     assert ranks.values.tolist() == [1, 1]
     assert user_metrics(ranks)["ndcg@5"].tolist() == [1.0]

@@ -78,6 +78,13 @@ def test_an_arm_differs_from_the_run_in_selection_and_seeds_alone() -> None:
     assert arm_config(run, Arm("full", None, 0)).select.size == 64
 
 
+def test_the_published_arm_is_not_scored_by_an_aimed_influence() -> None:
+    aimed = parse_config({"data": {"interactions": "x"}, "influence": {"target": "valid"}}, "c")
+    (arm,) = Request(["dealrec+preset=paper"], seeds=1, sizes=[64]).arms()
+    with pytest.raises(UserError, match=r"influence\.target is valid"):
+        arm_config(aimed, arm)
+
+
 def test_a_variant_has_settings_of_its_own() -> None:
     (arm,) = Request(["dealrec+normalise=rank+lambda=0.7"], seeds=1, sizes=[64]).arms()
     made = arm_config(config(), arm).select

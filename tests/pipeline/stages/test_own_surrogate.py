@@ -30,6 +30,15 @@ def trained(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_feature_that_is_written_for_another_is_the_users_fault(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(trained / "run", tmp_path / "run")
+    command = ["compare", str(trained / "config.yaml"), "--run-dir", str(run), "--target", "proxy"]
+    assert main([*command, "--selectors", "random,el2n", "--proxies", "lexical"]) == 2
+    assert "el2n is written for the surrogate sasrec" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("solver", ["cg", "ekfac"])
 def test_it_trains_and_is_scored(trained: Path, tmp_path: Path, solver: str) -> None:
     run = shutil.copytree(trained / "run", tmp_path / "run")

@@ -76,6 +76,21 @@ def test_an_oracle_with_a_beam_a_target_scores_the_most_there_is() -> None:
     assert ragged_column(table, "ranks").values.tolist() == [1, 1, 2, 1, 2, 3, 1]
     for name, values in metrics.items():
         np.testing.assert_allclose(values, 1.0, err_msg=name)
+    assert table.column("grounded").to_pylist() == [targets[0] for targets in TARGETS]
+
+
+def test_a_beam_that_is_masked_leaves_the_first_place_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user of a beam that was seen already is given the next beam, however near the seen title is to another."""
+    ranker = llm_ranker("constrained")
+    asked = users()
+    assert asked.seen is not None
+    seen = [int(asked.seen.row(user)[0]) for user in range(len(asked))]
+    beams = [[first, targets[0]] for first, targets in zip(seen, TARGETS, strict=True)]
+    texts = [TITLES[first - 1] for first in seen]
+    monkeypatch.setattr(ranker, "_generate", lambda _: (texts, Ragged.from_rows(beams)))
+    table = ranker.rank(asked)
+    assert table.column("grounded").to_pylist() == [targets[0] for targets in TARGETS]
+    assert [int(row[0]) for row in table.column("ranks").to_pylist()] == [1] * len(TARGETS)
 
 
 def test_constrained_decoding_reaches_titles_of_any_length() -> None:

@@ -8,7 +8,8 @@ from cluster.progress import LineProgress
 from cluster.storage import Storage
 from pipeline.config_file import parse_config
 from pipeline.graph import StageContext
-from pipeline.stages.reference import aimed_at, reference_period
+from pipeline.stages.reference import reference_period
+from pipeline.stages.validation_half import aimed_at
 from scoring.ids import sample_ids
 
 _LISTS = pa.list_(pa.int32())

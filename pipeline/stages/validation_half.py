@@ -1,0 +1,15 @@
+"""The half of the validation users that aimed methods look at, so that the other can choose among methods."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from scoring.ids import draw_order
+
+_SEED = 0x48414C46
+
+
+def aimed_at(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """bool [U], for the sample ids of validation users."""
+    return draw_order(sample_id, _SEED) < np.uint64(1 << 63)
