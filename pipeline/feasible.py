@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from pipeline.config import Config
 from pipeline.stages.catalogue import LLM_STAGES
 
 _LOCAL = ("/", ".", "~")
+#: What configurations of transformers call the number of tokens that a model reads.
+_POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
 
 
 def check_settings(config: Config, stages: Sequence[str]) -> None:
@@ -61,6 +64,27 @@ def _check_model(config: Config) -> None:
             f"llm.model: {model} is not there.",
             "Give a folder with a model's files, a GGUF file, or the name of a model on the hub.",
         )
+    _check_positions(config)
+
+
+def _check_positions(config: Config) -> None:
+    """A model with learned positions fails beyond the last of them, and others were never trained there."""
+    limit = _positions(Path(config.llm.model).expanduser() / "config.json")
+    if limit is not None and config.llm.max_tokens > limit:
+        raise UserError(
+            f"llm.max_tokens is {config.llm.max_tokens}, and {config.llm.model} reads at most {limit} tokens.",
+            f"Set llm.max_tokens to {limit} or less.",
+        )
+
+
+def _positions(file: Path) -> int | None:
+    """Tokens that a model reads by its configuration; None where that is not said. A broken file is told on loading."""
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    found = [said[key] for key in _POSITIONS if isinstance(said.get(key), int)] if isinstance(said, dict) else []
+    return found[0] if found else None
 
 
 def _check_template(config: Config) -> None:

@@ -152,6 +152,15 @@ def test_doctor_finds_what_can_never_be(
     assert any(lack in row["lack"] and row["remedy"] != "-" for row in findings)
 
 
+def test_more_tokens_than_the_model_reads_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "llm").mkdir()
+    (tmp_path / "llm" / "config.json").write_text('{"model_type": "gpt2", "n_positions": 1024}')
+    config = config_file(tmp_path, llm={"model": str(tmp_path / "llm"), "max_tokens": 2048})
+    code, text = run(capsys, ["run", config, "--run-dir", str(tmp_path / "run")])
+    assert code == 2
+    assert "reads at most 1024 tokens" in one_message(text)
+
+
 def test_doctor_lists_every_lack_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = config_file(
         tmp_path, data={"interactions": "/nowhere.csv"}, llm={"model": "/nowhere"}, cluster={"gpus": 9}
