@@ -57,7 +57,7 @@ class DensityRatioSelector:
         model = _fit(shards, features, reference)
 
         def ranking(shard: ScoreShard) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
-            ratio = model.log_odds(_train_features(features, shard))
+            ratio = model.log_odds(_features_of(features, shard, reference))
             score = np.clip(ratio, -LOG_RATIO_BOUND, LOG_RATIO_BOUND).astype(np.float32)
             return weighted_keys(shard.sample_id, np.exp(score.astype(np.float64)), params.seed), score
 
@@ -71,7 +71,8 @@ def _count(shards: Shards, reference: Reference) -> ReferenceFeatures:
     train, aimed = SampleCounts(), SampleCounts()
     aimed.add(reference.history, reference.target)
     low, high, timed = np.inf, -np.inf, True
-    for shard in shards():
+    for whole in shards():
+        shard = _beside(whole, reference)
         history, target = _pair(shard)
         train.add(history, target)
         if shard.timestamp is None:
@@ -81,7 +82,8 @@ def _count(shards: Shards, reference: Reference) -> ReferenceFeatures:
     if not timed or not low < high:
         return ReferenceFeatures(train, aimed, None)
     times = ItemTimes(low, high)
-    for shard in shards():
+    for whole in shards():
+        shard = _beside(whole, reference)
         assert shard.timestamp is not None
         times.add(_pair(shard)[1], shard.timestamp)
     return ReferenceFeatures(train, aimed, times)
@@ -90,13 +92,32 @@ def _count(shards: Shards, reference: Reference) -> ReferenceFeatures:
 def _fit(shards: Shards, features: ReferenceFeatures, reference: Reference) -> Logistic:
     subset = Subset(FIT_SAMPLES, _SEED)
     for shard in shards():
-        usable = shard.take(np.flatnonzero(usable_rows(shard, ())))
+        usable = _beside(shard.take(np.flatnonzero(usable_rows(shard, ()))), reference)
         subset.offer(usable.sample_id, _train_features(features, usable))
     aimed = Subset(FIT_SAMPLES, _SEED)
     aimed.offer(reference.sample_id, features(reference.history, reference.target, of_reference=True))
     negative, positive = subset.values(), aimed.values()
     labels = np.arange(len(negative) + len(positive)) >= len(negative)
     return Logistic.fit(np.concatenate([negative, positive]), labels, RIDGE)
+
+
+def _inside(shard: ScoreShard, reference: Reference) -> npt.NDArray[np.bool_]:
+    """Which train samples are of the reference: its last ones by time may be."""
+    return np.isin(shard.sample_id, reference.sample_id)
+
+
+def _beside(shard: ScoreShard, reference: Reference) -> ScoreShard:
+    """The train samples that are not of the reference: a sample counts on one side alone."""
+    return shard.take(np.flatnonzero(~_inside(shard, reference)))
+
+
+def _features_of(features: ReferenceFeatures, shard: ScoreShard, reference: Reference) -> npt.NDArray[np.float64]:
+    """[N, F], each sample taken out of the counts that it is in."""
+    inside = _inside(shard, reference)
+    found = np.empty((len(inside), len(features.names)))
+    found[~inside] = _train_features(features, shard.take(np.flatnonzero(~inside)))
+    found[inside] = features(*_pair(shard.take(np.flatnonzero(inside))), of_reference=True)
+    return found
 
 
 def _train_features(features: ReferenceFeatures, shard: ScoreShard) -> npt.NDArray[np.float64]:

@@ -39,6 +39,22 @@ def test_like_samples_are_drawn_alike():
     assert np.abs(chosen.score).mean() < 0.3
 
 
+def test_a_reference_that_is_part_of_train_does_not_tell_its_samples_by_their_own_counts():
+    """Rare targets and a reference drawn from train by chance: there is nothing by which to tell its samples."""
+    shard = replace(whole_shard(2000, seed=4), timestamp=np.linspace(0.0, 1.0, 2000))
+    rows = np.random.default_rng(0).permutation(2000)
+    shard = replace(shard, target=np.random.default_rng(1).integers(1, 1500, 2000).astype(np.int32))
+    part = shard.take(np.sort(rows[:500]))
+    assert part.history is not None
+    assert part.target is not None
+    reference = replace(reference_samples(500), sample_id=part.sample_id, history=part.history, target=part.target)
+    chosen = select(lambda: iter([shard]), SelectionParams("density_ratio", int(shard.ok.sum())), reference)
+    inside = np.isin(chosen.sample_id, part.sample_id)
+    wins = np.mean(chosen.score[inside][:, None] > chosen.score[~inside][None])
+    ties = np.mean(chosen.score[inside][:, None] == chosen.score[~inside][None])
+    assert abs(wins + ties / 2 - 0.5) < 0.08
+
+
 def test_goes_without_times():
     shard = replace(whole_shard(100), timestamp=None)
     chosen = select(lambda: iter([shard]), SelectionParams("density_ratio", 10), reference_samples(20))
