@@ -17,6 +17,9 @@ from scoring.normalise import NORMALISATIONS, Anchors, ScoreMap
 from scoring.order_statistics import RankSearch, float_keys, key_floats, run_searches
 from scoring.selectors.base import ScoreShard, Shards, Survey, usable_rows
 
+#: The order by which ties are cut is of its own.
+_TIES = 0x5449455321
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -80,7 +83,7 @@ class Cut:
     dropped : how many are at or after the cut.
     low, high : smallest and largest score that remain.
     score : the first dropped score; infinite if none is dropped.
-    key : of the samples with exactly that score, those with a lower key of the draw remain.
+    key : of the samples with exactly that score, those with a lower key (`tie_order`) remain.
     """
 
     dropped: int
@@ -94,8 +97,13 @@ class Cut:
         keep = scored.score < np.float32(self.score)
         if self.key:
             tied = np.flatnonzero(scored.score == np.float32(self.score))
-            keep[tied] = draw_order(scored.sample_id[tied], seed) < np.uint64(self.key)
+            keep[tied] = tie_order(scored.sample_id[tied], seed) < np.uint64(self.key)
         return scored.take(keep)
+
+
+def tie_order(sample_id: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.uint64]:
+    """uint64 [N], by which equal scores are cut. By the order of the draw, it would favour those that remain."""
+    return draw_order(sample_id, seed ^ _TIES)
 
 
 def find_cut(shards: Shards, scorer: Scorer, seed: int, usable: int, dropped: int) -> Cut:
@@ -118,7 +126,7 @@ def find_cut(shards: Shards, scorer: Scorer, seed: int, usable: int, dropped: in
     def tied_keys() -> Iterator[tuple[npt.NDArray[np.uint64], ...]]:
         for shard in shards():
             scored = scorer(shard)
-            yield (draw_order(scored.sample_id[scored.score == np.float32(score)], seed),)
+            yield (tie_order(scored.sample_id[scored.score == np.float32(score)], seed),)
 
     # The residual of the rank among equal scores says how many of them remain.
     (tie,) = run_searches(tied_keys, [RankSearch.start(search.residuals[2:], 64, exact=False)])

@@ -12,6 +12,7 @@ import numpy as np
 from scoring.ids import draw_order
 from scoring.ragged import Ragged
 from scoring.selection import Reference, ScoreShard, Selection, SelectionParams
+from scoring.selectors.combined import tie_order
 
 
 def make_shard(influence, effort, ok=None, first_id: int = 0) -> ScoreShard:
@@ -65,14 +66,15 @@ def reference_choice(shard: ScoreShard, params: SelectionParams) -> dict[int, in
     influence = reference_levels([float(shard.influence[row]) for row in rows], params.normalise)
     effort = reference_levels([float(shard.effort[row]) for row in rows], params.normalise)
     keys = draw_order(shard.sample_id, params.seed).tolist()
+    ties = tie_order(shard.sample_id, params.seed).tolist()
     scored = sorted(
-        (float(np.float32(i + params.lambda_ * e)), keys[row], int(shard.sample_id[row]))
+        (float(np.float32(i + params.lambda_ * e)), ties[row], keys[row], int(shard.sample_id[row]))
         for row, i, e in zip(rows, influence, effort, strict=True)
     )
     left = scored[: len(scored) - int(Fraction(str(params.hard_prune)) * len(scored))]
     low, width = left[0][0], left[-1][0] - left[0][0]
     strata: dict[int, list[tuple[int, int]]] = {}
-    for score, key, sample in left:
+    for score, _, key, sample in left:
         place = int((score - low) / width * params.strata) if width else 0
         strata.setdefault(min(place, params.strata - 1), []).append((key, sample))
     wanted = max(1, int(Fraction(str(params.size)) * len(shard.ok))) if params.size < 1 else int(params.size)

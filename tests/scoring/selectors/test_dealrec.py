@@ -113,6 +113,16 @@ def test_ties_at_the_cut_are_broken_by_the_draw():
     assert kept[0] != kept[1]
 
 
+def test_what_remains_of_a_tie_is_drawn_like_the_others():
+    """Half of the samples share the highest score, and half of these are cut: a third of what remains."""
+    shard = make_shard(np.repeat([0.0, 1.0], 500), np.zeros(1000))
+    shares = []
+    for seed in range(8):
+        chosen = select_all(shard, size=300, strata=1, hard_prune=0.25, lambda_=0.0, seed=seed)
+        shares.append(np.mean(chosen.influence == 1.0))
+    assert abs(np.mean(shares) - 1 / 3) < 0.04
+
+
 @pytest.mark.parametrize("normalise", NORMALISATIONS)
 def test_equal_scores_are_a_random_draw(normalise):
     shard = make_shard(np.full(500, 2.0), np.full(500, 3.0))
