@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow.compute as pc
 
+from cluster.errors import UserError
 from cluster.storage import Storage
 from pipeline.compare.arms import Arm, arm_graph
 from pipeline.compare.outcomes import TEST, ZERO_SHOT, Outcome
@@ -21,15 +22,23 @@ _MODEL = "LLM"
 
 
 def llm_graph(config: Config, run: Storage, arm: Arm) -> Graph:
-    """The graph of an arm. What the run itself has tuned and evaluated already is not done twice."""
+    """The graph of an arm. What the run itself has tuned and evaluated by these settings is not done twice."""
     own = Graph(tuple(stage for stage in STAGES if stage.name != "report"), config, run)
     section = config.select
     same = (arm.selector, arm.size, arm.seed, section.seed) == (section.method, section.size, 0, 0)
     # The run aims at all validation users, an arm at half of them.
     aimed = selector(arm.variant.method).sees_validation and section.reference == "valid"
-    if same and not aimed and not own.incomplete(own.stages):
+    if same and not aimed and _is_up_to_date(own):
         return own
     return arm_graph(config, run, arm)
+
+
+def _is_up_to_date(graph: Graph) -> bool:
+    try:
+        graph.check(graph.stages)
+    except UserError:
+        return False
+    return not graph.incomplete(graph.stages)
 
 
 def own_stages(graph: Graph) -> list[Stage]:
