@@ -17,7 +17,7 @@ from cluster.executions import blocks_of
 from cluster.progress import Progress
 from cluster.resources import PoolPlan
 from cluster.shards import ShardRecord, abandon_shard, begin_shard, finish_shard, finished_shards
-from cluster.stop_mark import ShardsInHand, stop_mark, stopping
+from cluster.stop_mark import ShardsInHand, clear_stop_mark, stop_mark, stopping
 from cluster.stopping import STOP
 from cluster.storage import Storage
 
@@ -99,6 +99,7 @@ def map_shards(
     -------
     One record a shard, in the order of `indices`. Raises `Stopped` after a request to stop.
     """
+    clear_stop_mark(out)
     records = finished_shards(out, indices)
     missing = [index for index in indices if index not in records]
     totals = _Totals(records.values())

@@ -22,9 +22,12 @@ _PATIENCE = 100.0
 
 @contextlib.contextmanager
 def stop_mark(out: Storage) -> Iterator[None]:
-    """Defer a request to stop over a block, and put up the mark when it comes; none is left behind."""
+    """Defer a request to stop over a block, and put up the mark when it comes.
+
+    The mark is left there: workers may have a call waiting that they come to after the driver has left. The next pass
+    takes it down (`clear_stop_mark`).
+    """
     with STOP.deferred() as told:
-        out.delete(_MARK)
         thread = threading.Thread(target=_put_up, args=(out, told), name="stop-mark", daemon=True)
         thread.start()
         try:
@@ -32,7 +35,11 @@ def stop_mark(out: Storage) -> Iterator[None]:
         finally:
             told.set()
             thread.join()
-            out.delete(_MARK)
+
+
+def clear_stop_mark(out: Storage) -> None:
+    """Before a pass: what an earlier one was told does not hold for this one."""
+    out.delete(_MARK)
 
 
 def _put_up(out: Storage, told: threading.Event) -> None:

@@ -9,8 +9,7 @@ import pyarrow as pa
 import pytest
 
 from cluster import sharded_map
-from cluster.shards import attempts_at, begin_shard, finish_shard
-from cluster.stop_mark import ShardsInHand
+from cluster.shards import attempts_at, begin_shard
 from cluster.storage import Storage
 
 TABLE = pa.table({"x": [1]})
@@ -40,12 +39,3 @@ def test_a_shard_begun_as_the_request_came_is_given_back(
 
     assert [json.loads(text) for text in answer["record"]] == [{"stopped": 4}]
     assert attempts_at(out, [4]) == before
-
-
-def test_shards_in_hand_are_those_begun_in_this_pass_and_not_finished(tmp_path: Path) -> None:
-    out = Storage.at(tmp_path)
-    begin_shard(out, 0)
-    in_hand = ShardsInHand(out, [0, 1, 2])
-    begin_shard(out, 1)
-    finish_shard(out, 2, TABLE, begin_shard(out, 2), {})
-    assert in_hand.now() == {1}

@@ -35,7 +35,6 @@ def test_shards_in_hand_are_finished_and_the_run_goes_on(small_run: SmallRun, tm
     begun = read_begun(scores)
     assert begun is not None
     assert begun.seconds > 0
-    assert not scores.exists("_stop")
     events = [json.loads(line) for line in run.read_text("events.jsonl").splitlines()]
     assert events[-1]["event"] == "stage_stopped"
 
@@ -43,6 +42,7 @@ def test_shards_in_hand_are_finished_and_the_run_goes_on(small_run: SmallRun, tm
     after = finished_shards(scores, SHARDS)
     assert {after[index].attempt for index in SHARDS} == {1}
     assert {index: after[index] for index in done} == done
+    assert not scores.exists("_stop")
     manifest = read_manifest(scores)
     assert manifest is not None
     assert manifest.attempts == 2
