@@ -21,7 +21,7 @@ from cluster.storage import Storage, is_remote
 from pipeline.config import Config
 from pipeline.config_file import dump_config, json_schema, load_config, load_run_config, parse_text
 from pipeline.run import RunOptions, default_run_dir, open_run, run_stages
-from pipeline.stages.catalogue import AUDIT, AUDIT_STAGES
+from pipeline.stages.catalogue import AUDIT, AUDIT_STAGES, STAGE_NAMES
 from pipeline.summary import metrics_rows, stage_rows
 from pipeline.text_table import format_table
 
@@ -103,7 +103,6 @@ def doctor(options: argparse.Namespace) -> int:
     """Exit code 2 when something is lacking, so that scripts can ask."""
     from pipeline.doctor import diagnose
     from pipeline.feasible import setting_findings
-    from pipeline.stages.catalogue import STAGE_NAMES
 
     config = (
         load_config(options.config, options.overrides)

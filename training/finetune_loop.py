@@ -18,7 +18,6 @@ from peft import PeftModel
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 
-from cluster.errors import UserError
 from cluster.progress import Progress
 from cluster.shards import peak_memory
 from cluster.storage import Storage
@@ -37,7 +36,7 @@ from training.finetune_engine import (
 from training.finetune_spec import FinetuneSpec
 from training.finetune_state import adapter_tensors, capture, restore_optimizer, restore_parameters
 from training.launch import AgreedError, whereabouts
-from training.memory import out_of_memory
+from training.memory import lack_of_memory_as
 from training.schedule import Patience, seed_of, warm_up_cosine
 
 
@@ -202,16 +201,12 @@ def finetune_loop(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
 
     Raises `UserError` where the model, or a micro-batch, has no room in memory.
     """
-    try:
+    remedy = (
+        "Lower finetune.micro_batch_tokens, set finetune.activation_checkpointing or raise finetune.zero, and run "
+        "the same command: it goes on from its last checkpoint."
+    )
+    with lack_of_memory_as("A worker ran out of memory while fine-tuning.", remedy):
         return _tune(job, progress)
-    except RuntimeError as error:
-        if not out_of_memory(error):
-            raise
-        raise UserError(
-            "A worker ran out of memory while fine-tuning.",
-            "Lower finetune.micro_batch_tokens, set finetune.activation_checkpointing or raise finetune.zero, and run "
-            "the same command: it goes on from its last checkpoint.",
-        ) from error
 
 
 def _tune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from torch import nn
 
 from cluster.errors import UserError
 from training.llm_spec import LLMSpec
-from training.memory import out_of_memory
+from training.memory import lack_of_memory_as
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -80,15 +80,9 @@ def load_llm(spec: LLMSpec, device: str | torch.device = "cpu") -> PreTrainedMod
             model = _plain_copy(model)
     model.generation_config = _greedy(model)
     model.get_output_embeddings().register_forward_pre_hook(_packed)
-    try:
+    fault = f"llm.model: {spec.model} in {spec.dtype} does not fit in the memory of {device}."
+    with lack_of_memory_as(fault, "Use a smaller model, or a device with more memory."):
         return model.to(device=device, dtype=dtype).eval()
-    except RuntimeError as error:
-        if not out_of_memory(error):
-            raise
-        raise UserError(
-            f"llm.model: {spec.model} in {spec.dtype} does not fit in the memory of {device}.",
-            "Use a smaller model, or a device with more memory.",
-        ) from error
 
 
 def _packed(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -51,6 +52,17 @@ def run_in_parts(run: Callable[[TokenBatch], Result], batch: TokenBatch) -> list
         logger.info("out of memory with %d rows; going on with %d", len(part), middle)
         pending += [part.slice(middle, len(part)), part.slice(0, middle)]
     return results
+
+
+@contextmanager
+def lack_of_memory_as(message: str, remedy: str) -> Iterator[None]:
+    """A block whose failed allocations are the user's fault. Raises `UserError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(message, remedy) from error
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -9,7 +9,7 @@ import ray
 from cluster.errors import UserError
 from cluster.growth import grow
 from cluster.resources import ClusterView
-from cluster.shapes import NodeGroup, WorkerShape
+from cluster.shapes import NodeGroup, WorkerShape, shape_text
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ def shortage(name: str, workers: int, placement: Placement, view: ClusterView) -
             f"{name} is to run on GPUs, but no node of the cluster has one.",
             "Set cluster.gpus to 0 to train on CPUs, or run on a cluster with GPUs.",
         )
-    need = " and ".join(f"{amount:g} {kind}" for kind, amount in placement.bundle().items())
     return UserError(
-        f"{name}.workers is {workers} and each worker needs {need}, but the cluster has room for {room}.",
+        f"{name}.workers is {workers} and each worker needs {shape_text(placement.worker())}, "
+        f"but the cluster has room for {room}.",
         f"Set {name}.workers to {max(room, 1)} or add nodes; where an autoscaler would add them, say so with "
         "cluster.node_groups.",
     )

@@ -91,12 +91,13 @@ def _by_llm(config: Config, run: Storage, arms: Sequence[Arm], at_once: int | No
 
 
 def _check_arm(arm: Arm, graph: Graph, own: Sequence[Stage]) -> None:
-    """Refuse an arm that was made by another configuration, with what can be done about it here."""
+    """Refuse an arm that was made by another configuration, with what can be done about it here.
+
+    The run's own stages are an arm only where they are of this configuration, so a refused one has its own folder.
+    """
     try:
         graph.check(own)
     except UserError as error:
-        if not own[0].folder.startswith("arms/"):
-            raise
         folder = graph.run.child("arms", arm.name)
         raise UserError(
             error.message,

@@ -14,9 +14,9 @@ from pipeline.config import Config
 from pipeline.graph import Graph, Stage
 from pipeline.manifest import Manifest, read_manifest
 from pipeline.stages.catalogue import ARM_STAGES, STAGES
+from pipeline.stages.validation_half import aims_at_validation
 from pipeline.tables import ragged_column
 from scoring.ragged import Ragged
-from scoring.selection import selector
 
 _MODEL = "LLM"
 
@@ -27,8 +27,7 @@ def llm_graph(config: Config, run: Storage, arm: Arm) -> Graph:
     section = config.select
     same = (arm.selector, arm.size, arm.seed, section.seed) == (section.method, section.size, 0, 0)
     # The run aims at all validation users, an arm at half of them.
-    aimed = selector(arm.variant.method).sees_validation and section.reference == "valid"
-    if same and not aimed and _is_up_to_date(own):
+    if same and not aims_at_validation(section) and _is_up_to_date(own):
         return own
     return arm_graph(config, run, arm)
 

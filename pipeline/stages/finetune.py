@@ -11,9 +11,8 @@ from pipeline.config import Config
 from pipeline.graph import StageContext
 from pipeline.manifest import environment, read_manifest
 from pipeline.stages.placement import training_placement
-from pipeline.stages.validation_half import aimed_at
+from pipeline.stages.validation_half import aimed_at, aims_at_validation
 from pipeline.tables import read_titles
-from scoring.selection import selector
 from training.examples import Eligible, validation_examples
 from training.finetune import FinetuneSpec, finetune
 from training.llm import expand_gguf
@@ -93,9 +92,8 @@ def run_finetune(context: StageContext) -> Mapping[str, Any]:
 def _unseen(config: Config) -> Eligible | None:
     """Validation users whom the selection has not looked at, where there are any: a coreset that holds their samples
     would be stopped by its own training loss."""
-    section = config.select
-    aimed = selector(section.method).sees_validation and section.reference == "valid"
-    return (lambda sample_id: ~aimed_at(sample_id)) if aimed and section.reference_users == "half" else None
+    halved = aims_at_validation(config.select) and config.select.reference_users == "half"
+    return (lambda sample_id: ~aimed_at(sample_id)) if halved else None
 
 
 def provenance(context: StageContext) -> dict[str, str]:

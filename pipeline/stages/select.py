@@ -15,6 +15,7 @@ from pipeline.config import Config, SelectConfig
 from pipeline.graph import StageContext
 from pipeline.stages.reference import reference_period
 from pipeline.stages.select_inputs import SelectInputs
+from pipeline.stages.validation_half import aims_at_validation
 from pipeline.tables import TRAIN_SAMPLES, train_shards
 from scoring.errors import TooFewSamplesError
 from scoring.selection import ScoreShard, Selection, SelectionParams, select, selector
@@ -90,7 +91,7 @@ def _score_folders(context: StageContext, indices: Sequence[int]) -> dict[str, S
 def _sight(config: Config) -> dict[str, Any]:
     """Whether the selection looks at the validation period, itself or through the influence."""
     method = selector(config.select.method)
-    aimed = method.sees_validation and config.select.reference == "valid"
+    aimed = aims_at_validation(config.select)
     scored = "influence" in method.scores and config.influence.target == "valid"
     sight: dict[str, Any] = {"sees_validation": aimed or scored}
     if method.sees_validation:

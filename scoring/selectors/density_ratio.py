@@ -108,12 +108,15 @@ def _inside(shard: ScoreShard, reference: Reference) -> npt.NDArray[np.bool_]:
 
 def _beside(shard: ScoreShard, reference: Reference) -> ScoreShard:
     """The train samples that are not of the reference: a sample counts on one side alone."""
-    return shard.take(np.flatnonzero(~_inside(shard, reference)))
+    inside = _inside(shard, reference)
+    return shard.take(np.flatnonzero(~inside)) if inside.any() else shard
 
 
 def _features_of(features: ReferenceFeatures, shard: ScoreShard, reference: Reference) -> npt.NDArray[np.float64]:
     """[N, F], each sample taken out of the counts that it is in."""
     inside = _inside(shard, reference)
+    if not inside.any():
+        return _train_features(features, shard)
     found = np.empty((len(inside), len(features.names)))
     found[~inside] = _train_features(features, shard.take(np.flatnonzero(~inside)))
     found[inside] = features(*_pair(shard.take(np.flatnonzero(inside))), of_reference=True)
