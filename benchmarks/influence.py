@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         total, _ = mean_loss_gradient_sum(objective, scope, (batch for _, batch in batches(samples, history)))
         v_end = time.perf_counter()
         curved = [batch for _, batch in batches(drawn, drawn.history.tail(_LENGTH))] if solver != "none" else []
-        curvature = LocalCurvature(objective, scope, curved)
+        curvature = LocalCurvature(objective, scope, [curved])
         layers = linear_layers(objective, scope) if solver == "ekfac" else ()
         solution = solve_direction(settings, curvature, total / count, scope, layers)
         solved = time.perf_counter()

@@ -9,17 +9,19 @@ from types import TracebackType
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError
+from ray.exceptions import RayActorError
 
-from cluster.errors import user_error_in
+from cluster.errors import UserError, user_error_in
 from cluster.resources import ClusterView
 from cluster.shapes import WorkerShape
+from cluster.shards import WORKER_DEATHS
 
 log = logging.getLogger("dealrec.cluster")
 
 #: How often a call that takes long has the living nodes counted.
 _LOOK_SECONDS = 15.0
-#: How often all actors of a pool are started anew, should one die so that Ray does not restart it.
+#: How often all actors of a pool are started anew, should one die so that Ray does not restart it: because it has died
+#: too often, or because its node went in a way that Ray cannot mend.
 _RESTARTS = 3
 
 
@@ -79,7 +81,10 @@ class ReducePool:
 
     def _start(self, size: int) -> list[Any]:
         actor = ray.remote(_ReduceActor).options(
-            num_cpus=self._shape.cpus, num_gpus=self._shape.gpus, max_restarts=-1, max_task_retries=-1
+            num_cpus=self._shape.cpus,
+            num_gpus=self._shape.gpus,
+            max_restarts=WORKER_DEATHS,
+            max_task_retries=WORKER_DEATHS,
         )
         return [actor.remote() for _ in range(size)]
 
@@ -95,14 +100,16 @@ class ReducePool:
         for actor in self._actors:
             ray.kill(actor)
 
-    def map(self, method: str, argument: Any = None, indices: Sequence[int] | None = None) -> Iterator[Any]:
+    def map(
+        self, method: str, argument: Any = None, indices: Sequence[int] | None = None, ahead: int = 4
+    ) -> Iterator[Any]:
         """The results of `method(index, argument)` for every shard, or for `indices`, in their order.
 
-        At most four calls an actor are outstanding, so that results never pile up on the driver.
+        At most `ahead` calls an actor are outstanding, so that results never pile up; 1 for large ones.
         """
         shared = ray.put(argument)
         waiting: list[_Call] = []
-        window = 4 * len(self._actors)
+        window = ahead * len(self._actors)
         try:
             for place, index in enumerate(self._indices if indices is None else indices):
                 waiting.append(self._submit(_Call(place, method, index, shared)))
@@ -136,9 +143,13 @@ class ReducePool:
                 continue
             try:
                 result = ray.get(waiting[0].result)
-            except ActorDiedError:
+            except RayActorError as error:
                 if self._restarts == 0:
-                    raise
+                    raise UserError(
+                        f"Workers die again and again, as they do that lack memory ({str(error).splitlines()[0]}).",
+                        "Give the nodes more memory, or set influence.curvature_samples or cluster.actors lower; the "
+                        "same command goes on.",
+                    ) from error
                 self._restarts -= 1
                 log.warning("A worker was lost for good; starting all of them anew.")
                 self._start_anew(len(self._actors), waiting)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar, Protocol
@@ -16,12 +17,23 @@ from cluster.errors import UserError
 from cluster.executions import blocks_of
 from cluster.progress import Progress
 from cluster.resources import PoolPlan
-from cluster.shards import ShardRecord, abandon_shard, begin_shard, finish_shard, finished_shards
-from cluster.stop_mark import ShardsInHand, clear_stop_mark, stop_mark, stopping
+from cluster.room_watch import watched_room
+from cluster.shards import (
+    WORKER_DEATHS,
+    ShardRecord,
+    abandon_shard,
+    begin_shard,
+    count_start,
+    finish_shard,
+    finished_shards,
+    forget_starts,
+)
+from cluster.stop_mark import ShardsInHand, new_stop_mark, stop_mark, stopping
 from cluster.stopping import STOP
 from cluster.storage import Storage
 
 _FAULT = "fault"
+_CRASH = "crash"
 _STOPPED = "stopped"
 
 
@@ -35,27 +47,46 @@ class ShardWorker(Protocol):
 class _ShardActor:
     """Adapts a `ShardWorker` to a Ray Data actor pool; a batch holds the numbers of shards."""
 
-    def __init__(self, build: Callable[..., ShardWorker], arguments: Mapping[str, Any], out: Storage) -> None:
+    def __init__(
+        self,
+        build: Callable[..., ShardWorker],
+        arguments: Mapping[str, Any],
+        out: Storage,
+        mark: str,
+        earlier: Mapping[int, int],
+    ) -> None:
         self._out = out
+        self._mark = mark
+        self._work: Callable[[int], str]
+        self._earlier = earlier
+        self._work = self._finish
+        # Ray starts an actor again whose process dies in here, as often as it takes.
+        actor = ray.get_runtime_context().get_actor_id() or "none"
         try:
+            if count_start(out, actor) > WORKER_DEATHS:
+                raise _deadly_start(out)
             self._worker = build(**arguments)
         except UserError as error:
             fault = _fault_record(error)
-            self._work: Callable[[int], str] = lambda _: fault
-        else:
-            self._work = self._finish
+            self._work = lambda _: fault
+        except Exception:  # noqa: BLE001 - passed on as it is; Ray would start the actor again here, too
+            crash = json.dumps({_CRASH: traceback.format_exc()})
+            self._work = lambda _: crash
+        forget_starts(out, actor)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         return {"record": [self._work(index) for index in batch["index"].tolist()]}
 
     def _finish(self, index: int) -> str:
-        if stopping(self._out):
+        if stopping(self._out, self._mark):
             return json.dumps({_STOPPED: index})
         attempt = begin_shard(self._out, index)
         # A driver that stops waits for the shards that it sees begun. It may have looked just before this one was.
-        if stopping(self._out):
+        if stopping(self._out, self._mark):
             abandon_shard(self._out, index, attempt)
             return json.dumps({_STOPPED: index})
+        if attempt - self._earlier.get(index, 0) > WORKER_DEATHS:
+            return _fault_record(_deadly(self._out, index))
         start = time.perf_counter()
         try:
             table, facts = self._worker(index)
@@ -63,6 +94,21 @@ class _ShardActor:
             return _fault_record(error)
         record = finish_shard(self._out, index, table, attempt, facts, time.perf_counter() - start)
         return json.dumps(asdict(record))
+
+
+def _deadly_start(out: Storage) -> UserError:
+    return UserError(
+        f"A worker of {out.uri} died {WORKER_DEATHS} times before it could begin, as one does that lacks memory.",
+        "Give the nodes more memory, or set cluster.actors lower; the same command goes on.",
+    )
+
+
+def _deadly(out: Storage, index: int) -> UserError:
+    return UserError(
+        f"The worker of shard {index} of {out.uri} died in it {WORKER_DEATHS} times, as one does that lacks memory.",
+        "Give the nodes more memory, set cluster.actors lower, or cut the log into more samples.shards; "
+        "the same command goes on.",
+    )
 
 
 def _fault_record(error: UserError) -> str:
@@ -83,8 +129,8 @@ def map_shards(
     When the driver is told to stop, no shard is begun any more, and those in hand are finished.
 
     The output of shard k is `out/part-k.parquet`. Whatever the pool's size, the files are the same: a worker
-    sees one shard at a time. A worker that dies is replaced by Ray and its shard begun again; an exception
-    in a worker ends the pass, and what is finished stays finished; a `UserError` comes through as itself.
+    sees one shard at a time. A worker that dies is replaced by Ray and its shard begun again, five times in all; an
+    exception in a worker ends the pass, and what is finished stays finished; a `UserError` comes through as itself.
 
     Parameters
     ----------
@@ -99,14 +145,14 @@ def map_shards(
     -------
     One record a shard, in the order of `indices`. Raises `Stopped` after a request to stop.
     """
-    clear_stop_mark(out)
+    mark = new_stop_mark(out)
     records = finished_shards(out, indices)
     missing = [index for index in indices if index not in records]
     totals = _Totals(records.values())
     progress.update(len(records), len(indices), **totals.facts())
     if missing:
-        with stop_mark(out):
-            for record in _run(build, arguments, missing, out, pool):
+        with stop_mark(out, mark), watched_room(pool.shape):
+            for record in _run(build, arguments, missing, out, mark, pool):
                 records[record.index] = record
                 totals.add(record)
                 progress.update(len(records), len(indices), **totals.facts())
@@ -140,6 +186,7 @@ def _run(
     arguments: Mapping[str, Any],
     indices: Sequence[int],
     out: Storage,
+    mark: str,
     pool: PoolPlan,
 ) -> Iterator[ShardRecord]:
     # A row names a shard, so what travels through Ray Data is a few bytes and the data never crosses the driver.
@@ -148,7 +195,13 @@ def _run(
     tasks = ray.data.from_items([{"index": index} for index in indices], override_num_blocks=len(indices))
     done = tasks.map_batches(
         _ShardActor,
-        fn_constructor_kwargs={"build": build, "arguments": dict(arguments), "out": out},
+        fn_constructor_kwargs={
+            "build": build,
+            "arguments": dict(arguments),
+            "out": out,
+            "mark": mark,
+            "earlier": in_hand.earlier_attempts,
+        },
         batch_size=1,
         batch_format="numpy",
         compute=ActorPoolStrategy(
@@ -164,6 +217,8 @@ def _run(
     for record in records:
         if _FAULT in record:
             raise UserError(*record[_FAULT])
+        if _CRASH in record:
+            raise RuntimeError(f"a worker could not begin:\n{record[_CRASH]}")
         if _STOPPED in record:
             # The rest would be passed over one by one; what is in hand elsewhere is waited for, and no more.
             in_hand.wait()

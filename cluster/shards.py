@@ -20,6 +20,9 @@ import pyarrow.parquet as pq
 from cluster.digest import digest
 from cluster.storage import Storage
 
+#: A worker that has died so often in the same place would die there again.
+WORKER_DEATHS = 5
+
 
 @dataclass(frozen=True)
 class ShardRecord:
@@ -64,6 +67,19 @@ def abandon_shard(out: Storage, index: int, attempt: int) -> None:
         out.delete(name)
     else:
         out.write_text(name, str(attempt - 1))
+
+
+def count_start(out: Storage, worker: str) -> int:
+    """How often the worker of this name has begun to start, this time included, without having come to an end of it."""
+    name = f"_starts/{worker}"
+    starts = int(out.read_text(name)) + 1 if out.exists(name) else 1
+    out.write_text(name, str(starts))
+    return starts
+
+
+def forget_starts(out: Storage, worker: str) -> None:
+    """It has started."""
+    out.delete(f"_starts/{worker}")
 
 
 def finish_shard(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -14,44 +16,57 @@ from cluster.storage import Storage
 
 log = logging.getLogger("dealrec.cluster")
 
-_MARK = "_stop"
+_MARKS = "_stop"
 _POLL_SECONDS = 0.5
 #: Shorter than the grace that our pods are given; a shard that takes longer is begun again by the next run.
 _PATIENCE = 100.0
 
 
 @contextlib.contextmanager
-def stop_mark(out: Storage) -> Iterator[None]:
-    """Defer a request to stop over a block, and put up the mark when it comes.
+def stop_mark(out: Storage, mark: str) -> Iterator[None]:
+    """Defer a request to stop over a block, and put up its mark when it comes.
 
-    The mark is left there: workers may have a call waiting that they come to after the driver has left. The next pass
-    takes it down (`clear_stop_mark`).
+    The mark is left there: workers may have a call waiting that they come to after the driver has left. When the block
+    has not come to its end in the time that a pod has for that, it is left at once.
     """
     with STOP.deferred() as told:
-        thread = threading.Thread(target=_put_up, args=(out, told), name="stop-mark", daemon=True)
+        over = threading.Event()
+        thread = threading.Thread(target=_put_up, args=(out, mark, told, over), name="stop-mark", daemon=True)
         thread.start()
         try:
             yield
         finally:
+            over.set()
             told.set()
             thread.join()
 
 
-def clear_stop_mark(out: Storage) -> None:
-    """Before a pass: what an earlier one was told does not hold for this one."""
-    out.delete(_MARK)
+def new_stop_mark(out: Storage) -> str:
+    """The name of a pass's own mark: what an earlier pass was told does not hold for this one.
+
+    The marks of earlier passes are taken down; storage may go on showing them for a while.
+    """
+    out.delete(_MARKS)
+    return f"{_MARKS}/{secrets.token_hex(8)}"
 
 
-def _put_up(out: Storage, told: threading.Event) -> None:
+def _put_up(out: Storage, mark: str, told: threading.Event, over: threading.Event) -> None:
     told.wait()
-    if STOP.requested:
-        log.info("Stopping: what is in hand is finished first. A second signal stops at once.")
-        out.write_bytes(_MARK, b"")
+    if not STOP.requested:
+        return
+    log.info("Stopping: what is in hand is finished first. A second signal stops at once.")
+    out.write_bytes(mark, b"")
+    if not over.wait(_PATIENCE):
+        log.warning("A shard takes longer than %.0f s; the next run begins it again.", _PATIENCE)
+        main = threading.main_thread().ident
+        assert main is not None
+        # As a second signal from outside: nothing else wakes the thread that waits for Ray Data.
+        signal.pthread_kill(main, signal.SIGTERM)
 
 
-def stopping(out: Storage) -> bool:
+def stopping(out: Storage, mark: str) -> bool:
     """In a worker: whether no shard is to be begun any more."""
-    return out.exists(_MARK)
+    return out.exists(mark)
 
 
 class ShardsInHand:
@@ -60,17 +75,21 @@ class ShardsInHand:
     Parameters
     ----------
     out, indices : of the pass, before it begins: what an earlier run left begun is in nobody's hand.
+
+    Attributes
+    ----------
+    earlier_attempts : how often earlier runs have begun the shards.
     """
 
     def __init__(self, out: Storage, indices: Sequence[int]) -> None:
         self._out = out
         self._indices = indices
-        self._before = attempts_at(out, indices)
+        self.earlier_attempts = attempts_at(out, indices)
 
     def now(self) -> set[int]:
         """Their numbers."""
         attempts = attempts_at(self._out, self._indices)
-        begun = {index for index, attempt in attempts.items() if attempt != self._before.get(index)}
+        begun = {index for index, attempt in attempts.items() if attempt != self.earlier_attempts.get(index)}
         return begun - set(finished_shards(self._out, self._indices))
 
     def wait(self) -> None:

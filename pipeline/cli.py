@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -13,7 +14,7 @@ from cluster.errors import UserError, user_error_in
 from cluster.stopping import Stopped
 from pipeline import __version__, commands
 from pipeline.logs import configure_logging
-from pipeline.stages.catalogue import STAGE_NAMES
+from pipeline.stages.catalogue import AUDIT_STAGE_NAMES, STAGE_NAMES
 from scoring.errors import ScoringError
 
 log = logging.getLogger("dealrec.cli")
@@ -43,6 +44,10 @@ def guarded(work: Callable[[], int], verbose: bool = False) -> int:
         return 128 + signal.SIGTERM
     except (UserError, ScoringError) as error:
         return _user_fault(error, verbose)
+    except BrokenPipeError:
+        # Whoever reads has left, as `head` does. What is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except Exception as error:  # noqa: BLE001 - the last line of defence: whatever it is gets an exit code
         fault = user_error_in(error)
         if fault is not None:
@@ -100,6 +105,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     audit = commands_.add_parser("audit", help="how faithful the influence scores are: retraining without samples")
     _add_run_arguments(audit)
+    audit.add_argument("--from", dest="first", choices=AUDIT_STAGE_NAMES, help="recompute this and what follows")
+    audit.add_argument("--fresh", action="store_true", help="recompute everything, the run's surrogate included")
     audit.set_defaults(command=commands.audit)
 
     export = commands_.add_parser("export", help="the coreset as text, for fine-tuning with other tools")

@@ -87,7 +87,7 @@ def audit(options: argparse.Namespace) -> int:
     from pipeline.audit.results import recommended_setting, table_rows
 
     config, run_dir = _load(options)
-    graph = run_stages(config, open_run(run_dir), RunOptions(fresh=False), AUDIT_STAGES)
+    graph = run_stages(config, open_run(run_dir), RunOptions(first=options.first, fresh=options.fresh), AUDIT_STAGES)
     result = graph.folder(AUDIT).read_json("audit.json")
     if options.json:
         _show(options, {"audit": result}, ())

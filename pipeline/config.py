@@ -17,7 +17,9 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 class Section(BaseModel):
     """A frozen group of keys that refuses what it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 class Columns(Section):
@@ -61,7 +63,7 @@ class SurrogateConfig(Section):
     hidden: PositiveInt = 64
     blocks: PositiveInt = 2
     heads: PositiveInt = 2
-    dropout: Share = 0.2
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     epochs: PositiveInt = 50
     patience: PositiveInt = Field(5, description="Epochs without a better validation NDCG@10 before it stops.")
     lr: float = Field(1e-3, gt=0)
@@ -86,7 +88,7 @@ class InfluenceConfig(Section):
         8192, description="Samples that the curvature is taken over, drawn by hash; they are kept in memory unless all."
     )
     tolerance: float = Field(
-        1e-6, gt=0, description="Relative residual at which cg stops; above it, partitions show in the scores."
+        1e-6, gt=0, lt=1, description="Relative residual at which cg stops; above it, partitions show in the scores."
     )
     max_iterations: PositiveInt = 500
     lissa_damp: Share = 0.01
@@ -128,9 +130,7 @@ class SelectConfig(Section):
     sampling: Literal["strata", "proportional"] = Field(
         "strata", description="Evenly over strata of the score, or with a chance in proportion to it."
     )
-    sharpness: float = Field(
-        1.0, gt=0, allow_inf_nan=False, description="Power of the score in proportional sampling; high takes the top."
-    )
+    sharpness: float = Field(1.0, gt=0, description="Power of the score in proportional sampling; high takes the top.")
     reference: Literal["valid"] | Annotated[float, Field(gt=0, lt=1)] = Field(
         "valid", description="What aimed methods aim at: validation, or this last share of the train samples by time."
     )
@@ -138,7 +138,7 @@ class SelectConfig(Section):
         "all", description="Validation users aimed at; half of them, by hash, leaves the others to choose a method by."
     )
     transport_epsilon: float = Field(
-        0.05, gt=0, allow_inf_nan=False, description="Entropy of the transport of goracs, in units of the mean cost."
+        0.05, gt=0, description="Entropy of the transport of goracs, in units of the mean cost."
     )
     transport_points: PositiveInt = Field(
         2048, description="Train samples, and reference samples, that goracs solves the transport on, at most."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cluster.errors import UserError
 from cluster.preflight import Finding
@@ -12,6 +13,11 @@ from cluster.session import is_embedded
 from pipeline.config import Config
 from pipeline.stages.catalogue import LLM_STAGES
 
+if TYPE_CHECKING:
+    from scoring.surrogate import Surrogate
+
+#: Of a surrogate that is built to be looked at.
+_FEW_ITEMS = 100
 _LOCAL = ("/", ".", "~")
 #: What configurations of transformers call the number of tokens that a model reads.
 _POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
@@ -41,6 +47,12 @@ def setting_findings(config: Config, stages: Sequence[str]) -> list[Finding]:
 def _checks(stages: Sequence[str]) -> Iterator[Callable[[Config], None]]:
     if "ingest" in stages:
         yield _check_inputs
+    if "surrogate" in stages:
+        yield _check_surrogate
+    if "influence" in stages:
+        yield _check_influence
+    if "audit" in stages:
+        yield _check_audit
     if LLM_STAGES & set(stages):
         yield _check_template
         yield _check_model
@@ -54,6 +66,53 @@ def _check_inputs(config: Config) -> None:
     find_files(config.data.interactions, "data.interactions", skip_suffix=".item")
     if config.data.items is not None:
         find_files(config.data.items, "data.items", skip_suffix=".inter")
+
+
+def _check_surrogate(config: Config) -> None:
+    _small_surrogate(config)
+
+
+def _check_influence(config: Config) -> None:
+    section = config.influence
+    _check_scope(config, "influence.scope", section.scope, (section.solver,))
+
+
+def _check_audit(config: Config) -> None:
+    for scope in config.audit.scopes:
+        # What a solver cannot do with a scope is told in the audit's table.
+        _check_scope(config, "audit.scopes", (scope,), ())
+
+
+def _check_scope(config: Config, key: str, patterns: Sequence[str] | None, solvers: Sequence[str]) -> None:
+    from scoring.errors import ScoringError
+    from scoring.influence import check_exact, linear_layers
+    from scoring.objective import reduce_to_scope
+    from scoring.surrogate import surrogate_scope
+
+    model = _small_surrogate(config)
+    try:
+        scope = surrogate_scope(model, patterns)
+        if "exact" in solvers:
+            check_exact(scope)
+        if "ekfac" in solvers:
+            linear_layers(reduce_to_scope(model, scope), scope)
+    except ScoringError as error:
+        raise UserError(
+            f"{key}: {error}.",
+            f"The surrogate's scopes are {', '.join(model.scopes())}; patterns of parameter names go as well.",
+        ) from error
+
+
+def _small_surrogate(config: Config) -> Surrogate:
+    """The configured surrogate of a few items: what is wrong with its settings shows in it."""
+    from pipeline.stages.surrogate import network_settings
+    from scoring.errors import SettingError
+    from scoring.surrogate import build_surrogate
+
+    try:
+        return build_surrogate(config.surrogate.model, _FEW_ITEMS, network_settings(config))
+    except (SettingError, TypeError) as error:
+        raise UserError(f"surrogate: {error}.", "Correct the settings of the surrogate.") from error
 
 
 def _check_model(config: Config) -> None:

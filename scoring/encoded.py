@@ -88,11 +88,11 @@ class EncodedLoss(OutputLoss):
         batch: HistoryBatch,
         scores: int,
     ) -> Tensor:
-        """`function` on a few rows at a time, so that about `scores` scores of items exist at once.
+        """`function` on a few rows at a time, so that about `scores` outputs exist at once.
 
         Few enough for the cache speed the gradient up; more let the Hessian share products of embeddings.
         """
-        rows = max(1, scores // len(self.weight))
+        rows = max(1, scores // self.head.width(len(self.weight) - 1))
         parts = []
         for start in range(0, len(outputs), rows):
             span = slice(start, start + rows)

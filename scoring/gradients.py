@@ -42,6 +42,8 @@ def mean_loss_gradient_sum(objective: Differentiable, scope: Scope, batches: Ite
         gradient = _gradient_sum(objective, scope, batch)
         if not bool(torch.isfinite(gradient).all()):
             batch = _finite_rows(objective, scope, batch)
+            if not batch_rows(batch):
+                continue
             gradient = _gradient_sum(objective, scope, batch)
         total += gradient.cpu()
         count += batch_rows(batch)
@@ -105,7 +107,8 @@ def gradient_parts(objective: Differentiable, scope: Scope, batch: Any) -> Itera
 def weighted_gradient_sums(objective: Differentiable, scope: Scope, batches: Iterable[tuple[Any, Tensor]]) -> Tensor:
     """Σ over samples of wₖ(s)∇ℓ(s) for K weightings.
 
-    Every gradient is made once and multiplied by all weights, which is cheaper than K backward passes.
+    Every gradient is made once and multiplied by all weights, which is cheaper than K backward passes. Samples whose
+    gradient is not finite count as if they had none.
 
     Parameters
     ----------
@@ -118,6 +121,7 @@ def weighted_gradient_sums(objective: Differentiable, scope: Scope, batches: Ite
     total = torch.zeros(0, scope.size, dtype=torch.float64)
     for batch, weights in batches:
         for span, gradients in gradient_parts(objective, scope, batch):
+            gradients = gradients.where(torch.isfinite(gradients).all(1, keepdim=True), 0.0)
             sums = (weights[:, span].to(gradients) @ gradients).to("cpu", torch.float64)
             total = total + sums if len(total) else sums
     return total

@@ -18,6 +18,9 @@ from scoring.batching import HistoryBatch
 class Head(Protocol):
     """`weight` is always the whole embedding matrix [V + 1, d], row 0 the padding item."""
 
+    def width(self, items: int) -> int:
+        """C, the outputs of a sample, of a catalogue of so many items."""
+
     def __call__(self, encoded: Tensor, weight: Tensor, batch: HistoryBatch) -> Tensor:
         """[B, C] outputs from [B, d]."""
 
@@ -33,6 +36,9 @@ class Head(Protocol):
 
 class CatalogueHead:
     """Every item of the catalogue is a candidate; column j is item j + 1."""
+
+    def width(self, items: int) -> int:
+        return items
 
     def __call__(self, encoded: Tensor, weight: Tensor, batch: HistoryBatch) -> Tensor:
         return encoded @ weight[1:].T
@@ -63,6 +69,9 @@ class SampledHead:
     def __init__(self, negatives: Tensor, log_expected: Tensor) -> None:
         self.negatives = negatives
         self.log_expected = log_expected
+
+    def width(self, items: int) -> int:
+        return 1 + len(self.negatives)
 
     def __call__(self, encoded: Tensor, weight: Tensor, batch: HistoryBatch) -> Tensor:
         return self.scores(encoded, weight, batch.target)

@@ -7,7 +7,7 @@ one process or over many workers, is the business of the `Curvature` that is han
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
@@ -32,7 +32,7 @@ from scoring.kronecker import (
 )
 from scoring.objective import Differentiable, prepare_batches
 from scoring.scope import Scope
-from scoring.solvers import Product, Solution, solve_cg, solve_ekfac, solve_exact, solve_lissa
+from scoring.solvers import Eigensystem, Product, Solution, solve_cg, solve_ekfac, solve_exact, solve_lissa
 
 #: Parameters above which the dense matrix and its eigenvectors take gigabytes and its eigenvalues hours.
 MAX_EXACT = 10_000
@@ -54,7 +54,7 @@ class SolverSettings:
     """
 
     solver: str = "cg"
-    damping: float = 0.1
+    damping: float = 0.01
     tolerance: float = 1e-6
     max_iterations: int = 500
     lissa_damp: float = 0.01
@@ -91,25 +91,33 @@ class LocalCurvature:
     Parameters
     ----------
     objective, scope : what is differentiated, and in what.
-    batches : the curvature samples; those without a finite gradient are left out.
+    chunks : the curvature samples, in batches, cut into the steps of `lissa`; those without a finite gradient are
+        left out.
     prepare : compute ahead what does not change between products, at 4d² bytes and the states of a sample.
     """
 
-    def __init__(self, objective: Differentiable, scope: Scope, batches: Sequence[Any], prepare: bool = True) -> None:
+    def __init__(
+        self, objective: Differentiable, scope: Scope, chunks: Iterable[Iterable[Any]], prepare: bool = True
+    ) -> None:
         self.objective = objective
         self.scope = scope
-        finite = finite_batches(objective, scope, batches)
-        self.batches = prepare_batches(objective, finite, curvature=True) if prepare else list(finite)
+        self._prepare = prepare
+        self._chunks = [chunk for chunk in map(self._ready, chunks) if chunk]
+        self.batches = [batch for chunk in self._chunks for batch in chunk]
+
+    def _ready(self, batches: Iterable[Any]) -> list[Any]:
+        finite = finite_batches(self.objective, self.scope, batches)
+        return prepare_batches(self.objective, finite, curvature=True) if self._prepare else list(finite)
 
     def product(self, x: Tensor) -> Tensor:
         return _mean(gauss_newton_product_sum(self.objective, self.scope, x, self.batches))
 
     def step_products(self, steps: int) -> Iterator[Product]:
-        for batch in islice(cycle(self.batches), steps):
-            yield partial(self._batch_product, batch)
+        for chunk in islice(cycle(self._chunks), steps):
+            yield partial(self._chunk_product, chunk)
 
-    def _batch_product(self, batch: Any, x: Tensor) -> Tensor:
-        return _mean(gauss_newton_product_sum(self.objective, self.scope, x, [batch]))
+    def _chunk_product(self, chunk: Sequence[Any], x: Tensor) -> Tensor:
+        return _mean(gauss_newton_product_sum(self.objective, self.scope, x, chunk))
 
     def matrix(self) -> Tensor:
         return _mean(gauss_newton_matrix_sum(self.objective, self.scope, self.batches))
@@ -142,12 +150,7 @@ def solve_direction(
     if settings.solver == "cg":
         return solve_cg(curvature.product, v, settings.damping, settings.tolerance, settings.max_iterations)
     if settings.solver == "exact":
-        if scope.size > MAX_EXACT:
-            raise SettingError(
-                f"solver exact takes scopes of at most {MAX_EXACT:,} parameters, and this one has {scope.size:,}; "
-                "take a smaller scope (last_layer) or solver cg"
-            )
-        return solve_exact(curvature.matrix(), v, settings.damping)
+        return solve_exact(eigensystem(curvature, scope), v, settings.damping)
     if settings.solver == "lissa":
         steps = curvature.step_products(settings.lissa_steps)
         return solve_lissa(steps, v, settings.lissa_damp, settings.lissa_scale, curvature.product)
@@ -156,6 +159,21 @@ def solve_direction(
         eigenvalues = curvature.kronecker_eigenvalues(basis)
         return solve_ekfac(scope, layers, basis, eigenvalues, v, settings.damping)
     return Solution(v.to(torch.float64), None, 0)
+
+
+def eigensystem(curvature: Curvature, scope: Scope) -> Eigensystem:
+    """Of the curvature's dense matrix. Raises SettingError for a scope too large for one."""
+    check_exact(scope)
+    return Eigensystem.of(curvature.matrix())
+
+
+def check_exact(scope: Scope) -> None:
+    """Raise SettingError for a scope that is too large for a dense matrix."""
+    if scope.size > MAX_EXACT:
+        raise SettingError(
+            f"solver exact takes scopes of at most {MAX_EXACT:,} parameters, and this one has {scope.size:,}; "
+            "take a smaller scope (last_layer) or solver cg"
+        )
 
 
 def influence_scores(objective: Differentiable, scope: Scope, direction: Tensor, batch: Any) -> npt.NDArray[np.float32]:
@@ -176,6 +194,8 @@ __all__ = [
     "Curvature",
     "LocalCurvature",
     "SolverSettings",
+    "check_exact",
+    "eigensystem",
     "influence_scores",
     "linear_layers",
     "solve_direction",

@@ -15,7 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scoring.errors import SettingError
+
 TargetColumn = Callable[[Any], Tensor]
+
+#: A backward pass a column follows.
+_MOST_COLUMNS = 1024
 
 
 class OutputLoss(ABC):
@@ -34,8 +39,16 @@ class OutputLoss(ABC):
         return torch.func.jvp(lambda z: self.gradient(z, batch), (outputs,), (tangent,))[1]
 
     def hessian_columns(self, outputs: Tensor, batch: Any) -> Tensor:
-        """[K, B, C] with Σₖ c cᵀ = ∇²ℓ(z): the columns of its symmetric square root, for a convex loss."""
+        """[K, B, C] with Σₖ c cᵀ = ∇²ℓ(z): the columns of its symmetric square root, for a convex loss.
+
+        Raises SettingError for more outputs than dense matrices a sample are sensible for.
+        """
         rows, width = outputs.shape
+        if width > _MOST_COLUMNS:
+            raise SettingError(
+                f"ekfac would take a {width} x {width} matrix a sample of this loss; give the surrogate a `reduced` "
+                "view with fewer outputs (scoring.encoded), or take solver cg"
+            )
         units = torch.eye(width, dtype=outputs.dtype, device=outputs.device)
         units = units[:, None].expand(width, rows, width)
         dense = torch.stack([self.hessian_product(outputs, batch, unit) for unit in units], dim=-1)

@@ -8,6 +8,7 @@ a history of one item scores exactly 0; and LiSSA over single samples with their
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from scoring.batching import HistoryBatch
 from scoring.objective import evaluation
 from scoring.sasrec import SASRec
 from scoring.solvers import Product, Solution, solve_lissa
+
+#: Outputs of all positions of a batch that exist at once: 64 MiB in float32.
+_OUTPUTS = 1 << 24
 
 
 class ReleasedInfluence:
@@ -46,9 +50,10 @@ class ReleasedInfluence:
         with evaluation(self._model):
             for batch, weights in batches:
                 rows = torch.func.vmap(torch.func.grad(self._sample_loss), in_dims=(None, 0, 0, 0))
-                gradients = rows(self._weight, batch.history, batch.lengths, batch.target).flatten(1)
-                sums = (weights.to(gradients) @ gradients).to(torch.float64)
-                total = total + sums if len(total) else sums
+                for span, part in self._parts(batch):
+                    gradients = rows(self._weight, *part[:3]).flatten(1)
+                    sums = (weights[:, span].to(gradients) @ gradients).to(torch.float64)
+                    total = total + sums if len(total) else sums
         return total
 
     def solve(self, v: Tensor, samples: Iterable[HistoryBatch], damp: float = 0.01, scale: float = 25.0) -> Solution:
@@ -59,9 +64,19 @@ class ReleasedInfluence:
     def scores(self, direction: Tensor, batch: HistoryBatch) -> npt.NDArray[np.float32]:
         """⟨∇ℓ(s), h⟩ of each sample's earlier-target loss, float32 [B]."""
         tangent = direction.reshape(self._weight.shape).to(self._weight)
+        found = []
         with evaluation(self._model):
-            moved = torch.func.jvp(lambda weight: self._losses(weight, batch), (self._weight,), (tangent,))[1]
-        return moved.to("cpu", torch.float32).numpy()
+            for _, part in self._parts(batch):
+                losses = partial(self._losses, batch=part)
+                found.append(torch.func.jvp(losses, (self._weight,), (tangent,))[1])
+        return torch.cat(found).to("cpu", torch.float32).numpy()
+
+    def _parts(self, batch: HistoryBatch) -> Iterator[tuple[slice, HistoryBatch]]:
+        """So few rows at a time that the outputs at all their positions take bounded memory."""
+        rows = max(1, _OUTPUTS // (batch.history.shape[1] * self._model.output_count))
+        for start in range(0, len(batch.target), rows):
+            span = slice(start, start + rows)
+            yield span, HistoryBatch(batch.history[span], batch.lengths[span], batch.target[span])
 
     def _losses(self, weight: Tensor, batch: HistoryBatch) -> Tensor:
         losses: Tensor = torch.func.functional_call(self._call, {**self._values, self._name: weight}, (batch,))

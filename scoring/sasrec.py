@@ -96,6 +96,10 @@ class SASRec(Surrogate):
     def item_count(self) -> int:
         return self.config.item_count
 
+    @property
+    def output_count(self) -> int:
+        return self.head.width(self.item_count)
+
     def config_dict(self) -> dict[str, Any]:
         return asdict(self.config)
 

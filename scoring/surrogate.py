@@ -76,8 +76,8 @@ def _builder(name: str) -> Builder:
         )
     try:
         builder: Builder = getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise SettingError(f"the surrogate {name!r} cannot be imported: {error}") from error
+    except Exception as error:
+        raise SettingError(f"the surrogate {name!r} cannot be imported: {type(error).__name__}: {error}") from error
     return builder
 
 

@@ -27,6 +27,11 @@ class Surrogate(nn.Module, ABC):
         """V."""
 
     @property
+    def output_count(self) -> int:
+        """C, which bounds the rows of a batch that are computed at once; V unless a sampled loss needs fewer."""
+        return self.item_count
+
+    @property
     @abstractmethod
     def criterion(self) -> OutputLoss:
         """The scoring loss as a function of `outputs`; frozen, the same function at every call."""

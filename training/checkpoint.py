@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from cluster.digest import digest
@@ -29,11 +30,17 @@ class Checkpoint:
 
 
 def save_tensors(folder: Storage, name: str, tensors: Mapping[str, Tensor]) -> str:
-    """Write one safetensors file and return its digest. Raises ValueError if a tensor is empty."""
+    """Write one safetensors file and return its digest. Raises ValueError if a tensor is empty.
+
+    Tied tensors are written once a name: the format knows of no shared memory.
+    """
     empty = sorted(key for key, tensor in tensors.items() if tensor.numel() == 0)
     if empty:
         raise ValueError(f"{len(empty)} tensors to be saved are empty, {empty[0]} among them")
-    data = safetensors.torch.save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
+    copies = {
+        key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()
+    }
+    data = safetensors.torch.save(copies)
     folder.write_bytes(name, data)
     return digest(data)
 

@@ -14,9 +14,8 @@ from training.placement import Placement
 
 OFFLOADS = ("none", "optimizer", "all")
 
-
-#: Where and how the steps are made, not which.
-_HOW_ONLY = (
+#: Where and how the steps are made, not which: a tuning under way goes on with others.
+HOW_ONLY = (
     "model_copy",
     "workers",
     "placement",
@@ -111,5 +110,5 @@ class FinetuneSpec:
 
     def stamp(self, *inputs: Any) -> str:
         """Digest of all that decides the result beyond rounding: checkpoints fit whatever the rest is then."""
-        settings = {key: value for key, value in asdict(self).items() if key not in _HOW_ONLY}
+        settings = {key: value for key, value in asdict(self).items() if key not in HOW_ONLY}
         return json_digest({"spec": settings, "inputs": inputs})

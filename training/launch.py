@@ -18,6 +18,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from cluster.errors import UserError, user_error_in
 from cluster.progress import Progress
 from cluster.resources import ClusterView
+from cluster.room_watch import watched_room
 from cluster.storage import Storage
 from training.board import ProgressBoard, RemoteProgress, forwarded
 from training.placement import Placement, living_nodes, require_resources, shortage
@@ -103,10 +104,14 @@ def launch(loop: Callable[[Any, Progress], Any], job: Any, run: Launch, scratch:
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
+    room = watched_room(run.placement.worker(), run.workers)
     environment = _RAY_TRAIN_ENVIRONMENT | (_ONE_NODE_ENVIRONMENT if len(living_nodes()) == 1 else {})
     try:
-        with _environment(environment), _interrupts_restored(), forwarded(board, progress):
+        with _environment(environment), _interrupts_restored(), forwarded(board, progress), room:
             outcome = trainer.fit().return_value
+    except SystemExit as left:
+        # Ray Train's own handler of Ctrl-C leaves with exit code 0.
+        raise KeyboardInterrupt from left
     except TrainingFailedError as error:
         fault = user_error_in(error)
         if fault is not None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.errors import UserError
@@ -15,7 +16,7 @@ from cluster.storage import Storage
 from pipeline.audit.queries import Queries
 from pipeline.stages.influence_workers import read_validation
 from pipeline.tables import SampleShard, ragged_column, train_shards
-from scoring.ids import draw_order
+from scoring.ids import draw_order, sample_ids
 from scoring.ragged import Ragged, concatenate
 from training.surrogate_data import TrainWindows, windows_of
 
@@ -32,41 +33,46 @@ class AuditLog:
     samples : all train samples, N of them.
     place : int64 [N], where in `sequences.values` the target of each sample is.
     valid : every validation target as a sample.
+    user, valid_user : int64, a number for the user of each row of `sequences` and of each of `valid`; a hash of the
+        user's id, so that it is the same however the log is cut into shards.
     """
 
     sequences: Ragged
     samples: SampleShard
     place: npt.NDArray[np.int64]
     valid: SampleShard
+    user: npt.NDArray[np.int64]
+    valid_user: npt.NDArray[np.int64]
 
     @classmethod
     def read(cls, data: Storage) -> AuditLog:
         """All shards of a run's data folder."""
         indices = train_shards(data)
         parts = [_read_shard(data, index) for index in indices]
-        before = np.cumsum([0, *(len(sequences.values) for sequences, _, _ in parts)])
+        before = np.cumsum([0, *(len(part.sequences.values) for part in parts)])
         return cls(
-            concatenate([sequences for sequences, _, _ in parts]),
-            _joined([samples for _, samples, _ in parts]),
-            np.concatenate([place + start for (_, _, place), start in zip(parts, before[:-1], strict=True)]),
-            _joined([read_validation(data, index) for index in indices]),
+            concatenate([part.sequences for part in parts]),
+            _joined([part.samples for part in parts]),
+            np.concatenate([part.place + start for part, start in zip(parts, before[:-1], strict=True)]),
+            _joined([part.valid for part in parts]),
+            np.concatenate([part.user for part in parts]),
+            np.concatenate([part.valid_user for part in parts]),
         )
 
     @property
     def last(self) -> npt.NDArray[np.bool_]:
         """bool [N], whether a sample's target is its user's last train item."""
-        marks: npt.NDArray[np.bool_] = self.place + 1 == self.sequences.offsets[1:][self._user]
+        marks: npt.NDArray[np.bool_] = self.place + 1 == self.sequences.offsets[1:][self._row]
         return marks
 
     def queries(self, risk: str, wanted: int, seed: int) -> Queries:
         """About `wanted` groups of users whose risk, `train` or `valid`, is asked for."""
         if risk == "train":
-            return Queries.of(self.samples, self._user, wanted, seed)
-        # All validation targets of a user carry the id of one row.
-        return Queries.of(self.valid, self.valid.sample_id, wanted, seed)
+            return Queries.of(self.samples, self.user[self._row], wanted, seed)
+        return Queries.of(self.valid, self.valid_user, wanted, seed)
 
     @property
-    def _user(self) -> npt.NDArray[np.int64]:
+    def _row(self) -> npt.NDArray[np.int64]:
         """int64 [N], the row of each sample's user in `sequences`."""
         return self.sequences.row_of_value()[self.place]
 
@@ -91,20 +97,20 @@ class AuditLog:
             raise UserError("All train samples have the same target: there is no wrong one.", "Audit a larger log.")
         keys = draw_order(self.samples.sample_id, seed ^ _PLANTING_SEED)
         planted = self.last & (keys < np.uint64(share * 2.0**64))
-        target = self.samples.target.copy()
+        target, donors = self.samples.target.copy(), np.argsort(self.samples.sample_id)
         for attempt in itertools.count(1):
             right = np.flatnonzero(planted & (target == self.samples.target))
             if not len(right):
                 break
-            donors = draw_order(self.samples.sample_id[right], seed + attempt) % np.uint64(len(target))
-            target[right] = self.samples.target[donors]
+            drawn = draw_order(self.samples.sample_id[right], seed + attempt) % np.uint64(len(target))
+            target[right] = self.samples.target[donors[drawn]]
         values = self.sequences.values.copy()
         values[self.place[planted]] = target[planted]
         samples = SampleShard(self.samples.sample_id, self.samples.history, target)
-        return AuditLog(Ragged(values, self.sequences.offsets), samples, self.place, self.valid), planted
+        return replace(self, sequences=Ragged(values, self.sequences.offsets), samples=samples), planted
 
 
-def _read_shard(data: Storage, index: int) -> tuple[Ragged, SampleShard, npt.NDArray[np.int64]]:
+def _read_shard(data: Storage, index: int) -> AuditLog:
     sequences = data.read_table(f"sequences/{shard_name(index)}.parquet", ["user_id", "items"])
     table = data.read_table(
         f"samples/train/{shard_name(index)}.parquet", ["sample_id", "user_id", "history", "target", "position"]
@@ -112,7 +118,15 @@ def _read_shard(data: Storage, index: int) -> tuple[Ragged, SampleShard, npt.NDA
     items = ragged_column(sequences, "items")
     user = pc.index_in(table["user_id"], sequences["user_id"].combine_chunks()).to_numpy().astype(np.int64)
     samples = SampleShard(table["sample_id"].to_numpy(), ragged_column(table, "history"), table["target"].to_numpy())
-    return items, samples, items.offsets[user] + table["position"].to_numpy()
+    place = items.offsets[user] + table["position"].to_numpy()
+    valid = data.read_table(f"samples/valid/{shard_name(index)}.parquet", ["user_id", "targets"])
+    validated = _numbers(valid["user_id"])[ragged_column(valid, "targets").row_of_value()]
+    return AuditLog(items, samples, place, read_validation(data, index), _numbers(sequences["user_id"]), validated)
+
+
+def _numbers(user_ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    names = user_ids.to_pylist()
+    return sample_ids(names, np.zeros(len(names), dtype=np.int64))
 
 
 def _joined(parts: list[SampleShard]) -> SampleShard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -100,7 +101,8 @@ def recommended_setting(result: Mapping[str, Any]) -> str:
     for row in result["scores"]:
         if row["label"] == result["recommended"]:
             damping = "" if row["damping"] is None else f", damping: {row['damping']:g}"
-            return f"influence: {{solver: {row['method']}, scope: [{row['scope']}]{damping}}}"
+            # A pattern may hold what YAML reads as its own; a JSON string is YAML too.
+            return f"influence: {{solver: {row['method']}, scope: [{json.dumps(row['scope'])}]{damping}}}"
     return "none could be computed"
 
 

@@ -10,15 +10,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from cluster.errors import UserError
 from cluster.storage import Storage
 from pipeline.audit.log import AuditLog
 from pipeline.audit.queries import RISKS
 from pipeline.audit.results import ScoreTables
 from pipeline.audit.specs import Arm
 from pipeline.config import AuditConfig
+from pipeline.stages.influence_workers import BATCH_OUTPUTS, one_thread
 from scoring.batching import collate, length_buckets
 from scoring.gradients import per_sample_losses
-from scoring.objective import Differentiable
 from scoring.surrogate import Surrogate
 from training.checkpoint import save_tensors
 from training.surrogate_data import item_counts, valid_users
@@ -28,7 +29,6 @@ from training.surrogate_validation import mean_metrics, target_ranks
 
 PLANTED_MODEL = "planted.safetensors"
 _BATCH_TOKENS = 8192
-_BATCH_ROWS = 4096
 
 
 class RetrainWorker:
@@ -51,7 +51,7 @@ class RetrainWorker:
         audit: AuditConfig,
         scores: ScoreTables | None,
     ) -> None:
-        torch.set_num_threads(1)
+        one_thread()
         self._spec, self._epochs, self._arms = spec, epochs, arms
         self._scores = scores
         self._counts = item_counts(data)
@@ -65,15 +65,20 @@ class RetrainWorker:
         removed = arm.removed(self._log.samples.sample_id, ranking)
         windows = self._log.windows(self._spec.max_history, removed)
         model = retrain_surrogate(self._spec, windows, self._counts, self._epochs, torch.device("cpu"))
-        facts = {**self._measure(model), "removed": int(removed.sum())}
+        facts = {**self._measure(model, int(removed.sum())), "removed": int(removed.sum())}
         return pa.table({key: [value] for key, value in facts.items()}), facts
 
-    def _measure(self, model: Surrogate) -> dict[str, Any]:
+    def _measure(self, model: Surrogate, removed: int) -> dict[str, Any]:
         ranks = target_ranks(model, self._users, np.arange(len(self._users.history)), torch.device("cpu"))
         measures: dict[str, Any] = mean_metrics(ranks)
         for risk, queries in self._queries.items():
             samples = queries.samples
             losses = losses_of(model, samples.history.tail(self._spec.max_history), samples.target)
+            if not np.isfinite(losses).all():
+                raise UserError(
+                    f"A surrogate that was retrained without {removed} samples has losses that are not finite.",
+                    "Lower surrogate.lr and recompute with --from surrogate.",
+                )
             measures[f"{risk}_risk"] = float(losses.mean(dtype=np.float64))
             measures[f"{risk}_risks"] = queries.means(losses).tolist()
         return measures
@@ -83,7 +88,7 @@ class PlantingWorker:
     """Trains one surrogate on a log with planted random targets and keeps its weights."""
 
     def __init__(self, spec: SurrogateSpec, epochs: int, data: Storage, share: float, seed: int, out: Storage) -> None:
-        torch.set_num_threads(1)
+        one_thread()
         self._spec, self._epochs, self._out = spec, epochs, out
         self._counts = item_counts(data)
         self._log, self._planted = AuditLog.read(data).plant(share, seed)
@@ -97,9 +102,9 @@ class PlantingWorker:
         return table, {"planted": int(self._planted.sum())}
 
 
-def losses_of(model: Differentiable, history: Any, target: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+def losses_of(model: Surrogate, history: Any, target: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
     """float32 [N], the loss of every sample."""
     losses = np.empty(len(target), dtype=np.float32)
-    for rows in length_buckets(history.lengths, _BATCH_TOKENS, _BATCH_ROWS):
+    for rows in length_buckets(history.lengths, _BATCH_TOKENS, max(1, BATCH_OUTPUTS // model.output_count)):
         losses[rows] = per_sample_losses(model, collate(history, target, rows)).numpy()
     return losses

@@ -18,7 +18,7 @@ from pipeline.audit.retraining import losses_of
 from pipeline.audit.solving import ScopeScorer
 from pipeline.audit.specs import ScoreSpec
 from pipeline.config import AuditConfig, InfluenceConfig
-from pipeline.stages.influence_workers import CURVATURE_SEED, SurrogateSource
+from pipeline.stages.influence_workers import CURVATURE_SEED, SurrogateSource, one_thread
 from pipeline.tables import SampleShard
 from scoring.batching import HistoryBatch
 from scoring.difficulty import gradient_norms
@@ -52,6 +52,7 @@ class ScoreWorker:
         planted: SurrogateSource,
         effects: Effects,
     ) -> None:
+        one_thread()
         self._groups, self._influence, self._audit, self._effects = groups, influence, audit, effects
         log = AuditLog.read(data)
         everything = np.arange(len(log.samples))

@@ -16,15 +16,15 @@ from pipeline.audit.effects import Effects, risk_gradients
 from pipeline.audit.log import AuditLog
 from pipeline.audit.specs import ScoreSpec
 from pipeline.config import AuditConfig, InfluenceConfig
-from pipeline.stages.influence_workers import CURVATURE_SEED, PREPARED_SAMPLES, SurrogateSource
+from pipeline.stages.influence_workers import CURVATURE_CHUNK, CURVATURE_SEED, PREPARED_SAMPLES, SurrogateSource
 from pipeline.tables import SampleShard
 from scoring.errors import ScoringError
 from scoring.gradients import directional_derivatives_many, weighted_gradient_sums
 from scoring.ids import draw_order
-from scoring.influence import LocalCurvature, linear_layers, solve_direction
+from scoring.influence import LocalCurvature, eigensystem, linear_layers, solve_direction
 from scoring.objective import Differentiable, reduce_to_scope
 from scoring.scope import Scope
-from scoring.solvers import Solution
+from scoring.solvers import Eigensystem, Solution, solve_exact
 from scoring.surrogate import surrogate_scope
 
 #: Solvers that factor the curvature once for any number of right-hand sides.
@@ -56,6 +56,7 @@ class ScopeScorer:
         sums = partial(weighted_gradient_sums, self._objective, self._scope)
         self._gradients = risk_gradients(sums, log, source, influence.target, effects, audit)
         self._curvature, self._preparation = _curvature(self._objective, self._scope, influence, log, source)
+        self._system: tuple[Eigensystem, float] | None = None
 
     def score(self, samples: SampleShard) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, Any]]:
         """Scores [N] by label, and facts by label: seconds of the solve, residual, predictions, or the error."""
@@ -78,9 +79,10 @@ class ScopeScorer:
         """h of the risk itself, and facts; the queries' directions are used and dropped."""
         whole = self._gradients.whole
         together = spec.method in _DIRECT
+        preparation = self._prepare(spec.method)
         started = time.perf_counter()
         solution = self._solution(spec, torch.cat([whole[None], self._gradients.stacked]) if together else whole)
-        seconds = time.perf_counter() - started + (self._preparation if spec.method != "none" else 0.0)
+        seconds = time.perf_counter() - started + preparation
         facts = {
             "seconds": seconds,
             "residual": solution.residual,
@@ -93,8 +95,22 @@ class ScopeScorer:
             facts |= self._effects.score(self._gradients.predict(rest))
         return solution.direction[0] if together else solution.direction, facts
 
+    def _prepare(self, method: str) -> float:
+        """Seconds of what all dampings of a solver share: each is told what it would take alone."""
+        if method == "none":
+            return 0.0
+        if method != "exact":
+            return self._preparation
+        if self._system is None:
+            started = time.perf_counter()
+            system = eigensystem(self._curvature, self._scope)
+            self._system = system, time.perf_counter() - started
+        return self._preparation + self._system[1]
+
     def _solution(self, spec: ScoreSpec, v: Tensor) -> Solution:
         assert spec.settings is not None
+        if spec.method == "exact" and self._system is not None:
+            return solve_exact(self._system[0], v, spec.settings.damping)
         layers = linear_layers(self._objective, self._scope) if spec.method == "ekfac" else ()
         return solve_direction(spec.settings, self._curvature, v, self._scope, layers)
 
@@ -106,6 +122,8 @@ def _curvature(
     wanted = len(log.samples) if influence.curvature_samples == "all" else influence.curvature_samples
     drawn = np.argsort(draw_order(log.samples.sample_id, CURVATURE_SEED), kind="stable")[:wanted]
     started = time.perf_counter()
-    batches = [batch for _, batch in source.batches(log.samples.take(drawn))]
+    starts = range(0, len(drawn), CURVATURE_CHUNK)
+    chunks = [source.batches(log.samples.take(drawn[start : start + CURVATURE_CHUNK])) for start in starts]
+    batches = [[batch for _, batch in chunk] for chunk in chunks]
     curvature = LocalCurvature(objective, scope, batches, prepare=wanted <= PREPARED_SAMPLES)
     return curvature, time.perf_counter() - started

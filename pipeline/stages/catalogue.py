@@ -70,6 +70,8 @@ STAGES = (
         version=1,
         work=_later("surrogate"),
         unit="steps",
+        # Its checkpoints fit any number of workers.
+        elastic=("surrogate.workers",),
     ),
     Stage(
         name="influence",
@@ -139,17 +141,38 @@ STAGES = (
 )
 
 #: Not part of a run: what `dealrec audit` adds to one.
+RETRAIN = Stage(
+    name="retrain",
+    folder="retrained",
+    needs=("ingest", "surrogate"),
+    keys=("audit.subsets", "audit.removed", "audit.queries", "audit.planted", "audit.seed"),
+    version=1,
+    work=_later("retrain"),
+    subfolders=("subsets", "planted"),
+    unit="parts",
+)
 AUDIT = Stage(
     name="audit",
     folder="audit",
-    needs=("ingest", "surrogate"),
-    keys=("audit", "influence", "surrogate"),
-    version=2,
+    needs=("ingest", "surrogate", "retrain"),
+    # What is compared has its own solvers, scopes and dampings.
+    keys=(
+        "audit",
+        "influence.target",
+        "influence.curvature_samples",
+        "influence.tolerance",
+        "influence.max_iterations",
+        "influence.lissa_damp",
+        "influence.lissa_scale",
+        "influence.lissa_steps",
+    ),
+    version=3,
     work=_later("audit"),
-    subfolders=("subsets", "planted", "scores", "extremes"),
+    subfolders=("scores", "extremes"),
     unit="parts",
 )
-AUDIT_STAGES = (STAGES[0], STAGES[1], AUDIT)
+AUDIT_STAGES = (STAGES[0], STAGES[1], RETRAIN, AUDIT)
+AUDIT_STAGE_NAMES = tuple(stage.name for stage in AUDIT_STAGES)
 
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 #: Those that load the LLM.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -98,11 +99,8 @@ class EffortWorker:
         tokenizer = load_tokenizer(task.llm)
         model = attach_lora(load_llm(task.llm, self._device), task.lora)
         self._adapter = adapter_hash(model)
-        try:
+        with _scope_faults(task.scope):
             self._scorer = EffortScorer(model, task.scope, task.tokens)
-        except ScoringError as error:
-            remedy = "Name the modules of the value projections in finetune.targets, or set effort.scope to all."
-            raise UserError(f"effort.scope {task.scope} does not go with finetune.targets: {error}.", remedy) from error
         self._pad = int(tokenizer.pad_token_id)
         self._encoder = PromptEncoder(
             tokenizer, load_template(task.template), read_titles(data), task.max_items, task.max_tokens
@@ -128,12 +126,23 @@ class EffortWorker:
         return score_table(samples.sample_id, "effort", scores, ~chosen), facts
 
     def _score(self, batch: TokenBatch) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        return batch.rows, self._scorer.per_sample_norms(batch.to(self._device))
+        with _scope_faults(self._task.scope):
+            return batch.rows, self._scorer.per_sample_norms(batch.to(self._device))
 
     def _candidates(self, index: int, sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         if self._rule is None:
             return np.ones(len(sample_id), dtype=np.bool_)
         return self._rule.chosen(sample_id, _influence_of(self._influence, index))
+
+
+@contextlib.contextmanager
+def _scope_faults(scope: str) -> Iterator[None]:
+    """Modules that effort cannot be measured on are the user's choice: found at once, or in the first batch."""
+    try:
+        yield
+    except ScoringError as error:
+        remedy = "Name the modules of the value projections in finetune.targets, or set effort.scope to all."
+        raise UserError(f"effort.scope {scope} does not go with finetune.targets: {error}.", remedy) from error
 
 
 def _influence_of(folder: Storage, index: int) -> npt.NDArray[np.float32]:

@@ -23,16 +23,22 @@ from cluster.shards import ShardRecord, pass_cost
 from cluster.storage import Storage
 from pipeline.config import InfluenceConfig
 from pipeline.graph import StageContext
-from pipeline.stages.influence_workers import PREPARED_SAMPLES, Chunks, InfluenceWorker, SumWorker, SurrogateSource
+from pipeline.stages.influence_workers import (
+    CURVATURE_CHUNK,
+    PREPARED_SAMPLES,
+    Chunks,
+    InfluenceWorker,
+    SumWorker,
+    SurrogateSource,
+)
 from pipeline.stages.placement import scoring_pool
 from pipeline.tables import SampleShard, train_shards
 from scoring.influence import SolverSettings, solve_direction
 from scoring.kronecker import KroneckerBasis, LayerSums, linear_layers
 from scoring.ragged import concatenate
 from scoring.solvers import Product
+from scoring.surrogate import build_surrogate
 
-#: Curvature samples of one chunk; the chunks are the same whatever the shards and the workers are.
-_CHUNK = 1024
 _SOLUTION = "_solution.json"
 _DIRECTION = "_direction.safetensors"
 #: Of |mean I − ⟨v, h⟩| over the scores' root mean square: float32 rounding and no more.
@@ -68,7 +74,8 @@ def surrogate_source(folder: Storage, out: Storage, patterns: Sequence[str] | No
     weights = load(folder.read_bytes("model.safetensors"))
     broadcast = Broadcast.put(weights, out, "_weights.safetensors")
     config = {**metrics["config"], "item_count": metrics["item_count"]}
-    return SurrogateSource(metrics["surrogate"], config, broadcast, patterns)
+    outputs = build_surrogate(metrics["surrogate"], metrics["item_count"], config).output_count
+    return SurrogateSource(metrics["surrogate"], config, broadcast, patterns, outputs)
 
 
 def solve(
@@ -119,6 +126,9 @@ def solver_settings(
 def pooled_curvature(section: InfluenceConfig, pool: ReducePool, indices: Sequence[int], total: int) -> PooledCurvature:
     """The curvature over the samples asked for, spread over the pool."""
     wanted = total if section.curvature_samples == "all" else min(section.curvature_samples, total)
+    if section.solver == "lissa":
+        # Its steps are chunks, so that they are the same however the log is cut into shards.
+        wanted = min(wanted, PREPARED_SAMPLES)
     if wanted == total > PREPARED_SAMPLES:
         return PooledCurvature(pool, None, indices, total)
     chunks = curvature_chunks(wanted, pool, total) if section.solver != "none" else []
@@ -142,7 +152,7 @@ def curvature_chunks(wanted: int, pool: ReducePool, total: int) -> list[SampleSh
         concatenate([part.history for _, part in parts]),
         np.concatenate([part.target for _, part in parts]),
     )
-    return [samples.take(order[start : start + _CHUNK]) for start in range(0, wanted, _CHUNK)]
+    return [samples.take(order[start : start + CURVATURE_CHUNK]) for start in range(0, wanted, CURVATURE_CHUNK)]
 
 
 class PooledCurvature:
@@ -168,7 +178,7 @@ class PooledCurvature:
             yield partial(self._chunk_product, self._numbers[step % len(self._numbers)])
 
     def matrix(self) -> Tensor:
-        return _mean(self._map("matrix", self._chunks))[0]
+        return _mean(self._pool.map("matrix", self._chunks, self._numbers, ahead=1))[0]
 
     def kronecker_factors(self) -> LayerSums:
         return reduce(add, self._map("kronecker_factors", self._chunks))
@@ -223,7 +233,11 @@ def _mean(parts: Any) -> tuple[Tensor, int]:
         total = torch.from_numpy(np.array(part)) if total is None else total + torch.from_numpy(np.array(part))
         count += rows
     if total is None or count == 0:
-        raise UserError("There is no sample to score.", "Take more of the log, or another data.split.")
+        raise UserError(
+            "No sample has a finite gradient to score by.",
+            "Take more of the log or another data.split if it has no train sample; else lower surrogate.lr and "
+            "recompute with --from surrogate.",
+        )
     return total / count, count
 
 

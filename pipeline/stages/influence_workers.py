@@ -23,14 +23,14 @@ from scoring.gradients import finite_batches, mean_loss_gradient_sum
 from scoring.ids import draw_order
 from scoring.influence import influence_scores
 from scoring.kronecker import KroneckerBasis, LayerSums, eigenvalue_sums, kronecker_factor_sums
-from scoring.objective import Differentiable, prepare_batches, reduce_to_scope
+from scoring.objective import Differentiable, batch_rows, prepare_batches, reduce_to_scope
 from scoring.scope import Scope
 from scoring.surrogate import Surrogate, build_surrogate, surrogate_scope
 
 #: Histories times length in a batch, padding included.
 _BATCH_TOKENS = 8192
-#: Rows times catalogue in a batch: float32 logits of 64 MiB.
-_BATCH_LOGITS = 1 << 24
+#: Rows times outputs in a batch: 64 MiB in float32.
+BATCH_OUTPUTS = 1 << 24
 
 Array = npt.NDArray[np.generic]
 
@@ -44,17 +44,17 @@ class SurrogateSource:
     name, config : of `build_surrogate`; the config holds `item_count`.
     weights : the broadcast state; `direction` joins it for the scoring pass.
     patterns : of the scope; None is the surrogate's own default.
+    outputs : numbers that the loss of a sample is a function of; they bound the rows of a batch.
     """
 
     name: str
     config: Mapping[str, Any]
     weights: Broadcast
     patterns: Sequence[str] | None
+    outputs: int
 
     def build_model(self) -> Surrogate:
-        """The surrogate in evaluation mode, on one thread."""
-        # One thread a worker: the workers fill the cores, and a sum's order does not change with the machine.
-        torch.set_num_threads(1)
+        """The surrogate in evaluation mode."""
         model = build_surrogate(self.name, int(self.config["item_count"]), self.config)
         state = {key: torch.from_numpy(np.array(value)) for key, value in self.weights.get().items()}
         model.load_state_dict(state)
@@ -68,7 +68,7 @@ class SurrogateSource:
 
     def batches(self, samples: SampleShard) -> Iterator[tuple[npt.NDArray[np.int64], HistoryBatch]]:
         """Rows and their batch, histories of similar length together."""
-        max_rows = max(1, _BATCH_LOGITS // int(self.config["item_count"]))
+        max_rows = max(1, BATCH_OUTPUTS // self.outputs)
         history = samples.history.tail(int(self.config["max_history"]))
         for rows in length_buckets(history.lengths, _BATCH_TOKENS, max_rows):
             yield rows, collate(history, samples.target, rows)
@@ -77,11 +77,19 @@ class SurrogateSource:
 #: The curvature's draw is of its own, so that it is independent of the coreset's.
 CURVATURE_SEED = 0x43555256
 
+#: Curvature samples of one chunk; the chunks are the same whatever the shards and the workers are.
+CURVATURE_CHUNK = 1024
+
 #: Curvature samples that are kept in memory, prepared, between the steps of a solver.
 PREPARED_SAMPLES = 1 << 16
 
 #: A reference a chunk; None where the chunks are the shards themselves.
 Chunks = Sequence[ray.ObjectRef] | None
+
+
+def one_thread() -> None:
+    """In a worker: the workers fill the cores, and a sum's order does not change with the machine."""
+    torch.set_num_threads(1)
 
 
 class SumWorker:
@@ -92,10 +100,12 @@ class SumWorker:
     """
 
     def __init__(self, source: SurrogateSource, data: Storage) -> None:
+        one_thread()
         self._source = source
         self._data = data
         self._objective, self._scope = source.build()
         self._prepared: dict[int, list[Any]] = {}
+        self._all_finite: set[int] = set()
 
     def train_gradient(self, index: int, argument: None) -> tuple[Array, int]:
         """Σ∇ℓ(s) over the samples of shard `index`, float64 [P], and their number."""
@@ -133,13 +143,27 @@ class SumWorker:
 
     def _batches(self, chunks: Chunks, index: int) -> Iterable[Any]:
         if chunks is None:
-            return (batch for _, batch in self._source.batches(read_samples(self._data, index)))
+            return self._shard_batches(index)
         if index not in self._prepared:
             samples: SampleShard = ray.get(chunks[index])
             batches = (batch for _, batch in self._source.batches(samples))
             finite = finite_batches(self._objective, self._scope, batches)
             self._prepared[index] = prepare_batches(self._objective, finite, curvature=True)
         return self._prepared[index]
+
+    def _shard_batches(self, index: int) -> Iterator[Any]:
+        """A shard's batches without samples whose gradient is not finite; looked for once where there are none."""
+        samples = read_samples(self._data, index)
+        batches = (batch for _, batch in self._source.batches(samples))
+        if index in self._all_finite:
+            yield from batches
+            return
+        rows = 0
+        for batch in finite_batches(self._objective, self._scope, batches):
+            rows += batch_rows(batch)
+            yield batch
+        if rows == len(samples):
+            self._all_finite.add(index)
 
     def _gradient(self, samples: SampleShard) -> tuple[Array, int]:
         batches = (batch for _, batch in self._source.batches(samples))
@@ -151,6 +175,7 @@ class InfluenceWorker:
     """Scores shards: I(s) = ⟨∇ℓ(s), h⟩ by forward mode, a batch at a time."""
 
     def __init__(self, source: SurrogateSource, direction: Broadcast, data: Storage) -> None:
+        one_thread()
         self._source = source
         self._data = data
         self._objective, self._scope = source.build()

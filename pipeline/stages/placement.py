@@ -76,12 +76,25 @@ def llm_memory(config: Config) -> int:
 
 
 def model_bytes(config: Config) -> int:
-    """Bytes of a local LLM's weights; 0 for one that a hub has."""
+    """Bytes of the LLM's weights, in a file, a folder or the hub's cache on this machine; 0 where there are none."""
     path = Path(config.llm.model)
     if not path.exists():
-        return 0
+        cached = _cached(config.llm.model)
+        if cached is None:
+            return 0
+        path = cached
     files = [path] if path.is_file() else [entry for entry in path.iterdir() if entry.suffix in _WEIGHTS]
     return sum(file.stat().st_size for file in files)
+
+
+def _cached(model: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
 
 
 def scoring_pool(context: StageContext, shards: int) -> PoolPlan:

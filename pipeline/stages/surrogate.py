@@ -13,22 +13,28 @@ from training.surrogate import SurrogateSpec, train_surrogate
 CHECKPOINTS = "_checkpoints"
 
 
+def network_settings(config: Config) -> dict[str, Any]:
+    """What a surrogate's builder is given, but for the number of items."""
+    section = config.surrogate
+    return {
+        "max_history": config.samples.max_history,
+        "hidden": section.hidden,
+        "blocks": section.blocks,
+        "heads": section.heads,
+        "dropout": section.dropout,
+        "loss": section.loss,
+        "negatives": section.negatives,
+        "seed": section.seed,
+        **section.settings,
+    }
+
+
 def surrogate_spec(config: Config) -> SurrogateSpec:
     """The training loop's parameters. Not to be called before Ray is there."""
     section = config.surrogate
     return SurrogateSpec(
         name=section.model,
-        network={
-            "max_history": config.samples.max_history,
-            "hidden": section.hidden,
-            "blocks": section.blocks,
-            "heads": section.heads,
-            "dropout": section.dropout,
-            "loss": section.loss,
-            "negatives": section.negatives,
-            "seed": section.seed,
-            **section.settings,
-        },
+        network=network_settings(config),
         epochs=section.epochs,
         lr=section.lr,
         warmup_steps=section.warmup_steps,

@@ -22,7 +22,7 @@ from cluster.storage import Storage
 from pipeline.graph import StageContext
 from pipeline.manifest import read_manifest
 from pipeline.stages.influence import surrogate_source
-from pipeline.stages.influence_workers import SurrogateSource
+from pipeline.stages.influence_workers import SurrogateSource, one_thread
 from pipeline.stages.placement import scoring_pool
 from pipeline.tables import SampleShard, read_samples
 from scoring.batching import HistoryBatch
@@ -75,6 +75,7 @@ class FeatureWorker:
     """Computes one feature of shards on the broadcast surrogate."""
 
     def __init__(self, source: SurrogateSource, data: Storage, name: str) -> None:
+        one_thread()
         self._source = source
         self._data = data
         self._name = name

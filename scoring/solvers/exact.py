@@ -17,10 +17,12 @@ class Eigensystem:
 
     Attributes
     ----------
+    matrix : H, float64 [P, P].
     values : w, float64 [P], ascending.
     vectors : U, float64 [P, P], a column each.
     """
 
+    matrix: Tensor
     values: Tensor
     vectors: Tensor
 
@@ -29,8 +31,8 @@ class Eigensystem:
         """Of a symmetric matrix [P, P]. Raises NonFiniteError where it holds NaN or infinity."""
         if not bool(torch.isfinite(matrix).all()):
             raise NonFiniteError("the curvature matrix holds values that are not finite")
-        values, vectors = torch.linalg.eigh(matrix.to(torch.float64))
-        return cls(values, vectors)
+        dense = matrix.to(torch.float64)
+        return cls(dense, *torch.linalg.eigh(dense))
 
     def solve(self, v: Tensor, damping: float) -> Tensor:
         """(H + λI)⁻¹v, float64 [..., P]. Raises SettingError where H + λI is not positive definite."""
@@ -44,9 +46,8 @@ class Eigensystem:
         return ((v @ self.vectors) / damped) @ self.vectors.T
 
 
-def solve_exact(matrix: Tensor, v: Tensor, damping: float) -> Solution:
-    """(H + λI)⁻¹v for a dense symmetric H [P, P] and v [..., P], in float64, with its residual against H itself."""
-    dense = matrix.to(torch.float64)
-    direction = Eigensystem.of(dense).solve(v, damping)
-    residual = relative_residual(lambda x: x @ dense, direction, v.to(torch.float64), damping)
+def solve_exact(system: Eigensystem, v: Tensor, damping: float) -> Solution:
+    """(H + λI)⁻¹v for v [..., P], in float64, with its residual against H itself."""
+    direction = system.solve(v, damping)
+    residual = relative_residual(lambda x: x @ system.matrix, direction, v.to(torch.float64), damping)
     return Solution(direction, residual, 0)

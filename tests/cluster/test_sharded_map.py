@@ -14,6 +14,7 @@ from cluster.progress import SilentProgress
 from cluster.resources import PoolPlan
 from cluster.shapes import WorkerShape
 from cluster.sharded_map import map_shards
+from cluster.shards import attempts_at, begin_shard
 from cluster.storage import Storage
 
 INDICES = list(range(6))
@@ -40,6 +41,36 @@ class DiesOnce:
         if index == 3 and not self.marker.exists():
             self.marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        return pa.table({"x": [index]}), {}
+
+
+class Dies:
+    """Kills its own process whenever it meets shard 3."""
+
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+        if index == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return pa.table({"x": [index]}), {}
+
+
+class DiesInConstructor:
+    """Kills its process the first `times` that it is built."""
+
+    def __init__(self, folder: str, times: int) -> None:
+        built = len(list(Path(folder).iterdir()))
+        (Path(folder) / str(built)).touch()
+        if built < times:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+        return pa.table({"x": [index]}), {}
+
+
+class Broken:
+    def __init__(self) -> None:
+        raise KeyError("a fault of ours")
+
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
         return pa.table({"x": [index]}), {}
 
 
@@ -95,6 +126,40 @@ def test_a_killed_worker_costs_one_attempt(ray_local: None, tmp_path: Path) -> N
     assert marker.exists()
     assert [record.attempt for record in records][3] == 2
     assert [out.read_table(f"part-{i:05d}.parquet").column("x").to_pylist() for i in INDICES] == [[i] for i in INDICES]
+
+
+@pytest.mark.slow
+def test_a_shard_that_kills_every_worker_is_given_up(ray_local: None, tmp_path: Path) -> None:
+    out = Storage.at(tmp_path)
+    begin_shard(out, 3)  # by an earlier run, which counts for nothing
+    with pytest.raises(UserError, match=r"worker of shard 3 of .* died in it 5 times"):
+        map_shards(Dies, {}, INDICES, out, pool(1), SilentProgress())
+    assert attempts_at(out, [3]) == {3: 7}
+    assert file_bytes(out).keys() >= {f"part-{index:05d}.parquet" for index in (0, 1, 2)}
+
+
+@pytest.mark.slow
+def test_a_worker_killed_while_it_begins_is_replaced(ray_local: None, tmp_path: Path) -> None:
+    built = tmp_path / "built"
+    built.mkdir()
+    arguments = {"folder": str(built), "times": 2}
+    records = map_shards(DiesInConstructor, arguments, INDICES, Storage.at(tmp_path / "out"), pool(1), SilentProgress())
+    assert len(list(built.iterdir())) == 3
+    assert [record.attempt for record in records] == [1] * len(INDICES)
+
+
+@pytest.mark.slow
+def test_workers_that_never_begin_end_the_pass(ray_local: None, tmp_path: Path) -> None:
+    built = tmp_path / "built"
+    built.mkdir()
+    arguments = {"folder": str(built), "times": 1000}
+    with pytest.raises(UserError, match="died 5 times before it could begin"):
+        map_shards(DiesInConstructor, arguments, INDICES, Storage.at(tmp_path / "out"), pool(1), SilentProgress())
+
+
+def test_what_a_worker_cannot_begin_with_is_told(ray_local: None, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"could not begin:(?s:.*)KeyError: 'a fault of ours'"):
+        map_shards(Broken, {}, INDICES, Storage.at(tmp_path), pool(1), SilentProgress())
 
 
 def test_the_users_fault_comes_through(ray_local: None, tmp_path: Path) -> None:

@@ -31,11 +31,11 @@ def test_a_shard_begun_as_the_request_came_is_given_back(
     before = attempts_at(out, [4])
 
     def begun_as_the_request_comes(storage: Storage, index: int) -> int:
-        out.write_bytes("_stop", b"")
+        out.write_bytes("_stop/a", b"")
         return begin_shard(storage, index)
 
     monkeypatch.setattr(sharded_map, "begin_shard", begun_as_the_request_comes)
-    answer = sharded_map._ShardActor(Worker, {}, out)({"index": pa.array([4]).to_numpy()})
+    answer = sharded_map._ShardActor(Worker, {}, out, "_stop/a", {})({"index": pa.array([4]).to_numpy()})
 
     assert [json.loads(text) for text in answer["record"]] == [{"stopped": 4}]
     assert attempts_at(out, [4]) == before

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
 
+from cluster import stop_mark as stop_mark_module
 from cluster.shards import begin_shard, finish_shard
-from cluster.stop_mark import ShardsInHand, clear_stop_mark, stop_mark, stopping
+from cluster.stop_mark import ShardsInHand, new_stop_mark, stop_mark, stopping
 from cluster.stopping import STOP, Stopped
 from cluster.storage import Storage
 from tests.cluster.test_shards import TABLE
@@ -51,17 +53,32 @@ def test_workers_see_the_mark_until_the_next_pass(tmp_path: Path) -> None:
     """They may come to a call that was waiting when the driver has left the pass already."""
     out = Storage.at(tmp_path)
     with STOP.handled():
-        with stop_mark(out):
-            assert not stopping(out)
+        first = new_stop_mark(out)
+        with stop_mark(out, first):
+            assert not stopping(out, first)
             terminate()
-            while not stopping(out):
+            while not stopping(out, first):
                 pass
-        assert stopping(out)
-    clear_stop_mark(out)
-    assert not stopping(out)
-    with stop_mark(out):
+        assert stopping(out, first)
+    second = new_stop_mark(out)
+    # Storage may show the earlier mark for a while after it was taken down.
+    out.write_bytes(first, b"")
+    assert not stopping(out, second)
+    with stop_mark(out, second):
         pass
-    assert not stopping(out)
+    assert not stopping(out, second)
+
+
+def test_a_shard_that_takes_longer_than_a_pod_may_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stop_mark_module, "_PATIENCE", 0.2)
+    out = Storage.at(tmp_path)
+
+    def stay(_: object) -> None:
+        terminate()
+        threading.Event().wait()
+
+    with STOP.handled(), stop_mark(out, new_stop_mark(out)) as deferred, pytest.raises(Stopped):
+        stay(deferred)
 
 
 def test_what_an_earlier_run_left_begun_is_in_nobodys_hand(tmp_path: Path) -> None:

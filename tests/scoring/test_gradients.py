@@ -74,6 +74,25 @@ def test_samples_without_a_finite_gradient_are_in_no_mean() -> None:
     assert mean_loss_gradient_sum(network, scope, [nothing])[1] == 0
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_batch_without_a_finite_gradient_is_left_out(loss: str) -> None:
+    """Of the view that the stage works on; the bad samples have lengths of their own, so whole batches."""
+    model = sasrec(loss, max_history=10)
+    scope = surrogate_scope(model, None)
+    with torch.no_grad():
+        model.position_embedding.weight[5] = torch.nan
+    objective = reduce_to_scope(model, scope)
+    rows, target = histories(12)
+    short, long = (np.flatnonzero(rows.lengths < 6), np.flatnonzero(rows.lengths >= 6))
+    good, bad = collate(rows, target, short), collate(rows, target, long)
+    assert len(long) > 1
+    total, count = mean_loss_gradient_sum(objective, scope, [bad, good])
+    assert count == len(short)
+    torch.testing.assert_close(total, mean_loss_gradient_sum(objective, scope, [good])[0], **TIGHT)
+    ones = [(batch, torch.ones(1, len(batch.target))) for batch in (bad, good)]
+    torch.testing.assert_close(weighted_gradient_sums(objective, scope, ones)[0], total, rtol=1e-6, atol=1e-8)
+
+
 def test_losses_are_those_of_single_samples(case: Any) -> None:
     losses = torch.cat([per_sample_losses(case.objective, batch) for batch in case.batches])
     alone = torch.cat([per_sample_losses(case.objective, sample) for sample in samples(case.batches)])

@@ -34,7 +34,7 @@ def influence(case: Case, settings: SolverSettings, prepare: bool = True) -> tup
     """Scores of all samples in the order of the batches, and the relative error of their mean, which is ⟨v, h⟩."""
     total, count = mean_loss_gradient_sum(case.objective, case.scope, case.batches)
     v = total / count
-    curvature = LocalCurvature(case.objective, case.scope, case.batches, prepare)
+    curvature = LocalCurvature(case.objective, case.scope, [case.batches], prepare)
     layers = linear_layers(case.objective, case.scope)
     h = solve_direction(settings, curvature, v, case.scope, layers).direction
     scores = np.concatenate([influence_scores(case.objective, case.scope, h, batch) for batch in case.batches])
@@ -87,7 +87,7 @@ def test_ridge_influence_over_one_minus_leverage_is_leave_one_out() -> None:
     scope = select_scope(model, ["*"])
     batch = Rows(features, labels)
     v = torch.randn(width, dtype=torch.float64)
-    curvature = LocalCurvature(model, scope, [batch])
+    curvature = LocalCurvature(model, scope, [[batch]])
     for settings in (SolverSettings("exact", damping), SolverSettings("cg", damping, tolerance=1e-14)):
         h = solve_direction(settings, curvature, v, scope).direction
         scores = directional_derivatives(model, scope, h, batch)
@@ -107,7 +107,7 @@ def test_a_helpful_sample_scores_above_zero() -> None:
     scope = select_scope(model, ["*"])
     good = Rows(features[:2], labels[:2])
     v = mean_loss_gradient_sum(model, scope, [good])[0] / 2
-    curvature = LocalCurvature(model, scope, [Rows(features, labels)])
+    curvature = LocalCurvature(model, scope, [[Rows(features, labels)]])
     h = solve_direction(SolverSettings("exact", 0.01), curvature, v, scope).direction
     scores = influence_scores(model, scope, h, Rows(features, labels))
     assert scores[0] > 0
@@ -117,15 +117,15 @@ def test_a_helpful_sample_scores_above_zero() -> None:
 def test_lissa_is_scaled_exact_in_the_limit() -> None:
     case = sasrec_case()
     total, count = mean_loss_gradient_sum(case.objective, case.scope, case.batches)
-    matrix = LocalCurvature(case.objective, case.scope, case.batches).matrix()
+    matrix = LocalCurvature(case.objective, case.scope, [case.batches]).matrix()
     scale = float(torch.linalg.eigvalsh(matrix)[-1])
-    curvature = LocalCurvature(case.objective, case.scope, case.batches)
+    curvature = LocalCurvature(case.objective, case.scope, [case.batches])
 
     class WholeSteps(LocalCurvature):
         def step_products(self, steps: int) -> Any:
             return (lambda x: matrix @ x for _ in range(steps))
 
-    steps = WholeSteps(case.objective, case.scope, case.batches)
+    steps = WholeSteps(case.objective, case.scope, [case.batches])
     settings = SolverSettings("lissa", lissa_damp=0.05, lissa_scale=scale, lissa_steps=500)
     found = solve_direction(settings, steps, total / count, case.scope)
     expected = solve_direction(SolverSettings("exact", 0.05 * scale), curvature, total / count, case.scope)

@@ -38,6 +38,18 @@ def test_another_run_s_checkpoints_are_left_alone(tmp_path: Path) -> None:
     assert latest_checkpoint(folder.child("nowhere"), "s") is None
 
 
+def test_tied_tensors_are_saved_under_each_name(tmp_path: Path) -> None:
+    folder, tensor = Storage.at(tmp_path), torch.arange(6.0)
+    save_checkpoint(folder, 1, {"whole": tensor, "same": tensor, "part": tensor[2:4]}, {"stamp": "s"})
+    found = latest_checkpoint(folder, "s")
+    assert found is not None
+    assert {name: value.tolist() for name, value in found.tensors.items()} == {
+        "whole": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0],
+        "same": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0],
+        "part": [2.0, 3.0],
+    }
+
+
 def test_an_empty_tensor_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="hollow"):
         save_tensors(Storage.at(tmp_path), "x.safetensors", {"hollow": torch.empty(0)})

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,21 @@ def test_a_fault_that_all_ranks_share_ends_the_run_at_once(tmp_path: Path, ray_l
     with pytest.raises(UserError, match="the job is wrong") as caught:
         launch(_refuse, "the job", Launch("x", "refused", 1, Placement()), Storage.at(tmp_path), SilentProgress())
     assert caught.value.remedy == "Mend it."
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def _interrupt(driver: int, progress: Progress) -> None:
+    """Sends the driver what Ctrl-C does, then works on for longer than a test waits."""
+    os.kill(driver, signal.SIGINT)
+    time.sleep(3600)
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_an_interrupt_whatever_ray_makes_of_it(tmp_path: Path, ray_local: None) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    run = Launch("x", "interrupted", 1, Placement())
+    with pytest.raises(KeyboardInterrupt):
+        launch(_interrupt, os.getpid(), run, Storage.at(tmp_path), SilentProgress())
     assert signal.getsignal(signal.SIGINT) is handler
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,25 @@ def test_a_killed_worker_resumes_to_the_same_weights(data: Storage, tmp_path: Pa
         assert [row[name] for row in killed["epochs"]] == [row[name] for row in undisturbed["epochs"]]
     files = [tmp_path / run / "surrogate" / "model.safetensors" for run in ("undisturbed", "killed")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.slow
+def test_a_checkpoint_fits_another_number_of_workers(
+    trained: tuple[dict[str, Any], Path], data: Storage, tmp_path: Path
+) -> None:
+    """What two workers began, as it stood before its last epoch, is gone on with by one."""
+    whole, root = trained
+    scratch = Storage.at(shutil.copytree(root / "scratch", tmp_path / "scratch"))
+    (name,) = [path.name for path in (tmp_path / "scratch").iterdir() if (path / "done").is_dir()]
+    folder = scratch.child(name)
+    folder.delete("done")
+    newest = folder.list(suffix=".json")[-1]
+    folder.delete(newest)
+    metrics = train(replace(SPEC, workers=1), data, tmp_path)
+    assert [len(worker) for worker in (whole["workers"], metrics["workers"])] == [2, 1]
+    assert metrics["epochs"][:-1] == whole["epochs"][:-1]
+    assert metrics["steps"] == whole["steps"]
+    np.testing.assert_allclose(metrics["epochs"][-1]["loss"], whole["epochs"][-1]["loss"], rtol=1e-5)
 
 
 @pytest.mark.slow

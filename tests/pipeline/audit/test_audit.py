@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,31 @@ def test_the_recommended_setting_can_be_put_into_a_config(audited: tuple[list[st
     assert setting.scope is not None
     parts = [setting.solver, *setting.scope]
     assert "/".join(parts) in found["recommended"]
+
+
+@pytest.mark.slow
+def test_other_ways_are_compared_on_the_models_that_are_there(
+    audited: tuple[list[str], Storage], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, run = audited
+    other = Path(shutil.copytree(run.uri, tmp_path / "run"))
+    again = [*command[:3], str(other), "--set", "audit.solvers=[none]", "--set", "audit.scopes=[last_layer]"]
+    assert main(again) == 2
+    assert "Recompute with --from audit" in capsys.readouterr().err
+    before = (other / "retrained" / "_manifest.json").read_bytes()
+    assert main([*again, "--from", "audit", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["audit"]
+    assert [row["label"] for row in found["scores"]] == ["none/last_layer", *CONTROLS]
+    assert (other / "retrained" / "_manifest.json").read_bytes() == before
+    # Its own solver and damping are not what the audit compares.
+    assert main([*again, "--set", "influence.solver=ekfac", "--set", "influence.damping=0.5"]) == 0
+
+
+@pytest.mark.parametrize("scope", ["last_layer", "*", r"re:blocks\.[01].*", "a: b, c"])
+def test_a_pattern_that_yaml_would_read_otherwise_is_quoted(scope: str) -> None:
+    rows = [{"label": "a", "method": "cg", "scope": scope, "damping": 0.1}]
+    text = recommended_setting({"scores": rows, "recommended": "a"})
+    assert yaml.safe_load(text) == {"influence": {"solver": "cg", "scope": [scope], "damping": 0.1}}
 
 
 def row(label: str, seconds: float, value: float, low: float, method: str = "cg") -> dict[str, Any]:

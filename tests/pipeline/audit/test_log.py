@@ -30,6 +30,28 @@ def test_every_target_is_found_at_its_place_after_its_history(data: Storage) -> 
         assert np.array_equal(values[log.place[row] - len(history) : log.place[row]], history)
 
 
+def test_groups_and_wrong_targets_do_not_depend_on_the_shards(data: Storage, tmp_path: Path) -> None:
+    config = write_config(tmp_path, write_log(tmp_path / "log.parquet"), Path("no-llm"), samples={"per_user": 3})
+    assert main(["ingest", str(config), "--run-dir", str(tmp_path / "run"), "--set", "samples.shards=5"]) == 0
+    logs = [AuditLog.read(data), AuditLog.read(Storage.at(tmp_path / "run").child("data"))]
+    assert len(train_shards(data)) != 5
+    for risk in ("train", "valid"):
+        found = []
+        for log in logs:
+            queries = log.queries(risk, 7, 0)
+            pairs = zip(queries.samples.sample_id.tolist(), queries.group.tolist(), strict=True)
+            found.append(sorted(pairs))
+        assert found[0] == found[1]
+    users = [set(log.user.tolist()) for log in logs]
+    assert users[0] == users[1] >= set(logs[0].valid_user.tolist())
+    wrong = []
+    for log in logs:
+        planted_log, planted = log.plant(0.5, 0)
+        ids, targets = planted_log.samples.sample_id, planted_log.samples.target
+        wrong.append(sorted(zip(ids[planted].tolist(), targets[planted].tolist(), strict=True)))
+    assert wrong[0] == wrong[1]
+
+
 def test_only_terms_are_removed(data: Storage) -> None:
     log = AuditLog.read(data)
     removed = np.zeros(len(log.samples), dtype=bool)

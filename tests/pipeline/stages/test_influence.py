@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from cluster.errors import UserError
 from cluster.progress import SilentProgress
@@ -18,6 +19,7 @@ from pipeline.config import Config, InfluenceConfig
 from pipeline.config_file import load_config
 from pipeline.graph import StageContext
 from pipeline.stages import influence as stage
+from scoring.surrogate import build_surrogate
 from tests.small_run import SmallRun
 
 
@@ -67,16 +69,18 @@ def difference(one: dict[int, float], other: dict[int, float]) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("target", "solver"), [("train", "cg"), ("valid", "exact")])
+@pytest.mark.parametrize(("target", "solver"), [("train", "cg"), ("valid", "exact"), ("train", "lissa")])
 def test_partition_and_workers_do_not_matter(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, solver: str
 ) -> None:
     # Several chunks, so that several workers have curvature to add up.
-    monkeypatch.setattr(stage, "_CHUNK", 16)
-    whole, facts = scores(prepared, tmp_path / "a", target=target, solver=solver)
-    other, _ = scores(prepared, tmp_path / "b", shards=5, actors=4, target=target, solver=solver)
+    monkeypatch.setattr(stage, "CURVATURE_CHUNK", 16)
+    keys: dict[str, Any] = {"target": target, "solver": solver, "lissa_steps": 10}
+    whole, facts = scores(prepared, tmp_path / "a", **keys)
+    other, more = scores(prepared, tmp_path / "b", shards=5, actors=4, **keys)
     assert difference(whole, other) < 1e-5
-    assert facts["residual"] <= 1e-5
+    assert facts["workers"] == 1 < more["workers"]
+    assert solver == "lissa" or facts["residual"] <= 1e-5
     assert facts["nonfinite"] == 0
     assert facts["curvature_samples"] == 64
 
@@ -90,6 +94,40 @@ def test_curvature_over_the_shards_is_that_over_kept_samples(
     read, again = scores(prepared, tmp_path / "read", curvature_samples="all", actors=2)
     assert facts["curvature_samples"] == again["curvature_samples"] == len(kept)
     assert difference(kept, read) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prepared_samples", [1 << 16, 10])
+def test_samples_without_a_finite_score_are_marked_and_in_no_mean(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepared_samples: int
+) -> None:
+    """Those with an item whose embedding is broken, which is no candidate of the others."""
+    monkeypatch.setattr(stage, "PREPARED_SAMPLES", prepared_samples)
+    metrics = prepared.surrogate.read_json("metrics.json")
+    metrics["config"] |= {"loss": "sampled", "negatives": 4}
+    model = build_surrogate(metrics["surrogate"], metrics["item_count"], metrics["config"])
+    weights = {name: value.numpy().copy() for name, value in model.state_dict().items()}
+    bad_item = next(item for item in range(1, 50) if item not in weights["frozen_negatives"])
+    weights["item_embedding.weight"][bad_item] = np.nan
+    broken = Storage.at(tmp_path / "broken")
+    broken.write_bytes("model.safetensors", save(weights))
+    broken.write_json("metrics.json", metrics)
+    faulty = replace(prepared, surrogate=broken)
+    found, facts = scores(faulty, tmp_path / "out", curvature_samples="all", max_nonfinite=0.9)
+    bad = 0
+    for name in prepared.data[12].list("samples/train", suffix=".parquet"):
+        samples = prepared.data[12].read_table(f"samples/train/{name}", ["sample_id", "history", "target"])
+        for row in samples.to_pylist():
+            broken_row = bad_item in (*row["history"], row["target"])
+            assert np.isfinite(found[row["sample_id"]]) == (not broken_row)
+            bad += broken_row
+        status = Storage.at(tmp_path / "out").read_table(name, ["status", "influence"])
+        finite = [bool(np.isfinite(value)) for value in status["influence"].to_pylist()]
+        assert [state == "ok" for state in status["status"].to_pylist()] == finite
+    assert facts["nonfinite"] == bad > 0
+    assert facts["curvature_samples"] == facts["rows"] > facts["risk_samples"] == facts["rows"] - bad
+    with pytest.raises(UserError, match="influence scores are not finite"):
+        scores(faulty, tmp_path / "refused", curvature_samples="all")
 
 
 def test_scores_that_are_not_finite_stop_the_stage_above_the_allowed_share() -> None:

@@ -12,7 +12,7 @@ from scoring.kronecker import eigenvalue_sums, kronecker_basis, kronecker_factor
 from scoring.losses import SoftmaxLoss
 from scoring.scope import select_scope
 from scoring.solvers.ekfac import solve_ekfac
-from scoring.solvers.exact import solve_exact
+from scoring.solvers.exact import Eigensystem, solve_exact
 from scoring.solvers.solution import Solution
 from tests.scoring.cases import CASES, Case, Network, Rows, SquaredLoss, label_column
 
@@ -26,7 +26,7 @@ def solve(case: Case, v: torch.Tensor, damping: float) -> Solution:
 
 def exact(case: Case, v: torch.Tensor, damping: float) -> torch.Tensor:
     matrix, count = gauss_newton_matrix_sum(case.objective, case.scope, case.batches)
-    return solve_exact(matrix / count, v, damping).direction
+    return solve_exact(Eigensystem.of(matrix / count), v, damping).direction
 
 
 def one_layer(criterion: Any, labels: torch.Tensor, bias: bool, scale: float = 1.0) -> Case:

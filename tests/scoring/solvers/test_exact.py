@@ -19,7 +19,7 @@ def test_one_decomposition_serves_every_damping(damping: float) -> None:
 def test_the_residual_is_rounding_for_each_of_a_stack(rows: int) -> None:
     matrix, v = system()
     stack = torch.stack([v + row for row in range(rows)])
-    found = solve_exact(matrix, stack, 0.1)
+    found = solve_exact(Eigensystem.of(matrix), stack, 0.1)
     expected = torch.stack([solution(matrix, row, 0.1) for row in stack])
     torch.testing.assert_close(found.direction, expected, rtol=1e-8, atol=1e-8)
     assert found.residual is not None
@@ -28,8 +28,9 @@ def test_the_residual_is_rounding_for_each_of_a_stack(rows: int) -> None:
 
 def test_a_singular_system_is_refused() -> None:
     matrix, v = system(rank=5)
+    singular = Eigensystem.of(matrix)
     with pytest.raises(SettingError, match="larger damping"):
-        solve_exact(matrix, v, 0.0)
+        solve_exact(singular, v, 0.0)
 
 
 def test_a_matrix_that_is_not_finite_is_refused() -> None:
