@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ log = logging.getLogger("dealrec.cluster")
 
 #: Nodes of a group without a limit; more than any run would use.
 _UNLIMITED = 1000
+_TRIES = 3
+_PAUSE_SECONDS = 1.0
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -52,12 +55,14 @@ def kuberay_groups() -> tuple[NodeGroup, ...]:
     import requests
     from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
 
-    try:
-        cluster = KubernetesHttpApiClient(namespace=namespace).get(f"rayclusters/{name}")
-    except (OSError, requests.RequestException) as error:
-        log.warning("The limits of RayCluster %s cannot be read (%s); only living nodes count.", name, error)
-        return ()
-    return groups_of(cluster)
+    for left in reversed(range(_TRIES)):
+        try:
+            return groups_of(KubernetesHttpApiClient(namespace=namespace).get(f"rayclusters/{name}"))
+        except (OSError, requests.RequestException) as error:
+            if not left:
+                log.warning("The limits of RayCluster %s cannot be read (%s); only living nodes count.", name, error)
+        time.sleep(_PAUSE_SECONDS)
+    return ()
 
 
 def groups_of(cluster: Mapping[str, Any]) -> tuple[NodeGroup, ...]:

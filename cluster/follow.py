@@ -21,6 +21,8 @@ FINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED})
 #: What the client of the Jobs API lets through when nobody answers: of requests, of aiohttp, and its own.
 _UNANSWERED = (OSError, aiohttp.ClientError, RuntimeError)
 _POLL_SECONDS = 1.0
+#: The stream is then opened anew and brings the whole log again, so not too often.
+_SILENCE_SECONDS = 300.0
 #: Long enough to forward a port again, or for a head to be moved to another node.
 _PATIENCE = 300.0
 
@@ -51,16 +53,16 @@ def follow_job(
 def _follow(client: JobSubmissionClient, job: str, write: Callable[[str], object], patience: float) -> JobStatus:
     shown = 0
     while True:
-        if _answered(lambda: client.get_job_status(job), job, patience) == JobStatus.RUNNING:
+        if answered(lambda: client.get_job_status(job), job, patience) == JobStatus.RUNNING:
             shown = asyncio.run(_tail(client, job, shown, write))
-        status = _answered(lambda: client.get_job_status(job), job, patience)
+        status = answered(lambda: client.get_job_status(job), job, patience)
         if status in FINAL:
-            write(_answered(lambda: client.get_job_logs(job), job, patience)[shown:])
+            write(answered(lambda: client.get_job_logs(job), job, patience)[shown:])
             return status
         time.sleep(_POLL_SECONDS)
 
 
-def _answered(ask: Callable[[], Answer], job: str, patience: float) -> Answer:
+def answered(ask: Callable[[], Answer], job: str, patience: float = _PATIENCE) -> Answer:
     """What the cluster answers, asked again while it does not."""
     end = time.monotonic() + patience
     told = False
@@ -80,15 +82,23 @@ def _answered(ask: Callable[[], Answer], job: str, patience: float) -> Answer:
 
 
 async def _tail(client: JobSubmissionClient, job: str, shown: int, write: Callable[[str], object]) -> int:
-    """Stream the log from `shown` characters on, until the stream ends or breaks; how many are shown then."""
+    """Stream the log from `shown` characters on, until it ends, breaks or is silent; how many are shown then.
+
+    Silence may be a job with nothing to say or a connection that is lost without a word; asking for the job's status
+    tells them apart.
+    """
     position = 0
-    try:
-        async for text in client.tail_job_logs(job):
-            fresh = text[max(0, shown - position) :]
-            position += len(text)
-            if fresh:
-                write(fresh)
-            shown = max(shown, position)
-    except _UNANSWERED as error:
-        log.debug("The stream of %s's log broke: %s", job, error)
-    return shown
+    stream = client.tail_job_logs(job)
+    while True:
+        try:
+            text = await asyncio.wait_for(anext(stream), _SILENCE_SECONDS)
+        except (StopAsyncIteration, TimeoutError):
+            return shown
+        except _UNANSWERED as error:
+            log.debug("The stream of %s's log broke: %s", job, error)
+            return shown
+        fresh = text[max(0, shown - position) :]
+        position += len(text)
+        if fresh:
+            write(fresh)
+        shown = max(shown, position)

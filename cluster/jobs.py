@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import yaml
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.errors import UserError
-from cluster.follow import FINAL
+from cluster.follow import FINAL, answered
 from cluster.place import PROJECT_ROOT
 from cluster.session import quiet_libraries, token_fault
 
 #: Not shipped to the cluster: large, local, or of no use there.
 EXCLUDES = [
     ".venv",
+    "build",
+    "dist",
+    "*.egg-info",
     ".git",
     ".cache",
     ".mypy_cache",
@@ -33,12 +39,29 @@ EXCLUDES = [
     "**/__pycache__",
 ]
 _AGENT_TRIES = 30
+_PREFIX = "dealrec-"
+#: Longer than a dashboard takes on a busy head; an upload passes far more than a byte in it.
+_REQUEST_SECONDS = 60.0
+#: Variables that Ray's client would take in place of the address that it is given.
+_RAY_ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+
+
+class _Client(JobSubmissionClient):
+    """Ray's, with an end to waiting: a connection that is lost without a word would hold a request for ever."""
+
+    def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
+        return super()._do_request(method, endpoint, **{"timeout": _REQUEST_SECONDS, **options})
 
 
 def open_client(address: str) -> JobSubmissionClient:
     """A client of the Jobs API at http://HEAD:8265. Raises `UserError` when nothing answers there."""
+    if not address.startswith(("http://", "https://")):
+        raise UserError(
+            f"--address {address} is not that of a dashboard.", "Give it with its scheme, such as http://HEAD:8265."
+        )
     try:
-        client = JobSubmissionClient(address)
+        with _without_environment(_RAY_ADDRESSES):
+            client = _Client(address)
         quiet_libraries()
         return client
     except AuthenticationError as error:
@@ -50,10 +73,22 @@ def open_client(address: str) -> JobSubmissionClient:
         ) from error
 
 
-def submission_id(config: str, run_dir: str, overrides: Sequence[str]) -> str:
-    """The same run has the same id, so that submitting it twice joins the job that is there."""
-    text = json.dumps([config, run_dir, list(overrides)])
-    return f"dealrec-{hashlib.blake2b(text.encode('utf-8'), digest_size=8).hexdigest()}"
+@contextlib.contextmanager
+def _without_environment(names: Sequence[str]) -> Iterator[None]:
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+def submission_id(config: str, run_dir: str) -> str:
+    """The same run has the same id, so that submitting it twice joins the job that is there.
+
+    It begins with what stands for the run directory, which one job at a time may work in.
+    """
+    place, content = (hashlib.blake2b(text.encode(), digest_size=4).hexdigest() for text in (run_dir, config))
+    return f"{_PREFIX}{place}-{content}"
 
 
 def submit_job(client: JobSubmissionClient, job: str, arguments: Sequence[str], config_text: str) -> tuple[str, bool]:
@@ -69,8 +104,17 @@ def submit_job(client: JobSubmissionClient, job: str, arguments: Sequence[str], 
     -------
     The id of the job, and whether it was there already. A finished job of the same id is replaced by a new one
     with a counter behind it, since the Jobs API keeps ids for ever.
+
+    Raises `UserError` where a job of another config is at work in the run directory, and where the cluster refuses.
     """
-    taken = {details.submission_id: details.status for details in client.list_jobs()}
+    taken = {str(details.submission_id): details.status for details in client.list_jobs()}
+    place = job.rpartition("-")[0]
+    for other, status in taken.items():
+        if other.startswith(f"{place}-") and not (other + "-").startswith(f"{job}-") and status not in FINAL:
+            raise UserError(
+                f"Job {other} is {status.lower()} in this run directory, with another config.",
+                f"Follow it with dealrec logs {other}, end it with dealrec stop {other}, or choose another --run-dir.",
+            )
     number = 1
     name = job
     while name in taken:
@@ -83,7 +127,7 @@ def submit_job(client: JobSubmissionClient, job: str, arguments: Sequence[str], 
         "working_dir": str(PROJECT_ROOT),
         "excludes": EXCLUDES,
         # The session sets the workers' variables; Ray refuses a job whose driver sets the same ones again.
-        "env_vars": {"DEALREC_CONFIG": config_text},
+        "env_vars": {"DEALREC_CONFIG": _unexpanded(config_text)},
     }
     for _ in range(_AGENT_TRIES):
         try:
@@ -94,13 +138,35 @@ def submit_job(client: JobSubmissionClient, job: str, arguments: Sequence[str], 
                 return name, True
             # A head that has just started answers before the agent that runs jobs is there.
             if "No available agent" not in str(error):
-                raise
+                raise UserError(
+                    f"The cluster does not take the job ({str(error).strip().splitlines()[0][:500]}).",
+                    f"What is shipped is {PROJECT_ROOT}: no large files may lie there.",
+                ) from error
             time.sleep(2.0)
         else:
             return name, False
     raise UserError(
         "The cluster has no agent that could run a job.", "Wait until its head node is ready, and submit again."
     )
+
+
+def _unexpanded(config_text: str) -> str:
+    """The config as JSON without a dollar sign, at which Ray would put in a variable; JSON is YAML too."""
+    return json.dumps(yaml.safe_load(config_text)).replace("$", "\\u0024")
+
+
+def stop_job(client: JobSubmissionClient, job: str, patience: float) -> bool:
+    """Ask a job to stop and wait until it has, so that a new submit does not join one that is about to end.
+
+    Returns whether it has ended within `patience` seconds.
+    """
+    client.stop_job(job)
+    end = time.monotonic() + patience
+    while client.get_job_status(job) not in FINAL:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.5)
+    return True
 
 
 def list_jobs(client: JobSubmissionClient) -> list[dict[str, Any]]:
@@ -113,7 +179,7 @@ def list_jobs(client: JobSubmissionClient) -> list[dict[str, Any]]:
             "ended": None if details.end_time is None else details.end_time / 1000,
         }
         for details in client.list_jobs()
-        if (details.submission_id or "").startswith("dealrec-")
+        if (details.submission_id or "").startswith(_PREFIX)
     ]
     return sorted(rows, key=lambda row: -row["started"])
 
@@ -128,5 +194,5 @@ def exit_code(client: JobSubmissionClient, job: str, status: JobStatus) -> int:
     """The exit code of the job's own program; 1 where it ended without one, killed or stopped."""
     if status == JobStatus.SUCCEEDED:
         return 0
-    code = client.get_job_info(job).driver_exit_code
+    code = answered(lambda: client.get_job_info(job), job).driver_exit_code
     return code if code is not None and code > 0 else 1

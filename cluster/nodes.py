@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import psutil
 import ray
@@ -25,6 +28,10 @@ PACKAGES = ("ray", "torch", "transformers", "peft", "deepspeed", "pyarrow", "num
 PROGRAMS = ("c++", "g++", "nvcc")
 #: A node that is alive starts a worker in seconds, in tens of seconds when it is busy.
 _ANSWER_SECONDS = 120.0
+#: Ray counts a dead node as living for half a minute.
+_NOTICE_SECONDS = 45.0
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -49,8 +56,11 @@ class NodeFacts:
 
 def inspect_nodes() -> list[NodeFacts]:
     """The facts of every living node. Raises `UserError` for nodes that do not answer."""
-    nodes = living_nodes()
-    answers = on_nodes(_facts, [node["NodeID"] for node in nodes])
+    return _steadily(_inspect)
+
+
+def _inspect(nodes: Sequence[dict[str, Any]]) -> list[NodeFacts]:
+    answers = on_nodes(_facts, _ids(nodes))
     return [
         NodeFacts(
             _name(node),
@@ -80,17 +90,41 @@ def unshared(storage: Storage) -> list[str]:
 
     The driver reads too: it merges and selects. Nothing is left behind.
     """
-    nodes = living_nodes()
+    return _steadily(partial(_unshared, storage))
+
+
+def _unshared(storage: Storage, nodes: Sequence[dict[str, Any]]) -> list[str]:
     token = secrets.token_hex(16)
     probe = f"_probe-{token[:8]}"
-    first, ids = nodes[0]["NodeID"], [node["NodeID"] for node in nodes]
+    ids = _ids(nodes)
+    first = ids[0]
     try:
-        on_nodes(_write, [first], storage, probe, token)
+        if not on_nodes(_write, [first], storage, probe, token)[0]:
+            return [_name(nodes[0])]
         answers = on_nodes(_reads, ids, storage, probe, token)
         lacking = [_name(node) for node, reads in zip(nodes, answers, strict=True) if not reads]
         return lacking if _reads(storage, probe, token) else [*lacking, "the driver"]
     finally:
-        on_nodes(_delete, [first], storage, probe)
+        with contextlib.suppress(UserError):
+            on_nodes(_delete, [first], storage, probe)
+
+
+def _steadily(ask: Callable[[Sequence[dict[str, Any]]], Answer]) -> Answer:
+    """What the living nodes answer; asked again when one of them has died meanwhile, which Ray notices late."""
+    while True:
+        nodes = living_nodes()
+        try:
+            return ask(nodes)
+        except UserError:
+            end = time.monotonic() + _NOTICE_SECONDS
+            while _ids(living_nodes()) == _ids(nodes):
+                if time.monotonic() > end:
+                    raise
+                time.sleep(1.0)
+
+
+def _ids(nodes: Sequence[dict[str, Any]]) -> list[str]:
+    return [str(node["NodeID"]) for node in nodes]
 
 
 def living_nodes() -> list[dict[str, Any]]:
@@ -134,8 +168,12 @@ def _facts() -> tuple[dict[str, str], tuple[str, ...], int]:
     return own_versions(), programs, int(psutil.virtual_memory().available)
 
 
-def _write(storage: Storage, name: str, token: str) -> None:
-    storage.write_text(name, token)
+def _write(storage: Storage, name: str, token: str) -> bool:
+    try:
+        storage.write_text(name, token)
+    except OSError:
+        return False
+    return True
 
 
 def _reads(storage: Storage, name: str, token: str) -> bool:
@@ -146,4 +184,5 @@ def _reads(storage: Storage, name: str, token: str) -> bool:
 
 
 def _delete(storage: Storage, name: str) -> None:
-    storage.delete(name)
+    with contextlib.suppress(OSError):
+        storage.delete(name)

@@ -42,6 +42,9 @@ _RAY_ENVIRONMENT = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 _LISTENER_SECONDS = 10.0
+#: What a client of HTTP/2, and so of gRPC, says first: the preface and an empty SETTINGS frame (RFC 9113, 3.4).
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+_SETTINGS_FRAME = 4
 
 
 @contextlib.contextmanager
@@ -105,10 +108,7 @@ def connect(address: str | None, cpus: int | None, gpus: int | None) -> None:
             runtime_env = {"env_vars": {**WORKER_ENVIRONMENT, "PYTHONPATH": _python_path()}}
             ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
     except (ConnectionError, TimeoutError) as error:
-        raise UserError(
-            f"No Ray cluster answers at {target} ({str(error).splitlines()[0]}).",
-            "Start one with `ray start --head`, correct cluster.address, or remove it to run on this machine.",
-        ) from error
+        raise _no_cluster(target, error) from error
     except ValueError as error:
         raise UserError(
             f"cluster.address: {target} is no address of a cluster ({str(error).splitlines()[0]}).",
@@ -117,6 +117,8 @@ def connect(address: str | None, cpus: int | None, gpus: int | None) -> None:
     except AuthenticationError as error:
         raise token_fault(target) from error
     except RuntimeError as error:
+        if "connect to GCS" in str(error):
+            raise _no_cluster(target, error) from error
         if "ersion mismatch" not in str(error):
             raise
         raise UserError(
@@ -124,6 +126,13 @@ def connect(address: str | None, cpus: int | None, gpus: int | None) -> None:
             "Use one image, or the same versions of Python and Ray, on all nodes and here.",
         ) from error
     configure_ray_data()
+
+
+def _no_cluster(target: str, error: Exception) -> UserError:
+    return UserError(
+        f"No Ray cluster answers at {target} ({str(error).splitlines()[0]}).",
+        "Start one with `ray start --head`, correct cluster.address, or remove it to run on this machine.",
+    )
 
 
 def token_fault(address: str) -> UserError:
@@ -135,14 +144,23 @@ def token_fault(address: str) -> UserError:
 
 
 def _require_listener(target: str) -> None:
-    """Raise `ConnectionError` when nothing listens at host:port, where `ray.init` would go on trying for minutes."""
+    """Raise `ConnectionError` when no head listens at host:port, where `ray.init` would go on trying for minutes.
+
+    A head speaks gRPC; the dashboard, or a forwarded port with nobody behind it, does not.
+    """
     host, _, port = target.rpartition(":")
     if not host or not port.isdigit():
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_LISTENER_SECONDS).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_LISTENER_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") == "1":
+                return
+            connection.sendall(_HTTP2_PREFACE)
+            header = connection.recv(9)
     except OSError as error:
         raise ConnectionError(str(error)) from error
+    if len(header) < 4 or header[3] != _SETTINGS_FRAME:
+        raise ConnectionError("what listens there is not the port 6379 of a head")
 
 
 @contextlib.contextmanager

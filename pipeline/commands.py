@@ -27,6 +27,9 @@ from pipeline.text_table import format_table
 
 log = logging.getLogger("dealrec.cli")
 
+#: Longer than the heads of our manifests give a job to end.
+_STOP_SECONDS = 130.0
+
 
 def run(options: argparse.Namespace) -> int:
     config, run_dir = _load(options)
@@ -149,11 +152,11 @@ def submit(options: argparse.Namespace) -> int:
         )
     text = dump_config(config)
     client = open_client(options.address)
-    job, joined = submit_job(client, submission_id(text, run_dir, ()), ["--run-dir", run_dir], text)
+    job, joined = submit_job(client, submission_id(text, run_dir), ["--run-dir", run_dir], text)
     log.info("%s %s at %s", "Joined the running job" if joined else "Submitted", job, options.address)
     log.info("Follow it: dealrec logs %s --address %s", job, options.address)
     log.info("Stop it:   dealrec stop %s --address %s", job, options.address)
-    return _follow(client, job) if options.follow else 0
+    return _follow(client, job, options.address) if options.follow else 0
 
 
 def jobs(options: argparse.Namespace) -> int:
@@ -171,27 +174,32 @@ def logs(options: argparse.Namespace) -> int:
 
     client = open_client(options.address)
     require_job(client, options.job)
-    return _follow(client, options.job)
+    return _follow(client, options.job, options.address)
 
 
 def stop(options: argparse.Namespace) -> int:
-    from cluster.jobs import open_client, require_job
+    from cluster.jobs import open_client, require_job, stop_job
 
     client = open_client(options.address)
     require_job(client, options.job)
-    client.stop_job(options.job)
-    log.info("Stopping %s; a new submit continues where it stopped.", options.job)
+    log.info("Stopping %s, which finishes what it has in hand", options.job)
+    if not stop_job(client, options.job, _STOP_SECONDS):
+        log.info("%s has not ended yet. Once dealrec jobs says that it has, a new submit continues.", options.job)
+        return 1
+    log.info("It has ended; a new submit continues where it stopped.")
     return 0
 
 
-def _follow(client: Any, job: str) -> int:
+def _follow(client: Any, job: str, address: str) -> int:
     from cluster.follow import follow_job
     from cluster.jobs import exit_code
 
     try:
         status = follow_job(client, job, _write_now)
     except KeyboardInterrupt:
-        log.info("\nDetached; %s goes on. Follow it with dealrec logs, end it with dealrec stop.", job)
+        log.info("\nDetached; %s goes on.", job)
+        log.info("Follow it: dealrec logs %s --address %s", job, address)
+        log.info("Stop it:   dealrec stop %s --address %s", job, address)
         return 0
     log.info("%s: %s", job, status)
     return exit_code(client, job, status)

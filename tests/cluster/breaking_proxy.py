@@ -22,6 +22,7 @@ class BreakingProxy:
         self._target = (str(urlsplit(target).hostname), int(urlsplit(target).port or 80))
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: set[socket.socket] = set()
+        self._silent: set[socket.socket] = set()
         self.refusals = 0
         self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -34,6 +35,11 @@ class BreakingProxy:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
         return len(cut) // 2
+
+    def silence(self) -> int:
+        """Lose whatever still comes over the connections there are, without a word; how many there were."""
+        self._silent |= self._open
+        return len(self._open) // 2
 
     def close(self) -> None:
         self._listener.close()
@@ -50,15 +56,16 @@ class BreakingProxy:
                 outer = socket.create_connection(self._target)
                 self._open |= {inner, outer}
                 for source, sink in ((inner, outer), (outer, inner)):
-                    threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(1 << 16):
-            sink.sendall(data)
-    with contextlib.suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if source not in self._silent:
+                    sink.sendall(data)
+        with contextlib.suppress(OSError):
+            if source not in self._silent:
+                sink.shutdown(socket.SHUT_WR)
 
 
 @contextlib.contextmanager

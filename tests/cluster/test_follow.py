@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from ray.job_submission import JobStatus
 
+from cluster import follow
 from cluster.errors import UserError
 from cluster.follow import follow_job
 from cluster.jobs import open_client
@@ -44,6 +45,29 @@ def test_a_broken_connection_neither_loses_nor_repeats_a_line(ray_head: str, tmp
         assert follow_job(client, job, write) == JobStatus.SUCCEEDED
         assert cut[0] >= 1
         assert proxy.refusals == 0
+    lines = [line for line in "".join(written).splitlines() if line.endswith(" line")]
+    assert lines == ["first line", "second line"]
+
+
+@pytest.mark.slow
+def test_a_connection_lost_without_a_word_is_noticed(
+    ray_head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "_SILENCE_SECONDS", 15.0)
+    program, gate = tmp_path / "program.py", tmp_path / "gate"
+    program.write_text(_PROGRAM, encoding="utf-8")
+    written: list[str] = []
+    with breaking_proxy(ray_head) as proxy:
+        client = open_client(proxy.address)
+        job = client.submit_job(entrypoint=shlex.join([sys.executable, str(program), str(gate)]))
+
+        def write(text: str) -> None:
+            written.append(text)
+            if not gate.exists() and "first line" in "".join(written):
+                assert proxy.silence() >= 1
+                gate.touch()
+
+        assert follow_job(client, job, write) == JobStatus.SUCCEEDED
     lines = [line for line in "".join(written).splitlines() if line.endswith(" line")]
     assert lines == ["first line", "second line"]
 

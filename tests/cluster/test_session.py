@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import ray
@@ -17,6 +19,15 @@ from tests.ray_cluster import ROOT, environment
 def test_an_address_where_nothing_listens_is_refused_at_once(address: str) -> None:
     with pytest.raises(UserError, match=f"No Ray cluster answers at {address}"):
         connect(address, None, None)
+
+
+def test_a_port_that_is_no_heads_is_refused_at_once() -> None:
+    """Such as the dashboard's: `ray.init` would go on trying for a quarter of an hour."""
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(UserError, match="what listens there is not the port 6379 of a head"):
+            connect(f"127.0.0.1:{server.server_port}", None, None)
+        server.shutdown()
 
 
 def test_a_client_address_is_refused() -> None:
