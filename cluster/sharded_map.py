@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from cluster.shards import (
     begin_shard,
     count_start,
     finish_shard,
+    finished_shard,
     finished_shards,
     forget_starts,
 )
@@ -35,6 +37,8 @@ from cluster.storage import Storage
 _FAULT = "fault"
 _CRASH = "crash"
 _STOPPED = "stopped"
+#: That each worker is to get at least, so that all end at about the same time.
+_CALLS = 8
 
 
 class ShardWorker(Protocol):
@@ -78,6 +82,10 @@ class _ShardActor:
         return {"record": [self._work(index) for index in batch["index"].tolist()]}
 
     def _finish(self, index: int) -> str:
+        # Of a call that Ray repeats because its worker has died, some shards may be done.
+        done = finished_shard(self._out, index)
+        if done is not None:
+            return json.dumps(asdict(done))
         if stopping(self._out, self._mark):
             return json.dumps({_STOPPED: index})
         attempt = begin_shard(self._out, index)
@@ -123,6 +131,7 @@ def map_shards(
     out: Storage,
     pool: PoolPlan,
     progress: Progress,
+    at_once: int = 1,
 ) -> list[ShardRecord]:
     """Run a worker over every shard that is not done yet.
 
@@ -140,6 +149,8 @@ def map_shards(
     out : the folder of output files and markers.
     pool : size and shape of the pool.
     progress : told of every finished shard, those of earlier runs included.
+    at_once : shards that a worker is given in one call at most, where there are enough of them for all. For work so
+        quick that the ten milliseconds show that Ray takes for a call.
 
     Returns
     -------
@@ -152,7 +163,7 @@ def map_shards(
     progress.update(len(records), len(indices), **totals.facts())
     if missing:
         with stop_mark(out, mark), watched_room(pool.shape):
-            for record in _run(build, arguments, missing, out, mark, pool):
+            for record in _run(build, arguments, missing, out, mark, pool, at_once):
                 records[record.index] = record
                 totals.add(record)
                 progress.update(len(records), len(indices), **totals.facts())
@@ -188,11 +199,14 @@ def _run(
     out: Storage,
     mark: str,
     pool: PoolPlan,
+    at_once: int,
 ) -> Iterator[ShardRecord]:
     # A row names a shard, so what travels through Ray Data is a few bytes and the data never crosses the driver.
     in_hand = ShardsInHand(out, indices)
     size = min(pool.minimum, len(indices))
-    tasks = ray.data.from_items([{"index": index} for index in indices], override_num_blocks=len(indices))
+    together = min(at_once, max(1, len(indices) // (_CALLS * pool.maximum)))
+    calls = math.ceil(len(indices) / together)
+    tasks = ray.data.from_items([{"index": index} for index in indices], override_num_blocks=calls)
     done = tasks.map_batches(
         _ShardActor,
         fn_constructor_kwargs={
@@ -202,7 +216,7 @@ def _run(
             "mark": mark,
             "earlier": in_hand.earlier_attempts,
         },
-        batch_size=1,
+        batch_size=None,
         batch_format="numpy",
         compute=ActorPoolStrategy(
             min_size=size,

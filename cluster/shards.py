@@ -122,6 +122,14 @@ def attempts_at(out: Storage, indices: Sequence[int]) -> dict[int, int]:
     return attempts
 
 
+def finished_shard(out: Storage, index: int) -> ShardRecord | None:
+    """The record of one shard, or None while it is not done."""
+    marker = f"_shards/{shard_name(index)}.json"
+    if not out.exists(marker) or not out.exists(f"{shard_name(index)}.parquet"):
+        return None
+    return ShardRecord(**out.read_json(marker))
+
+
 def finished_shards(out: Storage, indices: Sequence[int]) -> dict[int, ShardRecord]:
     """The records of those shards that are done: a marker with its file beside it."""
     wanted = {f"{shard_name(index)}.json": index for index in indices}

@@ -26,6 +26,7 @@ from pipeline.graph import StageContext
 from pipeline.stages.influence_workers import (
     CURVATURE_CHUNK,
     PREPARED_SAMPLES,
+    SHARDS_AT_ONCE,
     Chunks,
     InfluenceWorker,
     SumWorker,
@@ -64,6 +65,7 @@ def run_influence(context: StageContext) -> Mapping[str, Any]:
         out,
         pool,
         context.progress,
+        at_once=SHARDS_AT_ONCE,
     )
     return solution | check_scores(section, solution, records) | pass_cost(records) | {"workers": pool.minimum}
 

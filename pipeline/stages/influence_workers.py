@@ -77,6 +77,9 @@ class SurrogateSource:
 #: The curvature's draw is of its own, so that it is independent of the coreset's.
 CURVATURE_SEED = 0x43555256
 
+#: A shard takes a tenth of a second.
+SHARDS_AT_ONCE = 8
+
 #: Curvature samples of one chunk; the chunks are the same whatever the shards and the workers are.
 CURVATURE_CHUNK = 1024
 

@@ -22,7 +22,7 @@ from cluster.storage import Storage
 from pipeline.graph import StageContext
 from pipeline.manifest import read_manifest
 from pipeline.stages.influence import surrogate_source
-from pipeline.stages.influence_workers import SurrogateSource, one_thread
+from pipeline.stages.influence_workers import SHARDS_AT_ONCE, SurrogateSource, one_thread
 from pipeline.stages.placement import scoring_pool
 from pipeline.tables import SampleShard, read_samples
 from scoring.batching import HistoryBatch
@@ -48,7 +48,7 @@ def write_features(context: StageContext, names: Sequence[str], indices: Sequenc
             arguments = {"source": source, "data": context.folder("ingest"), "name": name}
             pool = scoring_pool(context, len(indices))
             start = time.monotonic()
-            map_shards(FeatureWorker, arguments, indices, out, pool, context.progress)
+            map_shards(FeatureWorker, arguments, indices, out, pool, context.progress, SHARDS_AT_ONCE)
             out.write_json(_SECONDS, feature_seconds(context, name) + time.monotonic() - start)
         folders[name] = out
     return folders

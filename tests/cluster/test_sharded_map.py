@@ -138,6 +138,15 @@ def test_a_shard_that_kills_every_worker_is_given_up(ray_local: None, tmp_path: 
     assert file_bytes(out).keys() >= {f"part-{index:05d}.parquet" for index in (0, 1, 2)}
 
 
+def test_shards_given_together_are_begun_again_one_by_one(ray_local: None, tmp_path: Path) -> None:
+    out, marker, indices = Storage.at(tmp_path / "out"), tmp_path / "died", range(40)
+    records = map_shards(DiesOnce, {"marker": str(marker)}, indices, out, pool(1), SilentProgress(), at_once=5)
+    assert marker.exists()
+    assert [record.index for record in records] == list(indices)
+    # Shards 0 to 2 of the same call were done already.
+    assert [record.attempt for record in records] == [1, 1, 1, 2, *[1] * 36]
+
+
 @pytest.mark.slow
 def test_a_worker_killed_while_it_begins_is_replaced(ray_local: None, tmp_path: Path) -> None:
     built = tmp_path / "built"

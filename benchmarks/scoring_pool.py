@@ -1,0 +1,139 @@
+"""What Ray adds to influence scoring, and what a second worker brings.
+
+    python -m benchmarks.scoring_pool --interactions LOG --items CATALOGUE --split column
+
+The log's samples are repeated until a pass takes a minute, in as many shards as ingest would cut so many into. They are
+scored by the stage's own worker called in a plain loop that writes the same files, by a pool of one actor, and by a
+pool of two, each on one thread, in turn. Only warm work counts: from the moment that every worker of a pool has been
+built and has scored a shard, to the end of the pass. The bars: one actor takes at most 15% longer than the loop, two
+actors do at least 1.7 times the work of one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.contest import verdict
+from benchmarks.preparation import log_arguments, prepared
+from cluster.broadcast import Broadcast
+from cluster.progress import SilentProgress
+from cluster.resources import PoolPlan
+from cluster.session import ray_session
+from cluster.shapes import WorkerShape
+from cluster.sharded_map import map_shards
+from cluster.shards import shard_name
+from cluster.storage import Storage
+from pipeline.config import InfluenceConfig
+from pipeline.ingest.survey import shard_count
+from pipeline.stages.influence import solve, surrogate_source
+from pipeline.stages.influence_workers import SHARDS_AT_ONCE, InfluenceWorker
+from pipeline.tables import train_shards
+
+_OVERHEAD_BAR = 1.15
+_SPEEDUP_BAR = 1.7
+
+
+class WarmWorker:
+    """An `InfluenceWorker` that has scored shard 0 once it is built.
+
+    Its facts say which process scored a shard and when it began to, in seconds since the epoch.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        self._worker = InfluenceWorker(**arguments)
+        self._worker(0)
+
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+        began = time.time()
+        table, facts = self._worker(index)
+        return table, {**facts, "process": os.getpid(), "began": began}
+
+
+def repeat_samples(data: Storage, copies: int, out: Storage) -> int:
+    """The train samples of a run so many times, in the shards that ingest would make; how many these are."""
+    parts = [data.read_table(f"samples/train/{shard_name(index)}.parquet") for index in train_shards(data)]
+    table = pa.concat_tables(parts * copies)
+    shards = shard_count(table.num_rows, table.num_rows, 1)
+    rows = np.random.default_rng(0).permutation(table.num_rows)
+    for index in range(shards):
+        out.write_table(f"samples/train/{shard_name(index)}.parquet", table.take(np.sort(rows[index::shards])))
+    return shards
+
+
+def loop_rate(arguments: Mapping[str, Any], shards: int, folder: Storage) -> float:
+    """Samples per second of one process without Ray in the way."""
+    worker = WarmWorker(**arguments)
+    os.makedirs(folder.uri)
+    rows, started = 0, time.time()
+    for index in range(shards):
+        table, _ = worker(index)
+        pq.write_table(table, f"{folder.uri}/{shard_name(index)}.parquet", compression="zstd")
+        rows += table.num_rows
+    return rows / (time.time() - started)
+
+
+def pool_rate(arguments: Mapping[str, Any], shards: int, folder: Storage, workers: int) -> float:
+    """Samples per second of a pool, from when all its workers are at work until the pass is over."""
+    pool = PoolPlan(workers, workers, WorkerShape())
+    records = map_shards(WarmWorker, arguments, range(shards), folder, pool, SilentProgress(), SHARDS_AT_ONCE)
+    ended = time.time()
+    first: dict[int, float] = {}
+    for record in records:
+        process, began = record.facts["process"], record.facts["began"]
+        first[process] = min(began, first.get(process, began))
+    if len(first) != workers:
+        raise RuntimeError(f"{len(first)} processes scored, not {workers}")
+    warm = max(first.values())
+    rows = sum(record.rows for record in records if record.facts["began"] >= warm)
+    return rows / (ended - warm)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the rates, their ratios and whether these hold; 0 when both do."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    log_arguments(parser)
+    parser.add_argument("--seconds", type=float, default=60.0, help="that a pass of the plain loop takes at least")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=1, help="of the surrogate; its scores take the same time")
+    options = parser.parse_args(arguments)
+    run = prepared(options, "surrogate", surrogate={"loss": "sampled", "epochs": options.epochs})
+    data = run.child("data")
+    rates: dict[str, list[float]] = {"loop": [], "one actor": [], "two actors": []}
+    with ray_session("local", cpus=2), tempfile.TemporaryDirectory() as temporary:
+        scratch = Storage.at(temporary)
+        source = surrogate_source(run.child("surrogate"), scratch, None)
+        plan = PoolPlan(1, 1, WorkerShape())
+        _, direction = solve(InfluenceConfig(solver="none"), source, data, train_shards(data), plan)
+        broadcast = Broadcast.put({"direction": direction.numpy()}, scratch, "direction.safetensors")
+        given: dict[str, Any] = {"source": source, "direction": broadcast, "data": data}
+        count = int(data.read_json("statistics.json")["samples"]["train"])
+        copies = math.ceil(options.seconds * loop_rate(given, len(train_shards(data)), scratch.child("tried")) / count)
+        given["data"] = scratch.child("data")
+        shards = repeat_samples(data, copies, given["data"])
+        print(f"{count:,} samples {copies} times, {shards} shards", flush=True)
+        for repeat in range(options.repeats):
+            for name, workers in (("loop", 0), ("one actor", 1), ("two actors", 2)):
+                folder = scratch.child(f"{repeat}-{workers}")
+                rate = pool_rate(given, shards, folder, workers) if workers else loop_rate(given, shards, folder)
+                rates[name].append(rate)
+                print(f"{name:10s} {rate:,.0f} samples/s", flush=True)
+    overhead = statistics.median(loop / one for loop, one in zip(rates["loop"], rates["one actor"], strict=True))
+    speedup = statistics.median(two / one for two, one in zip(rates["two actors"], rates["one actor"], strict=True))
+    print(verdict("one actor's time over the loop's", overhead, f"<= {_OVERHEAD_BAR}", overhead <= _OVERHEAD_BAR))
+    print(verdict("two actors' rate over one's", speedup, f">= {_SPEEDUP_BAR}", speedup >= _SPEEDUP_BAR))
+    return 0 if overhead <= _OVERHEAD_BAR and speedup >= _SPEEDUP_BAR else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
