@@ -73,7 +73,7 @@ def answered(ask: Callable[[], Answer], job: str, patience: float = _PATIENCE) -
             if time.monotonic() > end:
                 raise UserError(
                     f"The cluster has not answered for {patience:.0f} s ({str(error).splitlines()[0]}).",
-                    f"{job} goes on without us. Once the cluster answers, follow it again: dealrec logs {job}.",
+                    f"{job} goes on without us. Once the cluster answers, follow it again by dealrec logs.",
                 ) from error
         if not told:
             log.warning("The cluster does not answer; asking again. %s goes on without us.", job)

@@ -6,11 +6,13 @@ import contextlib
 import hashlib
 import json
 import os
+import posixpath
 import shlex
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import requests
 import yaml
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
@@ -38,19 +40,32 @@ EXCLUDES = [
     "benchmarks",
     "**/__pycache__",
 ]
+_REACH = "Give the dashboard's address, such as http://HEAD:8265, or forward its port again."
 _AGENT_TRIES = 30
 _PREFIX = "dealrec-"
-#: Longer than a dashboard takes on a busy head; an upload passes far more than a byte in it.
+#: Longer than a dashboard takes on a busy head.
 _REQUEST_SECONDS = 60.0
 #: Variables that Ray's client would take in place of the address that it is given.
 _RAY_ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+
+
+class _UnansweredError(UserError, ConnectionError):
+    """The Jobs API does not answer: asked again by who follows a job, and a message by itself for all others."""
 
 
 class _Client(JobSubmissionClient):
     """Ray's, with an end to waiting: a connection that is lost without a word would hold a request for ever."""
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
-        return super()._do_request(method, endpoint, **{"timeout": _REQUEST_SECONDS, **options})
+        # An upload takes its time: the limit would hold for all of it.
+        limit = {} if options.get("data") is not None else {"timeout": _REQUEST_SECONDS}
+        try:
+            return super()._do_request(method, endpoint, **{**limit, **options})
+        except requests.RequestException as error:
+            raise _UnansweredError(
+                f"The Ray Jobs API at {self.get_address()} does not answer ({type(error).__name__}).",
+                _REACH,
+            ) from error
 
 
 def open_client(address: str) -> JobSubmissionClient:
@@ -66,11 +81,10 @@ def open_client(address: str) -> JobSubmissionClient:
         return client
     except AuthenticationError as error:
         raise token_fault(address) from error
+    except UserError:
+        raise
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"No Ray Jobs API answers at {address} ({str(error).splitlines()[0]}).",
-            "Give the dashboard's address, such as http://HEAD:8265, or forward its port.",
-        ) from error
+        raise UserError(f"No Ray Jobs API answers at {address} ({str(error).splitlines()[0]}).", _REACH) from error
 
 
 @contextlib.contextmanager
@@ -87,7 +101,9 @@ def submission_id(config: str, run_dir: str) -> str:
 
     It begins with what stands for the run directory, which one job at a time may work in.
     """
-    place, content = (hashlib.blake2b(text.encode(), digest_size=4).hexdigest() for text in (run_dir, config))
+    scheme, mark, path = run_dir.rpartition("://")
+    folder = f"{scheme}{mark}{posixpath.normpath(path)}"
+    place, content = (hashlib.blake2b(text.encode(), digest_size=4).hexdigest() for text in (folder, config))
     return f"{_PREFIX}{place}-{content}"
 
 
@@ -108,12 +124,13 @@ def submit_job(client: JobSubmissionClient, job: str, arguments: Sequence[str], 
     Raises `UserError` where a job of another config is at work in the run directory, and where the cluster refuses.
     """
     taken = {str(details.submission_id): details.status for details in client.list_jobs()}
-    place = job.rpartition("-")[0]
+    place, at = job.rpartition("-")[0], f" --address {client.get_address()}"
     for other, status in taken.items():
         if other.startswith(f"{place}-") and not (other + "-").startswith(f"{job}-") and status not in FINAL:
             raise UserError(
                 f"Job {other} is {status.lower()} in this run directory, with another config.",
-                f"Follow it with dealrec logs {other}, end it with dealrec stop {other}, or choose another --run-dir.",
+                f"Follow it with dealrec logs {other}{at}, end it with dealrec stop {other}{at}, or choose another "
+                "--run-dir.",
             )
     number = 1
     name = job
@@ -151,7 +168,7 @@ def submit_job(client: JobSubmissionClient, job: str, arguments: Sequence[str], 
 
 
 def _unexpanded(config_text: str) -> str:
-    """The config as JSON without a dollar sign, at which Ray would put in a variable; JSON is YAML too."""
+    """The config as JSON without a dollar sign, at which Ray would put in a variable."""
     return json.dumps(yaml.safe_load(config_text)).replace("$", "\\u0024")
 
 
@@ -162,7 +179,7 @@ def stop_job(client: JobSubmissionClient, job: str, patience: float) -> bool:
     """
     client.stop_job(job)
     end = time.monotonic() + patience
-    while client.get_job_status(job) not in FINAL:
+    while answered(lambda: client.get_job_status(job), job) not in FINAL:
         if time.monotonic() > end:
             return False
         time.sleep(0.5)
@@ -187,7 +204,9 @@ def list_jobs(client: JobSubmissionClient) -> list[dict[str, Any]]:
 def require_job(client: JobSubmissionClient, job: str) -> None:
     """Raise `UserError` when the cluster knows no such job."""
     if job not in {details.submission_id for details in client.list_jobs()}:
-        raise UserError(f"The cluster knows no job {job}.", "List them with dealrec jobs --address URL.")
+        raise UserError(
+            f"The cluster knows no job {job}.", f"List them with dealrec jobs --address {client.get_address()}."
+        )
 
 
 def exit_code(client: JobSubmissionClient, job: str, status: JobStatus) -> int:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError
 
 from cluster.errors import UserError, user_error_in
 from cluster.resources import ClusterView
@@ -143,7 +143,7 @@ class ReducePool:
                 continue
             try:
                 result = ray.get(waiting[0].result)
-            except RayActorError as error:
+            except (RayActorError, OutOfMemoryError) as error:
                 if self._restarts == 0:
                     raise UserError(
                         f"Workers die again and again, as they do that lack memory ({str(error).splitlines()[0]}).",

@@ -153,7 +153,7 @@ def _require_listener(target: str) -> None:
         return
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_LISTENER_SECONDS) as connection:
-            if os.environ.get("RAY_USE_TLS", "0") == "1":
+            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
                 return
             connection.sendall(_HTTP2_PREFACE)
             header = connection.recv(9)

@@ -65,7 +65,7 @@ class _ShardActor:
         self._earlier = earlier
         self._work = self._finish
         # Ray starts an actor again whose process dies in here, as often as it takes.
-        actor = ray.get_runtime_context().get_actor_id() or "none"
+        actor = _actor_id()
         try:
             if count_start(out, actor) > WORKER_DEATHS:
                 raise _deadly_start(out)
@@ -102,6 +102,10 @@ class _ShardActor:
             return _fault_record(error)
         record = finish_shard(self._out, index, table, attempt, facts, time.perf_counter() - start)
         return json.dumps(asdict(record))
+
+
+def _actor_id() -> str:
+    return str(ray.get_runtime_context().get_actor_id())
 
 
 def _deadly_start(out: Storage) -> UserError:

@@ -55,7 +55,11 @@ def _put_up(out: Storage, mark: str, told: threading.Event, over: threading.Even
     if not STOP.requested:
         return
     log.info("Stopping: what is in hand is finished first. A second signal stops at once.")
-    out.write_bytes(mark, b"")
+    try:
+        out.write_bytes(mark, b"")
+    except OSError as error:
+        # The workers are not told; the driver leaves all the same, after its time.
+        log.warning("The request to stop cannot be written to %s: %s", out.uri, error)
     if not over.wait(_PATIENCE):
         log.warning("A shard takes longer than %.0f s; the next run begins it again.", _PATIENCE)
         main = threading.main_thread().ident

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from cluster.errors import UserError, user_error_in
 from cluster.stopping import Stopped
 from pipeline import __version__, commands
+from pipeline.console import ReaderLeftError
 from pipeline.logs import configure_logging
 from pipeline.stages.catalogue import AUDIT_STAGE_NAMES, STAGE_NAMES
 from scoring.errors import ScoringError
@@ -43,9 +44,10 @@ def guarded(work: Callable[[], int], verbose: bool = False) -> int:
         log.error("Stopped. The same command continues where this one stopped.")
         return 128 + signal.SIGTERM
     except (UserError, ScoringError) as error:
-        return _user_fault(error, verbose)
-    except BrokenPipeError:
-        # Whoever reads has left, as `head` does. What is still buffered has nowhere to go.
+        # Of one that a worker raised, Ray's wrapper has the whole traceback for its text.
+        return _user_fault(getattr(error, "cause", error), verbose)
+    except ReaderLeftError:
+        # What is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Exception as error:  # noqa: BLE001 - the last line of defence: whatever it is gets an exit code

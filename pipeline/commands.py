@@ -9,7 +9,6 @@ import argparse
 import json
 import logging
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from cluster.progress import format_seconds
 from cluster.storage import Storage, is_remote
 from pipeline.config import Config
 from pipeline.config_file import dump_config, json_schema, load_config, load_run_config, parse_text
+from pipeline.console import write_now
 from pipeline.run import RunOptions, default_run_dir, open_run, run_stages
 from pipeline.stages.catalogue import AUDIT, AUDIT_STAGES, STAGE_NAMES
 from pipeline.summary import metrics_rows, stage_rows
@@ -137,7 +137,7 @@ def plan(options: argparse.Namespace) -> int:
 
 
 def schema(options: argparse.Namespace) -> int:
-    sys.stdout.write(json_schema())
+    write_now(json_schema())
     return 0
 
 
@@ -195,7 +195,7 @@ def _follow(client: Any, job: str, address: str) -> int:
     from cluster.jobs import exit_code
 
     try:
-        status = follow_job(client, job, _write_now)
+        status = follow_job(client, job, write_now)
     except KeyboardInterrupt:
         log.info("\nDetached; %s goes on.", job)
         log.info("Follow it: dealrec logs %s --address %s", job, address)
@@ -203,11 +203,6 @@ def _follow(client: Any, job: str, address: str) -> int:
         return 0
     log.info("%s: %s", job, status)
     return exit_code(client, job, status)
-
-
-def _write_now(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
 
 
 def sizes(text: str) -> list[float]:
@@ -246,8 +241,8 @@ def _load_run(options: argparse.Namespace) -> tuple[Config, str]:
 def _show(options: argparse.Namespace, tables: Mapping[str, Any], order: Sequence[str]) -> None:
     """The result on stdout: tables for a person, or JSON."""
     if options.json:
-        sys.stdout.write(json.dumps(tables, indent=1) + "\n")
+        write_now(json.dumps(tables, indent=1) + "\n")
         return
     for name in order:
         if tables[name]:
-            sys.stdout.write("\n" + format_table(tables[name]) + "\n")
+            write_now("\n" + format_table(tables[name]) + "\n")

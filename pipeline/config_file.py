@@ -52,9 +52,9 @@ def load_run_config(run: Storage, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse_text(text: str, path: str, overrides: Sequence[str] = ()) -> Config:
-    """As `load_config`, of a text that messages call `path`."""
+    """As `load_config`, of a text, YAML or JSON, that messages call `path`."""
     try:
-        values = yaml.safe_load(text)
+        values = _read(text)
     except yaml.YAMLError as error:
         raise UserError(f"The config {path} is not YAML: {error}.", "Correct the line named above.") from error
     if not isinstance(values, dict):
@@ -62,6 +62,14 @@ def parse_text(text: str, path: str, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         values = _with_override(values, override)
     return parse_config(values, path)
+
+
+def _read(text: str) -> Any:
+    """JSON is not quite YAML: 1e-05 and characters in two escapes would be read as something else."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return yaml.safe_load(text)
 
 
 def parse_config(values: Mapping[str, Any], source: str) -> Config:

@@ -41,7 +41,8 @@ def setting_findings(config: Config, stages: Sequence[str]) -> list[Finding]:
             check(config)
         except UserError as error:
             found.append(Finding("settings", "of the config", error.message.rstrip("."), error.remedy))
-    return found
+    # Two checks may come upon the same fault.
+    return list(dict.fromkeys(found))
 
 
 def _checks(stages: Sequence[str]) -> Iterator[Callable[[Config], None]]:
@@ -90,6 +91,8 @@ def _check_scope(config: Config, key: str, patterns: Sequence[str] | None, solve
     from scoring.surrogate import surrogate_scope
 
     model = _small_surrogate(config)
+    if model is None:
+        return
     try:
         scope = surrogate_scope(model, patterns)
         if "exact" in solvers:
@@ -103,14 +106,21 @@ def _check_scope(config: Config, key: str, patterns: Sequence[str] | None, solve
         ) from error
 
 
-def _small_surrogate(config: Config) -> Surrogate:
-    """The configured surrogate of a few items: what is wrong with its settings shows in it."""
+def _small_surrogate(config: Config) -> Surrogate | None:
+    """The configured surrogate of a few items: what is wrong with its settings shows in it.
+
+    None for one of the user's own, which may insist on the real catalogue; it must be there, though.
+    """
     from pipeline.stages.surrogate import network_settings
     from scoring.errors import SettingError
-    from scoring.surrogate import build_surrogate
+    from scoring.surrogate import build_surrogate, surrogate_builder
 
+    model = config.surrogate.model
     try:
-        return build_surrogate(config.surrogate.model, _FEW_ITEMS, network_settings(config))
+        if ":" in model:
+            surrogate_builder(model)
+            return None
+        return build_surrogate(model, _FEW_ITEMS, network_settings(config))
     except (SettingError, TypeError) as error:
         raise UserError(f"surrogate: {error}.", "Correct the settings of the surrogate.") from error
 

@@ -60,13 +60,14 @@ def build_surrogate(
         something else.
     """
     settings = config.__dict__ if isinstance(config, SASRecConfig) else config
-    model = _builder(name)({**settings, "item_count": item_count}, item_counts)
+    model = surrogate_builder(name)({**settings, "item_count": item_count}, item_counts)
     if not isinstance(model, Surrogate):
         raise SettingError(f"the surrogate {name!r} built a {type(model).__name__}, which is no Surrogate")
     return model
 
 
-def _builder(name: str) -> Builder:
+def surrogate_builder(name: str) -> Builder:
+    """What `build_surrogate` builds with. Raises SettingError for a name that is unknown or cannot be imported."""
     if name in _BUILDERS:
         return _BUILDERS[name]
     module, _, function = name.partition(":")

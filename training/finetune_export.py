@@ -73,6 +73,7 @@ def summary(outcome: dict[str, Any], spec: FinetuneSpec, sizes: dict[str, int]) 
 def model_card(losses: dict[str, Any], spec: FinetuneSpec, provenance: Mapping[str, str]) -> str:
     """README.md of the adapter, in the form that model hubs read."""
     base = public_name(spec.llm.model)
+    source = base if base == spec.llm.model else "path/to/the/base/model"
     template = spec.template if isinstance(spec.template, str) else spec.template.get("name", "custom")
     proof = losses["workers"][0]
     rows = {
@@ -119,7 +120,7 @@ Tuned to answer a user's history of titles with the next title. It expects the p
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-base = AutoModelForCausalLM.from_pretrained({json.dumps(base)})
+base = AutoModelForCausalLM.from_pretrained({json.dumps(source)})
 model = PeftModel.from_pretrained(base, "path/to/this/folder")
 ```
 """

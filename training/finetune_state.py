@@ -38,12 +38,16 @@ def adapter_tensors(engine: deepspeed.DeepSpeedEngine) -> dict[str, Tensor]:
 
 
 def capture(engine: deepspeed.DeepSpeedEngine) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All that a step depends on and changes: tensors, and numbers for JSON. Collective, after a step."""
-    tensors = {f"parameter/{name}": tensor for name, tensor in adapter_tensors(engine).items()}
+    """All that a step depends on and changes: tensors, and numbers for JSON. Collective, between steps."""
+    adapter = adapter_tensors(engine)
+    tensors = {f"parameter/{name}": tensor for name, tensor in adapter.items()}
+    # Adam has no state until its first step, and in float16 the first steps may overflow and be left out.
+    begun = bool(_adam(engine).state)
     for name, parameter in _named(engine):
         for moment in MOMENTS:
-            tensors[f"{moment}/{name}"] = _moment(engine, parameter, moment).detach().cpu().clone()
-    steps = {float(state["step"]) for state in _adam(engine).state.values()}
+            held = _moment(engine, parameter, moment) if begun else torch.zeros_like(adapter[name])
+            tensors[f"{moment}/{name}"] = held.detach().cpu().clone()
+    steps = {float(state["step"]) for state in _adam(engine).state.values()} if begun else {0.0}
     if len(steps) != 1:
         raise RuntimeError(f"the optimizer counts different steps for different parameters: {sorted(steps)}")
     scaler = _loss_scaler(engine)

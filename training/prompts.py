@@ -25,6 +25,10 @@ UNTITLED = "untitled"
 ANCHOR = "\n"
 # Stands for the user's turn while a chat template is taken apart.
 SLOT = "USERTURN"
+# Today, for chat templates that print it: a prompt must not depend on the day on which it is made.
+DATE = "26 Jul 2024"
+# Stands before a template, whose own call it takes; the plus keeps the template's first line as it is.
+_FIXED_DATE = f"{{% macro strftime_now(format) %}}{DATE}{{% endmacro +%}}"
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class Template:
     """Wording of a prompt, laid out as "alpaca" (three headed sections) or "chat" (the tokenizer's template).
 
     Titles are quoted and joined by `separator` after `history_prefix`; `response_prefix` heads the answer in
-    the alpaca layout.
+    the alpaca layout and has no place in the other. White space at the end of `history_prefix` is left to
+    `separator`, whose own stands before every title; a separator without any gets a space.
     """
 
     name: str
@@ -270,8 +275,21 @@ def _chat(template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[str, 
             remedy="Set llm.template.layout to alpaca, or llm.model to a model tuned for chat.",
         )
     turn = [{"role": "user", "content": SLOT}]
-    text = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
-    before, _, after = text.partition(SLOT)
+    text = str(
+        tokenizer.apply_chat_template(
+            turn,
+            chat_template=_FIXED_DATE + tokenizer.get_chat_template(),
+            tokenize=False,
+            add_generation_prompt=True,
+            date_string=DATE,
+        )
+    )
+    before, slot, after = text.partition(SLOT)
+    if not slot:
+        raise UserError(
+            "llm.template: the chat template of llm.model does not print what the user says.",
+            remedy="Set llm.template.layout to alpaca.",
+        )
     return f"{before}{template.instruction}\n\n{template.history_prefix.rstrip()}", after
 
 

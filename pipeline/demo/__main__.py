@@ -12,6 +12,7 @@ from pipeline.cli import EXIT_OK, guarded
 from pipeline.compare.arms import Arm, Request, arm_graph
 from pipeline.compare.compare import compare
 from pipeline.config_file import load_config
+from pipeline.console import write_now
 from pipeline.demo.prepare import prepare_llm, prepare_log
 from pipeline.logs import configure_logging
 from pipeline.run import RunOptions, open_run, run_stages, session
@@ -38,8 +39,7 @@ def demo(cache: Path, run_dir: Path) -> list[dict[str, Any]]:
     evaluation = arm.folder(arm.stage("evaluate")).read_json("metrics.json")
     rows = metrics_rows(graph)
     rows.insert(2, headline_row("LLM tuned on a random coreset", evaluation["models"][evaluation["focus"]]))
-    sys.stdout.write("\n" + format_table(stage_rows(graph)) + "\n\n" + format_table(rows) + "\n")
-    sys.stdout.write(f"\nReport: {run_dir / 'report.html'}\n")
+    write_now(f"\n{format_table(stage_rows(graph))}\n\n{format_table(rows)}\n\nReport: {run_dir / 'report.html'}\n")
     return rows
 
 

@@ -78,7 +78,7 @@ STAGES = (
         folder="scores/influence",
         needs=("ingest", "surrogate"),
         keys=("influence",),
-        version=1,
+        version=2,
         work=_later("influence"),
     ),
     Stage(

@@ -26,6 +26,7 @@ from training.llm import load_llm, load_tokenizer
 from training.llm_spec import LLMSpec, LoraSpec
 from training.lora import adapter_hash, attach_lora
 from training.memory import run_in_parts
+from training.padding import require_padding
 from training.prompts import PromptEncoder, load_template
 from training.token_batches import TokenBatch, token_batches
 
@@ -98,6 +99,7 @@ class EffortWorker:
         self._device = llm_device()
         tokenizer = load_tokenizer(task.llm)
         model = attach_lora(load_llm(task.llm, self._device), task.lora)
+        require_padding(model, task.llm.model)
         self._adapter = adapter_hash(model)
         with _scope_faults(task.scope):
             self._scorer = EffortScorer(model, task.scope, task.tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -34,6 +35,9 @@ from training.metrics import select_targets, summarise_all, user_metrics
 #: Users and titles of one task; they follow nothing of the cluster, so neither do the files.
 USERS_PER_CHUNK = 16
 _TITLES_PER_CHUNK = 512
+_MAX_UNWRITABLE = 0.01
+
+log = logging.getLogger(__name__)
 
 
 def run_evaluate(context: StageContext) -> Mapping[str, Any]:
@@ -55,11 +59,26 @@ def run_evaluate(context: StageContext) -> Mapping[str, Any]:
     pool = llm_pool(context, len(chunks))
     records = map_shards(RankingWorker, arguments, chunks, folder, pool, context.progress)
     predictions = pa.concat_tables([folder.read_table(f"{shard_name(index)}.parquet") for index in chunks])
+    unwritable = max(record.facts.get("unwritable", 0.0) for record in records)
+    if unwritable > _MAX_UNWRITABLE:
+        log.warning(
+            "%.0f%% of titles take more tokens than evaluate.max_new_tokens (%d) and are cut short.",
+            100 * unwritable,
+            config.evaluate.max_new_tokens,
+        )
     metrics = measure(predictions, counts, config.evaluate.seed)
     out.write_table("predictions.parquet", predictions)
     out.write_json("metrics.json", {**metrics, "focus": tuned_label(config)})
-    facts = {"users": metrics["users"], "targets": metrics["targets"], "models": list(metrics["models"])}
-    return facts | pass_cost(records) | {"titles": len(titles), "title_seconds": title_seconds, "workers": pool.minimum}
+    return {
+        "users": metrics["users"],
+        "targets": metrics["targets"],
+        "models": list(metrics["models"]),
+        "titles": len(titles),
+        "title_seconds": title_seconds,
+        "unwritable_titles": unwritable,
+        **pass_cost(records),
+        "workers": pool.minimum,
+    }
 
 
 def llm_task(context: StageContext) -> LlmTask:

@@ -21,6 +21,7 @@ from training.llm import load_llm, load_tokenizer
 from training.llm_spec import LLMSpec
 from training.lora import load_adapter
 from training.metrics import title_groups
+from training.padding import require_padding
 
 UNTUNED, SURROGATE, POPULARITY, SIMILARITY = "LLM, untuned", "surrogate", "popularity", "title similarity"
 
@@ -73,8 +74,10 @@ class RankingWorker:
         tokenizer = load_tokenizer(task.llm)
         with adapter.local_dir() as folder:
             model = load_adapter(load_llm(task.llm, llm_device()), str(folder))
+        require_padding(model, task.llm.model)
         titles, space = question.titles, TitleSpace(embeddings.get()["titles"].astype(np.float32, copy=False))
         tuned = LlmRanker(label, task, model, tokenizer, titles, space)
+        self._facts = {"unwritable": tuned.unwritable()}
         self._rankers: list[Callable[[Users], pa.Table]] = [tuned.rank]
         if baselines is not None:
             groups = title_groups(titles)
@@ -88,4 +91,4 @@ class RankingWorker:
 
     def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
         users = self._question.users(index)
-        return pa.concat_tables([rank(users) for rank in self._rankers]), {}
+        return pa.concat_tables([rank(users) for rank in self._rankers]), self._facts

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cluster.digest import json_digest
 from pipeline import __version__
 from pipeline.config import Config
+from pipeline.fingerprint import model_identity
 from pipeline.graph import StageContext
 from pipeline.manifest import environment, read_manifest
 from pipeline.stages.placement import training_placement
@@ -104,6 +106,7 @@ def provenance(context: StageContext) -> dict[str, str]:
     section, made_by = context.config.select, environment()
     share = f"{select.facts['chosen']} of {select.facts['samples']} samples"
     return {
+        "base model digest": json_digest(model_identity(context.config.llm.model)),
         "coreset": f"{section.method}, {share}, seed {section.seed}",
         "coreset digest": select.content,
         "data digest": data.content,

@@ -31,6 +31,7 @@ from pipeline.stages.influence_workers import (
     InfluenceWorker,
     SumWorker,
     SurrogateSource,
+    on_one_thread,
 )
 from pipeline.stages.placement import scoring_pool
 from pipeline.tables import SampleShard, train_shards
@@ -92,7 +93,8 @@ def solve(
         v, samples = _mean(pool.map(f"{section.target}_gradient"))
         gradient_seconds = time.perf_counter() - start
         curvature = pooled_curvature(section, pool, indices, _train_count(data))
-        solution = solve_direction(settings, curvature, v, scope, layers)
+        with on_one_thread():
+            solution = solve_direction(settings, curvature, v, scope, layers)
         solve_seconds = time.perf_counter() - start - gradient_seconds
     facts = {
         "solver": section.solver,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,6 +94,17 @@ Chunks = Sequence[ray.ObjectRef] | None
 def one_thread() -> None:
     """In a worker: the workers fill the cores, and a sum's order does not change with the machine."""
     torch.set_num_threads(1)
+
+
+@contextlib.contextmanager
+def on_one_thread() -> Iterator[None]:
+    """On the driver, for the same reason, over a block: what it does beside goes on as it was."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class SumWorker:

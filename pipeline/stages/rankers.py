@@ -66,15 +66,23 @@ class LlmRanker:
         self._encoder = PromptEncoder(tokenizer, template, ["", *titles], task.max_items, task.max_tokens)
         self._pad = int(tokenizer.pad_token_id)
         beams, trie = task.beams, None
+        self._twins: dict[int, tuple[int, ...]] = {}
         if task.decoding == "constrained":
             items = range(1, len(titles) + 1)
             responses = [self._encoder.response_ids(item) for item in items]
             trie = TitleTrie.build(responses, items)
             # Every title has its own end, and each must be within reach.
             beams = replace(beams, max_new_tokens=max(map(len, responses)))
+            self._twins = twins(self._groups)
         self._model = model
         self._generator = TitleGenerator(model, tokenizer, beams, trie)
         self._embedder = TextEmbedder(model, tokenizer)
+
+    def unwritable(self) -> float:
+        """Share of titles, by a thousand spread over the catalogue, that take more tokens than are generated."""
+        step = -(-len(self._titles) // 1000)
+        lengths = [len(self._encoder.response_ids(item)) for item in range(1, len(self._titles) + 1, step)]
+        return float(np.mean(np.asarray(lengths) > self._generator.settings.max_new_tokens))
 
     def rank(self, users: Users, adapted: bool = True) -> pa.Table:
         """Rows of `PREDICTIONS`; `adapted` False answers for the model without its adapter."""
@@ -87,7 +95,10 @@ class LlmRanker:
         return users.predictions(self._label, best, first, ranks)
 
     def _generate(self, users: Users) -> tuple[list[str], Ragged]:
-        """Each user's best text, and the items that constrained decoding found, best first."""
+        """Each user's best text, and the items that constrained decoding found, best first.
+
+        The trie knows one item a title. Where the user has seen that one, another of the title stands for it.
+        """
         encoded = [self._encoder.encode(users.history.row(row).tolist()) for row in range(len(users))]
         best = [""] * len(users)
         items: list[list[int]] = [[] for _ in best]
@@ -95,8 +106,21 @@ class LlmRanker:
         for batch in token_batches(encoded, self._pad, budget):
             for row, texts, found in by_row(self._generator.run(batch)):
                 best[row] = texts[0] if texts else ""
-                items[row] = found
+                seen = set() if users.seen is None else set(users.seen.row(row).tolist())
+                items[row] = [self._unseen(item, seen) for item in found]
         return best, Ragged.from_rows(items)
+
+    def _unseen(self, item: int, seen: set[int]) -> int:
+        """The item, or the first of its title that is not among the seen ones; itself when all are."""
+        return next((same for same in (item, *self._twins.get(item, ())) if same not in seen), item)
+
+
+def twins(groups: npt.NDArray[np.int64]) -> dict[int, tuple[int, ...]]:
+    """The items that share a title, for each that does; items count from 1, `groups` [n] are `title_groups`."""
+    order = np.argsort(groups, kind="stable")
+    order = order[np.bincount(groups)[groups[order]] > 1]
+    parts = np.split(order + 1, np.flatnonzero(np.diff(groups[order])) + 1)
+    return {item: tuple(part.tolist()) for part in parts for item in part.tolist()}
 
 
 def by_row(generated: Generated) -> list[tuple[int, list[str], list[int]]]:

@@ -22,7 +22,7 @@ from cluster.storage import Storage
 from pipeline.graph import StageContext
 from pipeline.manifest import read_manifest
 from pipeline.stages.influence import surrogate_source
-from pipeline.stages.influence_workers import SHARDS_AT_ONCE, SurrogateSource, one_thread
+from pipeline.stages.influence_workers import SHARDS_AT_ONCE, SurrogateSource, on_one_thread, one_thread
 from pipeline.stages.placement import scoring_pool
 from pipeline.tables import SampleShard, read_samples
 from scoring.batching import HistoryBatch
@@ -138,7 +138,9 @@ def reference_embedder(
         source = surrogate_source(context.folder("surrogate"), out, context.config.influence.scope)
         chosen = SampleShard(places, history.take(places), target[places])
         compute = _computation(source, "embedding")
+        with on_one_thread():
+            embedded = batched(source, compute, chosen)
         # Rounded like the embeddings that workers write.
-        return batched(source, compute, chosen).astype(np.float16).astype(np.float32)
+        return embedded.astype(np.float16).astype(np.float32)
 
     return embed

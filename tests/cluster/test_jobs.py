@@ -1,13 +1,15 @@
 import os
+import socket
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-import yaml
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from cluster import jobs as jobs_module
 from cluster.errors import UserError
 from cluster.jobs import exit_code, open_client, submission_id, submit_job
+from pipeline.config_file import dump_config, parse_config, parse_text
 
 
 def test_the_same_run_has_the_same_id() -> None:
@@ -16,12 +18,22 @@ def test_the_same_run_has_the_same_id() -> None:
     assert submission_id("a: 1", "/runs/x").startswith("dealrec-")
 
 
+@pytest.mark.parametrize(
+    ("place", "same"), [("/runs/x", "/runs//x/"), ("/runs/x", "/runs/y/../x"), ("s3://b/runs", "s3://b/runs/")]
+)
+def test_a_run_directory_has_one_id_however_it_is_written(place: str, same: str) -> None:
+    assert submission_id("a: 1", place) == submission_id("a: 1", same)
+
+
 class Jobs:
     """The Jobs API as far as submitting needs it."""
 
     def __init__(self, **jobs: JobStatus) -> None:
         self.jobs = {name.replace("_", "-"): status for name, status in jobs.items()}
         self.environment: dict[str, str] = {}
+
+    def get_address(self) -> str:
+        return "http://head:8265"
 
     def list_jobs(self) -> list[SimpleNamespace]:
         return [SimpleNamespace(submission_id=name, status=status) for name, status in self.jobs.items()]
@@ -50,11 +62,18 @@ def test_a_run_directory_has_one_job_at_a_time(other: str) -> None:
 
 
 def test_a_config_travels_as_it_is() -> None:
+    config = parse_config(
+        {
+            "data": {"interactions": "/logs/$HOME/${PATH} \u4e2d \U0001f600"},
+            "surrogate": {"model": "mine:build", "settings": {"eps": 1e-05}},
+        },
+        "test",
+    )
     jobs = Jobs()
-    submitted(jobs, "dealrec-a-b", yaml.safe_dump({"llm": {"template": "for $HOME and ${PATH} \u4e2d"}}))
+    submitted(jobs, "dealrec-a-b", dump_config(config))
     text = jobs.environment["DEALREC_CONFIG"]
     assert "$" not in text
-    assert yaml.safe_load(text) == {"llm": {"template": "for $HOME and ${PATH} \u4e2d"}}
+    assert parse_text(text, "DEALREC_CONFIG") == config
 
 
 def test_what_the_cluster_does_not_take_is_the_users_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,8 +99,16 @@ def test_the_address_given_is_the_one_asked(monkeypatch: pytest.MonkeyPatch) -> 
     assert os.environ["RAY_ADDRESS"] == "http://127.0.0.1:7"
 
 
+def test_an_end_that_takes_a_connection_and_never_answers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs_module, "_REQUEST_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"at {address} does not answer"):
+            open_client(address)
+
+
 def test_nobody_at_the_address_is_the_users_fault() -> None:
-    with pytest.raises(UserError, match=r"No Ray Jobs API answers at http://127\.0\.0\.1:9"):
+    with pytest.raises(UserError, match=r"The Ray Jobs API at http://127\.0\.0\.1:9 does not answer"):
         open_client("http://127.0.0.1:9")
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+from ray.exceptions import OutOfMemoryError
 
+from cluster import reduce
 from cluster.errors import UserError
 from cluster.reduce import ReducePool
 from cluster.shapes import WorkerShape
@@ -27,6 +29,9 @@ class Partial:
                 ray.actor.exit_actor()
             os.kill(os.getpid(), signal.SIGKILL)
         return np.random.default_rng(index).normal(size=100) * 10.0 ** (index % 5) * scale
+
+    def die(self, index: int, argument: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def refuse(self, index: int, argument: object) -> None:
         raise UserError(f"Shard {index} is at fault.")
@@ -53,6 +58,29 @@ def test_a_killed_actor_changes_nothing(ray_local: None, tmp_path: Path, for_goo
     marker = tmp_path / "died"
     assert np.array_equal(total(2, str(marker), for_good), total(1))
     assert marker.exists()
+
+
+def test_workers_that_always_die_are_given_up(ray_local: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reduce, "_RESTARTS", 1)
+    monkeypatch.setattr(reduce, "WORKER_DEATHS", 1)
+    with ReducePool(Partial, {}, [0, 1], 1, WorkerShape()) as pool, pytest.raises(UserError, match="die again and"):
+        list(pool.map("die"))
+
+
+def test_a_worker_that_ray_killed_for_its_memory_is_replaced(ray_local: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray says so by an error that is none of an actor's death."""
+    taken = ray.get
+    faults = [OutOfMemoryError("killed"), OutOfMemoryError("killed")]
+
+    def get(reference: ray.ObjectRef) -> object:
+        if faults:
+            raise faults.pop()
+        return taken(reference)
+
+    expected = total(1)
+    monkeypatch.setattr(reduce.ray, "get", get)
+    assert np.array_equal(total(2), expected)
+    assert not faults
 
 
 def test_the_users_fault_comes_through(ray_local: None) -> None:

@@ -35,6 +35,7 @@ def test_a_shard_begun_as_the_request_came_is_given_back(
         return begin_shard(storage, index)
 
     monkeypatch.setattr(sharded_map, "begin_shard", begun_as_the_request_comes)
+    monkeypatch.setattr(sharded_map, "_actor_id", lambda: "a")
     answer = sharded_map._ShardActor(Worker, {}, out, "_stop/a", {})({"index": pa.array([4]).to_numpy()})
 
     assert [json.loads(text) for text in answer["record"]] == [{"stopped": 4}]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from scoring.effort import EffortScorer, _loss_gradient
+from scoring.effort import EffortScorer, _loss_gradient, _squared_norms
 from scoring.errors import ScopeError, SettingError
 from tests.tiny_llm import OTHER_FAMILIES, VOCABULARY, make_model, make_other
 from training.llm_spec import LoraSpec
@@ -72,6 +72,28 @@ def test_norms_equal_a_one_sample_loop(architecture, scope, tokens, b_scale):
         assert norms.dtype == np.float32
         np.testing.assert_allclose(norms, expected, rtol=tolerance)
     assert len(set(norms.tolist())) == len(encoded)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_in_bfloat16_a_row_depends_on_its_batch_by_rounding_alone(architecture):
+    encoded = prompts(SHAPES)
+    scorer = EffortScorer(adapted(architecture, torch.bfloat16, 0.3), "all")
+    together = scorer.per_sample_norms(collate(encoded, pad_id=0))
+    alone = [scorer.per_sample_norms(collate([prompt], pad_id=0))[0] for prompt in encoded]
+    np.testing.assert_allclose(together, alone, rtol=0.03)
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 3), (40, 3, 2)])
+def test_norms_of_bfloat16_tensors_are_summed_in_float32(shape):
+    columns, inner, outer = shape
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(4, columns, inner, generator=generator).bfloat16()
+    gradients = torch.randn(4, columns, outer, generator=generator).bfloat16()
+    padding = torch.zeros(4, columns, 1, dtype=torch.bool)
+    exact = torch.einsum("bto,bti->boi", gradients.double(), inputs.double()).square().sum(dim=(1, 2))
+    found = _squared_norms(inputs, gradients, padding)
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found.numpy(), exact.numpy(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("family", OTHER_FAMILIES)

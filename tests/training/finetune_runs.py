@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,9 @@ from training.finetune_spec import FinetuneSpec
 from training.llm import load_tokenizer
 from training.llm_spec import LLMSpec, LoraSpec
 from training.prompts import PromptEncoder, load_template
+
+if TYPE_CHECKING:
+    from training.finetune_loop import FinetuneJob
 
 ITEMS = 12
 TITLES = ["", *(f"Title {number}" for number in range(1, ITEMS + 1))]
@@ -61,11 +64,13 @@ class Runs:
     root: Storage
     pad_id: int
     interrupted: tuple[str, ...]
+    begun: tuple[str, ...]
 
 
 def train_all(runs: Runs, progress: Progress) -> dict[str, Any]:
     """Trains every spec on the ranks of one Ray Train run; those named in `interrupted` once more, from the
-    checkpoint before the last, as if they had been killed. Returns outcomes by name, "<name> resumed" too."""
+    checkpoint before the last, as if they had been killed; those in `begun` once more in a folder of their own, from
+    a checkpoint before the first step. Returns outcomes by name, "<name> resumed" and "<name> begun" too."""
     import torch.distributed as dist
 
     from training.finetune_loop import FinetuneJob, finetune_loop
@@ -81,7 +86,27 @@ def train_all(runs: Runs, progress: Progress) -> dict[str, Any]:
                 folder.delete(folder.list(suffix=".json")[-1])
             dist.barrier()
             outcomes[f"{name} resumed"] = _outcome(finetune_loop(job, progress), folder)
+        if name in runs.begun:
+            outcomes[f"{name} begun"] = _begun(job, runs.root.child(name.replace(" ", "-") + "-begun"), progress)
     return outcomes
+
+
+def _begun(job: FinetuneJob, folder: Storage, progress: Progress) -> dict[str, Any]:
+    import torch.distributed as dist
+
+    from training.finetune_loop import Tuner, finetune_loop
+
+    if dist.get_rank() == 0:
+        for name in ("examples/train.parquet", "examples/valid.parquet"):
+            folder.write_bytes(name, job.folder.read_bytes(name))
+    dist.barrier()
+    copy = replace(job, folder=folder)
+    tuner = Tuner(copy)
+    tuner.validate()
+    tuner.save()
+    tuner.engine.destroy()
+    dist.barrier()
+    return _outcome(finetune_loop(copy, progress), folder)
 
 
 def _outcome(outcome: dict[str, Any], folder: Storage) -> dict[str, Any]:

@@ -174,14 +174,21 @@ def test_a_killed_worker_resumes_to_the_same_bytes(llm: Path, tuned: tuple[Path,
 
 
 @pytest.mark.slow
-def test_a_run_resumes_elsewhere_with_less_memory(llm: Path, tuned: tuple[Path, Recorder], tmp_path: Path) -> None:
+def test_a_run_resumes_on_fewer_workers_and_then_on_more(
+    llm: Path, tuned: tuple[Path, Recorder], tmp_path: Path
+) -> None:
     whole = json.loads((tuned[0] / "model" / "losses.json").read_text())
     shutil.copytree(tuned[0] / "scratch", tmp_path / "scratch")
     scratch = Storage.at(tmp_path / "scratch")
     folder = scratch.child(next(p.name for p in Path(scratch.uri).iterdir() if p.name.startswith("finetune-")))
-    folder.delete(folder.list(suffix=".json")[-1])
-    folder.delete("done")
-    steps = checkpoint_states(scratch, "finetune-")[-1]["step"]
+
+    def interrupt() -> int:
+        """Back to the checkpoint before the last; its step."""
+        folder.delete(folder.list(suffix=".json")[-1])
+        folder.delete("done")
+        return int(checkpoint_states(scratch, "finetune-")[-1]["step"])
+
+    steps = interrupt()
     assert 0 < steps < whole["steps"]
     leaner = {**TUNED, "workers": 1, "zero": 2, "activation_checkpointing": True, "micro_batch_tokens": 150}
     resumed = tune(toy_spec(llm, **leaner), tmp_path)
@@ -189,3 +196,10 @@ def test_a_run_resumes_elsewhere_with_less_memory(llm: Path, tuned: tuple[Path, 
     assert resumed["train"][:steps] == whole["train"][:steps]
     assert resumed["best"]["loss"] == pytest.approx(whole["best"]["loss"], rel=1e-4)
     assert [(worker["world_size"], worker["zero"]) for worker in resumed["workers"]] == [(1, 2)]
+    steps = interrupt()
+    assert 0 < steps < whole["steps"]
+    grown = tune(toy_spec(llm, **TUNED), tmp_path)
+    assert grown["steps"] == whole["steps"]
+    assert grown["train"][:steps] == resumed["train"][:steps]
+    assert grown["best"]["loss"] == pytest.approx(whole["best"]["loss"], rel=1e-4)
+    assert [(worker["world_size"], worker["zero"]) for worker in grown["workers"]] == [(2, TUNED["zero"])] * 2

@@ -175,6 +175,27 @@ def test_rendered_turns_of_a_chat_tokenize_to_the_ids_of_training():
     assert rendered.turn == f"{rendered.instruction}\n\n{rendered.input}"
 
 
+DATED = (
+    "{% macro today() %}{{ strftime_now('%f') }}{% endmacro %}"
+    "{% if strftime_now is defined %}{{ today() }}{% endif %}|{{ date_string }}|{{ strftime_now('%d %b %Y') }}|" + CHAT
+)
+
+
+def test_a_chat_template_that_prints_the_date_prints_the_same_one_every_day():
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = DATED
+    template = load_template({"name": "movies", "layout": "chat"})
+    rendered = PromptEncoder(tokenizer, template, TITLES, 10, 512).render([1, 5], 6)
+    assert rendered.text.startswith("26 Jul 2024|26 Jul 2024|26 Jul 2024|")
+
+
+def test_a_chat_template_that_drops_the_turn_is_refused():
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = "{{ bos_token }}"
+    with pytest.raises(UserError, match=r"does not print"):
+        PromptEncoder(tokenizer, load_template({"name": "movies", "layout": "chat"}), TITLES, 10, 512)
+
+
 def test_a_chat_layout_without_a_chat_template_is_refused():
     with pytest.raises(UserError, match="no chat template"):
         encoder(template={"layout": "chat"})

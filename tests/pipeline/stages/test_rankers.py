@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from pipeline.stages.rankers import LlmRanker, LlmTask, SimilarityRanker
 from pipeline.stages.ranking import PREDICTIONS, Users
@@ -91,6 +92,36 @@ def test_a_beam_that_is_masked_leaves_the_first_place_to_the_next(monkeypatch: p
     table = ranker.rank(asked)
     assert table.column("grounded").to_pylist() == [targets[0] for targets in TARGETS]
     assert [int(row[0]) for row in table.column("ranks").to_pylist()] == [1] * len(TARGETS)
+
+
+def test_a_title_is_found_though_the_user_has_seen_another_item_of_it() -> None:
+    """Items 3 and 7 share a title. The beams of a real trie name the first, which the user has seen."""
+    ranker = llm_ranker("constrained")
+    trie = ranker._generator.trie
+    assert trie is not None
+    encoder = ranker._encoder
+    leaf = int(trie.walk(torch.tensor([encoder.response_ids(7)])))
+    found = [12, int(trie.items[leaf]), 1]
+    assert found[1] == 3
+
+    class Fixed:
+        def run(self, batch: TokenBatch) -> Generated:
+            items = np.tile(np.array(found, dtype=np.int64), (len(batch.rows), 1))
+            texts = [[TITLES[item - 1] for item in found]] * len(batch.rows)
+            return Generated(texts, np.zeros(items.shape, dtype=np.float32), items, batch.rows)
+
+    ranker._generator = Fixed()  # type: ignore[assignment]
+    table = pa.table({"sample_id": pa.array([0, 1], pa.int64()), "user_id": ["a", "b"]})
+    history = Ragged.from_rows([[3], [5]])
+    targets = Ragged.from_rows([[7, 1], [7, 3]])
+    ranks = ragged_column(ranker.rank(Users(table, history, targets, history)), "ranks")
+    assert ranks.values.tolist() == [2, 3, 2, 2]
+
+
+@pytest.mark.parametrize(("limit", "share"), [(1, 1.0), (1000, 0.0)])
+def test_titles_that_are_too_long_to_write_are_counted(limit: int, share: float) -> None:
+    assert llm_ranker("free", max_new_tokens=limit).unwritable() == share
+    assert llm_ranker("constrained", max_new_tokens=limit).unwritable() == 0.0
 
 
 def test_constrained_decoding_reaches_titles_of_any_length() -> None:
