@@ -62,6 +62,7 @@ class Stage:
     sources : identities of inputs from outside the run.
     unit : what its progress counts.
     elastic : those of its keys that may change before it is complete: it goes on from where it was.
+    command : of the command line, which recomputes it by `--from`.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Stage:
     sources: Callable[[Config], Mapping[str, Any]] = lambda config: {}
     unit: str = "shards"
     elastic: tuple[str, ...] = ()
+    command: str = "run"
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,8 @@ class Graph:
             return
         raise UserError(
             f"{self.run.uri} holds results of stage {stage.name} for another config: {'; '.join(keys)}.",
-            f"Recompute with --from {stage.name}, start over with --fresh, or choose another --run-dir.",
+            f"Recompute by dealrec {stage.command} --from {stage.name}, start over with --fresh, or choose another "
+            "--run-dir.",
         )
 
     def execute(self, stages: Sequence[Stage], events: EventLog) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from cluster.errors import UserError
 from cluster.storage import Storage
 from scoring.batching import windows
-from scoring.ragged import Ragged
+from scoring.ragged import Ragged, concatenate
 from training.examples import chosen_rows
 from training.tables import part_names, read_parts, to_ragged
 
@@ -42,6 +42,19 @@ class TrainWindows:
         targets = before[self.items.offsets[1:]] - before[starts]
         kept = np.flatnonzero(targets)
         return TrainWindows(self.items.take(kept), self.first[kept], targets[kept], removed.take(kept))
+
+    def beside(self, other: TrainWindows) -> TrainWindows:
+        """The windows of both."""
+        removed = [
+            Ragged(np.zeros_like(part.items.values), part.items.offsets) if part.removed is None else part.removed
+            for part in (self, other)
+        ]
+        return TrainWindows(
+            concatenate([self.items, other.items]),
+            np.concatenate([self.first, other.first]),
+            np.concatenate([self.targets, other.targets]),
+            concatenate(removed),
+        )
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,13 @@ def windows_of(sequences: Ragged, max_history: int, removed: npt.NDArray[np.bool
     if removed is None:
         return whole
     return whole.without(windows(Ragged(removed.astype(np.int32), sequences.offsets), max_history)[0])
+
+
+def target_windows(history: Ragged, target: npt.NDArray[np.int32], max_history: int) -> TrainWindows:
+    """A window a sample, in which its target [N] alone counts."""
+    shown = history.tail(max_history)
+    items = Ragged(np.insert(shown.values, shown.offsets[1:], target), shown.offsets + np.arange(len(shown) + 1))
+    return TrainWindows(items, shown.lengths - 1, np.ones(len(shown), dtype=np.int64))
 
 
 def valid_users(data: Storage, count: int, seed: int, max_history: int) -> ValidUsers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +17,7 @@ from pipeline.stages.influence_workers import read_validation
 from pipeline.tables import SampleShard, ragged_column, train_shards
 from scoring.ids import draw_order, sample_ids
 from scoring.ragged import Ragged, concatenate
-from training.surrogate_data import TrainWindows, windows_of
+from training.surrogate_data import TrainWindows, target_windows, windows_of
 
 _PLANTING_SEED = 0x504C414E
 
@@ -32,6 +31,7 @@ class AuditLog:
     sequences : the train items of every user.
     samples : all train samples, N of them.
     place : int64 [N], where in `sequences.values` the target of each sample is.
+    planted : bool [N], samples that have another's target instead.
     valid : every validation target as a sample.
     user, valid_user : int64, a number for the user of each row of `sequences` and of each of `valid`; a hash of the
         user's id, so that it is the same however the log is cut into shards.
@@ -43,6 +43,7 @@ class AuditLog:
     valid: SampleShard
     user: npt.NDArray[np.int64]
     valid_user: npt.NDArray[np.int64]
+    planted: npt.NDArray[np.bool_]
 
     @classmethod
     def read(cls, data: Storage) -> AuditLog:
@@ -57,13 +58,8 @@ class AuditLog:
             _joined([part.valid for part in parts]),
             np.concatenate([part.user for part in parts]),
             np.concatenate([part.valid_user for part in parts]),
+            np.concatenate([part.planted for part in parts]),
         )
-
-    @property
-    def last(self) -> npt.NDArray[np.bool_]:
-        """bool [N], whether a sample's target is its user's last train item."""
-        marks: npt.NDArray[np.bool_] = self.place + 1 == self.sequences.offsets[1:][self._row]
-        return marks
 
     def queries(self, risk: str, wanted: int, seed: int) -> Queries:
         """About `wanted` groups of users whose risk, `train` or `valid`, is asked for."""
@@ -79,35 +75,36 @@ class AuditLog:
     def windows(self, max_history: int, removed: npt.NDArray[np.bool_]) -> TrainWindows:
         """The surrogate's training windows without the terms of the samples marked in `removed` [N].
 
-        Only the terms go: the interactions stay in later histories.
+        Only the terms go: the interactions stay in later histories. So do those whose targets were replaced; the terms
+        of the wrong targets have windows of their own.
         """
         marks = np.zeros(len(self.sequences.values), dtype=np.bool_)
-        marks[self.place[removed]] = True
-        return windows_of(self.sequences, max_history, marks)
+        marks[self.place[removed | self.planted]] = True
+        right = windows_of(self.sequences, max_history, marks)
+        wrong = np.flatnonzero(self.planted & ~removed)
+        if not len(wrong):
+            return right
+        return right.beside(target_windows(self.samples.history.take(wrong), self.samples.target[wrong], max_history))
 
-    def plant(self, share: float, seed: int) -> tuple[AuditLog, npt.NDArray[np.bool_]]:
-        """The log with some targets replaced by those of random other samples, and which samples these are [N].
+    def plant(self, share: float, seed: int) -> AuditLog:
+        """The log with the targets of about a `share` of its samples passed on in a circle drawn by hash.
 
-        A wrong target is as frequent as a right one, so that none is told by its rarity, but by its history alone.
-        Only a user's last train item is ever replaced, so no history of a train sample changes.
+        All targets are as frequent as before, so that a wrong one is told by its history alone. No history changes.
 
-        Raises `UserError` where all samples have the same target.
+        Raises `UserError` where no target could be replaced by another one.
         """
-        if len(np.unique(self.samples.target)) < 2:
-            raise UserError("All train samples have the same target: there is no wrong one.", "Audit a larger log.")
         keys = draw_order(self.samples.sample_id, seed ^ _PLANTING_SEED)
-        planted = self.last & (keys < np.uint64(share * 2.0**64))
-        target, donors = self.samples.target.copy(), np.argsort(self.samples.sample_id)
-        for attempt in itertools.count(1):
-            right = np.flatnonzero(planted & (target == self.samples.target))
-            if not len(right):
-                break
-            drawn = draw_order(self.samples.sample_id[right], seed + attempt) % np.uint64(len(target))
-            target[right] = self.samples.target[donors[drawn]]
-        values = self.sequences.values.copy()
-        values[self.place[planted]] = target[planted]
+        drawn = np.flatnonzero(keys < np.uint64(share * 2.0**64))
+        circle = drawn[np.argsort(keys[drawn], kind="stable")]
+        target = self.samples.target.copy()
+        target[circle] = self.samples.target[np.roll(circle, 1)]
+        planted = target != self.samples.target
+        if not planted.any():
+            raise UserError(
+                "No two samples could exchange their targets.", "Audit a larger log, or raise audit.planted."
+            )
         samples = SampleShard(self.samples.sample_id, self.samples.history, target)
-        return replace(self, sequences=Ragged(values, self.sequences.offsets), samples=samples), planted
+        return replace(self, samples=samples, planted=planted)
 
 
 def _read_shard(data: Storage, index: int) -> AuditLog:
@@ -121,7 +118,9 @@ def _read_shard(data: Storage, index: int) -> AuditLog:
     place = items.offsets[user] + table["position"].to_numpy()
     valid = data.read_table(f"samples/valid/{shard_name(index)}.parquet", ["user_id", "targets"])
     validated = _numbers(valid["user_id"])[ragged_column(valid, "targets").row_of_value()]
-    return AuditLog(items, samples, place, read_validation(data, index), _numbers(sequences["user_id"]), validated)
+    asked = read_validation(data, index)
+    nothing = np.zeros(len(samples), dtype=np.bool_)
+    return AuditLog(items, samples, place, asked, _numbers(sequences["user_id"]), validated, nothing)
 
 
 def _numbers(user_ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:

@@ -91,15 +91,15 @@ class PlantingWorker:
         one_thread()
         self._spec, self._epochs, self._out = spec, epochs, out
         self._counts = item_counts(data)
-        self._log, self._planted = AuditLog.read(data).plant(share, seed)
+        self._log = AuditLog.read(data).plant(share, seed)
 
     def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
-        nothing = np.zeros(len(self._planted), dtype=np.bool_)
+        nothing = np.zeros(len(self._log.samples), dtype=np.bool_)
         windows = self._log.windows(self._spec.max_history, nothing)
         model = retrain_surrogate(self._spec, windows, self._counts, self._epochs, torch.device("cpu"))
         save_tensors(self._out, PLANTED_MODEL, model.state_dict())
-        table = pa.table({"sample_id": self._log.samples.sample_id, "planted": self._planted})
-        return table, {"planted": int(self._planted.sum())}
+        table = pa.table({"sample_id": self._log.samples.sample_id, "planted": self._log.planted})
+        return table, {"planted": int(self._log.planted.sum())}
 
 
 def losses_of(model: Surrogate, history: Any, target: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:

@@ -33,8 +33,6 @@ Scores = npt.NDArray[np.float32]
 class ScoreWorker:
     """Scores the samples in every way of a group; a group is a shard, first all on the clean log, then the planted.
 
-    On the planted log only users' last samples are scored, since only those can be planted; the rest are NaN.
-
     Parameters
     ----------
     groups : ways that share passes, see `score_groups`.
@@ -55,22 +53,19 @@ class ScoreWorker:
         one_thread()
         self._groups, self._influence, self._audit, self._effects = groups, influence, audit, effects
         log = AuditLog.read(data)
-        everything = np.arange(len(log.samples))
-        planted_log = log.plant(audit.planted, audit.seed)[0]
-        self._sides = ((log, clean, everything), (planted_log, planted, np.flatnonzero(log.last)))
+        self._sides = ((log, clean), (log.plant(audit.planted, audit.seed), planted))
 
     def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
         side, place = divmod(index, len(self._groups))
-        group, (log, source, rows) = self._groups[place], self._sides[side]
-        samples, effects = log.samples.take(rows), self._effects if side == 0 else None
+        group, (log, source) = self._groups[place], self._sides[side]
+        samples, effects = log.samples, self._effects if side == 0 else None
         if group[0].settings is None:
             scored, facts = self._control(group[0], log, source, samples, effects)
         else:
             scored, facts = ScopeScorer(group, self._influence, self._audit, log, source, effects).score(samples)
-        columns = {spec.label: np.full(len(log.samples), np.nan, dtype=np.float32) for spec in group}
-        for label, scores in scored.items():
-            columns[label][rows] = scores
-        return pa.table({"sample_id": log.samples.sample_id, **columns}), facts
+        nothing = np.full(len(samples), np.nan, dtype=np.float32)
+        columns = {spec.label: scored.get(spec.label, nothing) for spec in group}
+        return pa.table({"sample_id": samples.sample_id, **columns}), facts
 
     def _control(
         self, spec: ScoreSpec, log: AuditLog, source: SurrogateSource, samples: SampleShard, effects: Effects | None

@@ -48,17 +48,26 @@ def run_audit(context: StageContext) -> Mapping[str, Any]:
 
 
 def recommended(rows: Sequence[Mapping[str, Any]], target: str) -> str | None:
-    """The way with the cheapest solve whose score is within the interval of the best one; never a control.
+    """The cheapest solve among the ways that are as good as the best; never a control.
 
-    Solves within the same tenth of a second cost the same; the better score is then taken.
+    As good is what lies within the best one's interval: first of the prediction of the risk, then, of those, of the
+    separation of wrong targets. Solves within the same tenth of a second cost the same; the better score is then taken.
     """
     measure = f"lds_{target}"
     able = [row for row in rows if row["method"] not in CONTROLS and row[measure] is not None]
     if not able:
         return None
-    best = max(able, key=lambda row: row[measure]["value"])
-    close = [row for row in able if row[measure]["value"] >= best[measure]["low"]]
+    close = _as_good(_as_good(able, measure), "auc")
     return str(min(close, key=lambda row: (round(row["seconds"], 1), -row[measure]["value"]))["label"])
+
+
+def _as_good(rows: Sequence[Mapping[str, Any]], measure: str) -> Sequence[Mapping[str, Any]]:
+    """Those within the interval of the best; all, where the question has no answer."""
+    answered = [row for row in rows if row[measure] is not None]
+    if not answered:
+        return rows
+    best = max(answered, key=lambda row: row[measure]["value"])
+    return [row for row in answered if row[measure]["value"] >= best[measure]["low"]]
 
 
 def _score(

@@ -143,16 +143,18 @@ STAGES = (
 #: Not part of a run: what `dealrec audit` adds to one.
 RETRAIN = Stage(
     name="retrain",
+    command="audit",
     folder="retrained",
     needs=("ingest", "surrogate"),
     keys=("audit.subsets", "audit.removed", "audit.queries", "audit.planted", "audit.seed"),
-    version=1,
+    version=2,
     work=_later("retrain"),
     subfolders=("subsets", "planted"),
     unit="parts",
 )
 AUDIT = Stage(
     name="audit",
+    command="audit",
     folder="audit",
     needs=("ingest", "surrogate", "retrain"),
     # What is compared has its own solvers, scopes and dampings.
@@ -166,7 +168,7 @@ AUDIT = Stage(
         "influence.lissa_scale",
         "influence.lissa_steps",
     ),
-    version=3,
+    version=4,
     work=_later("audit"),
     subfolders=("scores", "extremes"),
     unit="parts",

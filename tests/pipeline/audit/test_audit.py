@@ -124,7 +124,7 @@ def test_other_ways_are_compared_on_the_models_that_are_there(
     other = Path(shutil.copytree(run.uri, tmp_path / "run"))
     again = [*command[:3], str(other), "--set", "audit.solvers=[none]", "--set", "audit.scopes=[last_layer]"]
     assert main(again) == 2
-    assert "Recompute with --from audit" in capsys.readouterr().err
+    assert "Recompute by dealrec audit --from audit" in capsys.readouterr().err
     before = (other / "retrained" / "_manifest.json").read_bytes()
     assert main([*again, "--from", "audit", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["audit"]
@@ -141,11 +141,23 @@ def test_a_pattern_that_yaml_would_read_otherwise_is_quoted(scope: str) -> None:
     assert yaml.safe_load(text) == {"influence": {"solver": "cg", "scope": [scope], "damping": 0.1}}
 
 
-def row(label: str, seconds: float, value: float, low: float, method: str = "cg") -> dict[str, Any]:
-    return {"label": label, "method": method, "seconds": seconds, "lds_valid": {"value": value, "low": low}}
+def row(label: str, seconds: float, value: float, low: float, method: str = "cg", auc: Any = None) -> dict[str, Any]:
+    risk = {"value": value, "low": low}
+    return {"label": label, "method": method, "seconds": seconds, "lds_valid": risk, "auc": auc}
 
 
 def test_the_cheapest_way_as_good_as_the_best_is_recommended() -> None:
     rows = [row("a", 9, 0.8, 0.6), row("b", 1, 0.7, 0.5), row("c", 0.5, 0.4, 0.2), row("r", 0, 0.9, 0.8, "random")]
     assert recommended(rows, "valid") == "b"
     assert recommended([row("r", 0, 0.9, 0.8, "random")], "valid") is None
+
+
+def test_a_cheap_way_that_notices_fewer_wrong_targets_is_not_recommended() -> None:
+    sharp, blunt = {"value": 0.7, "low": 0.68}, {"value": 0.65, "low": 0.63}
+    rows = [
+        row("a", 9, 0.8, 0.6, auc=sharp),
+        row("b", 1, 0.7, 0.5, auc=blunt),
+        row("c", 5, 0.7, 0.5, auc={"value": 0.69, "low": 0.6}),
+        row("d", 2, 0.5, 0.4, auc={"value": 0.9, "low": 0.89}),
+    ]
+    assert recommended(rows, "valid") == "c"

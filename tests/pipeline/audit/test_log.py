@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -46,9 +47,9 @@ def test_groups_and_wrong_targets_do_not_depend_on_the_shards(data: Storage, tmp
     assert users[0] == users[1] >= set(logs[0].valid_user.tolist())
     wrong = []
     for log in logs:
-        planted_log, planted = log.plant(0.5, 0)
-        ids, targets = planted_log.samples.sample_id, planted_log.samples.target
-        wrong.append(sorted(zip(ids[planted].tolist(), targets[planted].tolist(), strict=True)))
+        planted = log.plant(0.5, 0)
+        ids, targets = planted.samples.sample_id[planted.planted], planted.samples.target[planted.planted]
+        wrong.append(sorted(zip(ids.tolist(), targets.tolist(), strict=True)))
     assert wrong[0] == wrong[1]
 
 
@@ -60,14 +61,40 @@ def test_only_terms_are_removed(data: Storage) -> None:
     assert whole.targets.sum() - log.windows(8, removed).targets.sum() == removed.sum()
 
 
-def test_planted_targets_are_wrong_last_items_and_leave_histories_alone(data: Storage) -> None:
+def test_planted_targets_are_wrong_and_as_frequent_as_right_ones(data: Storage) -> None:
     log = AuditLog.read(data)
-    planted_log, planted = log.plant(0.5, 0)
-    assert 5 < planted.sum() < len(planted)
-    changed = log.sequences.values != planted_log.sequences.values
-    assert np.array_equal(np.flatnonzero(changed), np.sort(log.place[planted]))
-    assert set((log.place[planted] + 1).tolist()) <= set(log.sequences.offsets[1:].tolist())
-    assert (planted_log.samples.target[planted] != log.samples.target[planted]).all()
-    assert np.array_equal(planted_log.samples.target[~planted], log.samples.target[~planted])
-    assert set(planted_log.samples.target.tolist()) <= set(log.samples.target.tolist())
-    assert planted_log.samples.history is log.samples.history
+    wrong = log.plant(0.5, 0)
+    assert 5 < wrong.planted.sum() < len(wrong.planted)
+    assert np.array_equal(wrong.planted, wrong.samples.target != log.samples.target)
+    assert sorted(wrong.samples.target.tolist()) == sorted(log.samples.target.tolist())
+    assert wrong.samples.history is log.samples.history
+    assert wrong.sequences is log.sequences
+
+
+def test_a_wrong_target_takes_the_place_of_the_right_one_in_training(data: Storage) -> None:
+    log = AuditLog.read(data)
+    wrong = log.plant(0.3, 0)
+    removed = np.zeros(len(log.samples), dtype=bool)
+    removed[:9] = True
+    for marks in (np.zeros_like(removed), removed):
+        assert terms(wrong, marks) - terms(log, marks) == pairs(wrong, wrong.planted & ~marks)
+        assert terms(log, marks) - terms(wrong, marks) == pairs(log, wrong.planted & ~marks)
+
+
+def terms(log: AuditLog, removed: np.ndarray) -> Counter[tuple[tuple[int, ...], int]]:
+    """(History, target) of every term of the training loss."""
+    windows = log.windows(8, removed)
+    found: Counter[tuple[tuple[int, ...], int]] = Counter()
+    for row, first in enumerate(windows.first.tolist()):
+        items = windows.items.row(row).tolist()
+        dropped = [0] * len(items) if windows.removed is None else windows.removed.row(row).tolist()
+        for place in range(first + 1, len(items)):
+            if not dropped[place]:
+                found[tuple(items[max(0, place - 8) : place]), items[place]] += 1
+    assert found.total() == windows.targets.sum()
+    return found
+
+
+def pairs(log: AuditLog, chosen: np.ndarray) -> Counter[tuple[tuple[int, ...], int]]:
+    rows = np.flatnonzero(chosen).tolist()
+    return Counter((tuple(log.samples.history.row(row).tolist()), int(log.samples.target[row])) for row in rows)
