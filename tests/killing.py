@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -24,16 +24,18 @@ def go_on(arguments: Sequence[str]) -> None:
     assert main(list(arguments)) == 0
 
 
-def kill_when(arguments: Sequence[str], reached: Callable[[], bool]) -> None:
+def kill_when(
+    arguments: Sequence[str], reached: Callable[[], bool], environment: Mapping[str, str] | None = None
+) -> None:
     """Start the command, and SIGKILL it with all its descendants at a moment when `reached()` holds.
 
     All processes are stopped first and the condition is checked again while they stand still, so that it holds
-    of what the kill leaves behind. Fails when the command ends before.
+    of what the kill leaves behind. Fails when the command ends before. Without an `environment` its Ray is its own.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", *arguments],
         cwd=ROOT,
-        env=_environment(),
+        env=environment or _environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

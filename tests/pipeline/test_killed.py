@@ -1,4 +1,7 @@
-"""SIGKILL of driver and workers in a stage; the same command then continues and ends as if undisturbed."""
+"""SIGKILL of driver, workers and Ray in a stage; the same command then continues and ends as if undisturbed.
+
+The other stages: test_killed_on_cluster.py.
+"""
 
 import json
 from collections.abc import Callable
@@ -15,8 +18,6 @@ from tests.small_run import SmallRun
 pytestmark = pytest.mark.slow
 
 SHARDS = list(range(24))
-#: Of the twenty test users.
-CHUNKS = [0, 1]
 
 
 def begin(small_run: SmallRun, folder: Path, *complete: str) -> tuple[Storage, list[str]]:
@@ -105,41 +106,3 @@ def test_killed_while_training_the_surrogate(small_run: SmallRun, tmp_path: Path
     go_on([*command, "--until", "surrogate"])
     weights = "surrogate/model.safetensors"
     assert run.read_bytes(weights) == small_run.run.read_bytes(weights)
-
-
-def test_killed_while_ingesting(small_run: SmallRun, tmp_path: Path) -> None:
-    run, command = begin(small_run, tmp_path)
-    data = run.child("data")
-    kill_when(command, lambda: data.exists("_begun.json"))
-    go_on([*command, "--until", "ingest"])
-    manifest, expected = read_manifest(data), read_manifest(small_run.run.child("data"))
-    assert manifest is not None
-    assert expected is not None
-    assert manifest.content == expected.content
-
-
-def test_killed_while_selecting_ranking_and_reporting(small_run: SmallRun, tmp_path: Path) -> None:
-    """One run, whose driver is killed in one of these stages after the other."""
-    run, command = begin(small_run, tmp_path, "data", "surrogate", "scores", "model", "embeddings")
-    chunks = run.child("eval", "_chunks")
-
-    def unfinished(folder: str) -> Callable[[], bool]:
-        stage = run.child(folder)
-        return lambda: stage.exists("_begun.json") and not stage.exists("_manifest.json")
-
-    kill_when(command, unfinished("coreset"))
-    kill_when(command, lambda: len(finished_shards(chunks, CHUNKS)) == 1)
-    assert read_manifest(run.child("eval")) is None
-    (kept,) = finished_shards(chunks, CHUNKS).values()
-    kill_when(command, unfinished("report"))
-
-    go_on(command)
-    attempts = {}
-    for folder in ("coreset", "model", "eval", "report"):
-        manifest = read_manifest(run.child(folder))
-        assert manifest is not None
-        attempts[folder] = manifest.attempts
-    assert attempts == {"coreset": 2, "model": 1, "eval": 2, "report": 2}
-    assert finished_shards(chunks, CHUNKS)[kept.index] == kept
-    for name in ("coreset/coreset.parquet", "eval/predictions.parquet", "eval/metrics.json"):
-        assert run.read_bytes(name) == small_run.run.read_bytes(name)
