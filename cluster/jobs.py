@@ -45,6 +45,8 @@ _AGENT_TRIES = 30
 _PREFIX = "dealrec-"
 #: Longer than a dashboard takes on a busy head.
 _REQUEST_SECONDS = 60.0
+#: That Ray gives a driver between SIGTERM and SIGKILL, longer than ours takes at most to finish what it has in hand.
+_STOP_SECONDS = "110"
 #: Variables that Ray's client would take in place of the address that it is given.
 _RAY_ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
@@ -144,7 +146,7 @@ def submit_job(client: JobSubmissionClient, job: str, arguments: Sequence[str], 
         "working_dir": str(PROJECT_ROOT),
         "excludes": EXCLUDES,
         # The session sets the workers' variables; Ray refuses a job whose driver sets the same ones again.
-        "env_vars": {"DEALREC_CONFIG": _unexpanded(config_text)},
+        "env_vars": {"DEALREC_CONFIG": _unexpanded(config_text), "RAY_JOB_STOP_WAIT_TIME_S": _STOP_SECONDS},
     }
     for _ in range(_AGENT_TRIES):
         try:

@@ -135,8 +135,8 @@ class ReducePool:
         """Take the first of the calls when it has its result, on fewer actors if nodes have gone for good."""
         while True:
             if not ray.wait([waiting[0].result], timeout=_LOOK_SECONDS)[0]:
-                room = max(1, ClusterView.now(()).room(self._shape))
-                if room < len(self._actors):
+                room = ClusterView.now(()).room(self._shape)
+                if 0 < room < len(self._actors):
                     # An actor that waits for a node's return would keep its calls, and the others hold what is left.
                     log.warning("The cluster has room for %d of %d workers.", room, len(self._actors))
                     self._start_anew(room, waiting)

@@ -150,6 +150,10 @@ def submit(options: argparse.Namespace) -> int:
             f"--run-dir {run_dir} is relative; a job runs in a temporary folder of the cluster.",
             "Give an absolute path on shared storage, or an s3:// or gs:// URI, by --run-dir.",
         )
+    if config.cluster.address == "local":
+        raise UserError(
+            "cluster.address is local: the job would start a Ray of its own, apart from the cluster.", "Leave it out."
+        )
     text = dump_config(config)
     client = open_client(options.address)
     job, joined = submit_job(client, submission_id(text, run_dir), ["--run-dir", run_dir], text)

@@ -24,8 +24,8 @@ class StagePlan:
     Attributes
     ----------
     kind : tasks (of Ray Data), pool (of actors) or training (all at once, or none).
-    now, workers : workers that the living nodes hold, and those there are once the cluster has grown; a pool has
-        no more than the stage has shards.
+    now, workers : workers that the living nodes hold, and those there are once the cluster has grown; a run starts
+        no more in a pool than the stage has shards.
     per_node : workers on the node that holds most of them.
     cpus, gpus : of each worker.
     free_cpus : CPUs that the workers leave, when all nodes are there, for tasks that read and write.

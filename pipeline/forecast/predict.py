@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from cluster.errors import UserError
@@ -55,7 +56,9 @@ def plan_run(config: Config, run: Storage, users: int) -> dict[str, Any]:
         few, test_users = share_config(config, folder.child("few")), USERS_PER_CHUNK * now["evaluate"]
         small = measure(llm_side(few, shards, _LLM_USERS, test_users), folder.child("small"))
     whole = whole_scale(large.scale, size.interactions, size.users, size.items, config.surrogate.valid_users)
-    rows = forecasts(config, large, small, whole, _workers(config, plans, whole))
+    plans = _with_work(config, plans, whole)
+    pools = {plan.stage: plan.workers for plan in plans if plan.kind == "pool"}
+    rows = forecasts(config, large, small, whole, pools)
     return {
         "stages": [_row(config, row, plans) for row in rows],
         "total": total(rows) | {"cost": sum(_cost(config, row, plans)[2] for row in rows)},
@@ -88,12 +91,12 @@ def _share_samples(config: Config, size: LogSize, users: int) -> int:
     return max(1, round(drawn * (mean if per_user == "all" else min(mean, per_user))))
 
 
-def _workers(config: Config, plans: Sequence[StagePlan], whole: Scale) -> Mapping[str, int]:
-    """Workers that have something to do: no more than there are shards."""
+def _with_work(config: Config, plans: Sequence[StagePlan], whole: Scale) -> list[StagePlan]:
+    """The plans with no more workers in a pool than there are shards, as a run starts them."""
     shards = config.samples.shards or shard_count(whole.interactions, whole.users, config.samples.per_user)
     users = whole.test_users if config.evaluate.users == "all" else config.evaluate.users
     tasks = {"influence": shards, "effort": shards, "evaluate": math.ceil(users / USERS_PER_CHUNK)}
-    return {plan.stage: min(plan.workers, tasks[plan.stage]) for plan in plans if plan.stage in tasks}
+    return [replace(plan, workers=min(plan.workers, tasks.get(plan.stage, plan.workers))) for plan in plans]
 
 
 def _row(config: Config, row: Forecast, plans: Sequence[StagePlan]) -> dict[str, Any]:

@@ -109,7 +109,7 @@ class _Ingest:
                 "Give data.items the catalogue of this log; its item ids must be those of the log.",
             )
         shards = self.spec.shards or shard_count(survey.rows[0], survey.users, self.spec.per_user)
-        self.progress.update(0, shards, doing="grouping by user", rows=kept)
+        self.progress.update(0, shards, doing="grouping by user", interactions=kept)
         grouped = by_shard(rows, vocabulary.item_ids, shards, self.rows_per_partition)
         del rows  # a shuffled copy has taken its place; the object store may let go of it
         cuts = None

@@ -18,6 +18,7 @@ from cluster.broadcast import Broadcast
 from cluster.errors import UserError
 from cluster.reduce import ReducePool
 from cluster.resources import PoolPlan
+from cluster.room_watch import watched_room
 from cluster.sharded_map import map_shards
 from cluster.shards import ShardRecord, pass_cost
 from cluster.storage import Storage
@@ -88,7 +89,8 @@ def solve(
     objective, scope = source.build()
     settings = solver_settings(section)
     layers = linear_layers(objective, scope) if section.solver == "ekfac" else ()
-    with ReducePool(SumWorker, {"source": source, "data": data}, indices, plan.minimum, plan.shape) as pool:
+    pooled = ReducePool(SumWorker, {"source": source, "data": data}, indices, plan.minimum, plan.shape)
+    with watched_room(plan.shape), pooled as pool:
         start = time.perf_counter()
         v, samples = _mean(pool.map(f"{section.target}_gradient"))
         gradient_seconds = time.perf_counter() - start

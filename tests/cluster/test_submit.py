@@ -89,6 +89,14 @@ def test_a_running_job_is_stopped(
     assert main(["logs", name, "--address", ray_head]) == 1
     assert _newest(ray_head) == (name, JobStatus.STOPPED)
     assert not (run / "report" / "_manifest.json").exists()
+    # It was given the time to say so itself.
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert events[-1]["event"] == "stage_stopped"
+
+
+def test_a_config_that_means_this_machine_is_not_submitted(config: Path, tmp_path: Path) -> None:
+    submit = ["submit", str(config), "--run-dir", str(tmp_path / "run"), "--address", "http://127.0.0.1:9"]
+    assert main([*submit, "--set", "cluster.address=local"]) == 2
 
 
 def test_a_job_that_fails_has_the_exit_code_of_its_program(
