@@ -53,27 +53,30 @@ def follow_job(
 def _follow(client: JobSubmissionClient, job: str, write: Callable[[str], object], patience: float) -> JobStatus:
     shown = 0
     while True:
-        if answered(lambda: client.get_job_status(job), job, patience) == JobStatus.RUNNING:
+        if answered(client, job, client.get_job_status, patience) == JobStatus.RUNNING:
             shown = asyncio.run(_tail(client, job, shown, write))
-        status = answered(lambda: client.get_job_status(job), job, patience)
+        status = answered(client, job, client.get_job_status, patience)
         if status in FINAL:
-            write(answered(lambda: client.get_job_logs(job), job, patience)[shown:])
+            write(answered(client, job, client.get_job_logs, patience)[shown:])
             return status
         time.sleep(_POLL_SECONDS)
 
 
-def answered(ask: Callable[[], Answer], job: str, patience: float = _PATIENCE) -> Answer:
-    """What the cluster answers, asked again while it does not."""
+def answered(
+    client: JobSubmissionClient, job: str, ask: Callable[[str], Answer], patience: float = _PATIENCE
+) -> Answer:
+    """What the cluster answers when a method of the client asks about a job, asked again while it does not."""
     end = time.monotonic() + patience
     told = False
     while True:
         try:
-            return ask()
+            return ask(job)
         except _UNANSWERED as error:
             if time.monotonic() > end:
                 raise UserError(
                     f"The cluster has not answered for {patience:.0f} s ({str(error).splitlines()[0]}).",
-                    f"{job} goes on without us. Once the cluster answers, follow it again by dealrec logs.",
+                    f"{job} goes on without us. Once the cluster answers, follow it again by "
+                    f"dealrec logs {job} --address {client.get_address()}.",
                 ) from error
         if not told:
             log.warning("The cluster does not answer; asking again. %s goes on without us.", job)

@@ -181,7 +181,7 @@ def stop_job(client: JobSubmissionClient, job: str, patience: float) -> bool:
     """
     client.stop_job(job)
     end = time.monotonic() + patience
-    while answered(lambda: client.get_job_status(job), job) not in FINAL:
+    while answered(client, job, client.get_job_status) not in FINAL:
         if time.monotonic() > end:
             return False
         time.sleep(0.5)
@@ -215,5 +215,5 @@ def exit_code(client: JobSubmissionClient, job: str, status: JobStatus) -> int:
     """The exit code of the job's own program; 1 where it ended without one, killed or stopped."""
     if status == JobStatus.SUCCEEDED:
         return 0
-    code = answered(lambda: client.get_job_info(job), job).driver_exit_code
+    code = answered(client, job, client.get_job_info).driver_exit_code
     return code if code is not None and code > 0 else 1

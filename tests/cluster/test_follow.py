@@ -80,4 +80,4 @@ def test_a_cluster_that_stays_away_is_given_up_with_a_remedy(ray_head: str, tmp_
         proxy.cut(refusals=10**9)
         with pytest.raises(UserError, match="The cluster has not answered") as caught:
             follow_job(client, job, print, patience=0.0)
-    assert f"dealrec logs {job}" in caught.value.remedy
+    assert f"dealrec logs {job} --address {client.get_address()}" in caught.value.remedy
