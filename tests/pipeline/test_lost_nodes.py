@@ -1,4 +1,4 @@
-"""A run on a cluster that loses a node, or all of Ray, while samples are scored."""
+"""A run on a cluster that loses a scoring worker, a node, or all of Ray, while samples are scored."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster.shards import finished_shards
@@ -53,15 +53,27 @@ def kill_within(
     return set(done)
 
 
-def test_lost_nodes_change_nothing(small_run: SmallRun, tmp_path: Path) -> None:
-    """One is lost in influence, another in effort; the third ends what is left."""
+def lose_a_scorer(node: subprocess.Popen[bytes]) -> None:
+    """SIGKILL the one process of a node that scores; the node goes on."""
+    family = psutil.Process(node.pid).children(recursive=True)
+    [scorer] = [process for process in family if "MapWorker" in " ".join(process.cmdline())]
+    scorer.kill()
+
+
+def test_lost_workers_and_nodes_change_nothing(small_run: SmallRun, tmp_path: Path) -> None:
+    """In influence and in effort a worker is lost and then a node; the last node ends what is left."""
     run = Storage.at(small_run.begin(tmp_path / "run", "data", "surrogate"))
     scores = {stage: run.child("scores", stage) for stage in ("influence", "effort")}
     with several_nodes(cpus=0) as cluster:
         nodes = [cluster.add_node(cpus=1) for _ in range(3)]
         driver = start(small_run, run, cluster, actors=3)
         for stage, node in zip(scores, nodes, strict=False):
-            kill_within(driver, scores[stage], node, partial(cluster.lose, node))
+
+            def kill(node: subprocess.Popen[bytes] = node) -> None:
+                lose_a_scorer(nodes[-1])
+                cluster.lose(node)
+
+            kill_within(driver, scores[stage], node, kill)
         said, _ = driver.communicate(timeout=_PATIENCE)
     assert driver.returncode == 0, said
     for folder in scores.values():
