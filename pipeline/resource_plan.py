@@ -11,8 +11,8 @@ from cluster.preflight import Finding
 from cluster.resources import ClusterView, PoolPlan
 from cluster.shapes import WorkerShape
 from pipeline.config import Config
-from pipeline.stages.placement import plan_llm, plan_scoring, training_placement
-from training.placement import shortage
+from pipeline.stages.placement import plan_llm, plan_scoring, surrogate_placement, tuning_placement
+from training.placement import Placement, shortage
 
 _TASK = WorkerShape(cpus=1)
 
@@ -93,16 +93,19 @@ def _tasks(config: Config, view: ClusterView) -> PoolPlan:
     return PoolPlan(view.room(_TASK), room, _TASK)
 
 
-def _training(name: str) -> Callable[[Config, ClusterView], PoolPlan]:
-    def plan(config: Config, view: ClusterView) -> PoolPlan:
-        workers = int(getattr(config, name).workers)
-        placement = training_placement(config, workers, view)
-        fault = shortage(name, workers, placement, view)
-        if fault is not None:
-            raise fault
-        return PoolPlan(min(workers, view.room(placement.worker())), workers, placement.worker())
+def _training(name: str, workers: int, placement: Placement, view: ClusterView) -> PoolPlan:
+    fault = shortage(name, workers, placement, view)
+    if fault is not None:
+        raise fault
+    return PoolPlan(min(workers, view.room(placement.worker())), workers, placement.worker())
 
-    return plan
+
+def _surrogate(config: Config, view: ClusterView) -> PoolPlan:
+    return _training("surrogate", config.surrogate.workers, surrogate_placement(config, view), view)
+
+
+def _finetune(config: Config, view: ClusterView) -> PoolPlan:
+    return _training("finetune", config.finetune.workers, tuning_placement(config, view), view)
 
 
 def _scoring(config: Config, view: ClusterView) -> PoolPlan:
@@ -115,9 +118,9 @@ def _llm(config: Config, view: ClusterView) -> PoolPlan:
 
 _PLANNERS: dict[str, tuple[str, Callable[[Config, ClusterView], PoolPlan]]] = {
     "ingest": ("tasks", _tasks),
-    "surrogate": ("training", _training("surrogate")),
+    "surrogate": ("training", _surrogate),
     "influence": ("pool", _scoring),
     "effort": ("pool", _llm),
-    "finetune": ("training", _training("finetune")),
+    "finetune": ("training", _finetune),
     "evaluate": ("pool", _llm),
 }

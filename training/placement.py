@@ -20,6 +20,7 @@ class Placement:
     ----------
     use_gpu : one GPU a worker and NCCL, else CPUs and gloo.
     cpus_per_worker : logical CPUs that Ray reserves for each.
+    memory : bytes of a node's memory that Ray reserves for each; 0 reserves none.
     threads : threads of torch in each.
     max_failures : restarts from the last checkpoint after a worker died, before the run fails.
     wait_seconds : how long an autoscaler may take to bring missing nodes.
@@ -28,6 +29,7 @@ class Placement:
 
     use_gpu: bool = False
     cpus_per_worker: float = 1.0
+    memory: int = 0
     threads: int = 1
     max_failures: int = 3
     wait_seconds: float = 0.0
@@ -35,7 +37,7 @@ class Placement:
 
     def worker(self) -> WorkerShape:
         """What one worker takes."""
-        return WorkerShape(self.cpus_per_worker, 1 if self.use_gpu else 0)
+        return WorkerShape(self.cpus_per_worker, 1 if self.use_gpu else 0, self.memory)
 
     def bundle(self) -> dict[str, float]:
         """Resources that one worker reserves, by Ray's names."""

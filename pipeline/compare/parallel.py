@@ -15,7 +15,7 @@ from pipeline.compare.arms import Arm
 from pipeline.compare.llm import llm_graph, own_stages
 from pipeline.config import Config
 from pipeline.events import EventLog
-from pipeline.stages.placement import cluster_view, training_placement
+from pipeline.stages.placement import cluster_view, tuning_placement
 
 #: How often an arm is driven again after its node or process died; its stages go on from what they had finished.
 _RETRIES = 3
@@ -27,7 +27,7 @@ def arms_at_once(config: Config) -> int:
     On GPUs that is what there are GPUs for. On CPUs the threads of a training worker take a whole node.
     """
     view, workers = cluster_view(config), config.finetune.workers
-    placement = training_placement(config, workers, view)
+    placement = tuning_placement(config, view)
     room = view.room(placement.worker()) if placement.use_gpu else len(view.living)
     return max(1, room // workers)
 
@@ -40,7 +40,7 @@ def drive_arms(config: Config, run: Storage, arms: Sequence[Arm], count: int, pr
     Raises `UserError` when an arm does.
     """
     view = cluster_view(config)
-    shape = training_placement(config, config.finetune.workers, view).worker()
+    shape = tuning_placement(config, view).worker()
     actors = max(1, (config.cluster.actors or view.room(shape)) // count)
     config = config.model_copy(update={"cluster": config.cluster.model_copy(update={"actors": actors})})
     # The tasks only wait for the workers they start, which are what takes CPUs and GPUs.

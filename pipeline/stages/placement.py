@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -155,9 +156,19 @@ def llm_device() -> str:
     return "cpu"
 
 
-def training_placement(config: Config, workers: int, view: ClusterView | None = None) -> Placement:
-    """Where training workers run. On CPU they share the cores of an embedded Ray evenly."""
-    view = view or cluster_view(config)
+def surrogate_placement(config: Config, view: ClusterView | None = None) -> Placement:
+    """Where the workers that train the surrogate run."""
+    return _training_placement(config, config.surrogate.workers, view or cluster_view(config))
+
+
+def tuning_placement(config: Config, view: ClusterView | None = None) -> Placement:
+    """Where the workers that fine-tune the LLM run; each has the model in its node's memory, at least on loading."""
+    placement = _training_placement(config, config.finetune.workers, view or cluster_view(config))
+    return replace(placement, memory=llm_memory(config))
+
+
+def _training_placement(config: Config, workers: int, view: ClusterView) -> Placement:
+    """On CPU the workers share the cores of an embedded Ray evenly."""
     use_gpu = gpus_per_worker(config, view) > 0
     threads = 1 if use_gpu else max(1, view.cpus // max(1, view.nodes) // workers)
     return Placement(

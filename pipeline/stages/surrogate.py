@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.graph import StageContext
-from pipeline.stages.placement import training_placement
+from pipeline.stages.placement import surrogate_placement
 from training.surrogate import SurrogateSpec, train_surrogate
 
 CHECKPOINTS = "_checkpoints"
@@ -44,7 +44,7 @@ def surrogate_spec(config: Config) -> SurrogateSpec:
         valid_users=section.valid_users,
         seed=section.seed,
         workers=section.workers,
-        placement=training_placement(config, section.workers),
+        placement=surrogate_placement(config),
     )
 
 

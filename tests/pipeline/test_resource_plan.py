@@ -57,6 +57,17 @@ def test_no_more_gpus_than_asked_for() -> None:
     assert plan(VIEW, cluster={"gpus": 2})[0]["effort"].workers == 2
 
 
+def test_an_llm_needs_memory_beside_cpus(tmp_path: Path) -> None:
+    with (tmp_path / "model.safetensors").open("wb") as weights:
+        weights.truncate(8 << 30)
+    sections = {"llm": {"model": str(tmp_path)}, "cluster": {"gpus": 0}}
+    view = ClusterView((NodeShape(8, 0, 16 << 30),))
+    plans, lacks = plan(view, **sections)
+    assert lacks == []
+    assert (plans["influence"].workers, plans["effort"].workers) == (8, 1)
+    assert plan(view, finetune={"workers": 2}, **sections)[1] == ["workers of finetune"]
+
+
 def test_a_cluster_in_words() -> None:
     assert describe(VIEW) == "3 nodes, 32 CPUs, 8 GPUs; may add 16 nodes, 128 CPUs, 0 GPUs"
 
