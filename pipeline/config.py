@@ -65,9 +65,13 @@ class SurrogateConfig(Section):
     heads: PositiveInt = 2
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     epochs: PositiveInt = 50
-    patience: PositiveInt = Field(5, description="Epochs without a better validation NDCG@10 before it stops.")
+    patience: Annotated[int, Field(ge=0)] = Field(
+        5, description="Epochs without a better validation NDCG@10 before it stops, at least warmup_steps; 0 is off."
+    )
     lr: float = Field(1e-3, gt=0)
-    warmup_steps: Annotated[int, Field(ge=0)] = Field(100, description="Steps over which lr rises linearly.")
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(
+        100, description="Steps over which lr rises linearly, at most a tenth of all."
+    )
     weight_decay: float = Field(0.0, ge=0)
     batch_tokens: PositiveInt = Field(4096, description="Positions a batch, padding included.")
     valid_users: PositiveInt = Field(2000, description="Validation users ranked after each epoch, at most.")
@@ -227,8 +231,8 @@ class AuditConfig(Section):
     """What `dealrec audit` tries: every solver with every scope and damping, against retrained surrogates."""
 
     solvers: tuple[Literal["none", "lissa", "exact", "cg", "ekfac"], ...] = ("none", "cg", "ekfac")
-    scopes: tuple[str, ...] = Field(
-        ("last_layer", "last_feed_forward"), description="Names of the surrogate's scopes, or patterns."
+    scopes: tuple[str, ...] | None = Field(
+        None, description="Names of the surrogate's scopes, or patterns; None is its default.", min_length=1
     )
     dampings: tuple[Annotated[float, Field(gt=0)], ...] = Field((1e-3, 1e-2, 1e-1), min_length=1)
     subsets: Annotated[int, Field(ge=3)] = Field(32, description="Surrogates retrained on random subsets.")
@@ -239,6 +243,15 @@ class AuditConfig(Section):
     planted: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="Share of samples given another's target.")
     released_steps: PositiveInt = Field(5000, description="Single-sample steps of the released code's LiSSA.")
     seed: int = 0
+
+    @field_validator("solvers", "scopes", "dampings")
+    @classmethod
+    def _all_different(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+        """Results go by these names, numbers by six digits."""
+        names = [f"{value:g}" if isinstance(value, float) else value for value in values or ()]
+        if len(set(names)) < len(names):
+            raise ValueError("one of the values is there twice")
+        return values
 
 
 class NodeGroupConfig(Section):

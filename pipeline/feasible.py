@@ -79,7 +79,7 @@ def _check_influence(config: Config) -> None:
 
 
 def _check_audit(config: Config) -> None:
-    for scope in config.audit.scopes:
+    for scope in config.audit.scopes or ():
         # What a solver cannot do with a scope is told in the audit's table.
         _check_scope(config, "audit.scopes", (scope,), ())
 
@@ -121,7 +121,7 @@ def _small_surrogate(config: Config) -> Surrogate | None:
             surrogate_builder(model)
             return None
         return build_surrogate(model, _FEW_ITEMS, network_settings(config))
-    except (SettingError, TypeError) as error:
+    except SettingError as error:
         raise UserError(f"surrogate: {error}.", "Correct the settings of the surrogate.") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,17 @@ def model_identity(model: str) -> dict[str, Any]:
         files = sorted(entry for entry in path.iterdir() if entry.is_file())
         return {"files": {entry.name: _size_and_hash(entry) for entry in files}}
     return {"name": model}
+
+
+def code_identity(module: str) -> dict[str, Any]:
+    """Name and hash of a module's file, which need not be imported for it; no hash where it has none."""
+    try:
+        found = find_spec(module)
+    except ModuleNotFoundError:
+        found = None
+    if found is None or found.origin is None or not Path(found.origin).is_file():
+        return {"module": module}
+    return {"module": module, "hash": _hash_file(found.origin)}
 
 
 def _size_and_hash(path: Path) -> dict[str, Any]:

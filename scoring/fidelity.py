@@ -8,7 +8,7 @@ several queries (each with scores of its own), their mean.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -23,15 +23,31 @@ _Drawn = TypeVar("_Drawn")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and the percentile bootstrap interval that holds it with 95%."""
+    """A value and the percentile bootstrap interval that holds it with 95%.
+
+    Attributes
+    ----------
+    resampled : the values of the resamples. Estimates by one function of data of one shape share what is drawn, so
+        that their differences are those of paired resamples.
+    """
 
     value: float
     low: float
     high: float
+    resampled: tuple[float, ...] = field(default=(), repr=False)
 
     def apart_from(self, other: Estimate) -> bool:
         """Whether the two intervals share no point."""
         return self.low > other.high or other.low > self.high
+
+    def may_equal(self, higher: Estimate) -> bool:
+        """Whether what separates it from a higher estimate may be chance: the interval of the difference reaches 0.
+
+        The two must be paired (see `resampled`); else its value has to lie within the interval of the other.
+        """
+        if not self.resampled or len(self.resampled) != len(higher.resampled):
+            return self.value >= higher.low
+        return bool(np.quantile(np.subtract(higher.resampled, self.resampled), 0.025) <= 0)
 
 
 def linear_datamodeling_score(predicted: npt.ArrayLike, measured: npt.ArrayLike, seed: int = 0) -> Estimate:
@@ -110,4 +126,4 @@ def _bootstrap(
     """The statistic of the whole, with the percentile interval over what is drawn from it (Efron, 1979)."""
     values = [statistic(draw()) for _ in range(resamples)]
     low, high = np.quantile(values, [0.025, 0.975])
-    return Estimate(statistic(whole), float(low), float(high))
+    return Estimate(statistic(whole), float(low), float(high), tuple(round(value, 6) for value in values))

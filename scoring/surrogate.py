@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from scoring.errors import SettingError
+from scoring.errors import ScoringError, SettingError
 from scoring.sasrec import SASRec, SASRecConfig
 from scoring.scope import Scope, select_scope
 from scoring.surrogate_model import Surrogate
@@ -56,11 +56,19 @@ def build_surrogate(
 
     Raises
     ------
-    SettingError : unknown name or setting, a setting out of range, or a builder that cannot be imported or returns
-        something else.
+    SettingError : unknown name or setting, a setting out of range, or a builder that cannot be imported, fails or
+        returns something else.
     """
     settings = config.__dict__ if isinstance(config, SASRecConfig) else config
-    model = surrogate_builder(name)({**settings, "item_count": item_count}, item_counts)
+    builder = surrogate_builder(name)
+    try:
+        model = builder({**settings, "item_count": item_count}, item_counts)
+    except ScoringError:
+        raise
+    except Exception as error:
+        raise SettingError(
+            f"the surrogate {name!r} cannot be built with these settings: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(model, Surrogate):
         raise SettingError(f"the surrogate {name!r} built a {type(model).__name__}, which is no Surrogate")
     return model

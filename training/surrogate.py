@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from typing import Any
 
 import safetensors.torch
@@ -17,6 +19,8 @@ from training.placement import require_resources
 from training.surrogate_data import item_counts
 from training.surrogate_loop import SurrogateJob, surrogate_loop
 from training.surrogate_spec import SurrogateSpec
+
+log = logging.getLogger("dealrec.training")
 
 
 def train_surrogate(
@@ -49,7 +53,7 @@ def train_surrogate(
     counts = item_counts(data)
     try:
         build_surrogate(spec.name, len(counts), spec.network)
-    except (SettingError, TypeError) as error:
+    except SettingError as error:
         raise UserError(f"surrogate: {error}.", "Correct the settings of the surrogate.") from error
     stamp = spec.stamp(_inventory(data))
     folder = scratch.child(f"surrogate-{stamp[:16]}")
@@ -63,9 +67,23 @@ def train_surrogate(
         "surrogate": spec.name,
         "samples_per_second": outcome["train_targets"] * len(outcome["epochs"]) / seconds,
     }
+    _warn(metrics, spec)
     out.write_bytes("model.safetensors", folder.read_bytes(outcome["best_file"]))
     out.write_json("metrics.json", metrics)
     return metrics
+
+
+def _warn(metrics: Mapping[str, Any], spec: SurrogateSpec) -> None:
+    """Say when the scores will be those of a model that has learnt too little."""
+    if metrics["ndcg@10"] == 0:
+        log.warning(
+            "The surrogate puts no validation user's target among its first ten (NDCG@10 is 0), so its scores say "
+            "little. More surrogate.epochs, another surrogate.lr or more data may help."
+        )
+    elif metrics["best_epoch"] == spec.epochs:
+        log.warning(
+            "The surrogate was best after its last epoch (%d): more surrogate.epochs would make it better.", spec.epochs
+        )
 
 
 def load_surrogate(folder: Storage, device: torch.device | str = "cpu") -> Surrogate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from cluster.errors import UserError
 from cluster.progress import Progress
 from cluster.shards import peak_memory
 from cluster.storage import Storage
@@ -54,10 +56,13 @@ class SurrogateTrainer:
         self.device = ray.train.torch.get_device()
         counts = item_counts(job.data)
         self.model = build_surrogate(job.spec.name, len(counts), job.spec.network, torch.from_numpy(counts))
-        self.windows = train_windows(job.data, job.spec.max_history)
-        self.users = valid_users(job.data, job.spec.valid_users, job.spec.seed, job.spec.max_history)
+        try:
+            self.windows = train_windows(job.data, job.spec.max_history)
+            self.users = valid_users(job.data, job.spec.valid_users, job.spec.seed, job.spec.max_history)
+        except UserError as error:
+            # All ranks read the same files.
+            raise AgreedError(error.message, error.remedy) from error
         self.history = History()
-        self.patience = Patience(job.spec.patience, larger_is_better=True)
         self.best_file: str | None = None
         self.where: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(self.where, whereabouts())
@@ -65,7 +70,6 @@ class SurrogateTrainer:
         if saved is not None:
             self.model.load_state_dict(_below("model", saved.tensors))
             self.history = History(**saved.state["history"])
-            self.patience = Patience(**saved.state["patience"])
             self.best_file = saved.state["best_file"]
         self.parallel: nn.Module = ray.train.torch.prepare_model(
             self.model, parallel_strategy_kwargs={"broadcast_buffers": False}
@@ -74,8 +78,10 @@ class SurrogateTrainer:
             job.spec, self.parallel, self.windows, self.device, dist.get_rank(), dist.get_world_size()
         )
         self.stepper.steps = self.history.steps
+        self.patience = Patience(job.spec.patient_epochs(self.stepper.steps_per_epoch), larger_is_better=True)
         if saved is not None:
             self._restore_moments(saved.tensors)
+            self.patience = Patience(**saved.state["patience"])
 
     @property
     def epoch(self) -> int:
@@ -100,7 +106,7 @@ class SurrogateTrainer:
             if dist.get_rank() == 0:
                 facts: dict[str, float] = {"epoch": self.epoch + 1, "samples": samples}
                 if self.patience.best is not None:
-                    facts["best NDCG@10"] = self.patience.best
+                    facts["best NDCG@10"] = max(0.0, self.patience.best)
                 progress.update(self.history.steps, len(batches) * self.spec.epochs, **facts)
         dist.all_reduce(total)
         targets = int(self.windows.targets.sum())
@@ -118,11 +124,11 @@ class SurrogateTrainer:
         self.history.epochs.append(row)
         superseded = None
         first = dist.get_rank() == 0
-        if self.patience.improves(row["ndcg@10"]):
+        if self.patience.improves(_merit(row)):
             superseded, self.best_file = self.best_file, f"best/epoch-{self.epoch:05d}.safetensors"
             if first:
                 save_tensors(self.job.folder, self.best_file, self.model.state_dict())
-        self.patience = self.patience.after(self.epoch, row["ndcg@10"])
+        self.patience = self.patience.after(self.epoch, _merit(row))
         if first:
             self._save()
         if first and superseded is not None:
@@ -173,6 +179,11 @@ def surrogate_loop(job: SurrogateJob, progress: Progress) -> dict[str, Any]:
         "workers": trainer.where,
         "peak_memory": peak_memory(),
     }
+
+
+def _merit(row: Mapping[str, float]) -> float:
+    """NDCG@10; while it is 0, so that it tells no epoch from another, the lower train loss is the better."""
+    return row["ndcg@10"] or -row["loss"]
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

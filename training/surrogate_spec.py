@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,10 +23,12 @@ class SurrogateSpec:
     ----------
     name, network : of the surrogate and its own settings (for SASRec: max_history, hidden, dropout, loss,
         ...).
-    epochs : at most; lr : after `warmup_steps` steps of linear warm-up; weight_decay : decoupled (AdamW).
+    epochs : at most; lr : after `warmup_steps` steps of linear warm-up, at most a tenth of all; weight_decay :
+        decoupled (AdamW).
     batch_tokens, batch_rows : cells (padding included) and windows of a batch, over all workers.
     clip : bound of the gradient's norm, 0 for none.
-    patience : epochs without a better validation NDCG@10 before stopping; 0 never stops early.
+    patience : epochs without a better validation NDCG@10 before stopping, and of a small log as many as
+        `warmup_steps` steps take; 0 never stops early.
     valid_users : how many validation users the best epoch is chosen by; drawn by hash.
     seed : of batches, dropout and negatives; the initial weights have one among the network's settings.
     workers : world size; placement : where they run, which changes the result by rounding at most (threads).
@@ -49,6 +52,14 @@ class SurrogateSpec:
     @property
     def max_history(self) -> int:
         return int(self.network.get("max_history", 50))
+
+    def warmup(self, steps_per_epoch: int) -> int:
+        """Steps of warm-up: `warmup_steps`, or a tenth of all where a log of a few batches has fewer."""
+        return min(self.warmup_steps, self.epochs * steps_per_epoch // 10)
+
+    def patient_epochs(self, steps_per_epoch: int) -> int:
+        """Epochs of patience: `patience`, or as many as `warmup_steps` steps take, since a few steps move no metric."""
+        return max(self.patience, math.ceil(self.warmup_steps / steps_per_epoch)) if self.patience else 0
 
     def check(self) -> None:
         """Raises `UserError` naming the key whose value cannot be."""

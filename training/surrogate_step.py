@@ -37,6 +37,8 @@ class SurrogateStepper:
         self.spec, self.model, self.windows, self.device = spec, model, windows, device
         self.rank, self.world = rank, world
         self.steps = 0
+        self.steps_per_epoch = len(self.batches(0))
+        self.warmup = spec.warmup(self.steps_per_epoch)
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
 
     def batches(self, epoch: int) -> list[npt.NDArray[np.int64]]:
@@ -55,7 +57,7 @@ class SurrogateStepper:
         torch.manual_seed(seed_of("dropout", spec.seed, self.steps, self.rank))
         negatives = torch.Generator().manual_seed(seed_of("negatives", spec.seed, self.steps))
         for group in self.optimizer.param_groups:
-            group["lr"] = spec.lr * warm_up(self.steps, spec.warmup_steps)
+            group["lr"] = spec.lr * warm_up(self.steps, self.warmup)
         total, _ = self.model(batch, negatives)
         total = total * (1.0 if len(own) else 0.0)
         # Gradients are averaged over ranks; the loss is a mean over the targets of the whole batch.

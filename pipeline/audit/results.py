@@ -76,6 +76,16 @@ def score_row(spec: ScoreSpec, facts: Mapping[str, Any], mean: Estimate | None, 
     return place | estimates | known
 
 
+def without_resamples(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with the values and the intervals of its estimates alone."""
+    return {
+        key: {name: part for name, part in value.items() if name != "resampled"}
+        if isinstance(value, Mapping)
+        else value
+        for key, value in row.items()
+    }
+
+
 def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The audit's table for a person: a row a way to score, intervals in brackets."""
     changes = {(row["score"], row["kind"]): row["ndcg_change"] for row in result["removals"]}

@@ -69,7 +69,7 @@ class Arm:
     ) -> npt.NDArray[np.bool_]:
         """bool [N]; ties and random draws go by a hash of the sample id."""
         mask = np.zeros(len(sample_id), dtype=np.bool_)
-        count = round(self.share * len(sample_id))
+        count = max(1, round(self.share * len(sample_id))) if self.share else 0
         keys = draw_order(sample_id, self.seed)
         if self.kind in ("top", "bottom"):
             assert scores is not None
@@ -80,11 +80,11 @@ class Arm:
         return mask
 
 
-def score_specs(audit: AuditConfig, influence: InfluenceConfig) -> list[ScoreSpec]:
+def score_specs(audit: AuditConfig, influence: InfluenceConfig, scopes: Sequence[str]) -> list[ScoreSpec]:
     """Every solver with every scope and, where it has one, every damping; then the controls."""
     specs = []
     for solver in audit.solvers:
-        for scope in audit.scopes:
+        for scope in scopes:
             dampings = audit.dampings[:1] if solver in _UNDAMPED else audit.dampings
             specs += [ScoreSpec(solver, scope, solver_settings(influence, solver, damping)) for damping in dampings]
     return [*specs, *(ScoreSpec(control) for control in CONTROLS)]

@@ -12,12 +12,21 @@ from safetensors.numpy import load
 from cluster.broadcast import Broadcast
 from cluster.shards import ShardRecord
 from pipeline.audit.effects import Effects
-from pipeline.audit.results import ScoreTables, best_of_families, planted_separation, score_row, subset_score
+from pipeline.audit.results import (
+    ScoreTables,
+    best_of_families,
+    planted_separation,
+    score_row,
+    subset_score,
+    without_resamples,
+)
+from pipeline.audit.scopes import audit_scopes
 from pipeline.audit.scores import ScoreWorker
 from pipeline.audit.specs import CONTROLS, Arm, ScoreSpec, removal_arms, score_groups, score_specs, subset_arms
 from pipeline.graph import StageContext
 from pipeline.stages.influence import surrogate_source
 from pipeline.stages.retrain import best_epoch, measured, one_pass, planted_marks, planted_weights, retrain
+from scoring.fidelity import Estimate
 
 RESULT = "audit.json"
 
@@ -27,14 +36,15 @@ def run_audit(context: StageContext) -> Mapping[str, Any]:
     section, target = context.config.audit, context.config.influence.target
     models = measured(context.folder("retrain"), section)
     arms = subset_arms(section)[1:]
-    specs = score_specs(section, context.config.influence)
+    scopes = audit_scopes(section, context.folder("surrogate"))
+    specs = score_specs(section, context.config.influence, scopes)
     tables, facts = _score(context, score_groups(specs), Effects.measured(arms, models[1:]))
     rows = _compare(context, specs, tables, facts, models[1:])
     best = best_of_families(specs, rows, target)
     extremes = removal_arms(section, [spec.label for spec in best])
     removals = retrain(context, context.out.child("extremes"), extremes, tables)
     result = {
-        "scores": rows,
+        "scores": [without_resamples(row) for row in rows],
         "best": [spec.label for spec in best],
         "recommended": recommended(rows, target),
         "whole": dict(models[0].facts),
@@ -50,8 +60,9 @@ def run_audit(context: StageContext) -> Mapping[str, Any]:
 def recommended(rows: Sequence[Mapping[str, Any]], target: str) -> str | None:
     """The cheapest solve among the ways that are as good as the best; never a control.
 
-    As good is what lies within the best one's interval: first of the prediction of the risk, then, of those, of the
-    separation of wrong targets. Solves within the same tenth of a second cost the same; the better score is then taken.
+    As good is what differs from the best by no more than chance, over resamples that they share: first in the
+    prediction of the risk, then, of those, in the separation of wrong targets. Seconds are rounded to tenths; of equal
+    ones the better score is taken.
     """
     measure = f"lds_{target}"
     able = [row for row in rows if row["method"] not in CONTROLS and row[measure] is not None]
@@ -62,12 +73,12 @@ def recommended(rows: Sequence[Mapping[str, Any]], target: str) -> str | None:
 
 
 def _as_good(rows: Sequence[Mapping[str, Any]], measure: str) -> Sequence[Mapping[str, Any]]:
-    """Those within the interval of the best; all, where the question has no answer."""
-    answered = [row for row in rows if row[measure] is not None]
+    """Those that the best does not surpass beyond chance; all, where the question has no answer."""
+    answered = [(Estimate(**row[measure]), row) for row in rows if row[measure] is not None]
     if not answered:
         return rows
-    best = max(answered, key=lambda row: row[measure]["value"])
-    return [row for row in answered if row[measure]["value"] >= best[measure]["low"]]
+    best = max((estimate for estimate, _ in answered), key=lambda estimate: estimate.value)
+    return [row for estimate, row in answered if estimate.may_equal(best)]
 
 
 def _score(

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.fingerprint import file_identities, model_identity
+from pipeline.fingerprint import code_identity, file_identities, model_identity
 from pipeline.graph import Stage, StageContext
 from pipeline.ingest.sources import find_files
 from scoring.selection import selector
@@ -41,6 +41,12 @@ def _llm_files(config: Config) -> Mapping[str, Any]:
     return {"llm": model_identity(config.llm.model)}
 
 
+def _surrogate_code(config: Config) -> Mapping[str, Any]:
+    """Of a surrogate of the user's own: another version of its code is another surrogate."""
+    module, own, _ = config.surrogate.model.partition(":")
+    return {"surrogate code": code_identity(module)} if own else {}
+
+
 #: All of `llm` but the model's place: what it is comes with the inputs.
 _LLM_KEYS = ("llm.dtype", "llm.template", "llm.max_items", "llm.max_tokens")
 
@@ -67,8 +73,9 @@ STAGES = (
         folder="surrogate",
         needs=("ingest",),
         keys=("surrogate", "samples.max_history"),
-        version=1,
+        version=2,
         work=_later("surrogate"),
+        sources=_surrogate_code,
         unit="steps",
         # Its checkpoints fit any number of workers.
         elastic=("surrogate.workers",),

@@ -13,6 +13,7 @@ from cluster.shards import ShardRecord, finished_shards
 from cluster.storage import Storage
 from pipeline.audit.results import ScoreTables
 from pipeline.audit.retraining import PLANTED_MODEL, PlantingWorker, RetrainWorker
+from pipeline.audit.scopes import audit_scopes
 from pipeline.audit.specs import Arm, subset_arms
 from pipeline.config import AuditConfig
 from pipeline.graph import StageContext
@@ -24,11 +25,13 @@ SUBSETS, PLANTED = "subsets", "planted"
 
 def run_retrain(context: StageContext) -> Mapping[str, Any]:
     """Two passes on Ray, each resumable; they depend on no score, so all that an audit compares shares them."""
-    arms = subset_arms(context.config.audit)
-    retrain(context, context.out.child(SUBSETS), arms, None)
     out, section = context.out.child(PLANTED), context.config.audit
+    arms = subset_arms(section)
+    # What cannot be audited is refused before hours of training: the second pass would find it last.
+    audit_scopes(section, context.folder("surrogate"))
     arguments = {**_training(context), "share": section.planted, "seed": section.seed, "out": out}
     one_pass(context, out, PlantingWorker, arguments, 1)
+    retrain(context, context.out.child(SUBSETS), arms, None)
     return {"subsets": len(arms) - 1, "epochs": best_epoch(context)}
 
 

@@ -55,4 +55,4 @@ def run_surrogate(context: StageContext) -> Mapping[str, Any]:
         surrogate_spec(context.config), context.folder("ingest"), context.out, scratch, context.progress
     )
     scratch.delete("")
-    return {key: value for key, value in metrics.items() if key != "history"}
+    return metrics

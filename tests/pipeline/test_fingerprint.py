@@ -1,7 +1,9 @@
 from pathlib import Path
 
+import pytest
+
 from pipeline.config_file import parse_config
-from pipeline.fingerprint import config_part, differing_keys, file_identities, model_identity
+from pipeline.fingerprint import code_identity, config_part, differing_keys, file_identities, model_identity
 
 CONFIG = parse_config({"data": {"interactions": "log.parquet"}, "select": {"size": 7}}, "c")
 
@@ -34,6 +36,16 @@ def test_a_model_is_known_by_its_files_or_its_name(tmp_path: Path) -> None:
     before = model_identity(str(tmp_path))
     (tmp_path / "config.json").write_text('{"a": 1}')
     assert model_identity(str(tmp_path)) != before
+
+
+def test_code_is_known_by_its_file_and_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "some_surrogate.py").write_text("raise SystemExit")
+    before = code_identity("some_surrogate")
+    assert before == code_identity("some_surrogate")
+    (tmp_path / "some_surrogate.py").write_text("raise SystemExit(1)")
+    assert code_identity("some_surrogate") != before
+    assert code_identity("nowhere.at_all") == {"module": "nowhere.at_all"}
 
 
 def test_models_of_one_size_are_told_apart_by_their_weights(tmp_path: Path) -> None:

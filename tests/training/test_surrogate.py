@@ -60,12 +60,15 @@ def plain_loop(spec: SurrogateSpec, data: Storage) -> tuple[list[float], list[fl
     model = build_surrogate(spec.name, ITEMS, spec.network)
     optimizer = torch.optim.AdamW(model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay)
     losses, ndcg, step = [], [], 0
+    lengths = windows.items.lengths - 1
+    epoch_steps = len(length_buckets(lengths, spec.batch_tokens, spec.batch_rows, seed_of("batches", spec.seed, 0)))
+    warmup = min(spec.warmup_steps, spec.epochs * epoch_steps // 10)
     for epoch in range(spec.epochs):
         model.train()
         total, count = 0.0, 0
         seed = seed_of("batches", spec.seed, epoch)
-        for rows in length_buckets(windows.items.lengths - 1, spec.batch_tokens, spec.batch_rows, seed):
-            optimizer.param_groups[0]["lr"] = spec.lr * warm_up(step, spec.warmup_steps)
+        for rows in length_buckets(lengths, spec.batch_tokens, spec.batch_rows, seed):
+            optimizer.param_groups[0]["lr"] = spec.lr * warm_up(step, warmup)
             batch = collate_windows(windows.items, windows.first, rows)
             loss, targets = model.sequence_loss(batch)
             (loss / targets).backward()
@@ -151,6 +154,14 @@ def test_what_cannot_be_is_refused(
     assert caught.value.remedy
 
 
+def test_a_log_without_validation_is_refused_at_once(data: Storage, tmp_path: Path, ray_local: None) -> None:
+    copy = Storage.at(shutil.copytree(data.uri, tmp_path / "data"))
+    for name in copy.list("samples/valid", suffix=".parquet"):
+        copy.write_table(f"samples/valid/{name}", copy.read_table(f"samples/valid/{name}").slice(0, 0))
+    with pytest.raises(UserError, match="no validation sample"):
+        train(replace(SPEC, workers=1), copy, tmp_path)
+
+
 @pytest.mark.slow
 def test_a_killed_worker_resumes_to_the_same_weights(data: Storage, tmp_path: Path, ray_local: None) -> None:
     network = {**SPEC.network, "dropout": 0.2, "loss": "sampled", "negatives": 16}
@@ -188,6 +199,33 @@ def test_a_checkpoint_fits_another_number_of_workers(
     assert metrics["epochs"][:-1] == whole["epochs"][:-1]
     assert metrics["steps"] == whole["steps"]
     np.testing.assert_allclose(metrics["epochs"][-1]["loss"], whole["epochs"][-1]["loss"], rtol=1e-5)
+
+
+def test_a_log_of_one_batch_is_neither_warmed_up_for_ever_nor_given_up_early() -> None:
+    spec = replace(SPEC, epochs=50, warmup_steps=100, patience=5)
+    assert (spec.warmup(steps_per_epoch=1), spec.warmup(steps_per_epoch=1000)) == (5, 100)
+    assert (spec.patient_epochs(steps_per_epoch=1), spec.patient_epochs(steps_per_epoch=1000)) == (100, 5)
+    assert replace(spec, patience=0).patient_epochs(steps_per_epoch=1) == 0
+
+
+def test_without_a_hit_the_lowest_loss_is_kept(data: Storage, tmp_path: Path, ray_local: None) -> None:
+    copy = Storage.at(shutil.copytree(data.uri, tmp_path / "data"))
+    for name in copy.list("samples/valid", suffix=".parquet"):
+        # What a user has seen is never ranked, so that nobody's target is among the first.
+        table = copy.read_table(f"samples/valid/{name}")
+        seen = table.set_column(table.column_names.index("targets"), "targets", table["history"])
+        copy.write_table(f"samples/valid/{name}", seen)
+    metrics = train(replace(SPEC, workers=1), copy, tmp_path)
+    losses = [row["loss"] for row in metrics["epochs"]]
+    assert metrics["ndcg@10"] == 0
+    assert metrics["best_epoch"] == 1 + losses.index(min(losses)) > 1
+
+
+def test_a_surrogate_that_has_learnt_too_little_is_told(
+    data: Storage, tmp_path: Path, ray_local: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(replace(SPEC, epochs=1, batch_tokens=4096, workers=1), data, tmp_path)
+    assert "surrogate.epochs" in caplog.text
 
 
 @pytest.mark.slow

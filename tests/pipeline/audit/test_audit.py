@@ -142,7 +142,7 @@ def test_a_pattern_that_yaml_would_read_otherwise_is_quoted(scope: str) -> None:
 
 
 def row(label: str, seconds: float, value: float, low: float, method: str = "cg", auc: Any = None) -> dict[str, Any]:
-    risk = {"value": value, "low": low}
+    risk = {"value": value, "low": low, "high": 1.0}
     return {"label": label, "method": method, "seconds": seconds, "lds_valid": risk, "auc": auc}
 
 
@@ -152,12 +152,23 @@ def test_the_cheapest_way_as_good_as_the_best_is_recommended() -> None:
     assert recommended([row("r", 0, 0.9, 0.8, "random")], "valid") is None
 
 
+def test_ways_are_held_against_the_best_over_the_resamples_that_they_share() -> None:
+    """By their wide intervals both would do; of every resample one is the better."""
+    rows = [row("a", 9, 0.8, 0.4), row("b", 1, 0.7, 0.3), row("c", 5, 0.75, 0.3)]
+    draws = np.linspace(-0.4, 0.2, 50)
+    for found, lead in zip(rows, (0.8, 0.7, 0.75), strict=True):
+        found["lds_valid"]["resampled"] = tuple(draws + lead)
+    assert recommended(rows, "valid") == "a"
+    rows[2]["lds_valid"]["resampled"] = tuple(draws[::-1] + 0.75)
+    assert recommended(rows, "valid") == "c"
+
+
 def test_a_cheap_way_that_notices_fewer_wrong_targets_is_not_recommended() -> None:
-    sharp, blunt = {"value": 0.7, "low": 0.68}, {"value": 0.65, "low": 0.63}
+    sharp, blunt = {"value": 0.7, "low": 0.68, "high": 0.72}, {"value": 0.65, "low": 0.63, "high": 0.67}
     rows = [
         row("a", 9, 0.8, 0.6, auc=sharp),
         row("b", 1, 0.7, 0.5, auc=blunt),
-        row("c", 5, 0.7, 0.5, auc={"value": 0.69, "low": 0.6}),
-        row("d", 2, 0.5, 0.4, auc={"value": 0.9, "low": 0.89}),
+        row("c", 5, 0.7, 0.5, auc={"value": 0.69, "low": 0.6, "high": 0.8}),
+        row("d", 2, 0.5, 0.4, auc={"value": 0.9, "low": 0.89, "high": 0.91}),
     ]
     assert recommended(rows, "valid") == "c"

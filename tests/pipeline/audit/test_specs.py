@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,11 +9,12 @@ from pipeline.audit.specs import CONTROLS, Arm, removal_arms, score_groups, scor
 from pipeline.config import AuditConfig, InfluenceConfig
 
 IDS = np.arange(1000, dtype=np.int64)
+SCOPES = ("last_layer", "linear")
 
 
 def test_every_combination_is_tried_once_and_undamped_solvers_once_a_scope() -> None:
-    audit = AuditConfig(solvers=("none", "cg"), scopes=("last_layer", "linear"), dampings=(0.1, 1.0))
-    labels = [spec.label for spec in score_specs(audit, InfluenceConfig())]
+    audit = AuditConfig(solvers=("none", "cg"), dampings=(0.1, 1.0))
+    labels = [spec.label for spec in score_specs(audit, InfluenceConfig(), SCOPES)]
     assert labels == [
         "none/last_layer",
         "none/linear",
@@ -24,16 +27,29 @@ def test_every_combination_is_tried_once_and_undamped_solvers_once_a_scope() -> 
 
 
 def test_the_ways_of_a_scope_share_their_passes() -> None:
-    audit = AuditConfig(solvers=("none", "cg"), scopes=("last_layer", "linear"), dampings=(0.1,))
-    groups = [[spec.label for spec in group] for group in score_groups(score_specs(audit, InfluenceConfig()))]
+    audit = AuditConfig(solvers=("none", "cg"), dampings=(0.1,))
+    groups = [[spec.label for spec in group] for group in score_groups(score_specs(audit, InfluenceConfig(), SCOPES))]
     assert groups[:2] == [["none/last_layer", "cg/last_layer/0.1"], ["none/linear", "cg/linear/0.1"]]
     assert groups[2:] == [[control] for control in CONTROLS]
 
 
 def test_a_solver_keeps_the_configured_tolerance() -> None:
-    specs = score_specs(AuditConfig(solvers=("cg",)), InfluenceConfig(tolerance=1e-7))
+    specs = score_specs(AuditConfig(solvers=("cg",)), InfluenceConfig(tolerance=1e-7), SCOPES)
     assert specs[0].settings is not None
     assert specs[0].settings.tolerance == 1e-7
+
+
+@pytest.mark.parametrize(
+    "twice", [{"scopes": ("all", "all")}, {"dampings": (0.01, 0.010000001)}, {"solvers": ("cg", "cg")}]
+)
+def test_what_would_have_the_same_name_is_refused(twice: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="there twice"):
+        AuditConfig(**twice)
+
+
+def test_the_smallest_removal_is_one_sample() -> None:
+    assert int(Arm("random", 0.1, 1).removed(IDS[:4], None).sum()) == 1
+    assert int(Arm("whole").removed(IDS[:4], None).sum()) == 0
 
 
 @pytest.mark.parametrize("kind", ["top", "bottom"])

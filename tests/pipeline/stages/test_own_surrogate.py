@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -37,6 +38,18 @@ def test_a_feature_that_is_written_for_another_is_the_users_fault(
     command = ["compare", str(trained / "config.yaml"), "--run-dir", str(run), "--target", "proxy"]
     assert main([*command, "--selectors", "random,el2n", "--proxies", "lexical"]) == 2
     assert "el2n is written for the surrogate sasrec" in capsys.readouterr().err
+
+
+def test_it_is_audited_over_its_own_scopes(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = shutil.copytree(trained / "run", tmp_path / "run")
+    command = ["audit", str(trained / "config.yaml"), "--run-dir", str(run), "--json", "--set", "audit.subsets=3"]
+    assert main([*command, "--set", "audit.scopes=[last_layer]"]) == 2
+    assert "The surrogate's scopes are mix, all" in capsys.readouterr().err
+    assert not (run / "retrained" / "planted").exists()
+    assert main([*command, "--set", "audit.solvers=[cg]", "--set", "audit.dampings=[0.1]"]) == 0
+    rows = {row["label"]: row for row in json.loads(capsys.readouterr().out)["audit"]["scores"]}
+    assert rows["cg/mix/0.1"]["error"] is None
+    assert "SASRec" in rows["released"]["error"]
 
 
 @pytest.mark.parametrize("solver", ["cg", "ekfac"])
