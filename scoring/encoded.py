@@ -21,6 +21,8 @@ from scoring.row_products import row_products
 
 _GRADIENT_SCORES = 1 << 20
 _HESSIAN_SCORES = 1 << 24
+#: Numbers of a d × d Hessian that is kept: up to d = 128, and 64 KiB a sample.
+_KEPT_HESSIAN = 1 << 14
 
 
 class LayeredEncoder(Protocol):
@@ -129,12 +131,13 @@ class EncodedObjective:
     def prepare(self, batch: HistoryBatch, curvature: bool) -> HistoryBatch:
         """The batch with the states below the scope and, for `curvature`, the d × d Hessians of its losses.
 
-        Computed in evaluation mode; they hold only while the parameters stay as they are.
+        Computed in evaluation mode; they hold only while the parameters stay as they are. Hessians of many numbers
+        are left to be computed at each product, in time rather than in memory.
         """
         with evaluation(self), torch.no_grad():
             if self._depth is not None:
                 states = self._encoder.states_before(self._depth, batch.history, batch.lengths)
                 batch = batch._replace(states=states)
-            if curvature:
+            if curvature and self.criterion.weight.shape[1] ** 2 <= _KEPT_HESSIAN:
                 batch = batch._replace(hessian=self.criterion.hessian(self.outputs(batch), batch))
         return batch

@@ -46,7 +46,7 @@ def reduce_to_scope(model: Any, scope: Scope) -> Any:
 def prepare_batches(objective: Differentiable, batches: Iterable[Any], curvature: bool) -> list[Any]:
     """The batches with what an iterative solver would compute over and over: for objectives with `prepare`.
 
-    `curvature` asks for the d × d Hessian of each sample's loss too: 4d² bytes a sample in float32.
+    `curvature` asks for the d × d Hessian of each sample's loss too, 4d² bytes in float32, where that is little.
     """
     prepare = getattr(objective, "prepare", None)
     return list(batches) if prepare is None else [prepare(batch, curvature) for batch in batches]

@@ -16,7 +16,7 @@ from pipeline.audit.effects import Effects, risk_gradients
 from pipeline.audit.log import AuditLog
 from pipeline.audit.specs import ScoreSpec
 from pipeline.config import AuditConfig, InfluenceConfig
-from pipeline.stages.influence_workers import CURVATURE_CHUNK, CURVATURE_SEED, PREPARED_SAMPLES, SurrogateSource
+from pipeline.stages.influence_workers import CURVATURE_SEED, PREPARED_SAMPLES, SurrogateSource, curvature_cuts
 from pipeline.tables import SampleShard
 from scoring.errors import ScoringError
 from scoring.gradients import directional_derivatives_many, weighted_gradient_sums
@@ -122,8 +122,7 @@ def _curvature(
     wanted = len(log.samples) if influence.curvature_samples == "all" else influence.curvature_samples
     drawn = np.argsort(draw_order(log.samples.sample_id, CURVATURE_SEED), kind="stable")[:wanted]
     started = time.perf_counter()
-    starts = range(0, len(drawn), CURVATURE_CHUNK)
-    chunks = [source.batches(log.samples.take(drawn[start : start + CURVATURE_CHUNK])) for start in starts]
+    chunks = [source.batches(log.samples.take(rows)) for rows in curvature_cuts(drawn)]
     batches = [[batch for _, batch in chunk] for chunk in chunks]
     curvature = LocalCurvature(objective, scope, batches, prepare=wanted <= PREPARED_SAMPLES)
     return curvature, time.perf_counter() - started

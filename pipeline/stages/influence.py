@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial, reduce
@@ -25,17 +26,18 @@ from cluster.storage import Storage
 from pipeline.config import InfluenceConfig
 from pipeline.graph import StageContext
 from pipeline.stages.influence_workers import (
-    CURVATURE_CHUNK,
     PREPARED_SAMPLES,
     SHARDS_AT_ONCE,
     Chunks,
     InfluenceWorker,
     SumWorker,
     SurrogateSource,
+    curvature_cuts,
     on_one_thread,
 )
 from pipeline.stages.placement import scoring_pool
 from pipeline.tables import SampleShard, train_shards
+from scoring.errors import ScoringError
 from scoring.influence import SolverSettings, solve_direction
 from scoring.kronecker import KroneckerBasis, LayerSums, linear_layers
 from scoring.ragged import concatenate
@@ -44,6 +46,14 @@ from scoring.surrogate import build_surrogate
 
 _SOLUTION = "_solution.json"
 _DIRECTION = "_direction.safetensors"
+#: What makes a difference to each solver.
+_REMEDIES = {
+    "none": ("scope",),
+    "cg": ("max_iterations", "damping", "tolerance"),
+    "exact": ("damping", "scope"),
+    "ekfac": ("damping", "scope"),
+    "lissa": ("lissa_scale", "lissa_damp"),
+}
 #: Of |mean I − ⟨v, h⟩| over the scores' root mean square: float32 rounding and no more.
 _IDENTITY_TOLERANCE = 1e-3
 
@@ -95,7 +105,7 @@ def solve(
         v, samples = _mean(pool.map(f"{section.target}_gradient"))
         gradient_seconds = time.perf_counter() - start
         curvature = pooled_curvature(section, pool, indices, _train_count(data))
-        with on_one_thread():
+        with on_one_thread(), _solver_faults(section.solver):
             solution = solve_direction(settings, curvature, v, scope, layers)
         solve_seconds = time.perf_counter() - start - gradient_seconds
     facts = {
@@ -112,6 +122,19 @@ def solve(
         "solve_seconds": solve_seconds,
     }
     return facts, solution.direction
+
+
+@contextlib.contextmanager
+def _solver_faults(solver: str) -> Iterator[None]:
+    """Say which keys a solver's complaint is about."""
+    try:
+        yield
+    except ScoringError as error:
+        keys = ", ".join(f"influence.{key}" for key in _REMEDIES[solver])
+        raise UserError(
+            f"influence.solver {solver}: {error}.",
+            f"Change what it names ({keys}), or influence.solver, and recompute with --from influence.",
+        ) from error
 
 
 def solver_settings(
@@ -158,7 +181,7 @@ def curvature_chunks(wanted: int, pool: ReducePool, total: int) -> list[SampleSh
         concatenate([part.history for _, part in parts]),
         np.concatenate([part.target for _, part in parts]),
     )
-    return [samples.take(order[start : start + CURVATURE_CHUNK]) for start in range(0, wanted, CURVATURE_CHUNK)]
+    return [samples.take(rows) for rows in curvature_cuts(order)]
 
 
 class PooledCurvature:

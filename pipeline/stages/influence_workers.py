@@ -81,7 +81,7 @@ CURVATURE_SEED = 0x43555256
 #: A shard takes a tenth of a second.
 SHARDS_AT_ONCE = 8
 
-#: Curvature samples of one chunk; the chunks are the same whatever the shards and the workers are.
+#: Curvature samples of one chunk at most; the chunks are the same whatever the shards and the workers are.
 CURVATURE_CHUNK = 1024
 
 #: Curvature samples that are kept in memory, prepared, between the steps of a solver.
@@ -89,6 +89,11 @@ PREPARED_SAMPLES = 1 << 16
 
 #: A reference a chunk; None where the chunks are the shards themselves.
 Chunks = Sequence[ray.ObjectRef] | None
+
+
+def curvature_cuts(rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+    """Rows cut into chunks of equal size, one more or less, since each has the same weight in the steps of `lissa`."""
+    return np.array_split(rows, max(1, -(-len(rows) // CURVATURE_CHUNK)))
 
 
 def one_thread() -> None:

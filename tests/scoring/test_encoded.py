@@ -42,6 +42,18 @@ def test_the_view_equals_the_model(loss: str, pattern: str) -> None:
         )
 
 
+def test_large_hessians_are_computed_again_rather_than_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoded, "_KEPT_HESSIAN", 0)
+    model = sasrec("softmax")
+    scope = select_scope(model, [SCOPES[0]])
+    view, plain = reduce_to_scope(model, scope), history_batches()
+    prepared = prepare_batches(view, plain, True)
+    assert [batch.hessian for batch in prepared] == [None] * len(plain)
+    x = torch.randn(scope.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    product = gauss_newton_product_sum(view, scope, x, prepared)[0]
+    torch.testing.assert_close(product, gauss_newton_product_sum(model, scope, x, plain)[0], rtol=1e-9, atol=1e-10)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_closed_forms_equal_autograd_whatever_the_chunks(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoded, "_GRADIENT_SCORES", 20)

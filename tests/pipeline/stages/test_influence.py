@@ -19,6 +19,7 @@ from pipeline.config import Config, InfluenceConfig
 from pipeline.config_file import load_config
 from pipeline.graph import StageContext
 from pipeline.stages import influence as stage
+from pipeline.stages import influence_workers
 from scoring.surrogate import build_surrogate
 from tests.small_run import SmallRun
 
@@ -69,18 +70,28 @@ def difference(one: dict[int, float], other: dict[int, float]) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("target", "solver"), [("train", "cg"), ("valid", "exact"), ("train", "lissa")])
+@pytest.mark.parametrize(
+    ("target", "solver", "pools"),
+    [("train", "cg", (2, 4)), ("valid", "exact", (4,)), ("train", "lissa", (4,)), ("valid", "ekfac", (2,))],
+)
 def test_partition_and_workers_do_not_matter(
-    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, solver: str
+    prepared: Prepared,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+    solver: str,
+    pools: tuple[int, ...],
 ) -> None:
-    # Several chunks, so that several workers have curvature to add up.
-    monkeypatch.setattr(stage, "CURVATURE_CHUNK", 16)
+    # Several chunks, not all of one size, so that several workers have curvature to add up.
+    monkeypatch.setattr(influence_workers, "CURVATURE_CHUNK", 15)
     keys: dict[str, Any] = {"target": target, "solver": solver, "lissa_steps": 10}
     whole, facts = scores(prepared, tmp_path / "a", **keys)
-    other, more = scores(prepared, tmp_path / "b", shards=5, actors=4, **keys)
-    assert difference(whole, other) < 1e-5
-    assert facts["workers"] == 1 < more["workers"]
-    assert solver == "lissa" or facts["residual"] <= 1e-5
+    for actors in pools:
+        other, more = scores(prepared, tmp_path / f"by-{actors}", shards=5, actors=actors, **keys)
+        assert difference(whole, other) < 1e-5
+        assert more["workers"] == actors
+    assert facts["workers"] == 1
+    assert solver in ("lissa", "ekfac") or facts["residual"] <= 1e-5
     assert facts["nonfinite"] == 0
     assert facts["curvature_samples"] == 64
 
@@ -128,6 +139,23 @@ def test_samples_without_a_finite_score_are_marked_and_in_no_mean(
     assert facts["curvature_samples"] == facts["rows"] > facts["risk_samples"] == facts["rows"] - bad
     with pytest.raises(UserError, match="influence scores are not finite"):
         scores(faulty, tmp_path / "refused", curvature_samples="all")
+
+
+def test_chunks_are_of_one_size_more_or_less_and_keep_the_order() -> None:
+    for count, sizes in ((1025, [513, 512]), (1024, [1024]), (3, [3]), (2049, [683] * 3)):
+        cuts = influence_workers.curvature_cuts(np.arange(count))
+        assert [len(rows) for rows in cuts] == sizes
+        assert np.concatenate(cuts).tolist() == list(range(count))
+
+
+@pytest.mark.slow
+def test_a_solver_that_fails_names_its_keys(prepared: Prepared, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"influence\.solver cg: .*after 1 iterations") as caught:
+        scores(prepared, tmp_path, max_iterations=1)
+    assert "influence.max_iterations" in caught.value.remedy
+    with pytest.raises(UserError, match=r"influence\.solver lissa: lissa diverged") as caught:
+        scores(prepared, tmp_path, solver="lissa", lissa_scale=1e-6)
+    assert "influence.lissa_scale" in caught.value.remedy
 
 
 def test_scores_that_are_not_finite_stop_the_stage_above_the_allowed_share() -> None:
