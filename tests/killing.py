@@ -24,15 +24,9 @@ def go_on(arguments: Sequence[str]) -> None:
     assert main(list(arguments)) == 0
 
 
-def kill_when(
-    arguments: Sequence[str], reached: Callable[[], bool], environment: Mapping[str, str] | None = None
-) -> None:
-    """Start the command, and SIGKILL it with all its descendants at a moment when `reached()` holds.
-
-    All processes are stopped first and the condition is checked again while they stand still, so that it holds
-    of what the kill leaves behind. Fails when the command ends before. Without an `environment` its Ray is its own.
-    """
-    process = subprocess.Popen(
+def start(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """The command in a process of its own, what it says in one pipe. Without an `environment` its Ray is its own."""
+    return subprocess.Popen(
         [sys.executable, "-m", "pipeline", *arguments],
         cwd=ROOT,
         env=environment or _environment(),
@@ -40,6 +34,17 @@ def kill_when(
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def kill_when(
+    arguments: Sequence[str], reached: Callable[[], bool], environment: Mapping[str, str] | None = None
+) -> None:
+    """Start the command, and SIGKILL it with all its descendants at a moment when `reached()` holds.
+
+    All processes are stopped first and the condition is checked again while they stand still, so that it holds
+    of what the kill leaves behind. Fails when the command ends before.
+    """
+    process = start(arguments, environment)
     end = time.monotonic() + _LIMIT
     while time.monotonic() < end:
         if process.poll() is not None:
@@ -55,14 +60,7 @@ def kill_when(
 
 def stop_when(arguments: Sequence[str], reached: Callable[[], bool]) -> tuple[int, str]:
     """Start the command, send SIGTERM to it alone once `reached()` holds; its exit code and what it said."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *arguments],
-        cwd=ROOT,
-        env=_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = start(arguments)
     end = time.monotonic() + _LIMIT
     while not reached():
         if process.poll() is not None or time.monotonic() > end:

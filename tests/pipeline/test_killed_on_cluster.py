@@ -16,7 +16,7 @@ import pytest
 from cluster.shards import finished_shards
 from cluster.storage import Storage
 from pipeline.manifest import read_manifest
-from tests.killing import ROOT, kill_when
+from tests.killing import ROOT, kill_when, start
 from tests.ray_cluster import environment, several_nodes
 from tests.small_run import SmallRun
 from tests.training.killing import checkpoint_states
@@ -57,14 +57,7 @@ def moments(run: Storage) -> list[Callable[[], bool]]:
 def lose_a_training_worker(command: list[str], scratch: Storage) -> int:
     """Run the command to its end, but SIGKILL a rank when it has saved a checkpoint; its process id."""
     known = {state["step"] for state in checkpoint_states(scratch, "finetune-")}
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *command],
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    driver = start(command, environment())
     killed, end = 0, time.monotonic() + _PATIENCE
     while not killed:
         assert driver.poll() is None, driver.communicate()[0]

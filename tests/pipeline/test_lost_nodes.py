@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 from cluster.shards import finished_shards
 from cluster.storage import Storage
 from pipeline.manifest import read_manifest
-from tests.killing import ROOT
+from tests.killing import start
 from tests.ray_cluster import Cluster, environment, several_nodes
 from tests.small_run import SmallRun
 
@@ -26,13 +25,11 @@ SHARDS = list(range(24))
 _PATIENCE = 900.0
 
 
-def start(small_run: SmallRun, run: Storage, cluster: Cluster, actors: int) -> subprocess.Popen[str]:
+def begin(small_run: SmallRun, run: Storage, cluster: Cluster, actors: int) -> subprocess.Popen[str]:
     """The run up to the coreset, with one actor on each node."""
-    command = [sys.executable, "-m", "pipeline", "run", str(small_run.config), "--run-dir", run.uri]
-    command += ["--until", "select", "--set", f"cluster.address={cluster.address}", "--set", f"cluster.actors={actors}"]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    command = ["run", str(small_run.config), "--run-dir", run.uri, "--until", "select"]
+    command += ["--set", f"cluster.address={cluster.address}", "--set", f"cluster.actors={actors}"]
+    return start(command, environment())
 
 
 def kill_within(
@@ -66,7 +63,7 @@ def test_lost_workers_and_nodes_change_nothing(small_run: SmallRun, tmp_path: Pa
     scores = {stage: run.child("scores", stage) for stage in ("influence", "effort")}
     with several_nodes(cpus=0) as cluster:
         nodes = [cluster.add_node(cpus=1) for _ in range(3)]
-        driver = start(small_run, run, cluster, actors=3)
+        driver = begin(small_run, run, cluster, actors=3)
         for stage, node in zip(scores, nodes, strict=False):
 
             def kill(node: subprocess.Popen[bytes] = node) -> None:
@@ -88,7 +85,7 @@ def test_ray_restarted_goes_on_where_it_was(small_run: SmallRun, tmp_path: Path)
     scores = run.child("scores", "effort")
     with several_nodes(cpus=0) as cluster:
         nodes = [cluster.add_node(cpus=1) for _ in range(2)]
-        driver = start(small_run, run, cluster, actors=2)
+        driver = begin(small_run, run, cluster, actors=2)
         done = kill_within(driver, scores, nodes[0], cluster.end)
         said, _ = driver.communicate(timeout=_PATIENCE)
     assert driver.returncode not in (0, 2), said
@@ -96,7 +93,7 @@ def test_ray_restarted_goes_on_where_it_was(small_run: SmallRun, tmp_path: Path)
     before = {index: record for index, record in finished_shards(scores, SHARDS).items() if index in done}
 
     with several_nodes(cpus=2) as cluster:
-        driver = start(small_run, run, cluster, actors=2)
+        driver = begin(small_run, run, cluster, actors=2)
         said, _ = driver.communicate(timeout=_PATIENCE)
     assert driver.returncode == 0, said
     after = finished_shards(scores, SHARDS)
