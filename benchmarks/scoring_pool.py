@@ -42,7 +42,7 @@ from cluster.shards import shard_name
 from cluster.storage import Storage
 from pipeline.config import InfluenceConfig
 from pipeline.ingest.survey import shard_count
-from pipeline.stages.influence import solve, surrogate_source
+from pipeline.stages.influence import risk_gradients, solve, surrogate_source
 from pipeline.stages.influence_workers import SHARDS_AT_ONCE, InfluenceWorker
 from pipeline.tables import train_shards
 
@@ -149,7 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         scratch = Storage.at(temporary)
         source = surrogate_source(run.child("surrogate"), scratch, None)
         plan = PoolPlan(1, 1, WorkerShape())
-        _, direction = solve(InfluenceConfig(solver="none"), source, data, train_shards(data), plan)
+        _, direction = solve(
+            InfluenceConfig(solver="none"), source, data, train_shards(data), plan, risk_gradients("train")
+        )
         broadcast = Broadcast.put({"direction": direction.numpy()}, scratch, "direction.safetensors")
         given: dict[str, Any] = {"source": source, "direction": broadcast, "data": data}
         count = int(data.read_json("statistics.json")["samples"]["train"])

@@ -115,7 +115,15 @@ class EffortConfig(Section):
 
 #: Settings of `select` under one name; "paper" is DEALRec as published (Lin et al., SIGIR 2024).
 SELECT_PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "paper": {"method": "dealrec", "normalise": "minmax", "hard_prune": 0.1, "strata": 50, "sampling": "strata"},
+    "paper": {
+        "method": "dealrec",
+        "influence": "scores",
+        "normalise": "minmax",
+        "lambda": 0.5,
+        "hard_prune": 0.1,
+        "strata": 50,
+        "sampling": "strata",
+    },
 }
 
 
@@ -125,8 +133,16 @@ class SelectConfig(Section):
     preset: Literal["paper"] | None = Field(None, description="paper: DEALRec as published, whatever the defaults are.")
     method: str = Field("dealrec", description="The selector; docs/METHOD.md lists them.")
     size: float = Field(0.02, gt=0, description="A share of the samples (below 1) or a count.")
+    influence: Literal["scores", "reference"] = Field(
+        "scores",
+        description="Whose risk it is on: scores, that of the stage influence; reference, that of select.reference.",
+    )
     lambda_: float = Field(
-        0.5, ge=0, alias="lambda", description="Weight of effort against influence; for goracs, against transport."
+        0.5,
+        ge=0,
+        le=1e6,
+        alias="lambda",
+        description="Weight of effort beside influence; for goracs, beside transport.",
     )
     strata: PositiveInt = 50
     hard_prune: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="Share of top scores dropped.")
@@ -136,7 +152,7 @@ class SelectConfig(Section):
     )
     sharpness: float = Field(1.0, gt=0, description="Power of the score in proportional sampling; high takes the top.")
     reference: Literal["valid"] | Annotated[float, Field(gt=0, lt=1)] = Field(
-        "valid", description="What aimed methods aim at: validation, or this last share of the train samples by time."
+        "valid", description="What is aimed at: validation, or this last share of the train samples by time."
     )
     reference_users: Literal["all", "half"] = Field(
         "all", description="Validation users aimed at; half of them, by hash, leaves the others to choose a method by."

@@ -16,6 +16,8 @@ from scoring.fidelity import Estimate
 
 Values = npt.NDArray[np.float64]
 RESAMPLES = 1000
+#: More users than this are resampled in groups, so that memory does not grow with them.
+MAX_GROUPS = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +27,8 @@ class Resamples:
     Attributes
     ----------
     seeds : float32 [B, S], each row a multinomial draw of S.
-    users : float32 [B, U], each row a multinomial draw of U.
+    users : float32 [B, G], each row a multinomial draw of G: of all users, or of so many groups of them. User u is in
+        group u mod G; users come in the order of a hash, so groups are alike.
     """
 
     seeds: npt.NDArray[np.float32]
@@ -35,7 +38,7 @@ class Resamples:
     def draw(cls, seeds: int, users: int, resamples: int = RESAMPLES, seed: int = 0) -> Resamples:
         """The resamples of `seeds` training seeds and `users` users; they depend on these numbers and `seed` alone."""
         generator = np.random.default_rng(seed)
-        return cls(_counts(generator, resamples, seeds), _counts(generator, resamples, users))
+        return cls(_counts(generator, resamples, seeds), _counts(generator, resamples, min(users, MAX_GROUPS)))
 
     def means(self, values: Values) -> Values:
         """float64 [B], the means of values [S, U] over the drawn seeds and users.
@@ -43,13 +46,24 @@ class Resamples:
         Users without a value (NaN, in all seeds) have no weight, in no resample. A resample without any user who has
         one is left out.
         """
-        known = ~np.isnan(values).any(axis=0)
-        users = self.users[:, known]
-        weights = users.sum(axis=1, dtype=np.float64)
+        known = np.atleast_1d(~np.isnan(values).any(axis=0))
+        numbers = self._grouped(known[None].astype(np.float64))[0]
+        filled = numbers > 0
+        users = self.users[:, filled]
+        weights = (users @ numbers[filled].astype(np.float32)).astype(np.float64)
         drawn = weights > 0
-        sums = (users[drawn] @ values[:, known].T.astype(np.float32)).astype(np.float64)
+        totals = self._grouped(np.where(known, values, 0.0))[:, filled]
+        sums = (users[drawn] @ totals.T.astype(np.float32)).astype(np.float64)
         means: Values = (sums * self.seeds[drawn]).sum(axis=1) / (len(values) * weights[drawn])
         return means
+
+    def _grouped(self, values: Values) -> Values:
+        """[S, G], the sums over the users [S, U] of each group."""
+        groups = self.users.shape[1]
+        if values.shape[1] <= groups:
+            return values
+        padded = np.pad(values, ((0, 0), (0, -values.shape[1] % groups)))
+        return padded.reshape(len(values), -1, groups).sum(axis=1)
 
 
 def _counts(generator: np.random.Generator, resamples: int, size: int) -> npt.NDArray[np.float32]:

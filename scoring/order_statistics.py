@@ -47,6 +47,14 @@ def key_doubles(keys: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
+class Weighed:
+    """Keys [N] that count several times each: `weights` int64 [N], 1 or more, below 2⁵³ in sum."""
+
+    keys: Keys
+    weights: Counts
+
+
+@dataclass(frozen=True)
 class RankSearch:
     """The search for R ranks after some digits of the keys are known.
 
@@ -93,8 +101,9 @@ class RankSearch:
         """int64 [distinct prefixes, values of a digit], the neutral element of the sum."""
         return np.zeros((len(np.unique(self.prefixes)), 1 << self._step), dtype=np.int64)
 
-    def counts(self, keys: Keys) -> Counts:
+    def counts(self, part: Keys | Weighed) -> Counts:
         """The counts of one shard's keys [N]; the counts of shards add up in any order."""
+        keys, weights = (part.keys, part.weights) if isinstance(part, Weighed) else (part, None)
         table = self.empty_counts()
         below = self.width - self.consumed - self._step
         row: npt.NDArray[np.int64] | int = 0
@@ -104,9 +113,11 @@ class RankSearch:
             place = np.minimum(np.searchsorted(groups, heads), len(groups) - 1)
             inside = groups[place] == heads
             keys, row = keys[inside], place[inside]
+            weights = None if weights is None else weights[inside]
         digits = (keys >> below).astype(np.int64) & (table.shape[1] - 1)
-        flat = np.bincount(row * table.shape[1] + digits, minlength=table.size)
-        return flat.reshape(table.shape)
+        # Sums of whole numbers below 2⁵³ are exact in the float64 that numpy adds weights in.
+        flat = np.bincount(row * table.shape[1] + digits, weights=weights, minlength=table.size)
+        return flat.reshape(table.shape).astype(np.int64)
 
     def refine(self, totals: Counts) -> RankSearch:
         """The search one digit further, from the counts of all shards."""
@@ -131,7 +142,9 @@ class RankSearch:
         )
 
 
-def run_searches(stream: Callable[[], Iterator[tuple[Keys, ...]]], searches: Sequence[RankSearch]) -> list[RankSearch]:
+def run_searches(
+    stream: Callable[[], Iterator[tuple[Keys | Weighed, ...]]], searches: Sequence[RankSearch]
+) -> list[RankSearch]:
     """Read the stream until every search is done.
 
     Parameters

@@ -38,34 +38,41 @@ class SampleCounts:
 
     Attributes
     ----------
-    samples : how many.
+    samples, histories : how many.
     """
 
     def __init__(self) -> None:
         self.samples = 0
+        self.histories = 0
         self._targets = Tally()
         self._history = Tally()
         self._transitions = np.zeros(_TRANSITIONS, dtype=np.int64)
 
-    def add(self, history: Ragged, target: npt.NDArray[np.int32]) -> None:
-        """Count samples. An item counts once a history."""
+    def add(self, history: Ragged, target: npt.NDArray[np.int32], row: npt.NDArray[np.int64] | None = None) -> None:
+        """Count samples: targets int32 [N], each after the history of its own, or after that of `row` int64 [N].
+
+        An item counts once a history, so that a user with many targets after one history is no stronger evidence for
+        its items, and is not told by having counted them many times.
+        """
         self.samples += len(target)
+        self.histories += len(history)
         self._targets.add(target)
         pairs = np.unique((history.row_of_value() << 32) | history.values)
         self._history.add(pairs & 0xFFFFFFFF)
-        self._transitions += np.bincount(_transition(history, target), minlength=_TRANSITIONS)
+        steps = _transition(_last(history) if row is None else _last(history)[row], target)
+        self._transitions += np.bincount(steps, minlength=_TRANSITIONS)
 
     def targets(self, items: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
         """Samples with each of the items as their target."""
         return self._targets.of(items)
 
-    def histories(self, items: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-        """Samples with each of the items in their history."""
+    def in_histories(self, items: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+        """Histories with each of the items."""
         return self._history.of(items)
 
     def transitions(self, history: Ragged, target: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
         """Samples with the last item and the target of each of these, up to collisions of the hash."""
-        return self._transitions[_transition(history, target)]
+        return self._transitions[_transition(_last(history), target)]
 
 
 class ItemTimes:
@@ -123,16 +130,21 @@ class ReferenceFeatures:
         def mean(values: Values) -> Values:
             return np.bincount(row, weights=values, minlength=len(target)) / lengths
 
-        def pair(train: npt.NDArray[np.int64], reference: npt.NDArray[np.int64]) -> tuple[Values, Values]:
-            return self._ratio(train - own[0], reference - own[1], own), np.log1p(train - own[0])
+        samples = (self._train.samples - own[0], self._reference.samples - own[1])
+        whole = (self._train.histories - own[0], self._reference.histories - own[1])
+
+        def pair(
+            train: npt.NDArray[np.int64], reference: npt.NDArray[np.int64], sizes: tuple[int, int]
+        ) -> tuple[Values, Values]:
+            return _ratio(train - own[0], reference - own[1], sizes), np.log1p(train - own[0])
 
         items = history.values
-        ratio, frequency = pair(self._train.histories(items), self._reference.histories(items))
+        ratio, frequency = pair(self._train.in_histories(items), self._reference.in_histories(items), whole)
         last = np.maximum(history.offsets[1:] - 1, 0)
         filled = history.lengths > 0
         padded = (np.append(ratio, 0.0), np.append(frequency, 0.0))
         columns = [
-            *pair(self._train.targets(target), self._reference.targets(target)),
+            *pair(self._train.targets(target), self._reference.targets(target), samples),
             mean(ratio),
             mean(frequency),
             *(np.where(filled, values[last], 0.0) for values in padded),
@@ -143,16 +155,25 @@ class ReferenceFeatures:
             columns += [self._times.of(target, None if of_reference else timestamp), mean(self._times.of(items))]
         return np.column_stack(columns)
 
-    def _ratio(self, train: npt.NDArray[np.int64], reference: npt.NDArray[np.int64], own: tuple[int, int]) -> Values:
-        """ln of reference over expected count, both with one added: 0 where there is no evidence either way."""
-        expected = train * ((self._reference.samples - own[1]) / max(self._train.samples - own[0], 1))
-        return np.log1p(reference) - np.log1p(expected)
+
+def _ratio(train: npt.NDArray[np.int64], reference: npt.NDArray[np.int64], sizes: tuple[int, int]) -> Values:
+    """ln of reference over expected count, both with one added: 0 where there is no evidence either way.
+
+    `sizes` : of train and of the reference, in what is counted.
+    """
+    expected = train * (sizes[1] / max(sizes[0], 1))
+    return np.log1p(reference) - np.log1p(expected)
 
 
-def _transition(history: Ragged, target: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-    """The bucket of (last item, target) of each sample; an empty history counts as item 0."""
-    last = np.zeros(len(target), dtype=np.uint64)
+def _last(history: Ragged) -> npt.NDArray[np.uint64]:
+    """The last item of each history; 0 of an empty one."""
+    last = np.zeros(len(history), dtype=np.uint64)
     filled = history.lengths > 0
     last[filled] = history.values[history.offsets[1:][filled] - 1]
+    return last
+
+
+def _transition(last: npt.NDArray[np.uint64], target: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """The bucket of (last item, target) of each sample."""
     mixed = (last << np.uint64(32) | target.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
     return (mixed >> np.uint64(44)).astype(np.int64)

@@ -14,6 +14,8 @@ from torch.nn import functional
 from scoring.ragged import Ragged
 from training.proxy_model import ProxyModel
 
+_LOOKS_AN_EPOCH = 8
+
 
 @dataclass(frozen=True)
 class ProxySettings:
@@ -23,8 +25,8 @@ class ProxySettings:
     ----------
     batch : samples a step.
     negatives : items that a batch's targets compete with, drawn uniformly; all items where there are no more.
-    max_steps : steps at most.
-    check_steps : steps between two looks at the validation loss, at most; otherwise an epoch.
+    max_steps, max_epochs : steps at most, unless so many epochs take more.
+    check_steps : steps between two looks at the validation loss; an epoch where that is less, its eighth where more.
     patience : looks without a lower loss before it stops.
     """
 
@@ -33,6 +35,7 @@ class ProxySettings:
     batch: int = 32
     negatives: int = 512
     max_steps: int = 1500
+    max_epochs: int = 4
     check_steps: int = 40
     patience: int = 5
 
@@ -85,22 +88,25 @@ def tune_proxy(model: ProxyModel, train: Pairs, valid: Pairs, settings: ProxySet
     """
     generator = np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-    check = min(settings.check_steps, -(-len(train) // settings.batch))
+    epoch = -(-len(train) // settings.batch)
+    # Of a whole log, so many looks as an epoch of a coreset has would take longer than the steps between them.
+    limit = max(settings.max_steps, settings.max_epochs * epoch)
+    check = min(max(settings.check_steps, epoch // _LOOKS_AN_EPOCH), epoch)
     untuned = best = validation_loss(model, valid)
     kept, best_step, step, since = _copy(model), 0, 0, 0
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        while step < settings.max_steps and since < settings.patience:
+        while step < limit and since < settings.patience:
             order = generator.permutation(len(train))
             for start in range(0, len(order), settings.batch):
                 _step(model, train, order[start : start + settings.batch], settings.negatives, optimizer, generator)
                 step += 1
-                if step % check and step < settings.max_steps:
+                if step % check and step < limit:
                     continue
                 loss, since = validation_loss(model, valid), since + 1
                 if loss < best or not len(valid):
                     kept, best, best_step, since = _copy(model), loss, step, 0
-                if step == settings.max_steps or since == settings.patience:
+                if step == limit or since == settings.patience:
                     break
     model.load_state_dict(kept)
     return Tuned(untuned, best, best_step, step)

@@ -35,7 +35,8 @@ class Arm:
     @property
     def name(self) -> str:
         """The folder below `arms/`."""
-        return f"{self.selector}-n{'all' if self.size is None else format(self.size, 'g')}-s{self.seed}"
+        size = None if self.size is None else int(self.size) if self.size >= 1 else self.size
+        return f"{self.selector}-n{'all' if size is None else size}-s{self.seed}"
 
     @property
     def variant(self) -> Variant:
@@ -127,4 +128,5 @@ def arm_config(config: Config, arm: Arm) -> Config:
 
 def arm_graph(config: Config, run: Storage, arm: Arm) -> Graph:
     """The stages that the arm shares with the run, and its own selection, fine-tuning and evaluation."""
-    return Graph(SHARED_STAGES + arm_stages(arm.name, arm.variant.method), arm_config(config, arm), run)
+    made = arm_config(config, arm)
+    return Graph(SHARED_STAGES + arm_stages(arm.name, made.select), made, run)

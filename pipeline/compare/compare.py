@@ -10,10 +10,9 @@ from typing import Any, Literal
 from cluster.errors import UserError
 from cluster.progress import LineProgress
 from cluster.storage import Storage
-from pipeline.compare.arms import Arm, Request
+from pipeline.compare.arms import Arm, Request, arm_config, arm_graph
 from pipeline.compare.outcomes import TEST, Outcome
-from pipeline.compare.variant import parse_variant
-from pipeline.config import Config
+from pipeline.config import Config, SelectConfig
 from pipeline.config_file import dump_config
 from pipeline.events import EventLog
 from pipeline.graph import Graph, Stage
@@ -25,6 +24,8 @@ log = logging.getLogger("dealrec.run")
 Target = Literal["llm", "proxy"]
 PROXY_NAMES = ("semantic", "lexical")
 _TRIED = "arms/tried.json"
+#: Of the run, which a comparison with other settings leaves as it is.
+CONFIG = "config.yaml"
 
 
 def compare(
@@ -54,9 +55,11 @@ def compare(
     if at_once is not None and at_once < 1:
         raise UserError(f"--arms-at-once {at_once} is no number of arms.", "Give at least 1, or leave it out.")
     arms = request.arms()
-    stages = shared_stages(_methods(arms))
+    stages = shared_stages(_selections(config, arms))
     Graph(stages, config, run).check(stages)
-    run.write_text("config.yaml", dump_config(config))
+    if not run.exists(CONFIG):
+        run.write_text(CONFIG, dump_config(config))
+    run.write_text(f"arms/config-{target}.yaml", dump_config(config))
     outcomes = _by_llm(config, run, arms, at_once) if target == "llm" else _by_proxies(config, run, arms, proxies)
     result = _result(config, run, request, target, outcomes)
     result["asked"], result["tried"] = len(arms), _count_tried(run, target, arms)
@@ -78,7 +81,7 @@ def _by_llm(config: Config, run: Storage, arms: Sequence[Arm], at_once: int | No
     if missing:
         from pipeline.preflight import check_before_run, check_cluster
 
-        shared = Graph(shared_stages(_methods(arms)), config, run)
+        shared = Graph(shared_stages(_selections(config, arms)), config, run)
         names = [stage.name for stage in (*shared.incomplete(shared.stages), *own_stages(graphs[0][1]))]
         check_before_run(config, names)
         events = EventLog(run)
@@ -101,7 +104,7 @@ def _check_arm(arm: Arm, graph: Graph, own: Sequence[Stage]) -> None:
         folder = graph.run.child("arms", arm.name)
         raise UserError(
             error.message,
-            f"Remove {folder.uri} to tune that arm again, or choose another --run-dir.",
+            f"Remove {folder.uri} to make that arm again, or choose another --run-dir.",
         ) from error
 
 
@@ -124,7 +127,10 @@ def _run_arms(
 def _by_proxies(config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequence[str]) -> list[Outcome]:
     from pipeline.compare.proxy import finished_outcomes, proxy_outcomes
 
-    shared = Graph(shared_stages(_methods(arms)), config, run)
+    shared = Graph(shared_stages(_selections(config, arms)), config, run)
+    for arm in arms:
+        graph = arm_graph(config, run, arm)
+        _check_arm(arm, graph, [graph.stage("select")])
     names = [stage.name for stage in shared.incomplete(shared.stages)]
     found = None if names else finished_outcomes(config, run, arms, proxies)
     if found is not None:
@@ -147,7 +153,7 @@ def _result(
 
     data = run.child("data")
     users = read_users(config, data)
-    costs = {name: scoring_seconds(config, run, parse_variant(name).method) for name in request.selectors}
+    costs = {arm.selector: scoring_seconds(arm_config(config, arm), run) for arm in request.arms()}
     rows = comparison_rows(outcomes, target_slices(data, users[TEST].targets.values), costs, request.control)
     return {
         "target": target,
@@ -162,8 +168,8 @@ def _result(
     }
 
 
-def _methods(arms: Sequence[Arm]) -> list[str]:
-    return [arm.variant.method for arm in arms]
+def _selections(config: Config, arms: Sequence[Arm]) -> list[SelectConfig]:
+    return [arm_config(config, arm).select for arm in arms]
 
 
 def _count_tried(run: Storage, target: Target, arms: Sequence[Arm]) -> int:

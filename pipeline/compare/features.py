@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 
 from cluster.progress import LineProgress
 from cluster.storage import Storage
-from pipeline.compare.arms import Arm
+from pipeline.compare.arms import Arm, arm_config
 from pipeline.config import Config
 from pipeline.graph import StageContext
+from pipeline.stages.reference import reference_period
+from pipeline.stages.reference_influence import write_reference_influence
 from pipeline.stages.surrogate_features import SURROGATE_FEATURES, write_features
+from pipeline.stages.validation_half import aimed_influence
 from pipeline.tables import train_shards
 from scoring.selection import selector
 
@@ -20,11 +24,19 @@ def prepare_features(config: Config, run: Storage, arms: Sequence[Arm]) -> None:
 
     Ray is connected, and the shared stages are complete.
     """
-    methods = [selector(name) for name in dict.fromkeys(arm.variant.method for arm in arms)]
+    made = [arm_config(config, arm) for arm in arms]
+    methods = [selector(name) for name in dict.fromkeys(each.select.method for each in made)]
     wanted = {name for method in methods for name in (*method.scores, *method.features)}
     names = [name for name in SURROGATE_FEATURES if name in wanted]
-    if names:
-        folders = {"ingest": run.child("data"), "surrogate": run.child("surrogate")}
-        with closing(LineProgress("features")) as progress:
-            context = StageContext(config, run, run, folders, progress)
-            write_features(context, names, train_shards(folders["ingest"]))
+    # One influence for every reference that is aimed at.
+    aimed = {each.select.reference: each for each in made if aimed_influence(each.select)}
+    if not names and not aimed:
+        return
+    folders = {"ingest": run.child("data"), "surrogate": run.child("surrogate")}
+    indices = train_shards(folders["ingest"])
+    with closing(LineProgress("features")) as progress:
+        context = StageContext(config, run, run, folders, progress)
+        write_features(context, names, indices)
+        for each in aimed.values():
+            own = replace(context, config=each)
+            write_reference_influence(own, reference_period(own), indices)

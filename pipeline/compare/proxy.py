@@ -29,7 +29,7 @@ from training.proxy_loop import PROXY_SETTINGS
 from training.proxy_model import SEMANTIC
 
 #: Raised whenever the code of a proxy, of its tuning or of its ranking changes what it gives.
-_VERSION = 2
+_VERSION = 3
 _FOLDER = ("arms", "_proxies")
 
 

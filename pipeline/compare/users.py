@@ -36,9 +36,11 @@ def read_users(config: Config, data: Storage) -> dict[str, RankedUsers]:
 
 
 def tuning_pairs(config: Config, users: RankedUsers) -> Pairs:
-    """The first target of the first `finetune.valid_users` users: what tuning stops by."""
-    rows = np.arange(min(config.finetune.valid_users, len(users)))
-    return Pairs(users.history.take(rows), users.targets.values[users.targets.offsets[:-1][rows]])
+    """What tuning stops by: `finetune.valid_users` targets, the first of every user, then the second, and so on."""
+    row = users.targets.row_of_value()
+    place = np.arange(len(row)) - users.targets.offsets[row]
+    chosen = np.lexsort((row, place))[: config.finetune.valid_users]
+    return Pairs(users.history.take(row[chosen]), users.targets.values[chosen])
 
 
 def _read(data: Storage, part: str) -> pa.Table:

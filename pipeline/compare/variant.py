@@ -42,11 +42,11 @@ def parse_variant(text: str) -> Variant:
         raise UserError(f"{place}: no selector {method}.", f"The selectors are {', '.join(sorted(METHODS))}.")
     if not _FORM.fullmatch(text):
         raise UserError(f"{place} cannot be read.", "Append +KEY=VALUE for every key of select that differs.")
-    settings = {key: yaml.safe_load(value) for key, _, value in (part.partition("=") for part in assignments)}
+    settings = {key: _value(place, key, value) for key, _, value in (part.partition("=") for part in assignments)}
     unknown = [key for key in settings if key not in _SETTINGS]
     if unknown:
         raise UserError(f"{place}: no setting {unknown[0]}.", f"The settings are {', '.join(_SETTINGS)}.")
-    settings = {**SELECT_PRESETS.get(settings.get("preset", ""), {}), "method": method, **settings}
+    settings = {**SELECT_PRESETS.get(str(settings.get("preset")), {}), "method": method, **settings}
     try:
         SelectConfig.model_validate(settings)
     except ValidationError as error:
@@ -54,3 +54,14 @@ def parse_variant(text: str) -> Variant:
         key = fault["loc"][0] if fault["loc"] else "the settings"
         raise UserError(f"{place}: {key}: {fault['msg']}.", "Correct the value.") from None
     return Variant(method, settings)
+
+
+def _value(place: str, key: str, text: str) -> Any:
+    """A number or a word, as YAML reads it."""
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        value = None
+    if not isinstance(value, str | int | float):
+        raise UserError(f"{place}: {key}: {text} is neither a number nor a word.", "Correct the value.")
+    return value

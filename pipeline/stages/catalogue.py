@@ -7,10 +7,11 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
-from pipeline.config import Config
+from pipeline.config import Config, SelectConfig
 from pipeline.fingerprint import code_identity, file_identities, model_identity
 from pipeline.graph import Stage, StageContext
 from pipeline.ingest.sources import find_files
+from pipeline.stages.validation_half import aimed_influence
 from scoring.selection import selector
 
 
@@ -93,7 +94,7 @@ STAGES = (
         folder="scores/effort",
         needs=("ingest", "influence"),
         keys=("effort", *_LLM_KEYS, "finetune.lora_r", "finetune.lora_alpha", "finetune.targets", "finetune.seed"),
-        version=2,
+        version=3,
         work=_later("effort"),
         sources=_llm_files,
     ),
@@ -102,7 +103,7 @@ STAGES = (
         folder="coreset",
         needs=("ingest", "surrogate", "influence", "effort"),
         keys=("select", "influence.scope", "influence.target"),
-        version=3,
+        version=4,
         work=_later("select"),
         unit="passes",
     ),
@@ -190,28 +191,38 @@ ARM_STAGES = ("select", "finetune", "evaluate")
 SHARED_STAGES = tuple(stage for stage in STAGES if stage.name not in (*ARM_STAGES, "report"))
 
 
-def selection_needs(method: str) -> tuple[str, ...]:
-    """The stages whose results a selector reads; the others need not be there."""
-    chosen = selector(method)
-    of_surrogate = {"el2n", "grand", "embedding"} & {*chosen.scores, *chosen.features}
-    scores = tuple(name for name in ("influence", "effort") if name in chosen.scores)
-    return ("ingest", *(("surrogate",) if of_surrogate else ()), *scores)
+def selection_needs(section: SelectConfig) -> tuple[str, ...]:
+    """The stages whose results a selection reads; the others need not be there."""
+    chosen, aimed = selector(section.method), aimed_influence(section)
+    of_surrogate = {"el2n", "grand", "embedding"} & {*chosen.scores, *chosen.features} or aimed
+    # The candidates of effort were drawn by the influence of the run.
+    by_effort = "effort" in chosen.scores
+    by_influence = by_effort or ("influence" in chosen.scores and not aimed)
+    wanted = (("surrogate", of_surrogate), ("influence", by_influence), ("effort", by_effort))
+    return ("ingest", *(stage for stage, read in wanted if read))
 
 
-def shared_stages(methods: Sequence[str]) -> tuple[Stage, ...]:
-    """The stages that selections by these methods share, in order: what they read, and what that needs."""
-    wanted = {name for method in methods for name in selection_needs(method)}
+def shared_stages(sections: Sequence[SelectConfig]) -> tuple[Stage, ...]:
+    """The stages that these selections share, in order: what they read, and what that needs."""
+    wanted = {name for section in sections for name in selection_needs(section)}
     for stage in reversed(SHARED_STAGES):
         if stage.name in wanted:
             wanted |= set(stage.needs)
     return tuple(stage for stage in SHARED_STAGES if stage.name in wanted)
 
 
-def arm_stages(arm: str, method: str) -> tuple[Stage, ...]:
+def arm_stages(arm: str, section: SelectConfig) -> tuple[Stage, ...]:
     """A comparison's arm in its own folder: selection, fine-tuning and evaluation, without baselines."""
-    needs = {"select": selection_needs(method), "evaluate": ("ingest", "finetune")}
+    needs = {"select": selection_needs(section), "evaluate": ("ingest", "finetune")}
+    # An aimed influence is computed by the selection itself, so all of its settings decide the result.
+    keys = {"select": ("select", "influence")} if aimed_influence(section) else {}
     return tuple(
-        replace(stage, folder=f"arms/{arm}/{stage.folder}", needs=needs.get(stage.name, stage.needs))
+        replace(
+            stage,
+            folder=f"arms/{arm}/{stage.folder}",
+            needs=needs.get(stage.name, stage.needs),
+            keys=keys.get(stage.name, stage.keys),
+        )
         for stage in STAGES
         if stage.name in ARM_STAGES
     )

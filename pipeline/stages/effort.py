@@ -83,6 +83,7 @@ def run_effort(context: StageContext) -> Mapping[str, Any]:
         **totals,
         **pass_cost(records),
         "workers": pool.minimum,
+        "candidates": None if rule is None else rule.facts(),
         "adapter": adapters.pop(),
         "shards": [{"index": r.index, "rows": r.rows, "digest": r.digest, "attempt": r.attempt} for r in records],
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from scoring.strata import Strata, stratum_budgets
 #: The draw is independent of the coreset's and the curvature's.
 _SEED = 0x4546464F
 _STRATA = 50
+_THOUSANDTHS = 1000
+#: Of strata from which nothing is drawn; no candidate has it.
+_LOWEST_RATE = 1e-6
 
 Scores = Callable[[], Iterator[npt.NDArray[np.float32]]]
 
@@ -30,6 +34,24 @@ class CandidateRule:
 
     strata: Strata
     rates: tuple[float, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """For the stage's manifest; `of` is its inverse."""
+        return {"low": self.strata.low, "high": self.strata.high, "rates": list(self.rates)}
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> CandidateRule:
+        return cls(Strata(facts["low"], facts["high"], len(facts["rates"])), tuple(facts["rates"]))
+
+    def weights(self, influence: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+        """How many samples of the log each candidate stands for, int64 [N] in thousandths: 1 over its chance.
+
+        So that a selection sees what is common in the log as common though the draw has levelled it (Horvitz and
+        Thompson, 1952).
+        """
+        finite = np.isfinite(influence)
+        rate = np.array(self.rates)[self.strata.index(np.where(finite, influence, np.float32(self.strata.low)))]
+        return np.rint(_THOUSANDTHS / np.maximum(rate, _LOWEST_RATE)).astype(np.int64)
 
     @classmethod
     def over(cls, scores: Scores, share: float) -> CandidateRule:

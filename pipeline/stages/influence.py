@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial, reduce
 from operator import add
 from typing import Any
@@ -58,14 +58,35 @@ _REMEDIES = {
 _IDENTITY_TOLERANCE = 1e-3
 
 
+Gradients = Callable[[ReducePool], Iterator[tuple[Any, int]]]
+"""Sums of loss gradients over parts of the samples whose mean loss is the risk, and how many samples each part has."""
+
+
 def run_influence(context: StageContext) -> Mapping[str, Any]:
-    """Score all train samples; the solve is kept, so a killed pass resumes with its missing shards."""
-    section, data, out = context.config.influence, context.folder("ingest"), context.out
+    """Score all train samples by their influence on the risk of train or of validation."""
+    target = context.config.influence.target
+    return score_samples(context, context.out, target, risk_gradients(target))
+
+
+def risk_gradients(target: str) -> Gradients:
+    """Of the risk of the "train" or of the "valid" samples."""
+    return lambda pool: pool.map(f"{target}_gradient")
+
+
+def score_samples(context: StageContext, out: Storage, target: str, gradients: Gradients) -> dict[str, Any]:
+    """Score all train samples into `out`; the solve is kept, so a killed pass resumes with its missing shards.
+
+    Parameters
+    ----------
+    target, gradients : whose risk the influence is on; with "train", the scores' mean is checked to be ⟨v, h⟩.
+    """
+    section, data = context.config.influence, context.folder("ingest")
     indices = train_shards(data)
     pool = scoring_pool(context, len(indices))
     source = surrogate_source(context.folder("surrogate"), out, section.scope)
     if not out.exists(_SOLUTION):
-        solution, direction = solve(section, source, data, indices, pool)
+        solution, direction = solve(section, source, data, indices, pool, gradients)
+        solution["target"] = target
         Broadcast.put({"direction": direction.numpy()}, out, _DIRECTION)
         out.write_json(_SOLUTION, solution)
     solution = out.read_json(_SOLUTION)
@@ -93,7 +114,12 @@ def surrogate_source(folder: Storage, out: Storage, patterns: Sequence[str] | No
 
 
 def solve(
-    section: InfluenceConfig, source: SurrogateSource, data: Storage, indices: Sequence[int], plan: PoolPlan
+    section: InfluenceConfig,
+    source: SurrogateSource,
+    data: Storage,
+    indices: Sequence[int],
+    plan: PoolPlan,
+    gradients: Gradients,
 ) -> tuple[dict[str, Any], Tensor]:
     """h = (H + λI)⁻¹v, float64 [P], and what is worth recording of it."""
     objective, scope = source.build()
@@ -102,7 +128,7 @@ def solve(
     pooled = ReducePool(SumWorker, {"source": source, "data": data}, indices, plan.minimum, plan.shape)
     with watched_room(plan.shape), pooled as pool:
         start = time.perf_counter()
-        v, samples = _mean(pool.map(f"{section.target}_gradient"))
+        v, samples = _mean(gradients(pool))
         gradient_seconds = time.perf_counter() - start
         curvature = pooled_curvature(section, pool, indices, _train_count(data))
         with on_one_thread(), _solver_faults(section.solver):
@@ -110,7 +136,6 @@ def solve(
         solve_seconds = time.perf_counter() - start - gradient_seconds
     facts = {
         "solver": section.solver,
-        "target": section.target,
         "scope": list(scope.names),
         "parameters": scope.size,
         "risk_samples": samples,
@@ -247,7 +272,7 @@ def check_scores(
         "rms": rms,
         "shards": [{"index": r.index, "rows": r.rows, "digest": r.digest, "attempt": r.attempt} for r in records],
     }
-    if section.target == "train" and not nonfinite:
+    if solution["target"] == "train" and not nonfinite:
         facts["identity_error"] = abs(mean - solution["v_dot_h"]) / rms if rms else 0.0
         if facts["identity_error"] > _IDENTITY_TOLERANCE:
             raise ArithmeticError(f"the mean influence {mean:.6e} is not <v, h> = {solution['v_dot_h']:.6e}")

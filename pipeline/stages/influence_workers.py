@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from scoring.ids import draw_order
 from scoring.influence import influence_scores
 from scoring.kronecker import KroneckerBasis, LayerSums, eigenvalue_sums, kronecker_factor_sums
 from scoring.objective import Differentiable, batch_rows, prepare_batches, reduce_to_scope
+from scoring.reference import ReferenceShard
 from scoring.scope import Scope
 from scoring.surrogate import Surrogate, build_surrogate, surrogate_scope
 
@@ -34,6 +35,12 @@ _BATCH_TOKENS = 8192
 BATCH_OUTPUTS = 1 << 24
 
 Array = npt.NDArray[np.generic]
+
+
+class ReferenceSource(Protocol):
+    """Samples of a reference period by shard."""
+
+    def read(self, index: int) -> ReferenceShard: ...
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,11 @@ class SumWorker:
     def valid_gradient(self, index: int, argument: None) -> tuple[Array, int]:
         """The same over every target of the validation rows."""
         return self._gradient(read_validation(self._data, index))
+
+    def reference_gradient(self, index: int, period: ReferenceSource) -> tuple[Array, int]:
+        """The same over the reference samples of the shard."""
+        part = period.read(index)
+        return self._gradient(SampleShard(part.sample_id, part.history(), part.target))
 
     def curvature_rows(self, index: int, bound: float) -> tuple[Array, SampleShard]:
         """The samples whose draw key, as a share of its range, is at most `bound`, and their keys."""

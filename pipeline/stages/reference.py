@@ -1,9 +1,9 @@
-"""The reference period that aimed selectors look at, as samples in memory."""
+"""The reference period that aimed selectors look at, read shard by shard."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,23 +18,83 @@ from pipeline.stages.validation_half import aimed_at
 from pipeline.tables import TRAIN_SAMPLES, list_array, ragged_column, train_shards
 from scoring.ids import sample_ids
 from scoring.order_statistics import RankSearch, double_keys, key_doubles, run_searches
-from scoring.ragged import Ragged
-from scoring.selection import Reference
+from scoring.reference import Reference, ReferenceShard
 
 _COLUMNS = ["sample_id", "user_id", "history", "target"]
 
 
 @dataclass(frozen=True)
 class ReferencePeriod:
-    """Samples of the period in the order of sample ids: R rows of sample_id, user_id, history, target."""
+    """Where the samples of the period are, shard by shard; it travels to workers.
 
-    table: pa.Table
+    Attributes
+    ----------
+    data : the run's data folder.
+    half : whether only the half of the validation users that is aimed at counts.
+    since : the period is the train samples of this time and later; None for validation.
+    samples : how many there are.
+    warnings : what the user should know of it.
+    """
+
+    data: Storage
+    half: bool
+    since: float | None
+    samples: int = 0
+    warnings: tuple[str, ...] = ()
+
+    def indices(self) -> list[int]:
+        """The numbers of the shards."""
+        if self.since is not None:
+            return train_shards(self.data)
+        return list(range(len(self.data.list("samples/valid", suffix=".parquet"))))
+
+    def read(self, index: int) -> ReferenceShard:
+        """The samples of one shard; every validation target is one, its id that of the same place in the user's log."""
+        if self.since is not None:
+            table = self._late(index, ["sample_id", "history", "target", "timestamp"])
+            rows = np.arange(table.num_rows)
+            history, target = ragged_column(table, "history"), table.column("target").to_numpy()
+            return ReferenceShard(table.column("sample_id").to_numpy(), history, rows, target)
+        table = self._valid(index, ["sample_id", "user_id", "history", "targets", "seen"])
+        targets = ragged_column(table, "targets")
+        row = targets.row_of_value()
+        position = ragged_column(table, "seen").lengths[row] + np.arange(len(row)) - targets.offsets[row]
+        users = table.column("user_id").take(pa.array(row)).to_pylist()
+        return ReferenceShard(sample_ids(users, position), ragged_column(table, "history"), row, targets.values)
+
+    def table(self, index: int) -> pa.Table:
+        """The same samples as rows of sample_id, user_id, history and target."""
+        part = self.read(index)
+        if self.since is not None:
+            users = self._late(index, ["user_id", "timestamp"]).column("user_id")
+        else:
+            users = self._valid(index, ["sample_id", "user_id"]).column("user_id").take(pa.array(part.row))
+        columns = (pa.array(part.sample_id, pa.int64()), users, list_array(part.history()), pa.array(part.target))
+        return pa.table(dict(zip(_COLUMNS, columns, strict=True)))
+
+    def count(self, index: int) -> int:
+        """How many samples shard `index` has."""
+        if self.since is not None:
+            return int(self._late(index, ["timestamp"]).num_rows)
+        return int(ragged_column(self._valid(index, ["sample_id", "targets"]), "targets").offsets[-1])
 
     def reference(self, context: StageContext) -> Reference:
-        """The arrays that scoring works on."""
-        history, target = ragged_column(self.table, "history"), self.table.column("target").to_numpy()
-        embed = reference_embedder(context, history, target)
-        return Reference(self.table.column("sample_id").to_numpy(), history, target, embed)
+        """What a selector is given."""
+        return Reference(
+            lambda: (self.read(index) for index in self.indices()),
+            self.samples,
+            reference_embedder(context),
+            self.since,
+        )
+
+    def _valid(self, index: int, columns: Sequence[str]) -> pa.Table:
+        table = self.data.read_table(f"samples/valid/{shard_name(index)}.parquet", list(columns))
+        return table.filter(pa.array(aimed_at(table.column("sample_id").to_numpy()))) if self.half else table
+
+    def _late(self, index: int, columns: Sequence[str]) -> pa.Table:
+        table = self.data.read_table(f"{TRAIN_SAMPLES}/{shard_name(index)}.parquet", list(columns))
+        late = table.column("timestamp").to_numpy().astype(np.float64) >= self.since
+        return table.filter(pa.array(late))
 
 
 def reference_period(context: StageContext) -> ReferencePeriod:
@@ -44,52 +104,43 @@ def reference_period(context: StageContext) -> ReferencePeriod:
     ------
     UserError : the log has none, or no timestamps to find the last ones by.
     """
-    section = context.config.select
-    data, wanted, half = context.folder("ingest"), section.reference, section.reference_users == "half"
-    parts = list(_validation(data, half) if wanted == "valid" else _last_of_train(data, wanted))
-    table = pa.concat_tables(parts).sort_by("sample_id") if parts else None
-    if table is None or not table.num_rows:
+    section, data = context.config.select, context.folder("ingest")
+    wanted, half = section.reference, section.reference_users == "half"
+    since = None if wanted == "valid" else _earliest(data, train_shards(data), wanted)
+    period = ReferencePeriod(data, half and wanted == "valid", since)
+    samples = sum(map(period.count, period.indices()))
+    if samples:
+        return replace(period, samples=samples, warnings=_share_warnings(data, wanted, samples))
+    targets = sum(map(replace(period, half=False).count, period.indices()))
+    if targets:
         raise UserError(
-            f"select.method: {context.config.select.method} is aimed at a reference period, and {wanted} is empty.",
-            "Choose a method that is aimed at none, such as dealrec or random, or another data.split.",
+            f"select.method {section.method} is aimed at half of the validation users, drawn by hash, and that half is "
+            f"empty: all {targets:,} validation targets are those of users in the other one.",
+            "Take a log with more validation users, or leave out what is aimed at them.",
         )
-    return ReferencePeriod(table)
-
-
-def _validation(data: Storage, half: bool) -> Iterator[pa.Table]:
-    """Every validation target as a sample, its id that of the same place in the user's log."""
-    for name in data.list("samples/valid", suffix=".parquet"):
-        table = data.read_table(f"samples/valid/{name}", ["sample_id", "user_id", "history", "targets", "seen"])
-        if half:
-            table = table.filter(pa.array(aimed_at(table.column("sample_id").to_numpy())))
-        targets = ragged_column(table, "targets")
-        row = targets.row_of_value()
-        first = ragged_column(table, "seen").lengths
-        position = first[row] + np.arange(len(row)) - targets.offsets[row]
-        users = table.column("user_id").take(pa.array(row))
-        yield _samples(users, position, ragged_column(table, "history").take(row), targets.values)
-
-
-def _samples(
-    users: pa.ChunkedArray, position: npt.NDArray[np.int64], history: Ragged, target: npt.NDArray[np.int32]
-) -> pa.Table:
-    columns = (
-        pa.array(sample_ids(users.to_pylist(), position), pa.int64()),
-        users,
-        list_array(history),
-        pa.array(target, pa.int32()),
+    raise UserError(
+        f"select.method: {section.method} is aimed at a reference period, and {wanted} is empty.",
+        "Choose a method that is aimed at none, such as dealrec or random, or another data.split.",
     )
-    return pa.table(dict(zip(_COLUMNS, columns, strict=True)))
 
 
-def _last_of_train(data: Storage, share: float) -> Iterator[pa.Table]:
-    """The train samples at or after the time before which 1 − share of them lie."""
-    indices = train_shards(data)
-    earliest = _earliest(data, indices, share)
-    for index in indices:
-        table = data.read_table(f"{TRAIN_SAMPLES}/{shard_name(index)}.parquet", [*_COLUMNS, "timestamp"])
-        late = table.column("timestamp").to_numpy().astype(np.float64) >= earliest
-        yield table.filter(pa.array(late)).select(_COLUMNS)
+def _share_warnings(data: Storage, wanted: str | float, samples: int) -> tuple[str, ...]:
+    """Of a share of train by time: equal times are not parted, so it may be more than was asked for.
+
+    Raises `UserError` when nothing is left beside it.
+    """
+    if wanted == "valid":
+        return ()
+    total = int(data.read_json("statistics.json")["samples"]["train"])
+    if samples == total:
+        raise UserError(
+            f"select.reference: {wanted} of the train samples by time are all {total:,} of them, since these begin "
+            "with as many of one time.",
+            "Set a smaller share, or select.reference: valid; equal times are never parted.",
+        )
+    if samples > 2 * float(wanted) * total:
+        return (f"equal times are not parted: the reference is {samples / total:.0%} of the train samples",)
+    return ()
 
 
 def _earliest(data: Storage, indices: Sequence[int], share: float) -> float:

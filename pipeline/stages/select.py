@@ -13,9 +13,11 @@ from cluster.shards import shard_name
 from cluster.storage import Storage
 from pipeline.config import Config, SelectConfig
 from pipeline.graph import StageContext
-from pipeline.stages.reference import reference_period
+from pipeline.manifest import read_manifest
+from pipeline.stages.effort_candidates import CandidateRule
+from pipeline.stages.reference import ReferencePeriod, reference_period
 from pipeline.stages.select_inputs import SelectInputs
-from pipeline.stages.validation_half import aims_at_validation
+from pipeline.stages.validation_half import aimed_influence, aims_at_validation, needs_reference
 from pipeline.tables import TRAIN_SAMPLES, train_shards
 from scoring.errors import TooFewSamplesError
 from scoring.selection import ScoreShard, Selection, SelectionParams, select, selector
@@ -45,8 +47,9 @@ def run_select(context: StageContext) -> Mapping[str, Any]:
     params = selection_params(context.config.select)
     method = selector(params.method)
     indices = train_shards(data)
-    period = reference_period(context) if method.sees_validation else None
-    inputs = SelectInputs(data, _score_folders(context, indices), method.scores, method.features)
+    period = reference_period(context) if needs_reference(context.config.select) else None
+    folders = _score_folders(context, indices, period)
+    inputs = SelectInputs(data, folders, method.scores, method.features, _candidates(context))
     passes = 0
 
     def shards() -> Iterator[ScoreShard]:
@@ -56,23 +59,24 @@ def run_select(context: StageContext) -> Mapping[str, Any]:
         return inputs.shards(indices)
 
     try:
-        selection = select(shards, params, None if period is None else period.reference(context))
+        selection = select(shards, params, period.reference(context) if period and method.sees_validation else None)
     except TooFewSamplesError as error:
         raise UserError(
             f"select.size: {error}.", "Lower select.size, or take more samples by samples.per_user."
         ) from error
     rows = _train_rows(data, indices)
     if period is not None and params.method == "reference":
-        rows = iter([period.table])
+        rows = map(period.table, period.indices())
     table = coreset_table(rows, selection)
     report = selection.report | _sight(context.config)
+    report["warnings"] = [*report["warnings"], *(period.warnings if period else ())]
     context.out.write_table("coreset.parquet", table)
     context.out.write_json("selection.json", report)
     context.progress.update(1, 1, chosen=table.num_rows)
     return {key: report[key] for key in ("samples", "usable", "budget", "chosen", "warnings")}
 
 
-def _score_folders(context: StageContext, indices: Sequence[int]) -> dict[str, Storage]:
+def _score_folders(context: StageContext, indices: Sequence[int], period: ReferencePeriod | None) -> dict[str, Storage]:
     """The folders of the scores and features that are kept in files; the surrogate's are computed where missing.
 
     An arm of a comparison is given the scores that its method needs, a run both.
@@ -85,18 +89,31 @@ def _score_folders(context: StageContext, indices: Sequence[int]) -> dict[str, S
         from pipeline.stages.surrogate_features import SURROGATE_FEATURES, write_features
 
         folders |= write_features(context, [name for name in SURROGATE_FEATURES if name in wanted], indices)
+    if period is not None and aimed_influence(context.config.select):
+        from pipeline.stages.reference_influence import write_reference_influence
+
+        folders["influence"] = write_reference_influence(context, period, indices)
     return folders
+
+
+def _candidates(context: StageContext) -> tuple[CandidateRule, Storage] | None:
+    """By what rule the samples that may be chosen were drawn, where not all were given an effort score."""
+    if "effort" not in selector(context.config.select.method).scores:
+        return None
+    made = read_manifest(context.folder("effort"))
+    rule = None if made is None else made.facts.get("candidates")
+    return None if rule is None else (CandidateRule.of(rule), context.folder("influence"))
 
 
 def _sight(config: Config) -> dict[str, Any]:
     """Whether the selection looks at the validation period, itself or through the influence."""
-    method = selector(config.select.method)
-    aimed = aims_at_validation(config.select)
-    scored = "influence" in method.scores and config.influence.target == "valid"
-    sight: dict[str, Any] = {"sees_validation": aimed or scored}
-    if method.sees_validation:
-        sight["reference"] = config.select.reference
-        sight["reference_users"] = config.select.reference_users
+    section = config.select
+    by_stage = "influence" in selector(section.method).scores and not aimed_influence(section)
+    scored = by_stage and config.influence.target == "valid"
+    sight: dict[str, Any] = {"sees_validation": aims_at_validation(section) or scored}
+    if needs_reference(section):
+        sight["reference"] = section.reference
+        sight["reference_users"] = section.reference_users
     return sight
 
 

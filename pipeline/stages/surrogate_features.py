@@ -5,8 +5,9 @@ The files are shared by all selections of a run. Their folder names what they co
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,27 +48,41 @@ def write_features(context: StageContext, names: Sequence[str], indices: Sequenc
             source = surrogate_source(context.folder("surrogate"), out, context.config.influence.scope)
             arguments = {"source": source, "data": context.folder("ingest"), "name": name}
             pool = scoring_pool(context, len(indices))
-            start = time.monotonic()
-            map_shards(FeatureWorker, arguments, indices, out, pool, context.progress, SHARDS_AT_ONCE)
-            out.write_json(_SECONDS, feature_seconds(context, name) + time.monotonic() - start)
+            with seconds_kept(out):
+                map_shards(FeatureWorker, arguments, indices, out, pool, context.progress, SHARDS_AT_ONCE)
         folders[name] = out
     return folders
 
 
-def feature_seconds(context: StageContext, name: str) -> float:
-    """Wall seconds that a feature took to compute, so far; 0 where it is not there."""
-    out = _folder(context, name)
+@contextlib.contextmanager
+def seconds_kept(out: Storage) -> Iterator[None]:
+    """Add the wall seconds of a block to those that the feature in `out` has taken."""
+    start = time.monotonic()
+    yield
+    out.write_json(_SECONDS, seconds_taken(out) + time.monotonic() - start)
+
+
+def seconds_taken(out: Storage) -> float:
+    """Wall seconds that the feature in `out` took to compute, so far; 0 where it is not there."""
     return float(out.read_json(_SECONDS)) if out.exists(_SECONDS) else 0.0
 
 
+def feature_seconds(context: StageContext, name: str) -> float:
+    """Wall seconds that a feature of `SURROGATE_FEATURES` took to compute."""
+    return seconds_taken(_folder(context, name))
+
+
 def _folder(context: StageContext, name: str) -> Storage:
-    """Named by a digest of all that the feature depends on."""
-    inputs: dict[str, Any] = {"version": _VERSION}
+    settings = {"scope": context.config.influence.scope} if name == "grand" else {}
+    return feature_folder(context, name, {"version": _VERSION, **settings})
+
+
+def feature_folder(context: StageContext, name: str, settings: Mapping[str, Any]) -> Storage:
+    """Named by a digest of all that the feature depends on: the data, the surrogate, and settings."""
+    inputs = dict(settings)
     for stage in ("ingest", "surrogate"):
         manifest = read_manifest(context.folder(stage))
         inputs[stage] = None if manifest is None else manifest.content
-    if name == "grand":
-        inputs["scope"] = context.config.influence.scope
     return context.run.child("scores", "surrogate", f"{name}-{json_digest(inputs)[:12]}")
 
 
@@ -128,15 +143,13 @@ def batched(source: SurrogateSource, compute: Computation, samples: SampleShard)
     return ordered
 
 
-def reference_embedder(
-    context: StageContext, history: Ragged, target: npt.NDArray[np.int32]
-) -> Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]:
-    """Embeds the reference samples of given places, on the driver: a selector asks for few of them."""
+def reference_embedder(context: StageContext) -> Callable[[Ragged, npt.NDArray[np.int32]], npt.NDArray[np.float32]]:
+    """Embeds reference samples, on the driver: a selector asks for few of them."""
 
-    def embed(places: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    def embed(history: Ragged, target: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         out = _folder(context, "embedding")
         source = surrogate_source(context.folder("surrogate"), out, context.config.influence.scope)
-        chosen = SampleShard(places, history.take(places), target[places])
+        chosen = SampleShard(np.arange(len(target)), history, target)
         compute = _computation(source, "embedding")
         with on_one_thread():
             embedded = batched(source, compute, chosen)

@@ -1,4 +1,4 @@
-"""Whether a selection looks at validation users, and at which half, so that the other can choose among methods."""
+"""Whether a selection looks at a reference period, and at which half of it, so that the other can choose."""
 
 from __future__ import annotations
 
@@ -12,9 +12,19 @@ from scoring.selection import selector
 _SEED = 0x48414C46
 
 
+def aimed_influence(section: SelectConfig) -> bool:
+    """Whether the selection reads the influence on the risk of the reference period, in place of the stage's."""
+    return section.influence == "reference" and "influence" in selector(section.method).scores
+
+
+def needs_reference(section: SelectConfig) -> bool:
+    """Whether the selection looks at a reference period, itself or by its influence."""
+    return selector(section.method).sees_validation or aimed_influence(section)
+
+
 def aims_at_validation(section: SelectConfig) -> bool:
-    """Whether the method looks at validation users."""
-    return selector(section.method).sees_validation and section.reference == "valid"
+    """Whether the selection looks at validation users."""
+    return needs_reference(section) and section.reference == "valid"
 
 
 def aimed_at(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from scoring.draw import Rows
 from scoring.errors import SettingError, TooFewSamplesError
 from scoring.normalise import NORMALISATIONS
 from scoring.ragged import Ragged
+from scoring.reference import Reference
 
 SAMPLINGS = ("strata", "proportional")
 
@@ -32,6 +33,8 @@ class ScoreShard:
     history : N rows of item indices, oldest first.
     timestamp : float64 [N], of the target; None also where the log has no times.
     embedding : float32 [N, d], the surrogate's view of history and target (`scoring.difficulty.pair_embeddings`).
+    weight : int64 [N], 1 or more: how many samples of the log each stands for, in units of one thousandth, where the
+        usable ones are an uneven draw from it; None where they are not.
     """
 
     sample_id: npt.NDArray[np.int64]
@@ -43,6 +46,7 @@ class ScoreShard:
     history: Ragged | None = None
     timestamp: npt.NDArray[np.float64] | None = None
     embedding: npt.NDArray[np.float32] | None = None
+    weight: npt.NDArray[np.int64] | None = None
 
     def score(self, name: str) -> npt.NDArray[np.float32]:
         """The score of that name, float32 [N]."""
@@ -62,32 +66,12 @@ class ScoreShard:
             None if self.history is None else self.history.take(rows),
             None if self.timestamp is None else self.timestamp[rows],
             None if self.embedding is None else self.embedding[rows],
+            None if self.weight is None else self.weight[rows],
         )
 
 
 Shards = Callable[[], Iterator[ScoreShard]]
 """Begins a pass over all shards. Selectors make several, and hold one shard at a time."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The samples of the period that an aimed selector looks at, R of them, held in memory.
-
-    Attributes
-    ----------
-    sample_id : int64 [R], unique.
-    history : R rows of item indices, oldest first.
-    target : int32 [R].
-    embed : float32 [M, d] embeddings of M of the samples, given their places int64 [M], as in `ScoreShard`.
-    """
-
-    sample_id: npt.NDArray[np.int64]
-    history: Ragged
-    target: npt.NDArray[np.int32]
-    embed: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]] | None = None
-
-    def __len__(self) -> int:
-        return len(self.sample_id)
 
 
 @dataclass(frozen=True)
@@ -205,6 +189,7 @@ class Survey:
     not_ok : rows that the caller excluded.
     nonfinite : rows not excluded by the caller whose needed scores are infinite or not a number.
     low, high : the smallest and largest of each needed column over the usable rows.
+    weight : of the usable rows together; their number where they have no weights.
     """
 
     samples: int
@@ -212,6 +197,7 @@ class Survey:
     nonfinite: int
     low: dict[str, float]
     high: dict[str, float]
+    weight: int = 0
 
     @property
     def usable(self) -> int:
@@ -224,6 +210,7 @@ class Survey:
             self.nonfinite + other.nonfinite,
             {name: min(self.low[name], other.low[name]) for name in self.low},
             {name: max(self.high[name], other.high[name]) for name in self.high},
+            self.weight + other.weight,
         )
 
     def facts(self) -> dict[str, int]:
@@ -263,6 +250,7 @@ def survey(shards: Shards, scores: tuple[str, ...]) -> Survey:
             # Adding 0 gives -0 and 0 one spelling, whichever came first.
             {name: float(column.min(initial=np.inf)) + 0.0 for name, column in columns.items()},
             {name: float(column.max(initial=-np.inf)) + 0.0 for name, column in columns.items()},
+            int(np.count_nonzero(usable) if shard.weight is None else shard.weight[usable].sum()),
         )
     if not total.usable:
         raise TooFewSamplesError(f"none of the {total.samples:,} samples has a usable score, so none can be selected")
@@ -286,10 +274,3 @@ def asked_size(size: float, samples: int) -> int:
     if size > samples:
         raise TooFewSamplesError(f"{int(size):,} samples are asked for, but there are only {samples:,}")
     return int(size)
-
-
-def required_reference(reference: Reference | None, method: str) -> Reference:
-    """The reference of a selector that is aimed at one. Raises SettingError when there is none or it is empty."""
-    if reference is None or not len(reference):
-        raise SettingError(f"{method} needs the samples of a reference period, and there are none")
-    return reference

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from scoring.ids import draw_order
 from scoring.normalise import NORMALISATIONS, Anchors, ScoreMap
-from scoring.order_statistics import RankSearch, float_keys, key_floats, run_searches
+from scoring.order_statistics import Keys, RankSearch, Weighed, float_keys, key_floats, run_searches
 from scoring.selectors.base import ScoreShard, Shards, Survey, usable_rows
 
 #: The order by which ties are cut is of its own.
@@ -23,15 +23,17 @@ _TIES = 0x5449455321
 
 @dataclass(frozen=True)
 class Scored:
-    """The usable samples of a shard: four columns of one length."""
+    """The usable samples of a shard: columns of one length; `weight` as in `ScoreShard`."""
 
     sample_id: npt.NDArray[np.int64]
     influence: npt.NDArray[np.float32]
     effort: npt.NDArray[np.float32]
     score: npt.NDArray[np.float32]
+    weight: npt.NDArray[np.int64] | None = None
 
     def take(self, rows: npt.NDArray[np.bool_]) -> Scored:
-        return Scored(self.sample_id[rows], self.influence[rows], self.effort[rows], self.score[rows])
+        weight = None if self.weight is None else self.weight[rows]
+        return Scored(self.sample_id[rows], self.influence[rows], self.effort[rows], self.score[rows], weight)
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,15 @@ class Scorer:
 
     @classmethod
     def fit(cls, shards: Shards, counts: Survey, normalise: str, weights: Mapping[str, float]) -> Scorer:
-        """The normalisation of each score over the usable rows."""
-        anchors: Anchors = NORMALISATIONS[normalise](counts.usable)
-        inner = (anchors.ranks > 0) & (anchors.ranks < counts.usable - 1)
+        """The normalisation of each score over the usable rows, each as often as its weight says."""
+        anchors: Anchors = NORMALISATIONS[normalise](counts.weight)
+        inner = (anchors.ranks > 0) & (anchors.ranks < counts.weight - 1)
 
-        def stream() -> Iterator[tuple[npt.NDArray[np.uint32], ...]]:
+        def stream() -> Iterator[tuple[Keys | Weighed, ...]]:
             for shard in shards():
                 usable = usable_rows(shard, tuple(weights))
-                yield tuple(float_keys(shard.score(name)[usable]) for name in weights)
+                weight = None if shard.weight is None else shard.weight[usable]
+                yield tuple(_weighed(float_keys(shard.score(name)[usable]), weight) for name in weights)
 
         searches = run_searches(stream, [RankSearch.start(anchors.ranks[inner], 32)] * len(weights))
         maps = {}
@@ -71,7 +74,13 @@ class Scorer:
         score = np.zeros(np.count_nonzero(usable))
         for name, scale in self.maps.items():
             score = score + self.weights[name] * scale(shard.score(name)[usable])
-        return Scored(shard.sample_id[usable], shard.influence[usable], shard.effort[usable], score.astype(np.float32))
+        weight = None if shard.weight is None else shard.weight[usable]
+        columns = (shard.sample_id[usable], shard.influence[usable], shard.effort[usable])
+        return Scored(*columns, score.astype(np.float32), weight)
+
+
+def _weighed(keys: Keys, weight: npt.NDArray[np.int64] | None) -> Keys | Weighed:
+    return keys if weight is None else Weighed(keys, weight)
 
 
 @dataclass(frozen=True)
@@ -80,13 +89,11 @@ class Cut:
 
     Attributes
     ----------
-    dropped : how many are at or after the cut.
-    low, high : smallest and largest score that remain.
+    low, high : smallest and largest score before the cut.
     score : the first dropped score; infinite if none is dropped.
     key : of the samples with exactly that score, those with a lower key (`tie_order`) remain.
     """
 
-    dropped: int
     low: float
     high: float
     score: float = np.inf
@@ -106,28 +113,33 @@ def tie_order(sample_id: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.uin
     return draw_order(sample_id, seed ^ _TIES)
 
 
-def find_cut(shards: Shards, scorer: Scorer, seed: int, usable: int, dropped: int) -> Cut:
-    """Where exactly `dropped` of the `usable` samples, the last in the order of (score, key), are cut off."""
-    first = usable - dropped
+def find_cut(shards: Shards, scorer: Scorer, seed: int, weight: int, dropped: int) -> Cut:
+    """Where the last of the samples in the order of (score, key), which weigh `dropped` of `weight`, are cut off.
+
+    Without weights these are exactly so many samples. With them, the sample in which the cut falls remains.
+    """
+    first = weight - dropped
     ranks = [0, first - 1] + ([first] if dropped else [])
 
-    def scores() -> Iterator[tuple[npt.NDArray[np.uint32], ...]]:
+    def scores() -> Iterator[tuple[Keys | Weighed, ...]]:
         for shard in shards():
-            yield (float_keys(scorer(shard).score),)
+            scored = scorer(shard)
+            yield (_weighed(float_keys(scored.score), scored.weight),)
 
     (search,) = run_searches(scores, [RankSearch.start(ranks, 32)])
     low, high, *beyond = key_floats(search.found).tolist()
     if not dropped:
-        return Cut(0, low, high)
+        return Cut(low, high)
     (score,) = beyond
     if score > high:
-        return Cut(dropped, low, high, score)
+        return Cut(low, high, score)
 
-    def tied_keys() -> Iterator[tuple[npt.NDArray[np.uint64], ...]]:
+    def tied_keys() -> Iterator[tuple[Keys | Weighed, ...]]:
         for shard in shards():
             scored = scorer(shard)
-            yield (tie_order(scored.sample_id[scored.score == np.float32(score)], seed),)
+            tied = scored.take(scored.score == np.float32(score))
+            yield (_weighed(tie_order(tied.sample_id, seed), tied.weight),)
 
     # The residual of the rank among equal scores says how many of them remain.
     (tie,) = run_searches(tied_keys, [RankSearch.start(search.residuals[2:], 64, exact=False)])
-    return Cut(dropped, low, high, score, int(tie.found[0]))
+    return Cut(low, high, score, int(tie.found[0]) + int(tie.residuals[0] > 0))

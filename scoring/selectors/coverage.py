@@ -57,7 +57,7 @@ class CoverageSelector:
         asked = asked_size(params.size, counts.samples)
         weights = score_weights(self.scores, params)
         scorer = Scorer.fit(shards, counts, params.normalise, weights)
-        cut = find_cut(shards, scorer, params.seed, counts.usable, share_of(params.hard_prune, counts.usable))
+        cut = find_cut(shards, scorer, params.seed, counts.weight, share_of(params.hard_prune, counts.weight))
         strata = Strata(cut.low, cut.high, params.strata)
         sizes = np.zeros(strata.number, dtype=np.int64)
         for shard in shards():
@@ -83,8 +83,8 @@ class CoverageSelector:
             **counts.facts(),
             "hard_prune": {
                 "share": params.hard_prune,
-                "dropped": cut.dropped,
-                "cut_off": cut.score if cut.dropped else None,
+                "dropped": counts.usable - int(sizes.sum()),
+                "cut_off": cut.score if np.isfinite(cut.score) else None,
             },
             "budget": asked,
             "chosen": len(chosen),
@@ -105,10 +105,10 @@ def _even_rows(left: Scored, strata: Strata, params: SelectionParams) -> Rows:
 
 
 def _proportional_rows(left: Scored, cut: Cut, params: SelectionParams) -> Rows:
-    """One stratum; the chance of a sample grows from 0 at the lowest score."""
-    weight = np.ones(len(left.score))
+    """One stratum; the chance of a sample grows from 0 at the lowest score, and with what it stands for."""
+    weight = np.ones(len(left.score)) if left.weight is None else left.weight.astype(np.float64)
     if cut.high > cut.low:
-        weight = ((left.score.astype(np.float64) - cut.low) / (cut.high - cut.low)) ** params.sharpness
+        weight *= ((left.score.astype(np.float64) - cut.low) / (cut.high - cut.low)) ** params.sharpness
     key = weighted_keys(left.sample_id, weight, params.seed)
     whole = np.zeros(len(key), dtype=np.int32)
     return Rows(key, whole, left.sample_id, left.influence, left.effort, left.score)

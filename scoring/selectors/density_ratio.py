@@ -13,15 +13,14 @@ import numpy.typing as npt
 
 from scoring.logistic import Logistic
 from scoring.ragged import Ragged
+from scoring.reference import Reference, required_reference
 from scoring.reference_features import ItemTimes, ReferenceFeatures, SampleCounts
 from scoring.selectors.base import (
-    Reference,
     ScoreShard,
     Selection,
     SelectionParams,
     Shards,
     asked_size,
-    required_reference,
     survey,
     usable_rows,
 )
@@ -46,7 +45,9 @@ class DensityRatioSelector:
     sees_validation = True
 
     def select(self, shards: Shards, params: SelectionParams, reference: Reference | None = None) -> Selection:
-        """Four passes over the shards, five with times; holds counts of items and the classifier's samples.
+        """Four passes over the shards, five with times, and two over the reference.
+
+        Holds counts of items and the classifier's samples.
 
         Raises TooFewSamplesError, and SettingError without a reference.
         """
@@ -63,13 +64,14 @@ class DensityRatioSelector:
 
         rows = draw_lowest(shards, self.scores, min(asked, counts.usable), ranking)
         weights = dict(zip(features.names, model.weights.tolist(), strict=True))
-        report = plain_report(params, counts, asked, len(rows), reference_samples=len(reference), classifier=weights)
+        report = plain_report(params, counts, asked, len(rows), reference_samples=reference.samples, classifier=weights)
         return Selection.of(rows, report)
 
 
 def _count(shards: Shards, reference: Reference) -> ReferenceFeatures:
     train, aimed = SampleCounts(), SampleCounts()
-    aimed.add(reference.history, reference.target)
+    for part in reference.shards():
+        aimed.add(part.histories, part.target, part.row)
     low, high, timed = np.inf, -np.inf, True
     for whole in shards():
         shard = _beside(whole, reference)
@@ -95,26 +97,22 @@ def _fit(shards: Shards, features: ReferenceFeatures, reference: Reference) -> L
         usable = _beside(shard.take(np.flatnonzero(usable_rows(shard, ()))), reference)
         subset.offer(usable.sample_id, _train_features(features, usable))
     aimed = Subset(FIT_SAMPLES, _SEED)
-    aimed.offer(reference.sample_id, features(reference.history, reference.target, of_reference=True))
+    for part in reference.shards():
+        aimed.offer(part.sample_id, features(part.history(), part.target, of_reference=True))
     negative, positive = subset.values(), aimed.values()
     labels = np.arange(len(negative) + len(positive)) >= len(negative)
     return Logistic.fit(np.concatenate([negative, positive]), labels, RIDGE)
 
 
-def _inside(shard: ScoreShard, reference: Reference) -> npt.NDArray[np.bool_]:
-    """Which train samples are of the reference: its last ones by time may be."""
-    return np.isin(shard.sample_id, reference.sample_id)
-
-
 def _beside(shard: ScoreShard, reference: Reference) -> ScoreShard:
     """The train samples that are not of the reference: a sample counts on one side alone."""
-    inside = _inside(shard, reference)
+    inside = reference.inside(shard.timestamp, len(shard.ok))
     return shard.take(np.flatnonzero(~inside)) if inside.any() else shard
 
 
 def _features_of(features: ReferenceFeatures, shard: ScoreShard, reference: Reference) -> npt.NDArray[np.float64]:
     """[N, F], each sample taken out of the counts that it is in."""
-    inside = _inside(shard, reference)
+    inside = reference.inside(shard.timestamp, len(shard.ok))
     if not inside.any():
         return _train_features(features, shard)
     found = np.empty((len(inside), len(features.names)))

@@ -19,14 +19,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from scoring.ragged import concatenate
+from scoring.reference import Reference, required_reference
 from scoring.selectors.base import (
-    Reference,
     ScoreShard,
     Selection,
     SelectionParams,
     Shards,
     asked_size,
-    required_reference,
     survey,
     usable_rows,
 )
@@ -72,7 +72,7 @@ class GoracsSelector:
             counts,
             asked,
             len(rows),
-            **{"lambda": params.lambda_, "reference_samples": len(reference), "transport": facts},
+            **{"lambda": params.lambda_, "reference_samples": reference.samples, "transport": facts},
         )
         return Selection.of(rows, report)
 
@@ -87,11 +87,24 @@ class GoracsSelector:
 
 
 def _aim(reference: Reference, params: SelectionParams) -> npt.NDArray[np.float32]:
-    """Embeddings [R, d] of the reference samples that the plan is solved on."""
+    """Embeddings [M, d] of the reference samples that the plan is solved on."""
     assert reference.embed is not None
     subset = Subset(params.transport_points, _SEED)
-    subset.offer(reference.sample_id, np.arange(len(reference), dtype=np.float64)[:, None])
-    return reference.embed(subset.values()[:, 0].astype(np.int64))
+    for number, part in enumerate(reference.shards()):
+        places = np.column_stack([np.full(len(part), number), np.arange(len(part))])
+        subset.offer(part.sample_id, places.astype(np.float64))
+    chosen = subset.values().astype(np.int64)
+    order, histories, targets = [], [], []
+    for number, part in enumerate(reference.shards()):
+        mine = np.flatnonzero(chosen[:, 0] == number)
+        rows = chosen[mine, 1]
+        order.append(mine)
+        histories.append(part.histories.take(part.row[rows]))
+        targets.append(part.target[rows])
+    embedded = reference.embed(concatenate(histories), np.concatenate(targets))
+    aim = np.empty_like(embedded)
+    aim[np.concatenate(order)] = embedded
+    return aim
 
 
 def _facts(plan: Transport, points: int, unit: float) -> dict[str, float | int]:

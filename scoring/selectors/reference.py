@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from scoring.draw import Rows
+from scoring.draw import Rows, StratifiedDraw
 from scoring.ids import draw_order
+from scoring.reference import Reference, required_reference
 from scoring.selectors.base import (
-    Reference,
     Selection,
     SelectionParams,
     Shards,
     asked_size,
-    required_reference,
     survey,
 )
 from scoring.selectors.plain import no_score, plain_report
@@ -29,16 +28,20 @@ class ReferenceSelector:
     sees_validation = True
 
     def select(self, shards: Shards, params: SelectionParams, reference: Reference | None = None) -> Selection:
-        """One pass, for the size. Raises TooFewSamplesError, and SettingError without a reference."""
+        """One pass, for the size, and one over the reference.
+
+        Raises TooFewSamplesError, and SettingError without a reference.
+        """
         reference = required_reference(reference, params.method)
         counts = survey(shards, self.scores)
         asked = asked_size(params.size, counts.samples)
-        key = draw_order(reference.sample_id, params.seed)
-        place = np.lexsort((reference.sample_id, key))[:asked]
-        none, stratum = no_score(len(place)), np.zeros(len(place), dtype=np.int32)
-        rows = Rows(key[place], stratum, reference.sample_id[place], none, none, none)
+        draw = StratifiedDraw(np.array([asked]))
+        for part in reference.shards():
+            none, stratum = no_score(len(part)), np.zeros(len(part), dtype=np.int32)
+            draw.offer(Rows(draw_order(part.sample_id, params.seed), stratum, part.sample_id, none, none, none))
+        rows = draw.result()
         warnings = []
-        if asked > len(reference):
-            warnings.append(f"{asked:,} samples were asked for; the reference period has {len(reference):,}")
-        report = plain_report(params, counts, asked, len(rows), reference_samples=len(reference), warnings=warnings)
+        if asked > reference.samples:
+            warnings.append(f"{asked:,} samples were asked for; the reference period has {reference.samples:,}")
+        report = plain_report(params, counts, asked, len(rows), reference_samples=reference.samples, warnings=warnings)
         return Selection.of(rows, report)

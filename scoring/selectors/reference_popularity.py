@@ -9,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from scoring.counts import Tally
+from scoring.reference import Reference, required_reference
 from scoring.selectors.base import (
-    Reference,
     ScoreShard,
     Selection,
     SelectionParams,
     Shards,
     asked_size,
-    required_reference,
     survey,
 )
 from scoring.selectors.plain import draw_lowest, plain_report
@@ -31,12 +30,16 @@ class ReferencePopularitySelector:
     sees_validation = True
 
     def select(self, shards: Shards, params: SelectionParams, reference: Reference | None = None) -> Selection:
-        """Two passes over the shards. Raises TooFewSamplesError, and SettingError without a reference."""
+        """Two passes over the shards, one over the reference; holds a count an item.
+
+        Raises TooFewSamplesError, and SettingError without a reference.
+        """
         reference = required_reference(reference, params.method)
         counts = survey(shards, self.scores)
         asked = asked_size(params.size, counts.samples)
         popularity = Tally()
-        popularity.add(reference.target)
+        for part in reference.shards():
+            popularity.add(part.target)
 
         def ranking(shard: ScoreShard) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
             assert shard.target is not None
@@ -48,5 +51,5 @@ class ReferencePopularitySelector:
         warnings = []
         if unwanted:
             warnings.append(f"{unwanted:,} chosen samples have a target that the reference period lacks")
-        report = plain_report(params, counts, asked, len(rows), reference_samples=len(reference), warnings=warnings)
+        report = plain_report(params, counts, asked, len(rows), reference_samples=reference.samples, warnings=warnings)
         return Selection.of(rows, report)

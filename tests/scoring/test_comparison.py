@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scoring import comparison
 from scoring.comparison import Resamples, estimate, paired_difference
 
 
@@ -42,6 +43,19 @@ def test_resamples_are_the_brute_force_means() -> None:
         for seeds, users in zip(draws.seeds, draws.users, strict=True)
     ]
     np.testing.assert_allclose(draws.means(values), expected, rtol=1e-5)
+
+
+def test_many_users_are_resampled_in_groups_with_the_same_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(3).exponential(size=(2, 4001))
+    values[:, ::7] = np.nan
+    whole = estimate(values, Resamples.draw(2, 4001))
+    monkeypatch.setattr(comparison, "MAX_GROUPS", 400)
+    draws = Resamples.draw(2, 4001)
+    assert draws.users.shape == (1000, 400)
+    grouped = estimate(values, draws)
+    assert grouped.value == whole.value
+    assert grouped.high - grouped.low == pytest.approx(whole.high - whole.low, rel=0.15)
+    assert abs(grouped.low - whole.low) < 0.15 * (whole.high - whole.low)
 
 
 @given(draws=st.integers(1, 4), seed=st.integers(0, 99), easy=st.floats(-3, 3))

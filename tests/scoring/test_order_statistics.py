@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from scoring.order_statistics import (
     RankSearch,
+    Weighed,
     double_keys,
     float_keys,
     key_doubles,
@@ -52,6 +53,19 @@ def test_finds_what_sorting_finds_in_any_partition(values, data):
     shards = np.split(values, cuts)
     (search,) = run_searches(lambda: ((float_keys(shard),) for shard in shards), [RankSearch.start(ranks, 32)])
     np.testing.assert_array_equal(key_floats(search.found), np.sort(values)[ranks])
+
+
+@given(floats, st.data())
+@settings(deadline=None)
+def test_a_weighed_key_is_so_many_equal_ones(values, data):
+    numbers = data.draw(st.lists(st.integers(1, 9), min_size=len(values), max_size=len(values)))
+    weights = np.array(numbers, dtype=np.int64)
+    repeated = np.sort(np.repeat(values, weights))
+    ranks = data.draw(st.lists(st.integers(0, len(repeated) - 1), min_size=1, max_size=30))
+    cut = data.draw(st.integers(0, len(values)))
+    shards = [Weighed(float_keys(values[:cut]), weights[:cut]), Weighed(float_keys(values[cut:]), weights[cut:])]
+    (search,) = run_searches(lambda: ((shard,) for shard in shards), [RankSearch.start(ranks, 32)])
+    np.testing.assert_array_equal(key_floats(search.found), repeated[ranks])
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=100), st.data())

@@ -4,10 +4,12 @@ from cluster.errors import UserError
 from cluster.storage import Storage
 from pipeline.compare.arms import Arm, Request, arm_config, arm_graph
 from pipeline.compare.compare import PROXY_NAMES
-from pipeline.config import Config
+from pipeline.config import Config, SelectConfig
 from pipeline.config_file import parse_config
 from pipeline.stages.catalogue import selection_needs, shared_stages
 from training.proxy_model import PROXIES
+
+AIMED = "dealrec+influence=reference"
 
 
 def config() -> Config:
@@ -23,6 +25,13 @@ def test_random_has_several_draws_and_full_one_size() -> None:
     assert {"dealrec-n0.02-s0", "random-n256-s1", "random-n256-s1001", "full-nall-s1"} <= set(names)
     further = Arm("random", 256, 1001)
     assert (further.training_seed, further.draw) == (1, 1)
+
+
+def test_no_two_sizes_share_a_name() -> None:
+    sizes = [0.02, 1, 2_000_000, 2_000_001, 0.0200001]
+    names = {arm.name for arm in Request(["random"], seeds=1, sizes=sizes).arms()}
+    assert names >= {"random-n0.02-s0", "random-n1-s0", "random-n2000000-s0", "random-n2000001-s0"}
+    assert len(names) == 5
 
 
 def test_arms_keep_their_names_when_more_is_asked_for() -> None:
@@ -48,6 +57,9 @@ def test_fresh_seeds_are_other_arms() -> None:
         (Request(["dealrec+seed=1"], 1, [64]), "no setting seed"),
         (Request(["dealrec+strata=0"], 1, [64]), "strata: .* greater than"),
         (Request(["dealrec+strata"], 1, [64]), "cannot be read"),
+        (Request(["dealrec+preset=-"], 1, [64]), "preset: - is neither"),
+        (Request(["dealrec+strata=2001-13-45"], 1, [64]), "strata: 2001-13-45 is neither"),
+        (Request(["dealrec+strata=..."], 1, [64]), "strata: ... is neither"),
         (Request(["dealrec+strata=../3"], 1, [64]), "cannot be read"),
         (Request(["random"], 0, [64]), "--seeds 0"),
         (Request(["random"], 1, [64], draws=0), "--draws 0"),
@@ -102,25 +114,36 @@ def test_a_preset_is_an_arm_whatever_the_run_has() -> None:
 
 
 @pytest.mark.parametrize(
-    ("methods", "stages"),
+    ("selectors", "stages"),
     [
         (["random", "full", "popularity", "density_ratio", "reference"], ["ingest"]),
         (["el2n"], ["ingest", "surrogate"]),
         (["random", "influence"], ["ingest", "surrogate", "influence"]),
+        (["influence+influence=reference"], ["ingest", "surrogate"]),
         (["effort"], ["ingest", "surrogate", "influence", "effort"]),
         (["dealrec"], ["ingest", "surrogate", "influence", "effort"]),
     ],
 )
-def test_only_the_stages_that_selectors_read_are_asked_for(methods: list[str], stages: list[str]) -> None:
-    assert [stage.name for stage in shared_stages(methods)] == stages
+def test_only_the_stages_that_selectors_read_are_asked_for(selectors: list[str], stages: list[str]) -> None:
+    sections = [arm_config(config(), Arm(name, 64, 0)).select for name in selectors]
+    assert [stage.name for stage in shared_stages(sections)] == stages
 
 
 def test_an_arm_waits_for_what_its_selector_reads(tmp_path_factory: pytest.TempPathFactory) -> None:
     run = Storage.at(tmp_path_factory.mktemp("arms"))
     graph = arm_graph(config(), run, Arm("goracs", 64, 0))
-    assert graph.stage("select").needs == selection_needs("goracs") == ("ingest", "surrogate", "effort")
+    goracs = SelectConfig(method="goracs")
+    assert graph.stage("select").needs == selection_needs(goracs)
+    assert selection_needs(goracs) == ("ingest", "surrogate", "influence", "effort")
     assert graph.stage("select").folder == "arms/goracs-n64-s0/coreset"
     assert "surrogate" not in graph.stage("evaluate").needs
+
+
+def test_the_settings_of_influence_decide_an_arm_that_computes_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    run = Storage.at(tmp_path_factory.mktemp("arms"))
+    keys = {name: arm_graph(config(), run, Arm(name, 64, 0)).stage("select").keys for name in ("dealrec", AIMED)}
+    assert "influence" in keys[AIMED]
+    assert "influence" not in keys["dealrec"]
 
 
 def test_the_command_line_names_every_proxy() -> None:

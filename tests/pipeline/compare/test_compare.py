@@ -121,6 +121,18 @@ def test_what_is_done_is_not_done_again_and_more_is_added(
     assert len(after) == len(before) + 2
 
 
+def test_other_settings_leave_the_run_as_it_is_and_stale_arms_name_their_folder(
+    compared: Storage, config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = compared.read_text("config.yaml")
+    assert main(command(config_file, "--draws", "2", "--set", "select.strata=7")) == 2
+    message = capsys.readouterr().err
+    assert "Remove" in message
+    assert "random-n12-s0" in message
+    assert "--from" not in message
+    assert compared.read_text("config.yaml") == before
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [

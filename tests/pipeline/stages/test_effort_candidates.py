@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +29,17 @@ def test_about_the_share_is_drawn_and_the_tails_are_kept() -> None:
     chosen = rule_over([scores], 0.2).chosen(np.arange(20_000, dtype=np.int64), scores)
     assert 0.18 < chosen.mean() < 0.22
     assert chosen[:3].all()
+
+
+def test_candidates_stand_for_the_log() -> None:
+    scores = np.random.default_rng(1).normal(size=20_000).astype(np.float32)
+    rule = rule_over([scores], 0.1)
+    chosen = rule.chosen(np.arange(20_000, dtype=np.int64), scores)
+    weights = rule.weights(scores[chosen]) / 1000
+    assert abs(weights.sum() - 20_000) < 1_500
+    assert abs(np.average(scores[chosen] > 1.2816, weights=weights) - np.mean(scores > 1.2816)) < 0.02
+    assert np.mean(scores[chosen] > 1.2816) > 0.15
+    assert CandidateRule.of(json.loads(json.dumps(rule.facts()))) == rule
 
 
 def test_all_are_candidates_at_one_and_none_that_is_not_finite() -> None:

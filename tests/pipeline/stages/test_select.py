@@ -13,6 +13,7 @@ from cluster.storage import Storage
 from pipeline.config_file import load_config, parse_config
 from pipeline.graph import StageContext
 from pipeline.stages.catalogue import SHARED_STAGES
+from pipeline.stages.influence import run_influence
 from pipeline.stages.select import run_select
 from pipeline.tables import score_table
 from scoring.selection import METHODS
@@ -142,6 +143,37 @@ def test_features_of_the_surrogate_are_computed_once(scored: tuple[Path, Storage
     assert len(written) == 24
     select_by(scored, method="ccs", seed=1)
     assert {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")} == written
+
+
+def test_an_influence_on_the_validation_risk_is_that_of_the_stage(scored: tuple[Path, Storage]) -> None:
+    """The same risk by another way: all validation samples held by the driver, instead of read shard by shard."""
+    path, run = scored
+    folders = {"ingest": run.child("data"), "surrogate": run.child("surrogate")}
+    stage_out = run.child("elsewhere")
+    aimed = load_config(str(path), ["influence.target=valid"])
+    run_influence(StageContext(aimed, run, stage_out, folders, LineProgress("influence")))
+    out, report = select_by(scored, influence="reference", hard_prune=0)
+    assert (report["sees_validation"], report["reference_users"]) == (True, "all")
+    expected: dict[int, float] = {}
+    for name in stage_out.list(suffix=".parquet"):
+        table = stage_out.read_table(name, ["sample_id", "influence"])
+        expected |= dict(zip(table["sample_id"].to_pylist(), table["influence"].to_pylist(), strict=True))
+    coreset = out.read_table("coreset.parquet", ["sample_id", "influence"])
+    found = coreset["influence"].to_numpy()
+    wanted = np.array([expected[sample] for sample in coreset["sample_id"].to_pylist()])
+    assert np.abs(found - wanted).max() < 1e-5 * np.sqrt(np.mean(np.square(list(expected.values()))))
+    (folder,) = Path(run.uri, "scores", "surrogate").glob("influence-*")
+    written = {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")}
+    _, late = select_by(scored, influence="reference", reference=0.2, method="influence")
+    assert (late["sees_validation"], late["reference"]) == (False, 0.2)
+    select_by(scored, influence="reference", method="influence", seed=1)
+    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")} == written
+
+
+def test_methods_without_influence_are_not_aimed_by_it(scored: tuple[Path, Storage]) -> None:
+    _, report = select_by(scored, method="random", influence="reference")
+    assert report["sees_validation"] is False
+    assert "reference" not in report
 
 
 def test_a_reference_out_of_train_sees_no_validation(scored: tuple[Path, Storage]) -> None:

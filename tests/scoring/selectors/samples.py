@@ -11,7 +11,8 @@ import numpy as np
 
 from scoring.ids import draw_order
 from scoring.ragged import Ragged
-from scoring.selection import Reference, ScoreShard, Selection, SelectionParams
+from scoring.reference import Reference, ReferenceShard
+from scoring.selection import ScoreShard, Selection, SelectionParams
 from scoring.selectors.combined import tie_order
 
 
@@ -119,9 +120,43 @@ def reference_samples(count: int, seed: int = 1, items: int = 12) -> Reference:
     """A reference period whose targets are the low half of the items, embedded away from the origin."""
     generator = np.random.default_rng(seed)
     target = generator.integers(1, items // 2 + 1, count).astype(np.int32)
-    embedding = (generator.normal(size=(count, 6)) + 2).astype(np.float32)
-    ids = np.arange(count, dtype=np.int64) + (1 << 40)
-    return Reference(ids, histories(generator, count, items), target, lambda rows: embedding[rows])
+    return reference_of(reference_shard(histories(generator, count, items), target))
+
+
+def reference_shard(history: Ragged, target: np.ndarray) -> ReferenceShard:
+    """Samples with a history each, with ids that train has not."""
+    rows = np.arange(len(target), dtype=np.int64)
+    return ReferenceShard(rows + (1 << 40), history, rows, target)
+
+
+_NOISE = np.random.default_rng(9).normal(size=(1009, 6))
+
+
+def embed(history: Ragged, target: np.ndarray) -> np.ndarray:
+    """Away from the origin, by target and the sum of the history."""
+    sums = np.bincount(history.row_of_value(), weights=history.values, minlength=len(target)).astype(np.int64)
+    return (_NOISE[(target * 101 + sums * 17) % 1009] + 2).astype(np.float32)
+
+
+def reference_of(*shards: ReferenceShard, since: float | None = None) -> Reference:
+    return Reference(lambda: iter(shards), sum(map(len, shards)), embed, since)
+
+
+def only_shard(reference: Reference) -> ReferenceShard:
+    (shard,) = reference.shards()
+    return shard
+
+
+def reference_parts(reference: Reference, order, cuts) -> Reference:
+    """The same samples in another order, cut into parts."""
+    shard = only_shard(reference)
+    parts = [
+        ReferenceShard(
+            shard.sample_id[rows], shard.histories.take(shard.row[rows]), np.arange(len(rows)), shard.target[rows]
+        )
+        for rows in np.split(np.asarray(order, dtype=np.int64), cuts)
+    ]
+    return reference_of(*parts, since=reference.since)
 
 
 def budget_of(params: SelectionParams, samples: int) -> int:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from scoring.errors import SettingError, TooFewSamplesError
-from scoring.selectors.base import ScoreShard, SelectionParams, asked_size, required_reference, share_of, survey
+from scoring.reference import required_reference
+from scoring.selectors.base import ScoreShard, SelectionParams, asked_size, share_of, survey
 from tests.scoring.selectors.samples import whole_shard
 
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.stages.effort_candidates import CandidateRule
 from scoring.ids import draw_order
 from scoring.selection import ScoreShard, Selection, SelectionParams, select
 from tests.scoring.selectors.samples import assert_same, make_shard, parts_of, reference_choice, waiting_times
@@ -12,8 +15,12 @@ from tests.scoring.selectors.samples import assert_same, make_shard, parts_of, r
 NORMALISATIONS = ["minmax", "robust", "rank"]
 
 
+def whole(shard: ScoreShard, params: SelectionParams) -> Selection:
+    return select(lambda: iter([shard]), params)
+
+
 def select_all(shard: ScoreShard, **params) -> Selection:
-    return select(lambda: iter([shard]), SelectionParams(**params))
+    return whole(shard, SelectionParams(**params))
 
 
 score_values = st.one_of(
@@ -88,6 +95,49 @@ def test_many_samples_in_many_shards(normalise):
     assert_same(chosen, select(lambda: iter([shard]), params))
     assert chosen.report["hard_prune"]["dropped"] == 3000
     assert (chosen.score < chosen.report["hard_prune"]["cut_off"]).all()
+
+
+@given(problems(), st.sampled_from([1000, 6667]), st.sampled_from(["strata", "proportional"]))
+@settings(max_examples=50, deadline=None)
+def test_equal_weights_are_none(problem, weight, sampling):
+    """But for the cut: the sample in which it falls remains, so that nothing is dropped of very few."""
+    shard, params = problem
+    params = replace(params, hard_prune=0.0, sampling=sampling)
+    weighed = replace(shard, weight=np.full(len(shard.ok), weight, dtype=np.int64))
+    one, two = (whole(part, params) for part in (shard, weighed))
+    if params.normalise == "minmax" and sampling == "strata":
+        assert_same(one, two)
+    assert len(one.sample_id) == len(two.sample_id)
+
+
+@given(problems(), st.data())
+@settings(max_examples=50, deadline=None)
+def test_partition_changes_nothing_of_weighed_samples_either(problem, data):
+    shard, params = problem
+    count = len(shard.ok)
+    weights = data.draw(st.lists(st.integers(1000, 50_000), min_size=count, max_size=count))
+    shard = replace(shard, weight=np.array(weights, dtype=np.int64))
+    order = np.array(data.draw(st.permutations(range(count))), dtype=np.int64)
+    cuts = sorted(data.draw(st.lists(st.integers(0, count), max_size=5)))
+    whole = select(lambda: iter([shard]), params)
+    assert_same(select(lambda: iter(parts_of(shard, order, cuts)), params), whole)
+    assert whole.report["chosen"] >= 1
+
+
+@pytest.mark.parametrize("normalise", NORMALISATIONS)
+def test_weighed_candidates_are_pruned_and_normalised_like_the_log(normalise):
+    """Candidates of whom rare scores are as many as common ones: a cut at a tenth of them would be another one."""
+    generator = np.random.default_rng(8)
+    influence, effort = generator.standard_normal(100_000), generator.random(100_000)
+    rule = CandidateRule.over(lambda: iter([influence.astype(np.float32)]), 0.05)
+    log = make_shard(influence, effort)
+    chosen = rule.chosen(log.sample_id, log.influence)
+    candidates = replace(log, ok=chosen, weight=rule.weights(log.influence))
+    unweighed = replace(log, ok=chosen)
+    params = SelectionParams(method="influence", normalise=normalise)
+    log_cut, cut, uneven = (whole(part, params).influence.max() for part in (log, candidates, unweighed))
+    assert abs(cut - log_cut) < 0.1
+    assert uneven > log_cut + 0.5
 
 
 def test_only_ok_and_finite_samples_are_chosen():

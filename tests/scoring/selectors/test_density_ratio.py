@@ -4,8 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from scoring.reference import ReferenceShard
 from scoring.selection import SelectionParams, select
-from tests.scoring.selectors.samples import lowest, reference_samples, waiting_times, whole_shard
+from tests.scoring.selectors.samples import (
+    lowest,
+    reference_of,
+    reference_samples,
+    reference_shard,
+    waiting_times,
+    whole_shard,
+)
 
 
 def test_is_aimed_at_what_the_reference_has():
@@ -34,25 +42,44 @@ def test_like_samples_are_drawn_alike():
     other = whole_shard(1000, seed=3)
     assert other.history is not None
     assert other.target is not None
-    reference = replace(reference_samples(1000), history=other.history, target=other.target)
+    reference = reference_of(reference_shard(other.history, other.target))
     chosen = select(lambda: iter([shard]), SelectionParams("density_ratio", 2000), reference)
     assert np.abs(chosen.score).mean() < 0.3
 
 
 def test_a_reference_that_is_part_of_train_does_not_tell_its_samples_by_their_own_counts():
     """Rare targets and a reference drawn from train by chance: there is nothing by which to tell its samples."""
-    shard = replace(whole_shard(2000, seed=4), timestamp=np.linspace(0.0, 1.0, 2000))
+    shard = whole_shard(2000, seed=4)
     rows = np.random.default_rng(0).permutation(2000)
     shard = replace(shard, target=np.random.default_rng(1).integers(1, 1500, 2000).astype(np.int32))
-    part = shard.take(np.sort(rows[:500]))
+    late = np.isin(np.arange(2000), rows[:500])
+    # What is of the reference is told by a time, of which nothing else is to be seen.
+    shard = replace(shard, timestamp=late.astype(np.float64))
+    part = shard.take(np.flatnonzero(late))
     assert part.history is not None
     assert part.target is not None
-    reference = replace(reference_samples(500), sample_id=part.sample_id, history=part.history, target=part.target)
+    samples = replace(reference_shard(part.history, part.target), sample_id=part.sample_id)
+    reference = reference_of(samples, since=0.5)
     chosen = select(lambda: iter([shard]), SelectionParams("density_ratio", int(shard.ok.sum())), reference)
     inside = np.isin(chosen.sample_id, part.sample_id)
     wins = np.mean(chosen.score[inside][:, None] > chosen.score[~inside][None])
     ties = np.mean(chosen.score[inside][:, None] == chosen.score[~inside][None])
     assert abs(wins + ties / 2 - 0.5) < 0.08
+
+
+def test_users_with_many_targets_are_not_told_by_their_own_history():
+    """Train and reference of one kind, but that each user of the reference has twenty targets after one history."""
+    shard = whole_shard(2000, seed=5, items=400)
+    generator = np.random.default_rng(6)
+    assert shard.history is not None
+    aimed = np.sort(generator.permutation(2000)[:200])
+    row = np.repeat(np.arange(200), 20)
+    target = generator.integers(1, 401, len(row)).astype(np.int32)
+    ids = np.arange(len(row), dtype=np.int64) + (1 << 40)
+    reference = reference_of(ReferenceShard(ids, shard.history.take(aimed), row, target))
+    chosen = select(lambda: iter([shard]), SelectionParams("density_ratio", 300), reference)
+    # Their own train samples are a tenth of all, and have part of what they hold in common with the reference.
+    assert np.isin(chosen.sample_id, shard.sample_id[aimed]).mean() < 0.45
 
 
 def test_goes_without_times():

@@ -6,7 +6,7 @@ import numpy as np
 
 from scoring.selection import SelectionParams, select
 from scoring.transport import distances
-from tests.scoring.selectors.samples import lowest, reference_samples, waiting_times, whole_shard
+from tests.scoring.selectors.samples import embed, lowest, only_shard, reference_samples, waiting_times, whole_shard
 
 
 def dense_log_mass(embedding, effort, reference, budget: int, params: SelectionParams) -> np.ndarray:
@@ -27,8 +27,8 @@ def test_is_the_dense_plan_where_all_points_fit():
     params = SelectionParams("goracs", 20, seed=3, lambda_=0.1, transport_epsilon=0.2)
     chosen = select(lambda: iter([shard]), params, reference)
     assert shard.embedding is not None
-    assert reference.embed is not None
-    aim = reference.embed(np.arange(25))
+    part = only_shard(reference)
+    aim = embed(part.history(), part.target)
     mass = dense_log_mass(shard.embedding, shard.effort.astype(np.float64), aim, 20, params)
     assert chosen.report["transport"]["residual"] <= 1e-3
     assert chosen.sample_id.tolist() == lowest(waiting_times(shard.sample_id, np.exp(mass), 3), 20)

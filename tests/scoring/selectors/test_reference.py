@@ -2,14 +2,14 @@ from __future__ import annotations
 
 from scoring.ids import draw_order
 from scoring.selection import SelectionParams, select
-from tests.scoring.selectors.samples import reference_samples, whole_shard
+from tests.scoring.selectors.samples import only_shard, reference_samples, whole_shard
 
 
 def test_draws_as_many_from_the_reference_as_are_asked_of_train():
     reference = reference_samples(60)
     chosen = select(lambda: iter([whole_shard(100)]), SelectionParams("reference", 0.2, seed=6), reference)
-    order = draw_order(reference.sample_id, 6).argsort()[:20]
-    assert chosen.sample_id.tolist() == sorted(reference.sample_id[order].tolist())
+    ids = only_shard(reference).sample_id
+    assert chosen.sample_id.tolist() == sorted(ids[draw_order(ids, 6).argsort()[:20]].tolist())
     assert chosen.report["warnings"] == []
 
 
