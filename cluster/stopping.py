@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from types import FrameType
 
 
-class Stopped(BaseException):
-    """The driver was told to stop. No `Exception`, so that what handles errors lets it through."""
+class Stopped(KeyboardInterrupt):
+    """The driver was told to stop. No `Exception`, so that what handles errors lets it through.
+
+    Ray's waiting calls are left at once for a `KeyboardInterrupt` and nothing else.
+    """
 
 
 class StopSignal:
@@ -42,6 +45,11 @@ class StopSignal:
         before = signal.signal(signal.SIGTERM, self._receive)
         try:
             yield
+        except KeyboardInterrupt as interrupt:
+            # Ray raises one of its own in place of ours.
+            if self.requested and not isinstance(interrupt, Stopped):
+                raise Stopped("SIGTERM") from interrupt
+            raise
         finally:
             signal.signal(signal.SIGTERM, before)
             self.requested = False
@@ -61,7 +69,9 @@ class StopSignal:
         if again or not self._deferring:
             raise Stopped("SIGTERM")
         for told in self._deferring:
-            told.set()
+            # Setting it again could wait for the very lock that the interrupted thread holds in setting it.
+            if not told.is_set():
+                told.set()
 
 
 #: The process has one; so has its signal.

@@ -37,12 +37,12 @@ def guarded(work: Callable[[], int], verbose: bool = False) -> int:
     """What `work` returns, or the exit code of what it raises, which is said in one message."""
     try:
         return work()
-    except KeyboardInterrupt:
-        log.error("Interrupted. The same command continues where this one stopped.")
-        return 128 + signal.SIGINT
     except Stopped:
         log.error("Stopped. The same command continues where this one stopped.")
         return 128 + signal.SIGTERM
+    except KeyboardInterrupt:
+        log.error("Interrupted. The same command continues where this one stopped.")
+        return 128 + signal.SIGINT
     except (UserError, ScoringError) as error:
         # Of one that a worker raised, Ray's wrapper has the whole traceback for its text.
         return _user_fault(getattr(error, "cause", error), verbose)

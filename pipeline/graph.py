@@ -12,7 +12,6 @@ from cluster.digest import json_digest
 from cluster.errors import UserError
 from cluster.metrics import StageMetrics
 from cluster.progress import LineProgress, Progress, SeveralProgresses, format_seconds
-from cluster.stopping import Stopped
 from cluster.storage import Storage
 from pipeline.config import Config
 from pipeline.events import EventLog
@@ -187,8 +186,6 @@ class Graph:
         earlier = read_begun(folder)
         attempts = earlier.attempts + 1 if earlier else 1
         seconds_before = earlier.seconds if earlier else 0.0
-        Begun(fingerprint, attempts, seconds_before).write(folder)
-        events.add("stage_begun", stage=stage.name, folder=stage.folder, attempt=attempts)
         shown, metrics = LineProgress(stage.name, stage.unit), StageMetrics(stage.name)
         context = StageContext(
             self.config,
@@ -199,11 +196,13 @@ class Graph:
         )
         start = time.monotonic()
         try:
+            Begun(fingerprint, attempts, seconds_before).write(folder)
+            events.add("stage_begun", stage=stage.name, folder=stage.folder, attempt=attempts)
             facts = stage.work(context)
         except BaseException as error:
             spent = seconds_before + time.monotonic() - start
             Begun(fingerprint, attempts, spent).write(folder)
-            kind = "stage_stopped" if isinstance(error, Stopped) else "stage_failed"
+            kind = "stage_stopped" if isinstance(error, KeyboardInterrupt) else "stage_failed"
             events.add(kind, stage=stage.name, attempt=attempts, error=f"{type(error).__name__}: {error}")
             raise
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 from cluster.errors import UserError
@@ -56,8 +57,35 @@ def resolve_log(headers: Sequence[Header], spec: IngestSpec) -> Roles:
             f"interactions is unknown; it has {_listed(headers[0])}.",
             "Set data.columns.timestamp or data.columns.position.",
         )
+    _check_apart(roles)
+    _check_optional(headers, spec, roles)
     check_same_kinds(headers, list(roles.values()))
     return roles
+
+
+def _check_apart(roles: Roles) -> None:
+    """Raise `UserError` for a column that plays two roles."""
+    seen: dict[str, str] = {}
+    for role, column in roles.items():
+        if column in seen:
+            raise UserError(
+                f"data.columns.{role} and data.columns.{seen[column]} are one column, '{column}'.",
+                "Correct one of them.",
+            )
+        seen[column] = role
+
+
+def _check_optional(headers: Sequence[Header], spec: IngestSpec, roles: Roles) -> None:
+    """Raise `UserError` for times or positions that the first file lacks and another has: it would leave them out."""
+    for header, role in itertools.product(headers[1:], ("timestamp", "position")):
+        if role not in roles:
+            column = find_column(header, role, spec.columns.get(role))
+            if column is not None:
+                raise UserError(
+                    f"The files have different columns: {header.file.name} has the {role} '{column}', and "
+                    f"{headers[0].file.name} has none.",
+                    "Give files of one layout.",
+                )
 
 
 def resolve_catalogue(headers: Sequence[Header], spec: IngestSpec) -> Roles:

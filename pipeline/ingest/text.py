@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -32,8 +33,9 @@ def read_delimited(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedB
     """
     try:
         with open_payload(file) as stream:
+            counted = _Counted(stream)
             reader = pacsv.open_csv(
-                stream,
+                pa.PythonFile(counted, mode="r"),
                 pacsv.ReadOptions(block_size=BLOCK_BYTES),
                 pacsv.ParseOptions(delimiter=DELIMITERS[file.format], newlines_in_values=True),
                 pacsv.ConvertOptions(
@@ -48,13 +50,42 @@ def read_delimited(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedB
                 yield pa.Table.from_batches([batch]), row
                 row += batch.num_rows
     except pa.ArrowInvalid as error:
-        raise _delimited_fault(file, error) from error
+        raise _delimited_fault(file) or damaged(file, error) from error
     except DAMAGE as error:
         raise damaged(file, error) from error
+    # Arrow takes a quote that is left open for the begin of a value, of which the rows that follow are then a part.
+    if counted.quotes % 2 or (counted.quotes and counted.lines > row):
+        fault = _delimited_fault(file)
+        if fault is not None:
+            raise fault
 
 
-def _delimited_fault(file: DataFile, error: pa.ArrowInvalid) -> UserError:
-    """The line at fault, found by a second, slower reading."""
+class _Counted:
+    """A stream that counts the quotes and the line ends that go by."""
+
+    closed = False
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.quotes = 0
+        self.lines = 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = bytes(self._stream.read(size))
+        self.quotes += data.count(b'"')
+        self.lines += data.count(b"\n")
+        return data
+
+    def close(self) -> None:
+        """Whoever opened the stream closes it."""
+
+
+def _delimited_fault(file: DataFile) -> UserError | None:
+    """The line at fault, found by a second, slower reading; None where there is none.
+
+    A row that goes on over several lines is none in CSV. Tables by tabs are mostly written without quoting, so that
+    there it is a quote that was never meant as one.
+    """
     remedy = "Mend or remove the line; the file may be truncated there, or a quote left open."
     line = 0
     try:
@@ -62,17 +93,20 @@ def _delimited_fault(file: DataFile, error: pa.ArrowInvalid) -> UserError:
             rows = csv.reader(text, delimiter=DELIMITERS[file.format], strict=True)
             width = len(next(rows))
             for row in rows:
-                line = rows.line_num
+                before, line = line or 1, rows.line_num
                 if row and len(row) != width:
                     what = f"has {len(row)} fields where the header has {width}"
                     return UserError(f"{file.name}, line {line} {what}.", remedy)
+                if line > before + 1 and DELIMITERS[file.format] == "\t":
+                    what = f"a quote is open from line {before + 1} to line {line}"
+                    return UserError(f"{file.name}: {what}.", "Remove the quotes that enclose nothing.")
     except csv.Error as fault:
         return UserError(f"{file.name}: the row after line {line} cannot be read ({fault}).", remedy)
     except UnicodeDecodeError:
         return UserError(f"{file.name} is not UTF-8, first after line {line}.", "Save the file as UTF-8.")
     except DAMAGE as fault:
         return damaged(file, fault)
-    return damaged(file, error)
+    return None
 
 
 def read_jsonl(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]:

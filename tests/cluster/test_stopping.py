@@ -26,6 +26,20 @@ def test_the_signal_stops_at_once_where_nothing_is_deferred() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_an_interrupt_that_comes_of_the_signal_is_a_stop() -> None:
+    """As Ray's waiting calls raise in place of ours; one from the keyboard stays what it is."""
+
+    def interrupt(requested: bool) -> None:
+        STOP.requested = requested
+        raise KeyboardInterrupt
+
+    with pytest.raises(Stopped), STOP.handled():
+        interrupt(requested=True)
+    with pytest.raises(KeyboardInterrupt) as caught, STOP.handled():
+        interrupt(requested=False)
+    assert not isinstance(caught.value, Stopped)
+
+
 def test_what_defers_it_is_finished_first() -> None:
     with STOP.handled():
         with STOP.deferred() as told:

@@ -46,3 +46,23 @@ def test_shards_in_hand_are_finished_and_the_run_goes_on(small_run: SmallRun, tm
     manifest = read_manifest(scores)
     assert manifest is not None
     assert manifest.attempts == 2
+
+
+@pytest.mark.parametrize(("stage", "complete"), [("surrogate", ["data"]), ("influence", ["data", "surrogate"])])
+def test_what_has_no_shards_in_hand_is_left_at_once(
+    small_run: SmallRun, tmp_path: Path, stage: str, complete: list[str]
+) -> None:
+    """While the driver waits for Ray Train, and for the sums behind the solve."""
+    run = Storage.at(small_run.begin(tmp_path / "run", *complete))
+    command = ["run", str(small_run.config), "--run-dir", run.uri, "--until", stage]
+    folder = run.child(*(("surrogate",) if stage == "surrogate" else ("scores", "influence")))
+
+    code, output = stop_when(command, lambda: read_begun(folder) is not None)
+
+    assert code == 128 + 15, output
+    assert "Traceback" not in output
+    assert read_manifest(folder) is None
+    events = [json.loads(line) for line in run.read_text("events.jsonl").splitlines()]
+    assert (events[-1]["event"], events[-1]["stage"]) == ("stage_stopped", stage)
+    go_on(command)
+    assert read_manifest(folder) is not None

@@ -43,6 +43,18 @@ def test_usual_names_are_recognised(tmp_path: Path, header: str, roles: dict[str
     assert resolve_log(_headers(tmp_path, header), _spec()) == roles
 
 
+def test_one_column_plays_one_role(tmp_path: Path) -> None:
+    headers = _headers(tmp_path, "item_id,ts")
+    with pytest.raises(UserError, match=r"data.columns.item and data.columns.user are one column, 'item_id'"):
+        resolve_log(headers, _spec(columns={"user": "item_id"}))
+
+
+@pytest.mark.parametrize("lines", [("user,item,pos", "user,item,pos,ts"), ("user,item,pos,ts", "user,item,pos")])
+def test_times_that_only_some_files_have_are_never_left_out(tmp_path: Path, lines: tuple[str, str]) -> None:
+    with pytest.raises(UserError, match=r"The files have different columns: .*'ts'"):
+        resolve_log(_headers(tmp_path, *lines), _spec())
+
+
 def test_recbole_types_are_stripped(tmp_path: Path) -> None:
     headers = _headers(tmp_path, "user_id:token\titem_id:token\trating:float\ttimestamp:float", name="a{}.inter")
     roles = resolve_log(headers, _spec(min_rating=3.0, columns={"user": "user_id", "item": "item_id:token"}))

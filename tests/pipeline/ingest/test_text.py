@@ -48,6 +48,31 @@ def test_broken_csv_is_named_by_line(tmp_path: Path, content: str | bytes, messa
     assert "log.csv" in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("name", "rows", "message"),
+    [
+        ("log.csv", {100: '"Heroes'}, "row after line 101 cannot be read"),
+        ("log.csv", {100: '"Heroes', 103: '"Villains'}, "row after line 101 cannot be read"),
+        ("log.tsv", {100: '"Heroes'}, "cannot be read"),
+        ("log.tsv", {100: '"Heroes', 200: '"Villains"'}, "a quote is open from line 102 to line 202|cannot be read"),
+        ("log.inter", {100: '"Heroes', 200: 'Villains"'}, "a quote is open from line 102|cannot be read"),
+    ],
+)
+def test_a_quote_left_open_swallows_no_rows(tmp_path: Path, name: str, rows: dict[int, str], message: str) -> None:
+    separator = "," if name.endswith("csv") else "\t"
+    lines = [separator.join(("user", "title")), *(f"u{i}{separator}{rows.get(i, 'A')}" for i in range(400))]
+    with pytest.raises(UserError, match=message):
+        _read(tmp_path / name, "\n".join(lines) + "\n", ["user", "title"])
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.tsv"])
+def test_quotes_that_open_nothing_are_text(tmp_path: Path, name: str) -> None:
+    separator = "," if name.endswith("csv") else "\t"
+    content = f'user{separator}title\n\na{separator}5" disk\n\n\nb{separator}"quoted"\n'
+    rows = _read(tmp_path / name, content, ["user", "title"])
+    assert rows == [{"user": "a", "title": '5" disk'}, {"user": "b", "title": "quoted"}]
+
+
 @pytest.mark.parametrize("block", [40, 1 << 20])
 def test_jsonl_reads_what_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     monkeypatch.setattr(text, "BLOCK_BYTES", block)

@@ -162,13 +162,13 @@ def test_scores_that_are_not_finite_stop_the_stage_above_the_allowed_share() -> 
     facts = {"sum": 3.0, "squares": 5.0, "nonfinite": 1}
     records = [ShardRecord(0, 4, "", 1, facts)]
     with pytest.raises(UserError, match="1 of 4 influence scores are not finite"):
-        stage.check_scores(InfluenceConfig(max_nonfinite=0.2), {"v_dot_h": 1.0}, records)
-    found = stage.check_scores(InfluenceConfig(max_nonfinite=0.25), {"v_dot_h": 1.0}, records)
+        stage.check_scores(InfluenceConfig(max_nonfinite=0.2), {"v_dot_h": 1.0, "target": "train"}, records)
+    found = stage.check_scores(InfluenceConfig(max_nonfinite=0.25), {"v_dot_h": 1.0, "target": "train"}, records)
     assert (found["rows"], found["nonfinite"], found["mean"]) == (4, 1, 1.0)
 
 
 def test_a_mean_that_is_not_the_inner_product_is_a_fault() -> None:
     records = [ShardRecord(0, 2, "", 1, {"sum": 2.0, "squares": 2.0, "nonfinite": 0})]
-    assert stage.check_scores(InfluenceConfig(), {"v_dot_h": 1.0}, records)["identity_error"] == 0
+    assert stage.check_scores(InfluenceConfig(), {"v_dot_h": 1.0, "target": "train"}, records)["identity_error"] == 0
     with pytest.raises(ArithmeticError, match="is not"):
-        stage.check_scores(InfluenceConfig(), {"v_dot_h": 1.1}, records)
+        stage.check_scores(InfluenceConfig(), {"v_dot_h": 1.1, "target": "train"}, records)
