@@ -23,6 +23,8 @@ _LOOK_SECONDS = 15.0
 #: How often all actors of a pool are started anew, should one die so that Ray does not restart it: because it has died
 #: too often, or because its node went in a way that Ray cannot mend.
 _RESTARTS = 3
+#: How many such looks actors may take to start before those that have go on without them.
+_LOOKS_TO_START = 4
 
 
 class _ReduceActor:
@@ -30,6 +32,9 @@ class _ReduceActor:
 
     def __init__(self) -> None:
         self._worker: Any = None
+
+    def started(self) -> None:
+        """Answers when the actor has been given its room."""
 
     def call(self, recipe: Sequence[ray.ObjectRef], method: str, index: int, argument: Any) -> Any:
         if self._worker is None:
@@ -54,7 +59,8 @@ class ReducePool:
 
     Shard k always goes to actor k mod n, so what the worker caches for it is used again. Ray restarts an actor
     that dies and repeats its calls; a worker must therefore be able to rebuild what it caches. When a node is lost
-    that the actors do not fit without, fewer actors go on. An actor that Ray gives up is replaced a few times.
+    that the actors do not fit without, or others hold the CPUs that some of them wait for, fewer actors go on. An
+    actor that Ray gives up is replaced a few times.
 
     Parameters
     ----------
@@ -86,7 +92,10 @@ class ReducePool:
             max_restarts=WORKER_DEATHS,
             max_task_retries=WORKER_DEATHS,
         )
-        return [actor.remote() for _ in range(size)]
+        actors = [actor.remote() for _ in range(size)]
+        # Before any call, so that a busy actor has answered.
+        self._starting = [each.started.remote() for each in actors]
+        return actors
 
     def __enter__(self) -> ReducePool:
         return self
@@ -133,13 +142,19 @@ class ReducePool:
 
     def _first_result(self, waiting: list[_Call]) -> Any:
         """Take the first of the calls when it has its result, on fewer actors if nodes have gone for good."""
+        looks = 0
         while True:
             if not ray.wait([waiting[0].result], timeout=_LOOK_SECONDS)[0]:
+                looks += 1
                 room = ClusterView.now(()).room(self._shape)
+                if looks % _LOOKS_TO_START == 0:
+                    room = min(room, self._count_started())
                 if 0 < room < len(self._actors):
                     # An actor that waits for a node's return would keep its calls, and the others hold what is left.
                     log.warning("The cluster has room for %d of %d workers.", room, len(self._actors))
                     self._start_anew(room, waiting)
+                elif room == 0 and looks % _LOOKS_TO_START == 0:
+                    log.warning("No worker has room to start in; waiting for others to leave, or for nodes to come.")
                 continue
             try:
                 result = ray.get(waiting[0].result)
@@ -156,6 +171,10 @@ class ReducePool:
                 continue
             waiting.pop(0)
             return result
+
+    def _count_started(self) -> int:
+        """Actors that have started, or died trying, which their calls tell."""
+        return len(ray.wait(self._starting, num_returns=len(self._starting), timeout=0)[0])
 
     def _start_anew(self, size: int, waiting: list[_Call]) -> None:
         """Other actors, which are given all calls that have no result yet."""

@@ -6,6 +6,7 @@ Unknown keys are refused with the nearest valid one named; values are checked be
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -201,6 +202,11 @@ class LlmConfig(Section):
     template: str | dict[str, Any] = Field("neutral", description="A built-in name, or the parts themselves.")
     max_items: PositiveInt = Field(20, description="History titles a prompt, the last ones.")
     max_tokens: PositiveInt = 512
+
+    @field_validator("model")
+    @classmethod
+    def _at_home(cls, value: str) -> str:
+        return str(Path(value).expanduser()) if value.startswith("~") else value
 
 
 class FinetuneConfig(Section):

@@ -55,7 +55,8 @@ def parse_text(text: str, path: str, overrides: Sequence[str] = ()) -> Config:
     """As `load_config`, of a text, YAML or JSON, that messages call `path`."""
     try:
         values = _read(text)
-    except yaml.YAMLError as error:
+    # Of a date that cannot be PyYAML raises a ValueError.
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"The config {path} is not YAML: {error}.", "Correct the line named above.") from error
     if not isinstance(values, dict):
         raise UserError(f"The config {path} holds no sections.", "Start with `data:` and `interactions:` below it.")
@@ -101,7 +102,7 @@ def _with_override(values: Mapping[str, Any], override: str) -> dict[str, Any]:
         )
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"--set {override}: the value is not YAML ({error}).", "Quote it.") from error
     result = dict(values)
     level = result

@@ -16,7 +16,10 @@ from pipeline.config import Config
 from pipeline.preflight import cluster_findings, machine_findings
 from pipeline.resource_plan import describe, plan_rows, resource_plan
 from pipeline.run import session
-from pipeline.stages.catalogue import STAGE_NAMES
+from pipeline.stages.catalogue import stage_names_of
+
+#: The share of the free memory that Ray keeps for its object store; workers are given the rest.
+_OBJECT_STORE = 0.3
 
 
 def diagnose(config: Config, run: Storage) -> tuple[list[Finding], list[dict[str, Any]], str]:
@@ -25,7 +28,8 @@ def diagnose(config: Config, run: Storage) -> tuple[list[Finding], list[dict[str
     An embedded Ray is not started: it would have what this machine has. A cluster is connected to, and each of its
     nodes is asked. Raises `UserError` for a cluster that does not answer.
     """
-    found = machine_findings(config, STAGE_NAMES)
+    stages = stage_names_of(config.select)
+    found = machine_findings(config, stages)
     if is_embedded(config.cluster.address):
         view = machine_view(config)
     else:
@@ -33,8 +37,8 @@ def diagnose(config: Config, run: Storage) -> tuple[list[Finding], list[dict[str
 
         with session(config):
             view = cluster_view(config)
-            found += cluster_findings(config, STAGE_NAMES, view, run)
-    plans, lacks = resource_plan(config, view, STAGE_NAMES)
+            found += cluster_findings(config, stages, view, run)
+    plans, lacks = resource_plan(config, view, stages)
     return [*found, *lacks], plan_rows(plans), describe(view)
 
 
@@ -43,4 +47,5 @@ def machine_view(config: Config) -> ClusterView:
     cluster = config.cluster
     cpus = cluster.cpus or psutil.cpu_count() or 1
     gpus = torch.cuda.device_count() if cluster.gpus == "auto" else cluster.gpus
-    return ClusterView((NodeShape(cpus, gpus, psutil.virtual_memory().total),))
+    memory = int(psutil.virtual_memory().available * (1 - _OBJECT_STORE))
+    return ClusterView((NodeShape(cpus, gpus, memory),))

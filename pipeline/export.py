@@ -14,7 +14,7 @@ from pipeline import __version__
 from pipeline.config import Config
 from pipeline.graph import Graph
 from pipeline.manifest import environment, read_manifest
-from pipeline.stages.catalogue import STAGES
+from pipeline.stages.catalogue import stages_of
 from training.finetune_export import public_name
 from training.prompts import PromptEncoder, RenderedPrompt, load_template
 
@@ -30,7 +30,7 @@ def export_coreset(config: Config, run: Storage, out: Storage, formats: Sequence
 
     Raises `UserError` when the coreset is not there, or is that of another config.
     """
-    graph = Graph(STAGES, config, run)
+    graph = Graph(stages_of(config.select), config, run)
     select, ingest = graph.stage("select"), graph.stage("ingest")
     made = read_manifest(graph.folder(select))
     if made is None:

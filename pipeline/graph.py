@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +103,10 @@ class Graph:
                 return None
             inputs[need] = manifest.content
         return Fingerprint(config_part(self.config, stage.keys), inputs, stage.version)
+
+    def needed(self, names: Iterable[str]) -> list[Stage]:
+        """Stages and all that they depend on, in order."""
+        return needed_stages(self.stages, [self.stage(name).name for name in names])
 
     def after(self, name: str) -> list[Stage]:
         """A stage and all that depend on it, in order."""
@@ -216,6 +220,15 @@ class Graph:
         )
         events.add("stage_done", stage=stage.name, attempt=attempts, seconds=round(seconds, 3))
         log.info("%-10s done in %s", stage.name, format_seconds(seconds))
+
+
+def needed_stages(stages: Sequence[Stage], names: Iterable[str]) -> list[Stage]:
+    """The named stages and all that they depend on, of stages that each come after those they need."""
+    wanted = set(names)
+    for stage in reversed(stages):
+        if stage.name in wanted:
+            wanted |= set(stage.needs)
+    return [stage for stage in stages if stage.name in wanted]
 
 
 def _without(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:

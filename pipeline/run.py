@@ -17,7 +17,7 @@ from pipeline.config import Config
 from pipeline.config_file import dump_config
 from pipeline.events import EventLog
 from pipeline.graph import Graph, Stage
-from pipeline.stages.catalogue import STAGES
+from pipeline.stages.catalogue import stages_of
 
 log = logging.getLogger("dealrec.run")
 
@@ -58,12 +58,14 @@ def open_run(uri: str) -> Storage:
     return run
 
 
-def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[Stage, ...] = STAGES) -> Graph:
+def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[Stage, ...] | None = None) -> Graph:
     """Bring a run up to date: skip what is complete, resume what is not, compute the rest.
+
+    `stages` are those of a run by this configuration unless others are given.
 
     Raises `UserError` when the directory holds another configuration's results, naming the keys.
     """
-    graph = Graph(stages, config, run)
+    graph = Graph(stages or stages_of(config.select), config, run)
     chosen = _chosen(graph, options)
     discarded = _discarded(graph, options)
     kept = [stage for stage in chosen if stage not in discarded]
@@ -111,14 +113,16 @@ def _discarded(graph: Graph, options: RunOptions) -> Sequence[Stage]:
 
 
 def _chosen(graph: Graph, options: RunOptions) -> list[Stage]:
-    """The stages that the options ask for."""
+    """The stages that the options ask for, and those that these need."""
     if options.only is not None:
         return [graph.stage(options.only)]
     names = [stage.name for stage in graph.stages]
     last = names.index(graph.stage(options.last).name) if options.last else len(names) - 1
     if options.first and names.index(graph.stage(options.first).name) > last:
         raise UserError(f"--from {options.first} comes after --until {options.last}.", "Exchange them.")
-    return list(graph.stages[: last + 1])
+    again = [stage.name for stage in graph.after(options.first)] if options.first else []
+    asked = {names[last], *(name for name in again if names.index(name) <= last)}
+    return graph.needed(asked)
 
 
 def _shown(uri: str) -> str:

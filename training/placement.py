@@ -69,11 +69,11 @@ def shortage(name: str, workers: int, placement: Placement, view: ClusterView) -
             f"{name} is to run on GPUs, but no node of the cluster has one.",
             "Set cluster.gpus to 0 to train on CPUs, or run on a cluster with GPUs.",
         )
+    remedy = f"Set {name}.workers to {room} or add nodes" if room else "Take larger nodes, or work that needs less"
     return UserError(
         f"{name}.workers is {workers} and each worker needs {shape_text(placement.worker())}, "
         f"but the cluster has room for {room}.",
-        f"Set {name}.workers to {max(room, 1)} or add nodes; where an autoscaler would add them, say so with "
-        "cluster.node_groups.",
+        f"{remedy}; where an autoscaler would add them, say so with cluster.node_groups.",
     )
 
 

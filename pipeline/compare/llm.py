@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pyarrow.compute as pc
 
@@ -13,7 +14,7 @@ from pipeline.compare.outcomes import TEST, ZERO_SHOT, Outcome
 from pipeline.config import Config
 from pipeline.graph import Graph, Stage
 from pipeline.manifest import Manifest, read_manifest
-from pipeline.stages.catalogue import ARM_STAGES, STAGES
+from pipeline.stages.catalogue import ARM_STAGES, stages_of
 from pipeline.stages.validation_half import aims_at_validation
 from pipeline.tables import ragged_column
 from scoring.ragged import Ragged
@@ -23,8 +24,9 @@ _MODEL = "LLM"
 
 def llm_graph(config: Config, run: Storage, arm: Arm) -> Graph:
     """The graph of an arm. What the run itself has tuned and evaluated by these settings is not done twice."""
-    own = Graph(tuple(stage for stage in STAGES if stage.name != "report"), config, run)
     section = config.select
+    whole = Graph(stages_of(section), config, run)
+    own = replace(whole, stages=tuple(whole.needed(["evaluate"])))
     same = (arm.selector, arm.size, arm.seed, section.seed) == (section.method, section.size, 0, 0)
     # The run aims at all validation users, an arm at half of them.
     if same and not aims_at_validation(section) and _is_up_to_date(own):
@@ -72,7 +74,7 @@ def llm_outcomes(config: Config, run: Storage, graphs: Sequence[tuple[Arm, Graph
 def _untuned(config: Config, run: Storage) -> list[Outcome]:
     from pipeline.stages.evaluate_workers import UNTUNED
 
-    own = Graph(STAGES, config, run)
+    own = Graph(stages_of(config.select), config, run)
     stage = own.stage("evaluate")
     made, wanted = read_manifest(own.folder(stage)), own.fingerprint(stage)
     if made is None or wanted is None or made.fingerprint.digest != wanted.digest or not config.evaluate.baselines:

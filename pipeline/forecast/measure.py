@@ -60,19 +60,19 @@ def surrogate_side(config: Config, shards: int, samples: int) -> Config:
         samples={"shards": shards},
         surrogate={"epochs": epochs, "patience": epochs},
         effort={"candidates": min(1.0, _PROMPTS / samples)},
-        select={"size": float(_PROMPTS // 4), "hard_prune": 0.0},
+        select={"size": _size(_PROMPTS // 4, samples), "hard_prune": 0.0},
     )
 
 
-def llm_side(config: Config, shards: int, users: int, test_users: int) -> Config:
+def llm_side(config: Config, shards: int, samples: int, test_users: int) -> Config:
     """For finetune, evaluate and report: few users and their items alone, a handful of samples."""
     return _updated(
         config,
         samples={"shards": shards},
         surrogate={"epochs": 1},
         influence={"solver": "none"},
-        effort={"candidates": min(1.0, 8 / users)},
-        select={"method": "random", "size": float(_TUNED)},
+        effort={"candidates": min(1.0, 8 / samples)},
+        select={"method": "random", "size": _size(_TUNED, samples)},
         finetune={
             "epochs": 1,
             "patience": 0,
@@ -81,6 +81,11 @@ def llm_side(config: Config, shards: int, users: int, test_users: int) -> Config
         },
         evaluate={"users": test_users},
     )
+
+
+def _size(wanted: int, samples: int) -> float:
+    """As `select.size`, of about so many `samples`: a share, so that it is never more than there are."""
+    return min(0.99, wanted / samples)
 
 
 def measure(config: Config, run: Storage, last: str | None = None) -> Measured:
@@ -92,7 +97,7 @@ def measure(config: Config, run: Storage, last: str | None = None) -> Measured:
         graph.check([graph.stage(name) for name in done])
     except UserError:
         graph.discard(graph.stages)
-    run_stages(config, run, RunOptions(last=last))
+    run_stages(config, run, RunOptions(last=last), STAGES)
     seconds, facts = {}, {}
     for name in done:
         manifest = read_manifest(graph.folder(graph.stage(name)))

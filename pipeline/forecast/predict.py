@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from cluster.digest import json_digest
 from cluster.errors import UserError
 from cluster.preflight import require
 from cluster.storage import Storage
@@ -18,7 +19,7 @@ from pipeline.ingest.survey import shard_count
 from pipeline.preflight import check_before_run
 from pipeline.resource_plan import StagePlan, resource_plan
 from pipeline.run import session
-from pipeline.stages.catalogue import STAGE_NAMES
+from pipeline.stages.catalogue import STAGE_NAMES, log_identity, stage_names_of
 from pipeline.stages.evaluate import USERS_PER_CHUNK
 from pipeline.stages.placement import cluster_view
 
@@ -42,6 +43,7 @@ def plan_run(config: Config, run: Storage, users: int) -> dict[str, Any]:
     if users < 1:
         raise UserError(f"--users {users} leaves nothing to measure.", "Give some thousand, or as many as there are.")
     folder = run.child("plan")
+    names = stage_names_of(config.select)
     check_before_run(config, STAGE_NAMES)
     with session(config):
         view = cluster_view(config)
@@ -54,11 +56,12 @@ def plan_run(config: Config, run: Storage, users: int) -> dict[str, Any]:
         users_config = surrogate_side(share_config(config, folder.child("users")), shards, samples)
         large = measure(users_config, folder.child("large"), "select")
         few, test_users = share_config(config, folder.child("few")), USERS_PER_CHUNK * now["evaluate"]
-        small = measure(llm_side(few, shards, _LLM_USERS, test_users), folder.child("small"))
+        few_samples = _share_samples(config, size, min(users, _LLM_USERS))
+        small = measure(llm_side(few, shards, few_samples, test_users), folder.child("small"))
     whole = whole_scale(large.scale, size.interactions, size.users, size.items, config.surrogate.valid_users)
     plans = _with_work(config, plans, whole)
     pools = {plan.stage: plan.workers for plan in plans if plan.kind == "pool"}
-    rows = forecasts(config, large, small, whole, pools)
+    rows = [row for row in forecasts(config, large, small, whole, pools) if row.stage in names]
     return {
         "stages": [_row(config, row, plans) for row in rows],
         "total": total(rows) | {"cost": sum(_cost(config, row, plans)[2] for row in rows)},
@@ -74,7 +77,7 @@ def plan_run(config: Config, run: Storage, users: int) -> dict[str, Any]:
 
 def _write_shares(config: Config, folder: Storage, users: int) -> LogSize:
     """Both shares and the sizes of the log, unless they are there."""
-    key = {"users": users, "data": config.data.model_dump(mode="json")}
+    key = {"users": users, "data": config.data.model_dump(mode="json"), "log": json_digest(log_identity(config))}
     if folder.exists("log.json") and folder.read_json("log.json")["key"] == key:
         return LogSize(**folder.read_json("log.json")["size"])
     for name in ("users", "few", "large", "small"):

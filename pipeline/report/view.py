@@ -120,6 +120,12 @@ def _pruning(data: ReportData) -> dict[str, Any]:
 
 def _selection_facts(selection: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [("method", str(selection.get("method", text.NOTHING)))]
+    if "sees_validation" in selection:
+        facts.append(("looks at validation", "yes" if selection["sees_validation"] else "no"))
+    if "reference" in selection:
+        facts.append(("reference", str(selection["reference"])))
+    if "sampling" in selection:
+        facts.append(("sampling", str(selection["sampling"])))
     normalise, prune = selection.get("normalise"), selection.get("hard_prune")
     if normalise:
         facts.append(("normalisation", str(normalise["method"])))

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.config import Config, SelectConfig
 from pipeline.fingerprint import code_identity, file_identities, model_identity
-from pipeline.graph import Stage, StageContext
+from pipeline.graph import Stage, StageContext, needed_stages
 from pipeline.ingest.sources import find_files
 from pipeline.stages.validation_half import aimed_influence
 from scoring.selection import selector
@@ -26,7 +26,8 @@ def _later(stage: str) -> Callable[[StageContext], Mapping[str, Any]]:
     return work
 
 
-def _log_files(config: Config) -> Mapping[str, Any]:
+def log_identity(config: Config) -> Mapping[str, Any]:
+    """The files of the log and the catalogue: name, size and etag or hash of each."""
     sources = (
         ("interactions", config.data.interactions, ".item"),
         ("items", config.data.items, ".inter"),
@@ -66,7 +67,7 @@ STAGES = (
         version=1,
         work=_later("ingest"),
         subfolders=("sequences", "samples/train", "samples/valid", "samples/test"),
-        sources=_log_files,
+        sources=log_identity,
         unit="shards",
     ),
     Stage(
@@ -202,13 +203,30 @@ def selection_needs(section: SelectConfig) -> tuple[str, ...]:
     return ("ingest", *(stage for stage, read in wanted if read))
 
 
+def stages_of(section: SelectConfig) -> tuple[Stage, ...]:
+    """The stages of a run that selects so: neither the selection nor the report needs scores that it does not read.
+
+    Effort over a whole log is the dearest stage, and most selectors do without.
+    """
+    unread = {"influence", "effort"} - set(selection_needs(section))
+    readers = ("select", "report")
+    return tuple(
+        replace(stage, needs=tuple(need for need in stage.needs if need not in unread))
+        if stage.name in readers
+        else stage
+        for stage in STAGES
+    )
+
+
+def stage_names_of(section: SelectConfig) -> tuple[str, ...]:
+    """The names of the stages that a run which selects so goes through."""
+    stages = stages_of(section)
+    return tuple(stage.name for stage in needed_stages(stages, [stages[-1].name]))
+
+
 def shared_stages(sections: Sequence[SelectConfig]) -> tuple[Stage, ...]:
     """The stages that these selections share, in order: what they read, and what that needs."""
-    wanted = {name for section in sections for name in selection_needs(section)}
-    for stage in reversed(SHARED_STAGES):
-        if stage.name in wanted:
-            wanted |= set(stage.needs)
-    return tuple(stage for stage in SHARED_STAGES if stage.name in wanted)
+    return tuple(needed_stages(SHARED_STAGES, [name for section in sections for name in selection_needs(section)]))
 
 
 def arm_stages(arm: str, section: SelectConfig) -> tuple[Stage, ...]:

@@ -36,7 +36,7 @@ def run_report(context: StageContext) -> Mapping[str, Any]:
 def gather(context: StageContext) -> ReportData:
     """The report's content from the run directory."""
     data, config = context.folder("ingest"), context.config
-    influence, effort = read_score_columns(context, len(train_shards(data)))
+    scores = read_score_columns(context, len(train_shards(data)))
     coreset = context.folder("select").read_table("coreset.parquet", ["influence", "effort"])
     selection = context.folder("select").read_json("selection.json")
     metrics = context.folder("evaluate").read_json("metrics.json")
@@ -48,8 +48,8 @@ def gather(context: StageContext) -> ReportData:
         statistics=data.read_json("statistics.json"),
         stages=[_stage_row(name, manifest) for name, manifest in manifests.items()],
         surrogate=_without(context.folder("surrogate").read_json("metrics.json"), "config", "workers"),
-        influence=influence,
-        effort=effort,
+        influence=scores.get("influence"),
+        effort=scores.get("effort"),
         picked_influence=coreset.column("influence").to_numpy(),
         picked_effort=coreset.column("effort").to_numpy(),
         selection=selection,
@@ -82,22 +82,23 @@ def _stage_row(name: str, manifest: Manifest | None) -> dict[str, Any]:
     return {"name": name, "seconds": manifest.seconds, "status": "done"}
 
 
-def read_score_columns(context: StageContext, shards: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Both scores of all samples, or of a draw of them when there are too many to show."""
+def read_score_columns(context: StageContext, shards: int) -> dict[str, npt.NDArray[np.float32]]:
+    """The scores of all samples, or of a draw of them when there are too many to show; those that the run has."""
     keys: list[npt.NDArray[np.uint64]] = []
-    columns: dict[str, list[npt.NDArray[np.float32]]] = {"influence": [], "effort": []}
+    columns: dict[str, list[npt.NDArray[np.float32]]] = {
+        name: [] for name in ("influence", "effort") if name in context.folders
+    }
     for index in range(shards):
-        name = f"part-{index:05d}.parquet"
         for score, parts in columns.items():
-            table = context.folder(score).read_table(name)
+            table = context.folder(score).read_table(f"part-{index:05d}.parquet")
             parts.append(table.column(score).to_numpy())
-            if score == "influence":
+            if score == next(iter(columns)):
                 keys.append(draw_order(table.column("sample_id").to_numpy(), 0))
-    influence, effort = (np.concatenate(columns[score]) for score in ("influence", "effort"))
-    if len(influence) > _SHOWN:
+    scores = {score: np.concatenate(parts) for score, parts in columns.items()}
+    if keys and sum(map(len, keys)) > _SHOWN:
         shown = np.argpartition(np.concatenate(keys), _SHOWN)[:_SHOWN]
-        influence, effort = influence[shown], effort[shown]
-    return influence, effort
+        scores = {score: values[shown] for score, values in scores.items()}
+    return scores
 
 
 def read_examples(evaluation: Storage, data: Storage, model: str) -> list[dict[str, Any]]:

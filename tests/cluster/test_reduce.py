@@ -60,6 +60,22 @@ def test_a_killed_actor_changes_nothing(ray_local: None, tmp_path: Path, for_goo
     assert marker.exists()
 
 
+class Holder:
+    """Takes CPUs as another job on the cluster does."""
+
+    def here(self) -> None: ...
+
+
+def test_what_others_hold_is_not_waited_for(ray_local: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reduce, "_LOOK_SECONDS", 0.5)
+    holder = ray.remote(Holder).options(num_cpus=ray.cluster_resources()["CPU"] - 1).remote()
+    ray.get(holder.here.remote())
+    try:
+        assert np.array_equal(total(2), total(1))
+    finally:
+        ray.kill(holder)
+
+
 def test_workers_that_always_die_are_given_up(ray_local: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reduce, "_RESTARTS", 1)
     monkeypatch.setattr(reduce, "WORKER_DEATHS", 1)

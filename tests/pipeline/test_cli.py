@@ -132,6 +132,25 @@ def test_doctor_says_what_there_is_and_who_gets_it(tmp_path: Path, capsys: pytes
     assert workers["finetune"] == ("training", 3, 1)
 
 
+def test_doctor_without_a_config_takes_settings_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--set", "cluster.gpus=9", "--json"]) == 2
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert any("cluster.gpus asks for 9" in row["lack"] for row in findings)
+    code, text = run(capsys, ["doctor", "--set", "no.such=1"])
+    assert code == 2
+    assert "no.such" in one_message(text) or "unknown key no" in one_message(text)
+
+
+def test_a_date_that_cannot_be_is_no_value(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = run(capsys, ["doctor", config_file(tmp_path), "--set", "select.size=2020-13-45"])
+    assert code == 2
+    assert "select.size=2020-13-45" in one_message(text)
+    (tmp_path / "bad.yaml").write_text("data: {interactions: 2020-13-45}\n")
+    code, text = run(capsys, ["doctor", str(tmp_path / "bad.yaml")])
+    assert code == 2
+    assert "bad.yaml is not YAML" in one_message(text)
+
+
 @pytest.mark.parametrize(
     ("sections", "lack"),
     [

@@ -232,3 +232,20 @@ def test_compare_shares_the_scores_and_adds_an_arm(run: Storage, workspace: Path
     assert embedded
     after = {path.name: path.stat().st_mtime_ns for path in Path(run.uri, "embeddings").glob("*/part-*.parquet")}
     assert after == embedded
+
+
+@pytest.mark.slow
+def test_a_selector_that_reads_no_scores_has_none_computed(small_run: SmallRun, tmp_path: Path) -> None:
+    run = Storage.at(small_run.begin(tmp_path / "run", "data", "surrogate"))
+    settings = ["select.method=reference_popularity", "finetune.workers=1", "finetune.epochs=1"]
+    command = ["run", str(small_run.config), "--run-dir", run.uri, *(f"--set={each}" for each in settings)]
+    assert main(command) == 0
+    assert not run.exists("scores")
+    assert "looks at validation" in run.read_text("report.html")
+    assert main(["export", run.uri, "--out", str(tmp_path / "out")]) == 0
+    # Asked for by name it is there, and the run stays as it is.
+    coreset = run.read_bytes("coreset/coreset.parquet")
+    assert main([*command, "--until", "influence"]) == 0
+    assert manifest(run, "scores/influence").stage == "influence"
+    assert main(command) == 0
+    assert run.read_bytes("coreset/coreset.parquet") == coreset

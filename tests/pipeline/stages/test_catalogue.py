@@ -1,8 +1,33 @@
-from pipeline.stages.catalogue import STAGES
+import pytest
+
+from pipeline.config import SelectConfig
+from pipeline.stages.catalogue import STAGE_NAMES, STAGES, stage_names_of, stages_of
 from training.finetune_spec import HOW_ONLY
 
 #: No keys of their own: they follow from where the model is and from the cluster.
 DERIVED = {"model_copy", "placement"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "without"),
+    [
+        ({"method": "dealrec"}, set()),
+        ({"method": "goracs"}, set()),
+        ({"method": "influence"}, {"effort"}),
+        ({"method": "influence", "influence": "reference"}, {"influence", "effort"}),
+        ({"method": "reference_popularity"}, {"influence", "effort"}),
+    ],
+)
+def test_a_run_scores_only_what_its_selector_reads(settings: dict[str, str], without: set[str]) -> None:
+    section = SelectConfig.model_validate(settings)
+    assert set(STAGE_NAMES) - set(stage_names_of(section)) == without
+    # One that was asked for by name is there all the same.
+    assert tuple(stage.name for stage in stages_of(section)) == STAGE_NAMES
+    assert not without & {need for stage in stages_of(section) if stage.name != "effort" for need in stage.needs}
+
+
+def test_the_stages_of_the_default_are_all() -> None:
+    assert stages_of(SelectConfig()) == STAGES
 
 
 def test_a_tuning_under_way_may_change_what_its_checkpoints_leave_open() -> None:
