@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     log_arguments(parser)
     parser.add_argument("--loss", default="softmax", choices=("softmax", "sampled", "bce"), help="of the surrogate")
     parser.add_argument("--epochs", type=int, default=8, help="of the surrogate, at most")
-    parser.add_argument("--solvers", default="cg,ekfac,none", help="the first is the one compared")
+    parser.add_argument("--solvers", default="ekfac,cg,none", help="the first is the one compared")
     parser.add_argument("--scope", help="a scope of the surrogate or a pattern; the default scope without")
     parser.add_argument("--damping", type=float, default=InfluenceConfig().damping)
     parser.add_argument("--lissa-steps", type=int, default=5000)

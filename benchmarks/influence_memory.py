@@ -21,7 +21,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import Config
+from pipeline.config import Config, InfluenceConfig
 from pipeline.manifest import read_manifest
 from pipeline.run import RunOptions, open_run, run_stages
 
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, nargs="+", default=[50_000, 500_000])
     parser.add_argument("--items", type=int, default=5000)
-    parser.add_argument("--solver", default="cg")
+    parser.add_argument("--solver", default=InfluenceConfig().solver)
     parser.add_argument("--runs", default="runs/benchmarks")
     options = parser.parse_args(arguments)
     rows = []

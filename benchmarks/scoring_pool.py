@@ -150,7 +150,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         source = surrogate_source(run.child("surrogate"), scratch, None)
         plan = PoolPlan(1, 1, WorkerShape())
         _, direction = solve(
-            InfluenceConfig(solver="none"), source, data, train_shards(data), plan, risk_gradients("train")
+            InfluenceConfig(solver="none"),
+            source,
+            data,
+            train_shards(data),
+            plan,
+            risk_gradients("train"),
+            scratch,
+            SilentProgress(),
         )
         broadcast = Broadcast.put({"direction": direction.numpy()}, scratch, "direction.safetensors")
         given: dict[str, Any] = {"source": source, "direction": broadcast, "data": data}

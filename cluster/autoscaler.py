@@ -59,10 +59,16 @@ def kuberay_groups() -> tuple[NodeGroup, ...]:
         try:
             return groups_of(KubernetesHttpApiClient(namespace=namespace).get(f"rayclusters/{name}"))
         except (OSError, requests.RequestException) as error:
-            if not left:
+            if not left or _refused(error):
                 log.warning("The limits of RayCluster %s cannot be read (%s); only living nodes count.", name, error)
+                break
         time.sleep(_PAUSE_SECONDS)
     return ()
+
+
+def _refused(error: Exception) -> bool:
+    """Whether the Kubernetes API answered that this account may not ask: it will say so again."""
+    return getattr(getattr(error, "response", None), "status_code", None) in (401, 403)
 
 
 def groups_of(cluster: Mapping[str, Any]) -> tuple[NodeGroup, ...]:

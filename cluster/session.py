@@ -146,9 +146,13 @@ def token_fault(address: str) -> UserError:
 def _require_listener(target: str) -> None:
     """Raise `ConnectionError` when no head listens at host:port, where `ray.init` would go on trying for minutes.
 
+    Raises `ValueError` for a port without a host.
+
     A head speaks gRPC; the dashboard, or a forwarded port with nobody behind it, does not.
     """
-    host, _, port = target.rpartition(":")
+    host, colon, port = target.rpartition(":")
+    if colon and not host:
+        raise ValueError("it names no host")
     if not host or not port.isdigit():
         return
     try:

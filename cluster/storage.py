@@ -51,8 +51,9 @@ class Storage:
         return cls(text.rstrip("/") if is_remote(text) else os.path.abspath(text.removeprefix("file://")))
 
     def child(self, *parts: str) -> Storage:
-        """The folder below this one."""
-        return Storage("/".join((self.uri, *parts)))
+        """The folder below this one; what follows a `?` in the URI of a store (region, endpoint) stays its end."""
+        path, mark, query = self.uri.partition("?") if self.remote else (self.uri, "", "")
+        return Storage("/".join((path.rstrip("/"), *parts)) + mark + query)
 
     @property
     def remote(self) -> bool:

@@ -145,7 +145,7 @@ def submit(options: argparse.Namespace) -> int:
     from cluster.jobs import open_client, submission_id, submit_job
 
     config, run_dir = _load(options)
-    if not is_remote(run_dir) and not Path(run_dir).is_absolute():
+    if not is_remote(run_dir) and not Path(run_dir.removeprefix("file://")).is_absolute():
         raise UserError(
             f"--run-dir {run_dir} is relative; a job runs in a temporary folder of the cluster.",
             "Give an absolute path on shared storage, or an s3:// or gs:// URI, by --run-dir.",
@@ -154,7 +154,7 @@ def submit(options: argparse.Namespace) -> int:
         raise UserError(
             "cluster.address is local: the job would start a Ray of its own, apart from the cluster.", "Leave it out."
         )
-    text = dump_config(config)
+    text, run_dir = dump_config(config), Storage.at(run_dir).uri
     client = open_client(options.address)
     job, joined = submit_job(client, submission_id(text, run_dir), ["--run-dir", run_dir], text)
     log.info("%s %s at %s", "Joined the running job" if joined else "Submitted", job, options.address)

@@ -83,12 +83,12 @@ class SurrogateConfig(Section):
 class InfluenceConfig(Section):
     """The effect of removing each sample on the empirical risk."""
 
-    solver: Literal["none", "lissa", "exact", "cg", "ekfac"] = "cg"
+    solver: Literal["none", "lissa", "exact", "cg", "ekfac"] = "ekfac"
     scope: tuple[str, ...] | None = Field(
         None, description="Names of the surrogate's scopes, or patterns; None is its default."
     )
     target: Literal["train", "valid"] = Field("train", description="Whose risk: that of train or validation.")
-    damping: float = Field(0.01, gt=0)
+    damping: float = Field(0.001, gt=0)
     curvature_samples: Annotated[int, Field(ge=1, le=65536)] | Literal["all"] = Field(
         8192, description="Samples that the curvature is taken over, drawn by hash; they are kept in memory unless all."
     )

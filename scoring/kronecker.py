@@ -100,7 +100,7 @@ def linear_layers(objective: Differentiable, scope: Scope) -> tuple[LinearLayer,
         owner, _, kind = name.rpartition(".")
         layer = LinearLayer(owner, bias=LinearLayer(owner, False).bias_name in names)
         if not isinstance(modules.get(owner), nn.Linear) or layer.weight_name not in names:
-            raise ScopeError(f"ekfac treats linear layers with their weight, and {name!r} is not of one")
+            raise ScopeError(f"ekfac treats linear layers with their weight, and {name!r} is not of one; cg takes any")
         if kind == "weight":
             layers.append(layer)
     return tuple(layers)

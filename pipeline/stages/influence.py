@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial, reduce
-from operator import add
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import ray
 import torch
-from safetensors.numpy import load
+from safetensors.numpy import load, save
 from torch import Tensor
 
 from cluster.broadcast import Broadcast
 from cluster.errors import UserError
+from cluster.progress import Progress
 from cluster.reduce import ReducePool
 from cluster.resources import PoolPlan
 from cluster.room_watch import watched_room
@@ -26,26 +24,24 @@ from cluster.storage import Storage
 from pipeline.config import InfluenceConfig
 from pipeline.graph import StageContext
 from pipeline.stages.influence_workers import (
-    PREPARED_SAMPLES,
     SHARDS_AT_ONCE,
-    Chunks,
     InfluenceWorker,
     SumWorker,
     SurrogateSource,
-    curvature_cuts,
     on_one_thread,
 )
 from pipeline.stages.placement import scoring_pool
-from pipeline.tables import SampleShard, train_shards
+from pipeline.stages.pooled_curvature import mean_of, pooled_curvature
+from pipeline.tables import train_shards
 from scoring.errors import ScoringError
 from scoring.influence import SolverSettings, solve_direction
-from scoring.kronecker import KroneckerBasis, LayerSums, linear_layers
-from scoring.ragged import concatenate
-from scoring.solvers import Product
+from scoring.kronecker import linear_layers
 from scoring.surrogate import build_surrogate
 
 _SOLUTION = "_solution.json"
 _DIRECTION = "_direction.safetensors"
+_GRADIENT = "_gradient.json"
+_V = "_gradient.safetensors"
 #: What makes a difference to each solver.
 _REMEDIES = {
     "none": ("scope",),
@@ -85,7 +81,7 @@ def score_samples(context: StageContext, out: Storage, target: str, gradients: G
     pool = scoring_pool(context, len(indices))
     source = surrogate_source(context.folder("surrogate"), out, section.scope)
     if not out.exists(_SOLUTION):
-        solution, direction = solve(section, source, data, indices, pool, gradients)
+        solution, direction = solve(section, source, data, indices, pool, gradients, out, context.progress)
         solution["target"] = target
         Broadcast.put({"direction": direction.numpy()}, out, _DIRECTION)
         out.write_json(_SOLUTION, solution)
@@ -120,33 +116,68 @@ def solve(
     indices: Sequence[int],
     plan: PoolPlan,
     gradients: Gradients,
+    kept: Storage,
+    progress: Progress,
 ) -> tuple[dict[str, Any], Tensor]:
-    """h = (H + λI)⁻¹v, float64 [P], and what is worth recording of it."""
+    """h = (H + λI)⁻¹v, float64 [P], and what is worth recording of it.
+
+    v is kept in a folder, so that a solve that was killed does not go over all samples again.
+    """
     objective, scope = source.build()
     settings = solver_settings(section)
     layers = linear_layers(objective, scope) if section.solver == "ekfac" else ()
     pooled = ReducePool(SumWorker, {"source": source, "data": data}, indices, plan.minimum, plan.shape)
     with watched_room(plan.shape), pooled as pool:
-        start = time.perf_counter()
-        v, samples = _mean(gradients(pool))
-        gradient_seconds = time.perf_counter() - start
+        gradient = _risk_gradient(kept, gradients, pool, len(indices), progress)
+        v, start = gradient.v, time.perf_counter()
+        progress.update(0, len(indices), doing=f"solving by {section.solver}")
         curvature = pooled_curvature(section, pool, indices, _train_count(data))
         with on_one_thread(), _solver_faults(section.solver):
             solution = solve_direction(settings, curvature, v, scope, layers)
-        solve_seconds = time.perf_counter() - start - gradient_seconds
+        solve_seconds = time.perf_counter() - start
     facts = {
         "solver": section.solver,
         "scope": list(scope.names),
         "parameters": scope.size,
-        "risk_samples": samples,
+        "risk_samples": gradient.samples,
         "curvature_samples": curvature.samples if section.solver != "none" else 0,
         "residual": solution.residual,
         "iterations": solution.iterations,
         "v_dot_h": float(v @ solution.direction),
-        "gradient_seconds": gradient_seconds,
+        "gradient_seconds": gradient.seconds,
         "solve_seconds": solve_seconds,
     }
     return facts, solution.direction
+
+
+@dataclass(frozen=True)
+class _RiskGradient:
+    """v, float64 [P], the mean over so many samples, and the seconds that it took."""
+
+    v: Tensor
+    samples: int
+    seconds: float
+
+
+def _risk_gradient(
+    kept: Storage, gradients: Gradients, pool: ReducePool, parts: int, progress: Progress
+) -> _RiskGradient:
+    if kept.exists(_GRADIENT):
+        facts = kept.read_json(_GRADIENT)
+        return _RiskGradient(torch.from_numpy(load(kept.read_bytes(_V))["v"]), **facts)
+    start = time.perf_counter()
+    v, samples = mean_of(_watched(gradients(pool), parts, progress))
+    facts = {"samples": samples, "seconds": time.perf_counter() - start}
+    kept.write_bytes(_V, save({"v": v.numpy()}))
+    # Last: it says that the other is there.
+    kept.write_json(_GRADIENT, facts)
+    return _RiskGradient(v, **facts)
+
+
+def _watched(parts: Iterator[tuple[Any, int]], total: int, progress: Progress) -> Iterator[tuple[Any, int]]:
+    for done, part in enumerate(parts):
+        progress.update(done, total, doing="gradient of the risk")
+        yield part
 
 
 @contextlib.contextmanager
@@ -175,76 +206,6 @@ def solver_settings(
         lissa_scale=section.lissa_scale,
         lissa_steps=section.lissa_steps,
     )
-
-
-def pooled_curvature(section: InfluenceConfig, pool: ReducePool, indices: Sequence[int], total: int) -> PooledCurvature:
-    """The curvature over the samples asked for, spread over the pool."""
-    wanted = total if section.curvature_samples == "all" else min(section.curvature_samples, total)
-    if section.solver == "lissa":
-        # Its steps are chunks, so that they are the same however the log is cut into shards.
-        wanted = min(wanted, PREPARED_SAMPLES)
-    if wanted == total > PREPARED_SAMPLES:
-        return PooledCurvature(pool, None, indices, total)
-    chunks = curvature_chunks(wanted, pool, total) if section.solver != "none" else []
-    return PooledCurvature(pool, [ray.put(chunk) for chunk in chunks], range(len(chunks)), wanted)
-
-
-def curvature_chunks(wanted: int, pool: ReducePool, total: int) -> list[SampleShard]:
-    """The samples that the curvature is taken over, in the order of their draw keys, cut into chunks.
-
-    The draw is by sample id, so it is the same however the log is cut into shards. Each shard sends what lies
-    below a bound that holds more than enough with near certainty; should it not, all keys are sent.
-    """
-    bound = min(1.0, (wanted + 8 * wanted**0.5 + 16) / total)
-    parts = list(pool.map("curvature_rows", bound))
-    if sum(len(keys) for keys, _ in parts) < wanted:
-        parts = list(pool.map("curvature_rows", 1.0))
-    keys = np.concatenate([keys for keys, _ in parts])
-    order = np.argsort(keys, kind="stable")[:wanted]
-    samples = SampleShard(
-        np.concatenate([part.sample_id for _, part in parts]),
-        concatenate([part.history for _, part in parts]),
-        np.concatenate([part.target for _, part in parts]),
-    )
-    return [samples.take(rows) for rows in curvature_cuts(order)]
-
-
-class PooledCurvature:
-    """`scoring.influence.Curvature` over the actors of a pool, added in the order of the chunks.
-
-    Parameters
-    ----------
-    chunks, numbers : references to samples and their places; or None, and the shards to go over.
-    samples : in all of them.
-    """
-
-    def __init__(self, pool: ReducePool, chunks: Chunks, numbers: Sequence[int], samples: int) -> None:
-        self._pool = pool
-        self._chunks = chunks
-        self._numbers = numbers
-        self.samples = samples
-
-    def product(self, x: Tensor) -> Tensor:
-        return _mean(self._map("product", (self._chunks, x.numpy())))[0]
-
-    def step_products(self, steps: int) -> Iterator[Product]:
-        for step in range(steps):
-            yield partial(self._chunk_product, self._numbers[step % len(self._numbers)])
-
-    def matrix(self) -> Tensor:
-        return _mean(self._pool.map("matrix", self._chunks, self._numbers, ahead=1))[0]
-
-    def kronecker_factors(self) -> LayerSums:
-        return reduce(add, self._map("kronecker_factors", self._chunks))
-
-    def kronecker_eigenvalues(self, basis: KroneckerBasis) -> LayerSums:
-        return reduce(add, self._map("kronecker_eigenvalues", (self._chunks, basis)))
-
-    def _map(self, method: str, argument: Any) -> Iterator[Any]:
-        return self._pool.map(method, argument, self._numbers)
-
-    def _chunk_product(self, chunk: int, x: Tensor) -> Tensor:
-        return _mean([self._pool.call("product", chunk, (self._chunks, x.numpy()))])[0]
 
 
 def check_scores(
@@ -277,22 +238,6 @@ def check_scores(
         if facts["identity_error"] > _IDENTITY_TOLERANCE:
             raise ArithmeticError(f"the mean influence {mean:.6e} is not <v, h> = {solution['v_dot_h']:.6e}")
     return facts
-
-
-def _mean(parts: Any) -> tuple[Tensor, int]:
-    """The mean of float64 sums, added in order, and the number of samples."""
-    total: Tensor | None = None
-    count = 0
-    for part, rows in parts:
-        total = torch.from_numpy(np.array(part)) if total is None else total + torch.from_numpy(np.array(part))
-        count += rows
-    if total is None or count == 0:
-        raise UserError(
-            "No sample has a finite gradient to score by.",
-            "Take more of the log or another data.split if it has no train sample; else lower surrogate.lr and "
-            "recompute with --from surrogate.",
-        )
-    return total / count, count
 
 
 def _train_count(data: Storage) -> int:

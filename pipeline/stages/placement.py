@@ -168,9 +168,10 @@ def tuning_placement(config: Config, view: ClusterView | None = None) -> Placeme
 
 
 def _training_placement(config: Config, workers: int, view: ClusterView) -> Placement:
-    """On CPU the workers share the cores of an embedded Ray evenly."""
+    """On CPU the workers share the cores of a node evenly: of the average one that has any, which the head may not."""
     use_gpu = gpus_per_worker(config, view) > 0
-    threads = 1 if use_gpu else max(1, view.cpus // max(1, view.nodes) // workers)
+    working = sum(node.cpus > 0 for node in (*view.living, *view.addable))
+    threads = 1 if use_gpu else max(1, view.cpus // max(1, working) // workers)
     return Placement(
         use_gpu=use_gpu,
         threads=threads,

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
+from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
 
+from cluster import autoscaler
 from cluster.autoscaler import groups_of, kuberay_groups
 from cluster.shapes import NodeGroup, NodeShape
 
@@ -39,3 +42,22 @@ def test_a_cluster_that_may_not_be_read_counts_as_it_is(monkeypatch: pytest.Monk
     monkeypatch.setenv("RAY_CLUSTER_NAME", "dealrec")
     monkeypatch.setenv("RAY_CLUSTER_NAMESPACE", "jobs")
     assert kuberay_groups() == ()
+
+
+@pytest.mark.parametrize(("status", "asked"), [(403, 1), (500, 3)])
+def test_a_refusal_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch, status: int, asked: int) -> None:
+    calls: list[str] = []
+
+    def answer(client: KubernetesHttpApiClient, path: str) -> dict[str, Any]:
+        calls.append(path)
+        response = requests.Response()
+        response.status_code = status
+        raise requests.HTTPError(str(status), response=response)
+
+    monkeypatch.setenv("RAY_CLUSTER_NAME", "dealrec")
+    monkeypatch.setenv("RAY_CLUSTER_NAMESPACE", "jobs")
+    monkeypatch.setattr(autoscaler, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(KubernetesHttpApiClient, "__init__", lambda client, namespace: None)
+    monkeypatch.setattr(KubernetesHttpApiClient, "get", answer)
+    assert kuberay_groups() == ()
+    assert calls == ["rayclusters/dealrec"] * asked

@@ -30,6 +30,11 @@ def test_a_port_that_is_no_heads_is_refused_at_once() -> None:
         server.shutdown()
 
 
+def test_a_port_without_a_host_is_no_address() -> None:
+    with pytest.raises(UserError, match=":6379 is no address of a cluster"):
+        connect(":6379", None, None)
+
+
 def test_a_client_address_is_refused() -> None:
     with pytest.raises(UserError, match="Ray Client address") as caught:
         connect("ray://head:10001", None, None)

@@ -80,6 +80,12 @@ def test_an_object_store_is_addressed_through_its_filesystem() -> None:
     assert remote.uri == "mock://bucket/run"
 
 
+def test_the_settings_of_a_store_stay_at_the_end() -> None:
+    child = Storage.at("s3://bucket/run/?region=eu-west-1&scheme=http").child("data", "samples")
+    assert child.uri == "s3://bucket/run/data/samples?region=eu-west-1&scheme=http"
+    assert child.fs_path("part.parquet")[1] == "bucket/run/data/samples/part.parquet"
+
+
 def test_an_unknown_scheme_is_the_users_fault() -> None:
     with pytest.raises(UserError, match="nosuch://x"):
         open_filesystem("nosuch://x")

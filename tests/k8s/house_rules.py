@@ -16,6 +16,9 @@ from tests.k8s.rules import Rule
 
 SUPPORTED_RAY = "2.60"
 GPU = "nvidia.com/gpu"
+#: Of the memory, what Ray keeps objects in unless told otherwise.
+_OBJECT_STORE = 0.3
+_UNITS = {"": 1, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 #: Which field of a volume or an environment source names an object of which kind.
 _REFERENCES = {
     "configMap": ("ConfigMap", "name"),
@@ -96,6 +99,12 @@ def images(manifest: Manifest) -> Iterator[str]:
         yield f"several images in one cluster: {', '.join(sorted(tags))}"
 
 
+def _bytes(quantity: str) -> float:
+    """Of a Kubernetes quantity of memory."""
+    number = quantity.rstrip("MGTi")
+    return float(number) * _UNITS[quantity[len(number) :]]
+
+
 def cluster(manifest: Manifest) -> Iterator[str]:
     """The head computes nothing, the scoring group starts from 0 unless a queue fixes it, tokens are asked for."""
     spec = cluster_spec(manifest)
@@ -111,12 +120,16 @@ def cluster(manifest: Manifest) -> Iterator[str]:
     groups = {group["groupName"]: group for group in spec.get("workerGroupSpecs", [])}
     if spec.get("enableInTreeAutoscaling") and groups.get("scoring", {}).get("minReplicas") != 0:
         yield "the scoring group does not scale from 0"
-    for label, group in groups.items():
+    for label, group in {"head": spec["headGroupSpec"], **groups}.items():
         pod = group["template"]["spec"]
-        mounts = [mount for container in pod["containers"] for mount in container.get("volumeMounts", [])]
-        if "/dev/shm" not in {mount["mountPath"] for mount in mounts}:
-            yield f"group {label} has no /dev/shm of its own"
         limits = pod["containers"][0].get("resources", {}).get("limits", {})
+        mounts = [mount for container in pod["containers"] for mount in container.get("volumeMounts", [])]
+        memory_volumes = {volume["name"]: volume.get("emptyDir", {}) for volume in pod.get("volumes", [])}
+        shared = [memory_volumes.get(mount["name"], {}) for mount in mounts if mount["mountPath"] == "/dev/shm"]
+        if not shared:
+            yield f"group {label} has no /dev/shm of its own"
+        elif _bytes(shared[0].get("sizeLimit", "0")) < _OBJECT_STORE * _bytes(limits.get("memory", "0")):
+            yield f"group {label} has a /dev/shm too small for Ray's object store"
         tolerated = {toleration.get("key") for toleration in pod.get("tolerations", [])}
         if GPU in limits and GPU not in tolerated:
             yield f"group {label} has GPUs and does not tolerate their taint"

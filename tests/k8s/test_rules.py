@@ -231,6 +231,14 @@ CASES: list[Case] = [
     (
         house_rules.cluster,
         "gpu",
+        lambda job: _cluster(job)["headGroupSpec"]["template"]["spec"]["containers"][0]["resources"]["limits"].update(
+            memory="32Gi"
+        ),
+        "group head has a /dev/shm too small",
+    ),
+    (
+        house_rules.cluster,
+        "gpu",
         lambda job: _group(job, 1)["template"]["spec"].pop("tolerations"),
         "does not tolerate",
     ),

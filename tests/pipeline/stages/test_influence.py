@@ -19,7 +19,7 @@ from pipeline.config import Config, InfluenceConfig
 from pipeline.config_file import load_config
 from pipeline.graph import StageContext
 from pipeline.stages import influence as stage
-from pipeline.stages import influence_workers
+from pipeline.stages import influence_workers, pooled_curvature
 from scoring.surrogate import build_surrogate
 from tests.small_run import SmallRun
 
@@ -97,11 +97,28 @@ def test_partition_and_workers_do_not_matter(
 
 
 @pytest.mark.slow
+def test_a_solve_that_failed_leaves_the_gradient_to_the_next(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = scores(prepared, tmp_path / "undisturbed")
+    with pytest.raises(UserError, match=r"influence\.solver cg"):
+        scores(prepared, tmp_path / "out", solver="cg", max_iterations=1, tolerance=1e-12)
+
+    def read_again(target: str) -> stage.Gradients:
+        return lambda pool: pytest.fail(f"the {target} samples are read again")
+
+    monkeypatch.setattr(stage, "risk_gradients", read_again)
+    found, facts = scores(prepared, tmp_path / "out")
+    assert found == whole
+    assert facts["risk_samples"] == len(whole)
+
+
+@pytest.mark.slow
 def test_curvature_over_the_shards_is_that_over_kept_samples(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept, facts = scores(prepared, tmp_path / "kept", curvature_samples="all")
-    monkeypatch.setattr(stage, "PREPARED_SAMPLES", 10)
+    monkeypatch.setattr(pooled_curvature, "PREPARED_SAMPLES", 10)
     read, again = scores(prepared, tmp_path / "read", curvature_samples="all", actors=2)
     assert facts["curvature_samples"] == again["curvature_samples"] == len(kept)
     assert difference(kept, read) < 1e-5
@@ -113,7 +130,7 @@ def test_samples_without_a_finite_score_are_marked_and_in_no_mean(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepared_samples: int
 ) -> None:
     """Those with an item whose embedding is broken, which is no candidate of the others."""
-    monkeypatch.setattr(stage, "PREPARED_SAMPLES", prepared_samples)
+    monkeypatch.setattr(pooled_curvature, "PREPARED_SAMPLES", prepared_samples)
     metrics = prepared.surrogate.read_json("metrics.json")
     metrics["config"] |= {"loss": "sampled", "negatives": 4}
     model = build_surrogate(metrics["surrogate"], metrics["item_count"], metrics["config"])
@@ -151,7 +168,7 @@ def test_chunks_are_of_one_size_more_or_less_and_keep_the_order() -> None:
 @pytest.mark.slow
 def test_a_solver_that_fails_names_its_keys(prepared: Prepared, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"influence\.solver cg: .*after 1 iterations") as caught:
-        scores(prepared, tmp_path, max_iterations=1)
+        scores(prepared, tmp_path, solver="cg", max_iterations=1)
     assert "influence.max_iterations" in caught.value.remedy
     with pytest.raises(UserError, match=r"influence\.solver lissa: lissa diverged") as caught:
         scores(prepared, tmp_path, solver="lissa", lissa_scale=1e-6)

@@ -1,0 +1,111 @@
+"""The curvature of the risk over samples that the actors of a pool hold, or read shard by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial, reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from torch import Tensor
+
+from cluster.errors import UserError
+from cluster.reduce import ReducePool
+from pipeline.config import InfluenceConfig
+from pipeline.stages.influence_workers import PREPARED_SAMPLES, Chunks, curvature_cuts
+from pipeline.tables import SampleShard
+from scoring.kronecker import KroneckerBasis, LayerSums
+from scoring.ragged import concatenate
+from scoring.solvers import Product
+
+
+def pooled_curvature(section: InfluenceConfig, pool: ReducePool, indices: Sequence[int], total: int) -> PooledCurvature:
+    """The curvature over the samples asked for, spread over the pool."""
+    wanted = total if section.curvature_samples == "all" else min(section.curvature_samples, total)
+    if section.solver == "lissa":
+        # Its steps are chunks, so that they are the same however the log is cut into shards.
+        wanted = min(wanted, PREPARED_SAMPLES)
+    if wanted == total > PREPARED_SAMPLES:
+        return PooledCurvature(pool, None, indices, total)
+    chunks = curvature_chunks(wanted, pool, total) if section.solver != "none" else []
+    return PooledCurvature(pool, [ray.put(chunk) for chunk in chunks], range(len(chunks)), wanted)
+
+
+def curvature_chunks(wanted: int, pool: ReducePool, total: int) -> list[SampleShard]:
+    """The samples that the curvature is taken over, in the order of their draw keys, cut into chunks.
+
+    The draw is by sample id, so it is the same however the log is cut into shards. Each shard sends what lies
+    below a bound that holds more than enough with near certainty; should it not, all keys are sent.
+    """
+    bound = min(1.0, (wanted + 8 * wanted**0.5 + 16) / total)
+    parts = list(pool.map("curvature_rows", bound))
+    if sum(len(keys) for keys, _ in parts) < wanted:
+        parts = list(pool.map("curvature_rows", 1.0))
+    keys = np.concatenate([keys for keys, _ in parts])
+    order = np.argsort(keys, kind="stable")[:wanted]
+    samples = SampleShard(
+        np.concatenate([part.sample_id for _, part in parts]),
+        concatenate([part.history for _, part in parts]),
+        np.concatenate([part.target for _, part in parts]),
+    )
+    return [samples.take(rows) for rows in curvature_cuts(order)]
+
+
+class PooledCurvature:
+    """`scoring.influence.Curvature` over the actors of a pool, added in the order of the chunks.
+
+    Parameters
+    ----------
+    chunks, numbers : references to samples and their places; or None, and the shards to go over.
+    samples : in all of them.
+    """
+
+    def __init__(self, pool: ReducePool, chunks: Chunks, numbers: Sequence[int], samples: int) -> None:
+        self._pool = pool
+        self._chunks = chunks
+        self._numbers = numbers
+        self.samples = samples
+
+    def product(self, x: Tensor) -> Tensor:
+        return mean_of(self._map("product", (self._chunks, x.numpy())))[0]
+
+    def step_products(self, steps: int) -> Iterator[Product]:
+        for step in range(steps):
+            yield partial(self._chunk_product, self._numbers[step % len(self._numbers)])
+
+    def matrix(self) -> Tensor:
+        return mean_of(self._pool.map("matrix", self._chunks, self._numbers, ahead=1))[0]
+
+    def kronecker_factors(self) -> LayerSums:
+        return reduce(add, self._map("kronecker_factors", self._chunks))
+
+    def kronecker_eigenvalues(self, basis: KroneckerBasis) -> LayerSums:
+        return reduce(add, self._map("kronecker_eigenvalues", (self._chunks, basis)))
+
+    def _map(self, method: str, argument: Any) -> Iterator[Any]:
+        return self._pool.map(method, argument, self._numbers)
+
+    def _chunk_product(self, chunk: int, x: Tensor) -> Tensor:
+        return mean_of([self._pool.call("product", chunk, (self._chunks, x.numpy()))])[0]
+
+
+def mean_of(parts: Any) -> tuple[Tensor, int]:
+    """The mean of float64 sums, added in order, and the number of samples.
+
+    Raises `UserError` when there is none.
+    """
+    total: Tensor | None = None
+    count = 0
+    for part, rows in parts:
+        total = torch.from_numpy(np.array(part)) if total is None else total + torch.from_numpy(np.array(part))
+        count += rows
+    if total is None or count == 0:
+        raise UserError(
+            "No sample has a finite gradient to score by.",
+            "Take more of the log or another data.split if it has no train sample; else lower surrogate.lr and "
+            "recompute with --from surrogate.",
+        )
+    return total / count, count
