@@ -29,6 +29,8 @@ log = logging.getLogger("dealrec.cli")
 
 #: Longer than the heads of our manifests give a job to end.
 _STOP_SECONDS = 130.0
+#: Random coresets a training seed, unless asked for otherwise.
+_DRAWS = {"proxy": 3, "llm": 1}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -55,7 +57,7 @@ def compare(options: argparse.Namespace) -> int:
 
     config, run_dir = _load(options)
     sizes = options.sizes or [config.select.size]
-    draws = options.draws or (3 if options.target == "proxy" else 1)
+    draws = _DRAWS[options.target] if options.draws is None else options.draws
     request = Request(_listed(options.selectors), options.seeds, sizes, draws, options.first_seed, options.control)
     run = open_run(run_dir)
     proxies = _listed(options.proxies)
@@ -64,6 +66,8 @@ def compare(options: argparse.Namespace) -> int:
         _show(options, {"comparison": result}, ())
         return 0
     _show(options, {"arms": summary_rows(result), "slices": slice_rows(result)}, ("arms", "slices"))
+    for warning in result["warnings"]:
+        log.warning("%s", warning)
     log.info("* looks at the validation period; %d arms tried so far", result["tried"])
     log.info("Plots: %s", run.child("arms").uri + f"/comparison-{options.target}.html")
     return 0

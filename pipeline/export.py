@@ -79,6 +79,11 @@ def _sharegpt(coreset: pa.Table, items: pa.Table, prompts: Sequence[RenderedProm
     return _lines({"conversations": turn} for turn in turns)
 
 
+def _messages(coreset: pa.Table, items: pa.Table, prompts: Sequence[RenderedPrompt]) -> str:
+    turns = ([{"role": "user", "content": p.turn}, {"role": "assistant", "content": p.output}] for p in prompts)
+    return _lines({"messages": turn} for turn in turns)
+
+
 def _parquet(coreset: pa.Table, items: pa.Table, prompts: Sequence[RenderedPrompt]) -> pa.Table:
     """The texts beside what the run knows of each sample; items by the ids of the log."""
     target = items["item_id"].take(pa.compute.subtract(coreset["target"], 1))
@@ -98,11 +103,12 @@ Content = Callable[[pa.Table, pa.Table, Sequence[RenderedPrompt]], str | pa.Tabl
 FORMATS: Mapping[str, tuple[str, Content]] = {
     "alpaca": ("alpaca.jsonl", _alpaca),
     "sharegpt": ("sharegpt.jsonl", _sharegpt),
+    "messages": ("messages.jsonl", _messages),
     "parquet": ("coreset.parquet", _parquet),
 }
 
 #: By which module of Hugging Face's `datasets` each format is read.
-_READERS: Mapping[str, str] = {"alpaca": "json", "sharegpt": "json", "parquet": "parquet"}
+_READERS: Mapping[str, str] = {"alpaca": "json", "sharegpt": "json", "messages": "json", "parquet": "parquet"}
 
 
 def _llama_factory(formats: Sequence[str]) -> dict[str, Any]:
@@ -110,6 +116,16 @@ def _llama_factory(formats: Sequence[str]) -> dict[str, Any]:
     columns: dict[str, dict[str, Any]] = {
         "alpaca": {"columns": {"prompt": "instruction", "query": "input", "response": "output"}},
         "sharegpt": {"formatting": "sharegpt", "columns": {"messages": "conversations"}},
+        "messages": {
+            "formatting": "sharegpt",
+            "columns": {"messages": "messages"},
+            "tags": {
+                "role_tag": "role",
+                "content_tag": "content",
+                "user_tag": "user",
+                "assistant_tag": "assistant",
+            },
+        },
     }
     return {f"dealrec_{name}": {"file_name": FORMATS[name][0], **columns[name]} for name in formats if name in columns}
 
@@ -163,8 +179,9 @@ from datasets import load_dataset
 {loads}
 ```
 
-`dataset_info.json` is for LLaMA-Factory: `dataset_dir` is this folder. The text is that of the run's own
-fine-tuning, to the byte: `text` of the Parquet file, or what the user says and the answer of the ShareGPT file,
+`dataset_info.json` is for LLaMA-Factory: `dataset_dir` is this folder. TRL takes `messages.jsonl` as it is; Axolotl
+takes `alpaca.jsonl` with `type: alpaca`, `messages.jsonl` with `type: chat_template`. The text is that of the run's own
+fine-tuning, to the byte: `text` of the Parquet file, or what the user says and the answer of the chat files,
 joined (in the chat layout by the chat template of {_llm(config)}). Fine-tuning puts the tokenizer's leading
 tokens before it and the end-of-sequence token after it, and learns the answer alone unless `finetune.tokens` is
 `all`. The Alpaca file has the parts of the same text; the tool puts its own headings between them.

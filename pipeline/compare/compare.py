@@ -148,7 +148,7 @@ def _result(
     config: Config, run: Storage, request: Request, target: Target, outcomes: Sequence[Outcome]
 ) -> dict[str, Any]:
     from pipeline.compare.costs import scoring_seconds
-    from pipeline.compare.table import comparison_rows
+    from pipeline.compare.table import comparison_rows, unequal_sizes
     from pipeline.compare.users import read_users, target_slices
 
     data = run.child("data")
@@ -165,6 +165,7 @@ def _result(
         "control": request.control,
         "users": {split: len(asked) for split, asked in users.items()},
         "rows": rows,
+        "warnings": unequal_sizes(rows, request.control),
     }
 
 

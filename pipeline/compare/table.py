@@ -133,3 +133,18 @@ def control_of(key: Key, samples: Mapping[Key, int], control: str) -> Key:
         return model, control, size
     controls = [other for other in samples if other[:2] == (model, control)]
     return max(controls, key=lambda other: samples[other], default=(model, control, None))
+
+
+def unequal_sizes(rows: Sequence[Mapping[str, Any]], control: str) -> list[str]:
+    """A text for each selector that had fewer samples to choose from than its size, or than its control chose."""
+    of_control = {row["size"]: row["samples"] for row in rows if row["selector"] == control}
+    short = {
+        (row["selector"], row["size"]): row["samples"]
+        for row in rows
+        if row["size"] is not None and row["samples"] < of_control.get(row["size"], 0)
+    }
+    return [
+        f"{selector} chose {samples:,} samples where {control} chose {of_control[size]:,}: it had no more to "
+        "choose from, so its differences are those of a smaller coreset, too"
+        for (selector, size), samples in short.items()
+    ]

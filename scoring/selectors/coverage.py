@@ -45,11 +45,13 @@ class CoverageSelector:
     Attributes
     ----------
     scores : the scores that are normalised and added; effort is weighed by λ where influence is there too.
+    one_scale : the score has a scale of its own, so that another normalisation is no remedy for a squeezed one.
     """
 
     scores: tuple[str, ...]
     features: tuple[str, ...] = ()
     sees_validation: bool = False
+    one_scale: bool = False
 
     def select(self, shards: Shards, params: SelectionParams, reference: Reference | None = None) -> Selection:
         """Raises TooFewSamplesError."""
@@ -89,7 +91,9 @@ class CoverageSelector:
             "budget": asked,
             "chosen": len(chosen),
             "strata": _strata_facts(strata, sizes, np.bincount(chosen.stratum, minlength=strata.number)),
-            "warnings": _warnings(params, asked, sizes, cut),
+            "warnings": _warnings(
+                params, asked, sizes, cut, "" if self.one_scale else _SQUEEZE_REMEDY[params.normalise]
+            ),
         }
         return Selection.of(chosen, report)
 
@@ -128,7 +132,9 @@ def _strata_facts(strata: Strata, sizes: npt.NDArray[np.int64], picks: npt.NDArr
     ]
 
 
-def _warnings(params: SelectionParams, asked: int, sizes: npt.NDArray[np.int64], cut: Cut) -> list[str]:
+def _warnings(
+    params: SelectionParams, asked: int, sizes: npt.NDArray[np.int64], cut: Cut, squeeze_remedy: str
+) -> list[str]:
     warnings = []
     left = int(sizes.sum())
     if asked > left:
@@ -142,5 +148,5 @@ def _warnings(params: SelectionParams, asked: int, sizes: npt.NDArray[np.int64],
     elif params.strata > 1 and few <= max(1, params.strata // 10):
         where = f"stratum {fullest[0]} of {params.strata}" if few == 1 else f"{few} of {params.strata} strata"
         squeezed = f"{share[few - 1]:.1%} of the remaining samples fall into {where}"
-        warnings.append(squeezed + _SQUEEZE_REMEDY[params.normalise])
+        warnings.append(squeezed + squeeze_remedy)
     return warnings

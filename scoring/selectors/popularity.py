@@ -14,7 +14,7 @@ from scoring.counts import Tally
 from scoring.selectors.base import Reference, ScoreShard, Selection, SelectionParams, Shards
 from scoring.selectors.coverage import CoverageSelector
 
-_COVERAGE = CoverageSelector(("popularity",))
+_COVERAGE = CoverageSelector(("popularity",), one_scale=True)
 
 
 class PopularitySelector:

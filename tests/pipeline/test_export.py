@@ -84,12 +84,15 @@ def test_the_exported_text_tokenizes_to_what_fine_tuning_is_given(run: Storage, 
     out = run.child("export")
     talks = [json.loads(line)["conversations"] for line in out.read_text("sharegpt.jsonl").splitlines()]
     assert [[turn["from"] for turn in talk] for talk in talks] == [["human", "gpt"]] * 4
+    chats = [json.loads(line)["messages"] for line in out.read_text("messages.jsonl").splitlines()]
+    assert [[turn["role"] for turn in chat] for chat in chats] == [["user", "assistant"]] * 4
     parts = [json.loads(line) for line in out.read_text("alpaca.jsonl").splitlines()]
     assert [list(part) for part in parts] == [["instruction", "input", "output"]] * 4
     frame = "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n{output}"
     texts = {
         "parquet": out.read_table("coreset.parquet")["text"].to_pylist(),
         "sharegpt": ["".join(turn["value"] for turn in talk) for talk in talks],
+        "messages": ["".join(turn["content"] for turn in chat) for chat in chats],
         "alpaca": [frame.format(**part) for part in parts],
     }
     for name, found in texts.items():
@@ -116,7 +119,7 @@ def test_the_folder_describes_itself(run: Storage, config_file: Path) -> None:
     files = [entry["data_files"] for entry in yaml.safe_load(front)["configs"]]
     assert all(out.exists(file) for file in files)
     # One reader opens all configurations of a folder.
-    assert files == ["alpaca.jsonl", "sharegpt.jsonl"]
+    assert files == ["alpaca.jsonl", "sharegpt.jsonl", "messages.jsonl"]
     assert 'load_dataset("parquet", data_files="coreset.parquet")' in body
     for fact in ("4 of 90", "dealrec, seed 0", "select digest", "ingest digest"):
         assert fact in body

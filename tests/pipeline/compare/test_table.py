@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
@@ -12,7 +13,7 @@ import pytest
 from pipeline.compare.outcomes import TEST, VALID, ZERO_SHOT, Outcome
 from pipeline.compare.page import comparison_page, size_charts
 from pipeline.compare.summary import slice_rows, summary_rows
-from pipeline.compare.table import Key, comparison_rows, control_of
+from pipeline.compare.table import Key, comparison_rows, control_of, unequal_sizes
 from scoring.ragged import Ragged
 
 TARGETS = Ragged.from_rows([[1], [2, 3], [4], [5, 6, 7]])
@@ -127,6 +128,14 @@ def test_a_comparison_without_a_control_has_no_differences() -> None:
     assert first["ndcg@10 - random"] == second["of full"] == "-"
 
 
+def test_a_smaller_coreset_than_the_controls_is_told_once_a_selector() -> None:
+    found = [outcome("random", 16.0, 0), outcome("full", None, 0)]
+    short = [replace(outcome("reference", 16.0, 0), model=model, samples=9) for model in ("m", "n")]
+    (warning,) = unequal_sizes(comparison_rows([*found, *short], {}, {}), "random")
+    assert warning.startswith("reference chose 9 samples where random chose 16")
+    assert unequal_sizes(comparison_rows(outcomes(), {}, {}), "random") == []
+
+
 def test_terminal_and_page_show_every_arm() -> None:
     result: dict[str, Any] = {
         "target": "proxy",
@@ -139,11 +148,13 @@ def test_terminal_and_page_show_every_arm() -> None:
         "asked": 18,
         "tried": 20,
         "rows": list(rows().values()),
+        "warnings": ["top chose 7 samples where random chose 8"],
     }
     assert [row["selector"] for row in summary_rows(result)] == [row["selector"] for row in result["rows"]]
     assert {"test", "warm", "valid"} <= set(slice_rows(result)[0])
     page = comparison_page(result)
     assert "18 arms, 20 tried" in page
+    assert "top chose 7 samples" in page
     assert page.count("<svg") == 1
     assert page.count("<circle") == 4
     assert "<script" not in page

@@ -21,3 +21,10 @@ def test_covers_the_range_of_popularity_as_in_memory():
     assert dict(zip(chosen.sample_id.tolist(), chosen.stratum.tolist(), strict=True)) == expected
     picks = [stratum["picks"] for stratum in chosen.report["strata"] if stratum["samples"]]
     assert max(picks) - min(picks[1:]) <= 12
+
+
+def test_a_narrow_range_is_told_without_a_remedy_that_changes_nothing():
+    target = np.concatenate([np.repeat(1, 500), np.arange(2, 12)]).astype(np.int32)
+    shard = replace(whole_shard(510, seed=5), target=target)
+    (warning,) = select(lambda: iter([shard]), SelectionParams("popularity", size=20)).report["warnings"]
+    assert warning.endswith("fall into stratum 49 of 50")
