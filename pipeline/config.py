@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -21,6 +21,15 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, populate_by_name=True, validate_default=True, allow_inf_nan=False
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number_from_a_boolean(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python counts True as 1: `size: yes` would be a coreset of one sample."""
+        annotation = None if info.field_name is None else cls.model_fields[info.field_name].annotation
+        if isinstance(value, bool) and annotation is not bool:
+            raise ValueError("a number, a name or a list belongs here")
+        return value
 
 
 class Columns(Section):
@@ -100,6 +109,11 @@ class InfluenceConfig(Section):
     lissa_scale: float = Field(25.0, gt=0)
     lissa_steps: PositiveInt = 5000
     max_nonfinite: Share = Field(0.0, description="Share of non-finite scores above which the stage fails.")
+
+    @field_validator("scope", mode="before")
+    @classmethod
+    def _one_scope(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 class EffortConfig(Section):

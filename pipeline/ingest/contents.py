@@ -107,6 +107,8 @@ def is_pickle(head: bytes) -> bool:
 
 def damaged(file: DataFile, error: BaseException) -> UserError:
     """The error for a file that cannot be read to its end."""
+    if isinstance(error, UnicodeDecodeError):
+        return UserError(f"{file.name} is not UTF-8.", "Save the file as UTF-8.")
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return UserError(
         f"{file.name} cannot be read: {reason.rstrip('.')}.",

@@ -20,7 +20,8 @@ from pipeline.ingest.sources import DataFile
 Kind = Literal["text", "number", "datetime", "other"]
 
 DELIMITERS = {"csv": ",", "tsv": "\t", "recbole": "\t"}
-_JSON_SAMPLE = 100
+#: Lines whose keys count as columns.
+_JSON_SAMPLE = 10_000
 
 
 @dataclass(frozen=True)

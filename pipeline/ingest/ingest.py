@@ -167,8 +167,10 @@ class _Ingest:
             return
         counts = ", ".join(f"{count:,} {part}" for part, count in zip(PARTS, tally.interactions, strict=True))
         at = f", cut at {cuts.train_until:g} and {cuts.valid_until:g}" if cuts else ""
+        one_time = cuts is not None and cuts.train_until == cuts.valid_until
+        what = "too many interactions of one time" if one_time else "too few interactions"
         raise UserError(
-            f"{self.spec.interactions}: too few interactions for data.split: {self.spec.split}; it gives "
+            f"{self.spec.interactions}: {what} for data.split: {self.spec.split}; it gives "
             f"{counts}{at}, and no {' and no '.join(lacking)} sample with a history before its target.",
             "Give a longer log, or another data.split"
             + ("; leave_one_out needs users with three interactions." if not cuts else "."),

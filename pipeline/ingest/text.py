@@ -34,6 +34,7 @@ def read_delimited(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedB
     try:
         with open_payload(file) as stream:
             counted = _Counted(stream)
+            row = 1
             reader = pacsv.open_csv(
                 pa.PythonFile(counted, mode="r"),
                 pacsv.ReadOptions(block_size=BLOCK_BYTES),
@@ -45,11 +46,13 @@ def read_delimited(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedB
                     null_values=[""],
                 ),
             )
-            row = 1
             for batch in reader:
                 yield pa.Table.from_batches([batch]), row
                 row += batch.num_rows
     except pa.ArrowInvalid as error:
+        if not counted.lines:
+            # A header without a line end, which Arrow takes for no header.
+            return
         raise _delimited_fault(file) or damaged(file, error) from error
     except DAMAGE as error:
         raise damaged(file, error) from error

@@ -150,7 +150,10 @@ def _trimmed(values: pa.Array, origin: Origin) -> pa.Array:
 
 def _parsed_times(text: pa.Array, origin: Origin) -> pa.Array:
     """Text as numbers, else as ISO 8601 timestamps; numbers first, since four digits could be a year."""
-    readings = (pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC"))
+    # As BigQuery writes it.
+    text = pc.replace_substring_regex(text, r" UTC$", "Z")
+    # Nanoseconds last: they reach from 1677 to 2262 only.
+    readings = (pa.float64(), *(pa.timestamp(unit, zone) for unit in ("us", "ns") for zone in (None, "UTC")))
     for dtype in readings:
         try:
             return pc.cast(text, dtype)

@@ -32,6 +32,7 @@ def test_overrides_are_yaml_and_leave_the_rest_alone(tmp_path: Path) -> None:
     assert (config.select.size, config.select.seed) == (0.05, 3)
     assert config.samples.per_user == "all"
     assert config.data.columns.user == "uid"
+    assert load_config(path, ["influence.scope=all"]).influence.scope == ("all",)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,7 @@ def test_overrides_are_yaml_and_leave_the_rest_alone(tmp_path: Path) -> None:
         ("data: {split: column}", "key data.interactions is missing"),
         ("data: {interactions: a, split: random}", "key data.split: .* .got 'random'"),
         ("data: {interactions: a}\nselect: {size: 1.5}", "key select: size is a share below 1 or a whole number"),
+        ("data: {interactions: a}\nselect: {size: yes}", "key select.size: a number, .* .got True"),
         ("data: {interactions: a}\nselect: {method: best}", "key select.method: 'best' is not a selector"),
         ("data: {interactions: a}\ninfluence: {damping: 0}", "key influence.damping"),
         ("data: {interactions: a}\ninfluence: {damping: .inf}", "key influence.damping"),

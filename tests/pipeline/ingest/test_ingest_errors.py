@@ -93,6 +93,11 @@ def test_a_catalogue_of_another_log(tmp_path: Path) -> None:
         (GOOD[:12], "leave_one_out", "no train sample"),
         (GOOD[:1], "global_time", "no train and no valid and no test sample"),
         (GOOD[:30], "column", "it gives 30 train, 0 valid, 0 test"),
+        (
+            ["u0,i1,5,3,T,train", "u0,i2,5,3,T,train", "u1,i1,5,3,T,train"],
+            "global_time",
+            "too many interactions of one",
+        ),
     ],
 )
 def test_too_few_interactions(tmp_path: Path, rows: list[str], split: str, match: str) -> None:

@@ -24,6 +24,10 @@ def test_nothing_is_inferred_in_csv(tmp_path: Path) -> None:
     assert rows == [{"user": "007", "x": "1"}, {"user": "NA", "x": "a\nb, c"}, {"user": None, "x": None}]
 
 
+def test_a_header_without_a_line_end_has_no_rows(tmp_path: Path) -> None:
+    assert _read(tmp_path / "a.csv", "user,x", ["user"]) == []
+
+
 def test_csv_comes_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "BLOCK_BYTES", 64)
     (tmp_path / "a.csv").write_text("user\n" + "".join(f"u{number}\n" for number in range(200)))
