@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from cluster.jobs import list_jobs
 from pipeline.cli import main
 from pipeline.stages.catalogue import STAGES
+from tests.killing import start
 from tests.small_run import SmallRun
 
 pytestmark = pytest.mark.slow
@@ -41,6 +43,18 @@ def _wait(reached: Callable[[], bool]) -> None:
 def _begun(run: Path) -> bool:
     events = run / "events.jsonl"
     return events.exists() and "stage_begun" in events.read_text(encoding="utf-8")
+
+
+def detach(job: str, address: str) -> None:
+    """Follow a job that has something to say already, and press Ctrl-C."""
+    follower = start(["logs", job, "--address", address])
+    assert follower.stdout is not None
+    assert follower.stdout.readline()
+    follower.send_signal(signal.SIGINT)
+    said, _ = follower.communicate(timeout=_PATIENCE)
+    assert follower.returncode == 0, said
+    assert f"Detached; {job} goes on." in said
+    assert f"dealrec stop {job} --address {address}" in said
 
 
 def test_a_run_is_submitted_joined_and_followed_to_its_end(
@@ -84,6 +98,8 @@ def test_a_running_job_is_stopped(
     name, _ = _newest(ray_head)
     _wait(lambda: _begun(run) or _newest(ray_head)[1] == JobStatus.FAILED)
 
+    detach(name, ray_head)
+    assert _newest(ray_head) == (name, JobStatus.RUNNING)
     assert main(["stop", name, "--address", ray_head]) == 0
     assert f"Stopping {name}" in capfd.readouterr().err
     assert main(["logs", name, "--address", ray_head]) == 1

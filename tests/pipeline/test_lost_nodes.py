@@ -1,4 +1,4 @@
-"""A run on a cluster that loses a scoring worker, a node, or all of Ray, while samples are scored."""
+"""A run on a cluster that loses a scoring worker, a node, all of Ray, or a broadcast, while samples are scored."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import ray
+from ray.exceptions import ObjectLostError
 
+from cluster.broadcast import Broadcast
 from cluster.shards import finished_shards
 from cluster.storage import Storage
 from pipeline.manifest import read_manifest
-from tests.killing import start
+from tests.killing import go_on, start
 from tests.ray_cluster import Cluster, environment, several_nodes
 from tests.small_run import SmallRun
 
@@ -98,4 +102,37 @@ def test_ray_restarted_goes_on_where_it_was(small_run: SmallRun, tmp_path: Path)
     assert driver.returncode == 0, said
     after = finished_shards(scores, SHARDS)
     assert {index: after[index] for index in before} == before
+    assert run.read_bytes("coreset/coreset.parquet") == small_run.run.read_bytes("coreset/coreset.parquet")
+
+
+class Owner:
+    """An actor that puts a broadcast, which is lost with it."""
+
+    def put(self, arrays: Mapping[str, Any], storage: Storage, name: str) -> Broadcast:
+        return Broadcast.put(arrays, storage, name)
+
+
+def test_lost_broadcasts_change_nothing(
+    ray_local: None, small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The surrogate's weights, and the direction that every sample is scored along."""
+    lost = []
+
+    def put_and_lose(arrays: Mapping[str, Any], storage: Storage, name: str) -> Broadcast:
+        owner = ray.remote(num_cpus=0)(Owner).remote()
+        made: Broadcast = ray.get(owner.put.remote(arrays, storage, name))
+        ray.kill(owner)
+        end = time.monotonic() + _PATIENCE
+        try:
+            while time.monotonic() < end:
+                ray.get(made.reference)
+                time.sleep(0.1)
+        except ObjectLostError:
+            lost.append(name)
+        return made
+
+    monkeypatch.setattr(Broadcast, "put", put_and_lose)
+    run = Storage.at(small_run.begin(tmp_path / "run", "data", "surrogate"))
+    go_on(["run", str(small_run.config), "--run-dir", run.uri, "--until", "select"])
+    assert {"_weights.safetensors", "_direction.safetensors"} <= set(lost)
     assert run.read_bytes("coreset/coreset.parquet") == small_run.run.read_bytes("coreset/coreset.parquet")
