@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import psutil
 import torch
 
 from cluster.errors import UserError
 from cluster.nodes import NodeFacts
+from cluster.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,23 @@ def check_memory(least: int) -> Finding:
             "Close other programs, or run on a larger machine.",
         )
     return Finding("memory", text)
+
+
+def check_writable(folder: Storage) -> Finding:
+    """Whether this process may write a folder that need not be there yet; nothing is written."""
+    found = Finding("storage", folder.uri)
+    remedy = "Choose another --run-dir, or mend its permissions."
+    if folder.remote:
+        try:
+            folder.exists()
+        except OSError as error:
+            return replace(found, lack=f"{folder.uri} cannot be reached: {str(error).rstrip('.')}", remedy=remedy)
+        return found
+    place = Path(folder.uri)
+    there = next(parent for parent in (place, *place.parents) if parent.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return found
+    return replace(found, lack=f"{folder.uri} cannot be written, because {there} cannot", remedy=remedy)
 
 
 def check_nodes_memory(nodes: Sequence[NodeFacts], least: int) -> Finding:

@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 import torch
 
-from cluster.preflight import Finding
+from cluster.preflight import Finding, check_writable
 from cluster.resources import ClusterView
 from cluster.session import is_embedded
 from cluster.shapes import NodeShape
@@ -31,6 +31,7 @@ def diagnose(config: Config, run: Storage) -> tuple[list[Finding], list[dict[str
     stages = stage_names_of(config.select)
     found = machine_findings(config, stages)
     if is_embedded(config.cluster.address):
+        found.append(check_writable(run))
         view = machine_view(config)
     else:
         from pipeline.stages.placement import cluster_view

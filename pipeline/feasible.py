@@ -19,6 +19,19 @@ if TYPE_CHECKING:
 #: Of a surrogate that is built to be looked at.
 _FEW_ITEMS = 100
 _LOCAL = ("/", ".", "~")
+#: What a folder with a model must hold, by its usual names.
+_MODEL_FILES = {
+    "configuration": ("config.json",),
+    "tokenizer": (
+        "tokenizer.json",
+        "tokenizer.model",
+        "spiece.model",
+        "vocab.json",
+        "vocab.txt",
+        "tokenizer_config.json",
+    ),
+    "weights": ("*.safetensors",),
+}
 #: What configurations of transformers call the number of tokens that a model reads.
 _POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
 
@@ -134,6 +147,19 @@ def _check_model(config: Config) -> None:
             "Give a folder with a model's files, a GGUF file, or the name of a model on the hub.",
         )
     _check_positions(config)
+    _check_model_files(Path(model))
+
+
+def _check_model_files(folder: Path) -> None:
+    """What is there of a model's folder must be complete. Of other names nothing is known here."""
+    if not folder.is_dir():
+        return
+    for what, patterns in _MODEL_FILES.items():
+        if not any(next(folder.glob(pattern), None) for pattern in patterns):
+            raise UserError(
+                f"llm.model: {folder} holds no {what} ({', '.join(patterns)}).",
+                "Write it with save_pretrained of the model and of its tokenizer; pickled weights are not read.",
+            )
 
 
 def _check_positions(config: Config) -> None:

@@ -12,6 +12,7 @@ from cluster.digest import json_digest
 from cluster.errors import UserError
 from cluster.metrics import StageMetrics
 from cluster.progress import LineProgress, Progress, SeveralProgresses, format_seconds
+from cluster.shards import peak_memory
 from cluster.storage import Storage
 from pipeline.config import Config
 from pipeline.events import EventLog
@@ -215,9 +216,18 @@ class Graph:
         seconds = seconds_before + time.monotonic() - start
         outputs = list_outputs(folder, stage.subfolders)
         content = json_digest([[row["name"], row["digest"]] for row in outputs])
-        Manifest(stage.name, fingerprint, content, outputs, facts, seconds, attempts, environment=environment()).write(
-            folder
+        made = Manifest(
+            stage.name,
+            fingerprint,
+            content,
+            outputs,
+            facts,
+            seconds,
+            attempts,
+            driver_memory=peak_memory(),
+            environment=environment(),
         )
+        made.write(folder)
         events.add("stage_done", stage=stage.name, attempt=attempts, seconds=round(seconds, 3))
         log.info("%-10s done in %s", stage.name, format_seconds(seconds))
 

@@ -44,6 +44,7 @@ class Manifest:
     facts : what the stage has to say: counts, losses, residuals, shard attempts.
     seconds : wall time, over all attempts.
     attempts : times the stage was begun.
+    driver_memory : bytes that the driver held at most, from its start to the end of the stage; 0 is not known.
     """
 
     stage: str
@@ -53,6 +54,7 @@ class Manifest:
     facts: Mapping[str, Any]
     seconds: float
     attempts: int
+    driver_memory: int = 0
     finished: float = field(default_factory=time.time)
     environment: Mapping[str, Any] = field(default_factory=dict)
 

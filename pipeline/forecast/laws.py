@@ -22,14 +22,14 @@ class Forecast:
     ----------
     fixed, work : seconds; the stage takes their sum.
     basis : what `work` is reckoned from.
-    memory : bytes of one worker at its peak, 0 where none was measured.
+    memory : bytes of one worker at its peak; of the driver, on the share, where it does the work itself.
     """
 
     stage: str
     fixed: float
     work: float
     basis: str
-    memory: int = 0
+    memory: int
 
     @property
     def seconds(self) -> float:
@@ -54,7 +54,7 @@ def forecasts(
         _line("select", large, small, whole.samples, "samples"),
         _finetune(config, small, whole),
         _evaluate(config, small, whole, workers["evaluate"]),
-        Forecast("report", small.seconds["report"], 0.0, "as measured"),
+        Forecast("report", small.seconds["report"], 0.0, "as measured", small.driver["report"]),
     ]
 
 
@@ -71,7 +71,7 @@ def _line(stage: str, large: Measured, small: Measured, amount: int, unit: str) 
     low, high = getattr(small.scale, unit), getattr(large.scale, unit)
     slope = max(0.0, large.seconds[stage] - small.seconds[stage]) / max(1, high - low)
     fixed = max(0.0, large.seconds[stage] - slope * high)
-    return Forecast(stage, fixed, slope * amount, f"{amount:,} {unit}")
+    return Forecast(stage, fixed, slope * amount, f"{amount:,} {unit}", large.driver[stage])
 
 
 def _surrogate(config: Config, large: Measured, whole: Scale) -> Forecast:

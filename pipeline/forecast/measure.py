@@ -42,11 +42,12 @@ class Scale:
 
 @dataclass(frozen=True)
 class Measured:
-    """A share run that is complete: its sizes, and the seconds and facts of its stages by name."""
+    """A share run that is complete: its sizes, and by stage its seconds, facts and the bytes that the driver held."""
 
     scale: Scale
     seconds: Mapping[str, float]
     facts: Mapping[str, Mapping[str, Any]]
+    driver: Mapping[str, int]
 
 
 def surrogate_side(config: Config, shards: int, samples: int) -> Config:
@@ -98,12 +99,12 @@ def measure(config: Config, run: Storage, last: str | None = None) -> Measured:
     except UserError:
         graph.discard(graph.stages)
     run_stages(config, run, RunOptions(last=last), STAGES)
-    seconds, facts = {}, {}
+    seconds, facts, driver = {}, {}, {}
     for name in done:
         manifest = read_manifest(graph.folder(graph.stage(name)))
         assert manifest is not None
-        seconds[name], facts[name] = manifest.seconds, manifest.facts
-    return Measured(_scale(graph, facts), seconds, facts)
+        seconds[name], facts[name], driver[name] = manifest.seconds, manifest.facts, manifest.driver_memory
+    return Measured(_scale(graph, facts), seconds, facts, driver)
 
 
 def _scale(graph: Graph, facts: Mapping[str, Mapping[str, Any]]) -> Scale:

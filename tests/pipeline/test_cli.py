@@ -126,10 +126,22 @@ def test_doctor_says_what_there_is_and_who_gets_it(tmp_path: Path, capsys: pytes
     config = config_file(tmp_path, cluster={"cpus": 4, "gpus": 0}, finetune={"workers": 3})
     assert main(["doctor", config, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert {row["what"] for row in answer["findings"]} == {"memory", "GPU", "compiler"}
+    assert {row["what"] for row in answer["findings"]} == {"memory", "GPU", "compiler", "storage"}
     workers = {row["stage"]: (row["kind"], row["workers"], row["free cpus"]) for row in answer["plan"]}
     assert workers["effort"] == ("pool", 4, 0)
     assert workers["finetune"] == ("training", 3, 1)
+
+
+def test_doctor_looks_at_the_run_directory_and_leaves_it_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_file(tmp_path)
+    assert main(["doctor", config, "--run-dir", str(tmp_path / "new" / "run")]) == 0
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").write_text("")
+    capsys.readouterr()
+    assert main(["doctor", config, "--run-dir", str(tmp_path / "file" / "run")]) == 2
+    assert f"{tmp_path}/file/run cannot be written" in capsys.readouterr().out
 
 
 def test_doctor_without_a_config_takes_settings_too(capsys: pytest.CaptureFixture[str]) -> None:

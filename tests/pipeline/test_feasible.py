@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,3 +57,19 @@ def test_a_stage_that_does_not_run_is_not_asked_about() -> None:
 
 def test_the_defaults_are_feasible() -> None:
     check_settings(config(), ["surrogate", "influence", "audit"])
+
+
+@pytest.mark.parametrize(
+    ("files", "lacking"),
+    [
+        (["model.safetensors", "tokenizer.json"], "no configuration"),
+        (["model.safetensors", "config.json"], "no tokenizer"),
+        (["config.json", "tokenizer.json", "pytorch_model.bin"], "no weights"),
+        (["config.json", "tokenizer.json", "model-00001-of-00002.safetensors"], None),
+    ],
+)
+def test_a_folder_with_a_part_of_a_model_is_told(tmp_path: Path, files: list[str], lacking: str | None) -> None:
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    found = setting_findings(config(llm={"model": str(tmp_path)}), ["effort"])
+    assert [lacking is not None and lacking in finding.lack for finding in found] == [True] * (lacking is not None)

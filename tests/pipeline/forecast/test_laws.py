@@ -42,7 +42,7 @@ def large() -> Measured:
         "effort": {"busy_seconds": 40.0, "scored": 20, "tokens": 2000, "workers": 2, "peak_memory": 1},
     }
     seconds = {"ingest": 4.0 + 8.0, "surrogate": 9 + 7.6, "influence": 3 + 2 + 5 + 4, "effort": 6 + 20, "select": 1.9}
-    return Measured(LARGE, seconds, facts)
+    return Measured(LARGE, seconds, facts, {"ingest": 7, "select": 8})
 
 
 def small() -> Measured:
@@ -66,7 +66,7 @@ def small() -> Measured:
         },
     }
     seconds = {"ingest": 4.8, "select": 1.09, "finetune": 30.0, "evaluate": 8.0 + 13.0, "report": 2.0}
-    return Measured(SMALL, seconds, facts)
+    return Measured(SMALL, seconds, facts, {"report": 9})
 
 
 def rows(config: Config = CONFIG, workers: dict[str, int] = ALIKE) -> dict[str, Forecast]:
@@ -88,6 +88,14 @@ def test_every_stage_is_its_fixed_time_and_its_work() -> None:
     assert set(found) == set(expected)
     for stage, pair in expected.items():
         assert found[stage] == pytest.approx(pair), stage
+
+
+def test_the_driver_is_what_holds_memory_where_it_works_itself() -> None:
+    assert {stage: rows()[stage].memory for stage in ("ingest", "select", "report")} == {
+        "ingest": 7,
+        "select": 8,
+        "report": 9,
+    }
 
 
 def test_the_share_itself_is_forecast_as_it_was() -> None:
