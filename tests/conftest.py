@@ -47,13 +47,15 @@ def small_run(ray_local: None, tmp_path_factory: pytest.TempPathFactory, worker_
     alone = worker_id == "master"
     folder = (tmp_path_factory.getbasetemp() if alone else tmp_path_factory.getbasetemp().parent) / "small-run"
     with FileLock(f"{folder}.lock"):
-        if not (folder / "config.yaml").exists():
+        if not (folder / "ready").exists():
             # As many CPUs as the session's Ray has: who goes on from this run has as many threads, so the same bits.
             cluster: dict[str, object] = {"cpus": 4}
             tuning: dict[str, object] = {"epochs": 3, "checkpoint_steps": 2, "workers": 2}
             log, llm = write_log(folder / "log.parquet"), make_tiny_llm(folder / "llm")
             config = write_config(folder, log, llm, finetune=tuning, cluster=cluster)
             assert main(["run", str(config), "--run-dir", str(folder / "run")]) == 0
+            # Last: should it have failed in one process, the next goes on with it.
+            (folder / "ready").touch()
     return SmallRun(folder)
 
 
