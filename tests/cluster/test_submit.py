@@ -45,18 +45,6 @@ def _begun(run: Path) -> bool:
     return events.exists() and "stage_begun" in events.read_text(encoding="utf-8")
 
 
-def detach(job: str, address: str) -> None:
-    """Follow a job that has something to say already, and press Ctrl-C."""
-    follower = start(["logs", job, "--address", address])
-    assert follower.stdout is not None
-    assert follower.stdout.readline()
-    follower.send_signal(signal.SIGINT)
-    said, _ = follower.communicate(timeout=_PATIENCE)
-    assert follower.returncode == 0, said
-    assert f"Detached; {job} goes on." in said
-    assert f"dealrec stop {job} --address {address}" in said
-
-
 def test_a_run_is_submitted_joined_and_followed_to_its_end(
     ray_head: str, small_run: SmallRun, config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,9 +85,6 @@ def test_a_running_job_is_stopped(
     assert main(submit) == 0
     name, _ = _newest(ray_head)
     _wait(lambda: _begun(run) or _newest(ray_head)[1] == JobStatus.FAILED)
-
-    detach(name, ray_head)
-    assert _newest(ray_head) == (name, JobStatus.RUNNING)
     assert main(["stop", name, "--address", ray_head]) == 0
     assert f"Stopping {name}" in capfd.readouterr().err
     assert main(["logs", name, "--address", ray_head]) == 1
@@ -108,6 +93,24 @@ def test_a_running_job_is_stopped(
     # It was given the time to say so itself.
     events = [json.loads(line) for line in (run / "events.jsonl").read_text(encoding="utf-8").splitlines()]
     assert events[-1]["event"] == "stage_stopped"
+
+
+def test_ctrl_c_leaves_the_job_and_says_how_to_follow_or_stop_it(ray_head: str) -> None:
+    client = JobSubmissionClient(ray_head)
+    job = client.submit_job(entrypoint='python -u -c "import time; print(1); time.sleep(3600)"')
+    follower = start(["logs", job, "--address", ray_head])
+    assert follower.stdout is not None
+    # Ray has a word to say before.
+    while follower.stdout.readline() != "1\n":
+        assert follower.poll() is None
+    follower.send_signal(signal.SIGINT)
+    said, _ = follower.communicate(timeout=_PATIENCE)
+    assert follower.returncode == 0, said
+    assert f"Detached; {job} goes on." in said
+    assert f"dealrec logs {job} --address {ray_head}" in said
+    assert f"dealrec stop {job} --address {ray_head}" in said
+    assert client.get_job_status(job) == JobStatus.RUNNING
+    client.stop_job(job)
 
 
 def test_a_config_that_means_this_machine_is_not_submitted(config: Path, tmp_path: Path) -> None:
