@@ -146,9 +146,8 @@ def token_fault(address: str) -> UserError:
 def _require_listener(target: str) -> None:
     """Raise `ConnectionError` when no head listens at host:port, where `ray.init` would go on trying for minutes.
 
-    Raises `ValueError` for a port without a host.
-
-    A head speaks gRPC; the dashboard, or a forwarded port with nobody behind it, does not.
+    A head speaks gRPC; the dashboard, or a forwarded port with nobody behind it, does not. Raises `ValueError` for a
+    port without a host.
     """
     host, colon, port = target.rpartition(":")
     if colon and not host:

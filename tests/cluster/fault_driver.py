@@ -53,8 +53,8 @@ class SlowWorker:
 class Owner:
     """An actor that puts a broadcast, so that the object goes when the actor does."""
 
-    def put(self, folder: Storage) -> Broadcast:
-        return Broadcast.put({"weights": WEIGHTS}, folder, "_owned.safetensors")
+    def put(self, arrays: Mapping[str, Any], folder: Storage, name: str) -> Broadcast:
+        return Broadcast.put(arrays, folder, name)
 
 
 def copies(weights: Broadcast) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def copies(weights: Broadcast) -> dict[str, Any]:
 def after_loss(folder: Storage) -> list[float]:
     """What each node reads once the owner of a broadcast is dead; the saved copy holds twice the values."""
     owner = ray.remote(num_cpus=0)(Owner).remote()
-    owned: Broadcast = ray.get(owner.put.remote(folder))
+    owned: Broadcast = ray.get(owner.put.remote({"weights": WEIGHTS}, folder, "_owned.safetensors"))
     folder.write_bytes(owned.name, save({"weights": 2 * WEIGHTS}))
     ray.kill(owner)
     nodes = [str(node["NodeID"]) for node in living_nodes()]

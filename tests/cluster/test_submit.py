@@ -85,6 +85,7 @@ def test_a_running_job_is_stopped(
     assert main(submit) == 0
     name, _ = _newest(ray_head)
     _wait(lambda: _begun(run) or _newest(ray_head)[1] == JobStatus.FAILED)
+
     assert main(["stop", name, "--address", ray_head]) == 0
     assert f"Stopping {name}" in capfd.readouterr().err
     assert main(["logs", name, "--address", ray_head]) == 1

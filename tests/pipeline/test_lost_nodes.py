@@ -19,6 +19,7 @@ from cluster.broadcast import Broadcast
 from cluster.shards import finished_shards
 from cluster.storage import Storage
 from pipeline.manifest import read_manifest
+from tests.cluster.fault_driver import Owner
 from tests.killing import go_on, start
 from tests.ray_cluster import Cluster, environment, several_nodes
 from tests.small_run import SmallRun
@@ -103,13 +104,6 @@ def test_ray_restarted_goes_on_where_it_was(small_run: SmallRun, tmp_path: Path)
     after = finished_shards(scores, SHARDS)
     assert {index: after[index] for index in before} == before
     assert run.read_bytes("coreset/coreset.parquet") == small_run.run.read_bytes("coreset/coreset.parquet")
-
-
-class Owner:
-    """An actor that puts a broadcast, which is lost with it."""
-
-    def put(self, arrays: Mapping[str, Any], storage: Storage, name: str) -> Broadcast:
-        return Broadcast.put(arrays, storage, name)
 
 
 def test_lost_broadcasts_change_nothing(
