@@ -31,6 +31,11 @@ class Killer(threading.Thread):
                 return
             time.sleep(0.02)
 
+    def is_replaced(self) -> bool:
+        """Whether it has killed, and a rank that took the place of the killed one has saved a checkpoint."""
+        states = checkpoint_states(self.scratch, self.prefix)
+        return self.killed is not None and any(state["workers"][-1]["pid"] != self.killed for state in states)
+
 
 def checkpoint_states(scratch: Storage, prefix: str) -> list[dict[str, Any]]:
     """JSON of the checkpoints there are, oldest first."""
