@@ -67,12 +67,14 @@ def addable_nodes(living: Sequence[NodeShape], groups: Sequence[NodeGroup]) -> t
 class PoolPlan:
     """A pool of equal workers.
 
-    `minimum` start at once; up to `maximum` are added as the work asks and the cluster can give.
+    `minimum` start at once; up to `maximum` are added as the work asks and the cluster can give. A pass that has lost
+    all nodes with room for a worker waits `wait_seconds` for others.
     """
 
     minimum: int
     maximum: int
     shape: WorkerShape
+    wait_seconds: float = 900.0
 
 
 def plan_pool(

@@ -144,6 +144,7 @@ def map_shards(
     The output of shard k is `out/part-k.parquet`. Whatever the pool's size, the files are the same: a worker
     sees one shard at a time. A worker that dies is replaced by Ray and its shard begun again, five times in all; an
     exception in a worker ends the pass, and what is finished stays finished; a `UserError` comes through as itself.
+    So ends a pass for which no living node has had room for `pool.wait_seconds`.
 
     Parameters
     ----------
@@ -166,7 +167,7 @@ def map_shards(
     totals = _Totals(records.values())
     progress.update(len(records), len(indices), **totals.facts())
     if missing:
-        with stop_mark(out, mark), watched_room(pool.shape):
+        with stop_mark(out, mark), watched_room(pool.shape, 1, pool.wait_seconds):
             for record in _run(build, arguments, missing, out, mark, pool, at_once):
                 records[record.index] = record
                 totals.add(record)

@@ -25,6 +25,8 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.requested = False
+        self._listening = False
+        self._leaving = False
         self._deferring: list[threading.Event] = []
 
     def check(self) -> None:
@@ -43,6 +45,7 @@ class StopSignal:
             return
         self.requested = False
         before = signal.signal(signal.SIGTERM, self._receive)
+        self._listening = True
         try:
             yield
         except KeyboardInterrupt as interrupt:
@@ -51,6 +54,7 @@ class StopSignal:
                 raise Stopped("SIGTERM") from interrupt
             raise
         finally:
+            self._listening = self._leaving = False
             signal.signal(signal.SIGTERM, before)
             self.requested = False
 
@@ -64,7 +68,23 @@ class StopSignal:
         finally:
             self._deferring.remove(told)
 
+    def leave(self) -> bool:
+        """From another thread: raise a `KeyboardInterrupt` in the main one at once, whatever it waits for or defers.
+
+        It is no request to stop. False where nothing is `handled`, so that nothing can be raised.
+        """
+        if not self._listening:
+            return False
+        main = threading.main_thread().ident
+        assert main is not None
+        self._leaving = True
+        signal.pthread_kill(main, signal.SIGTERM)
+        return True
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self._leaving:
+            self._leaving = False
+            raise KeyboardInterrupt
         again, self.requested = self.requested, True
         if again or not self._deferring:
             raise Stopped("SIGTERM")

@@ -310,7 +310,7 @@ class ClusterConfig(Section):
         None, description="What the cluster may grow to, where its autoscaler does not say; None asks the autoscaler."
     )
     wait_seconds: float = Field(
-        900.0, ge=0, description="How long an autoscaler may take for nodes without which a stage cannot begin."
+        900.0, ge=0, description="How long a stage waits for nodes without which it cannot begin, or go on."
     )
     cpu_price: float = Field(0.0, ge=0, description="Of a CPU for an hour, in your currency; `dealrec plan` adds up.")
     gpu_price: float = Field(0.0, ge=0, description="Of a GPU for an hour.")

@@ -65,6 +65,11 @@ def train_shards(data: Storage) -> list[int]:
     return list(range(len(data.list(TRAIN_SAMPLES, suffix=".parquet"))))
 
 
+def train_count(data: Storage) -> int:
+    """How many train samples there are."""
+    return int(data.read_json("statistics.json")["samples"]["train"])
+
+
 def read_titles(data: Storage) -> list[str]:
     """Titles by item index; the first, of the padding, is empty."""
     return ["", *data.read_table("items.parquet", ["title"]).column("title").to_pylist()]

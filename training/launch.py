@@ -72,7 +72,8 @@ def launch(loop: Callable[[Any, Progress], Any], job: Any, run: Launch, scratch:
 
     Raises
     ------
-    UserError : the cluster cannot hold the workers, or a rank raised one.
+    UserError : the cluster cannot hold the workers, at first or for `wait_seconds` since it lost nodes, or a rank
+        raised one.
     TrainingFailedError : workers kept failing for another reason.
     """
     require_resources(run.name, run.workers, run.placement)
@@ -104,7 +105,7 @@ def launch(loop: Callable[[Any, Progress], Any], job: Any, run: Launch, scratch:
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
-    room = watched_room(run.placement.worker(), run.workers)
+    room = watched_room(run.placement.worker(), run.workers, run.placement.wait_seconds)
     environment = _RAY_TRAIN_ENVIRONMENT | (_ONE_NODE_ENVIRONMENT if len(living_nodes()) == 1 else {})
     try:
         with _environment(environment), _interrupts_restored(), forwarded(board, progress), room:

@@ -23,7 +23,7 @@ class Placement:
     memory : bytes of a node's memory that Ray reserves for each; 0 reserves none.
     threads : threads of torch in each.
     max_failures : restarts from the last checkpoint after a worker died, before the run fails.
-    wait_seconds : how long an autoscaler may take to bring missing nodes.
+    wait_seconds : how long an autoscaler may take to bring missing nodes, and lost ones to come back.
     node_groups : what the cluster may grow to; None asks its autoscaler.
     """
 
@@ -32,7 +32,7 @@ class Placement:
     memory: int = 0
     threads: int = 1
     max_failures: int = 3
-    wait_seconds: float = 0.0
+    wait_seconds: float = 900.0
     node_groups: tuple[NodeGroup, ...] | None = None
 
     def worker(self) -> WorkerShape:

@@ -9,6 +9,7 @@ import ray
 
 from cluster.errors import UserError
 from cluster.progress import Progress
+from cluster.room_watch import watched_room
 from cluster.session import configure_ray_data
 from cluster.storage import Storage
 from pipeline.compare.arms import Arm
@@ -44,19 +45,21 @@ def drive_arms(config: Config, run: Storage, arms: Sequence[Arm], count: int, pr
     actors = max(1, (config.cluster.actors or view.room(shape)) // count)
     config = config.model_copy(update={"cluster": config.cluster.model_copy(update={"actors": actors})})
     # The tasks only wait for the workers they start, which are what takes CPUs and GPUs.
+    room = watched_room(shape, config.finetune.workers, config.cluster.wait_seconds)
     drive = ray.remote(_drive).options(num_cpus=0, max_retries=_RETRIES)
     waiting, running = deque(arms), set[ray.ObjectRef]()
     progress.update(0, len(arms))
     try:
-        while waiting or running:
-            while waiting and len(running) < count:
-                running.add(drive.remote(config, run, waiting.popleft()))
-            (done,), rest = ray.wait(list(running))
-            running = set(rest)
-            fault = ray.get(done)
-            if fault is not None:
-                raise UserError(*fault)
-            progress.update(len(arms) - len(waiting) - len(running), len(arms))
+        with room:
+            while waiting or running:
+                while waiting and len(running) < count:
+                    running.add(drive.remote(config, run, waiting.popleft()))
+                (done,), rest = ray.wait(list(running))
+                running = set(rest)
+                fault = ray.get(done)
+                if fault is not None:
+                    raise UserError(*fault)
+                progress.update(len(arms) - len(waiting) - len(running), len(arms))
     finally:
         for task in running:
             ray.cancel(task, force=True)

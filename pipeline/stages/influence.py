@@ -32,7 +32,7 @@ from pipeline.stages.influence_workers import (
 )
 from pipeline.stages.placement import scoring_pool
 from pipeline.stages.pooled_curvature import mean_of, pooled_curvature
-from pipeline.tables import train_shards
+from pipeline.tables import train_count, train_shards
 from scoring.errors import ScoringError
 from scoring.influence import SolverSettings, solve_direction
 from scoring.kronecker import linear_layers
@@ -127,11 +127,11 @@ def solve(
     settings = solver_settings(section)
     layers = linear_layers(objective, scope) if section.solver == "ekfac" else ()
     pooled = ReducePool(SumWorker, {"source": source, "data": data}, indices, plan.minimum, plan.shape)
-    with watched_room(plan.shape), pooled as pool:
+    with watched_room(plan.shape, 1, plan.wait_seconds), pooled as pool:
         gradient = _risk_gradient(kept, gradients, pool, len(indices), progress)
         v, start = gradient.v, time.perf_counter()
         progress.update(0, len(indices), doing=f"solving by {section.solver}")
-        curvature = pooled_curvature(section, pool, indices, _train_count(data))
+        curvature = pooled_curvature(section, pool, indices, train_count(data))
         with on_one_thread(), _solver_faults(section.solver):
             solution = solve_direction(settings, curvature, v, scope, layers)
         solve_seconds = time.perf_counter() - start
@@ -238,7 +238,3 @@ def check_scores(
         if facts["identity_error"] > _IDENTITY_TOLERANCE:
             raise ArithmeticError(f"the mean influence {mean:.6e} is not <v, h> = {solution['v_dot_h']:.6e}")
     return facts
-
-
-def _train_count(data: Storage) -> int:
-    return int(data.read_json("statistics.json")["samples"]["train"])

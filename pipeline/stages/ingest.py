@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cluster.room_watch import watched_room
+from cluster.shapes import WorkerShape
 from pipeline.config import Config
 from pipeline.graph import StageContext
 from pipeline.ingest.ingest import IngestSpec, ingest
@@ -30,4 +32,5 @@ def ingest_spec(config: Config) -> IngestSpec:
 def run_ingest(context: StageContext) -> Mapping[str, Any]:
     """Read, clean and group the log; a killed ingest starts over, for its files are written whole."""
     room_for_tasks(context)
-    return ingest(ingest_spec(context.config), context.out, context.progress)
+    with watched_room(WorkerShape(), 1, context.config.cluster.wait_seconds):
+        return ingest(ingest_spec(context.config), context.out, context.progress)

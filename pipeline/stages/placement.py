@@ -120,7 +120,8 @@ def _ready(context: StageContext, plan: PoolPlan) -> PoolPlan:
     config = context.config
     view = grow(plan.shape, plan.maximum, 1, config.cluster.wait_seconds, lambda: cluster_view(config))
     require_shared(context.run)
-    return PoolPlan(max(1, min(plan.maximum, view.room(plan.shape))), plan.maximum, plan.shape)
+    minimum = max(1, min(plan.maximum, view.room(plan.shape)))
+    return replace(plan, minimum=minimum, wait_seconds=config.cluster.wait_seconds)
 
 
 def require_shared(run: Storage) -> None:

@@ -63,6 +63,22 @@ def test_a_request_is_forgotten_with_its_session() -> None:
         STOP.check()
 
 
+def test_another_thread_may_have_the_main_one_leave() -> None:
+    """Even what defers a request to stop; and it is none."""
+
+    def wait() -> None:
+        threading.Thread(target=STOP.leave).start()
+        threading.Event().wait(60)
+
+    with STOP.handled(), STOP.deferred() as told:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            wait()
+        assert not isinstance(caught.value, Stopped)
+        assert not told.is_set()
+        STOP.check()
+    assert not STOP.leave()
+
+
 def test_workers_see_the_mark_until_the_next_pass(tmp_path: Path) -> None:
     """They may come to a call that was waiting when the driver has left the pass already."""
     out = Storage.at(tmp_path)

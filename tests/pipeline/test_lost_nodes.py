@@ -30,10 +30,11 @@ SHARDS = list(range(24))
 _PATIENCE = 900.0
 
 
-def begin(small_run: SmallRun, run: Storage, cluster: Cluster, actors: int) -> subprocess.Popen[str]:
+def begin(small_run: SmallRun, run: Storage, cluster: Cluster, actors: int, *settings: str) -> subprocess.Popen[str]:
     """The run up to the coreset, with one actor on each node."""
     command = ["run", str(small_run.config), "--run-dir", run.uri, "--until", "select"]
-    command += ["--set", f"cluster.address={cluster.address}", "--set", f"cluster.actors={actors}"]
+    for setting in (f"cluster.address={cluster.address}", f"cluster.actors={actors}", *settings):
+        command += ["--set", setting]
     return start(command, environment())
 
 
@@ -86,23 +87,48 @@ def test_lost_workers_and_nodes_change_nothing(small_run: SmallRun, tmp_path: Pa
 
 
 def test_ray_restarted_goes_on_where_it_was(small_run: SmallRun, tmp_path: Path) -> None:
-    run = Storage.at(small_run.begin(tmp_path / "run", "data", "surrogate", "scores/influence"))
-    scores = run.child("scores", "effort")
-    with several_nodes(cpus=0) as cluster:
-        nodes = [cluster.add_node(cpus=1) for _ in range(2)]
-        driver = begin(small_run, run, cluster, actors=2)
-        done = kill_within(driver, scores, nodes[0], cluster.end)
-        said, _ = driver.communicate(timeout=_PATIENCE)
-    assert driver.returncode not in (0, 2), said
-    assert read_manifest(scores) is None
-    before = {index: record for index, record in finished_shards(scores, SHARDS).items() if index in done}
+    """All of Ray is lost in influence, and again in effort."""
+    run = Storage.at(small_run.begin(tmp_path / "run", "data", "surrogate"))
+    scores = {stage: run.child("scores", stage) for stage in ("influence", "effort")}
+    before = {}
+    for stage, folder in scores.items():
+        with several_nodes(cpus=0) as cluster:
+            nodes = [cluster.add_node(cpus=1) for _ in range(2)]
+            driver = begin(small_run, run, cluster, actors=2)
+            done = kill_within(driver, folder, nodes[0], cluster.end)
+            said, _ = driver.communicate(timeout=_PATIENCE)
+        assert driver.returncode not in (0, 2), said
+        assert read_manifest(folder) is None
+        before[stage] = {index: record for index, record in finished_shards(folder, SHARDS).items() if index in done}
 
     with several_nodes(cpus=2) as cluster:
         driver = begin(small_run, run, cluster, actors=2)
         said, _ = driver.communicate(timeout=_PATIENCE)
     assert driver.returncode == 0, said
-    after = finished_shards(scores, SHARDS)
-    assert {index: after[index] for index in before} == before
+    for stage, records in before.items():
+        after = finished_shards(scores[stage], SHARDS)
+        assert {index: after[index] for index in records} == records
+    assert run.read_bytes("coreset/coreset.parquet") == small_run.run.read_bytes("coreset/coreset.parquet")
+
+
+def test_the_loss_of_every_node_that_can_score_ends_the_run_in_time(small_run: SmallRun, tmp_path: Path) -> None:
+    """No endless wait for a node that nobody brings; and the run goes on once somebody does."""
+    run = Storage.at(small_run.begin(tmp_path / "run", "data", "surrogate", "scores/influence"))
+    scores = run.child("scores", "effort")
+    with several_nodes(cpus=0) as cluster:
+        node = cluster.add_node(cpus=1)
+        driver = begin(small_run, run, cluster, 1, "cluster.wait_seconds=5")
+        done = kill_within(driver, scores, node, lambda: cluster.lose(node))
+        said, _ = driver.communicate(timeout=_PATIENCE)
+        assert driver.returncode == 2, said
+        assert "too few workers (1 needed, 1 CPU and " in said
+        assert "for 5.0 s, and no other has joined" in said
+        assert read_manifest(scores) is None
+        cluster.add_node(cpus=1)
+        driver = begin(small_run, run, cluster, 1)
+        said, _ = driver.communicate(timeout=_PATIENCE)
+    assert driver.returncode == 0, said
+    assert all(record.attempt == 1 for index, record in finished_shards(scores, SHARDS).items() if index in done)
     assert run.read_bytes("coreset/coreset.parquet") == small_run.run.read_bytes("coreset/coreset.parquet")
 
 
