@@ -65,15 +65,16 @@ class LineProgress:
         self._terminal = self._stream.isatty()
         self._interval = interval / 10 if self._terminal else interval
         self._clock = clock
-        self._total = 0
+        self._done = self._total = 0
         self._shown = -float("inf")
         self._first: tuple[float, int, dict[str, Any]] | None = None
 
     def update(self, done: int, total: int, **facts: Any) -> None:
         now = self._clock()
-        # Another total is another pass of the stage, with a pace of its own.
-        if self._first is None or done < self._first[1] or total != self._total:
+        # Less done, or another total, is another pass of the stage, with a pace of its own.
+        if self._first is None or done < self._done or total != self._total:
             self._first, self._total = (now, done, facts), total
+        self._done = done
         if done < total and now - self._shown < self._interval:
             return
         self._shown = now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -50,13 +51,14 @@ def run_select(context: StageContext) -> Mapping[str, Any]:
     period = reference_period(context) if needs_reference(context.config.select) else None
     folders = _score_folders(context, indices, period)
     inputs = SelectInputs(data, folders, method.scores, method.features, _candidates(context))
-    passes = 0
+    passes = itertools.count(1)
 
     def shards() -> Iterator[ScoreShard]:
-        nonlocal passes
-        passes += 1
-        context.progress.update(0, 1, passes=passes)
-        return inputs.shards(indices)
+        number, rows = next(passes), 0
+        for done, shard in enumerate(inputs.shards(indices)):
+            context.progress.update(done, len(indices), rows=rows, reading=number)
+            yield shard
+            rows += len(shard.sample_id)
 
     try:
         selection = select(shards, params, period.reference(context) if period and method.sees_validation else None)
@@ -72,7 +74,7 @@ def run_select(context: StageContext) -> Mapping[str, Any]:
     report["warnings"] = [*report["warnings"], *(period.warnings if period else ())]
     context.out.write_table("coreset.parquet", table)
     context.out.write_json("selection.json", report)
-    context.progress.update(1, 1, chosen=table.num_rows)
+    context.progress.update(len(indices), len(indices), chosen=table.num_rows)
     return {key: report[key] for key in ("samples", "usable", "budget", "chosen", "warnings")}
 
 
