@@ -15,7 +15,6 @@ from cluster.stopping import STOP
 from cluster.storage import Storage, is_remote
 from pipeline.config import Config
 from pipeline.config_file import dump_config
-from pipeline.events import EventLog
 from pipeline.graph import Graph, Stage
 from pipeline.stages.catalogue import stages_of
 
@@ -76,6 +75,7 @@ def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[
         run.write_text("config.yaml", dump_config(config))
         log.info("Everything asked for is complete in %s.", _shown(run.uri))
         return graph
+    from pipeline.execution import execute
     from pipeline.preflight import check_before_run, check_cluster
 
     check_before_run(config, names)
@@ -85,7 +85,7 @@ def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[
         # Nothing is thrown away for a run that cannot begin.
         graph.discard(discarded)
         run.write_text("config.yaml", dump_config(config))
-        graph.execute(chosen, EventLog(run))
+        execute(graph, chosen, [config.select] if "select" in names else [])
     log.info("Finished in %s: %s", format_seconds(time.monotonic() - start), _shown(run.uri))
     return graph
 

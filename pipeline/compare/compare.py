@@ -24,6 +24,7 @@ log = logging.getLogger("dealrec.run")
 Target = Literal["llm", "proxy"]
 PROXY_NAMES = ("semantic", "lexical")
 _TRIED = "arms/tried.json"
+_SIZES = "--sizes (by default select.size)"
 #: Of the run, which a comparison with other settings leaves as it is.
 CONFIG = "config.yaml"
 
@@ -72,28 +73,34 @@ def compare(
 
 def _by_llm(config: Config, run: Storage, arms: Sequence[Arm], at_once: int | None) -> list[Outcome]:
     from pipeline.compare.features import prepare_features
-    from pipeline.compare.llm import llm_graph, llm_outcomes, own_stages
+    from pipeline.compare.llm import llm_graph, llm_outcomes, own_stages, untuned_graph
 
+    untuned = untuned_graph(config, run)
+    _check_arm("untuned", untuned, untuned.stages[-1:])
     graphs = [(arm, llm_graph(config, run, arm)) for arm in arms]
     for arm, graph in graphs:
-        _check_arm(arm, graph, own_stages(graph))
+        _check_arm(arm.name, graph, own_stages(graph))
     missing = [(arm, graph) for arm, graph in graphs if graph.incomplete(own_stages(graph))]
-    if missing:
+    if missing or untuned.incomplete(untuned.stages[-1:]):
+        from pipeline.execution import execute
         from pipeline.preflight import check_before_run, check_cluster
 
         shared = Graph(shared_stages(_selections(config, arms)), config, run)
-        names = [stage.name for stage in (*shared.incomplete(shared.stages), *own_stages(graphs[0][1]))]
+        own = own_stages(missing[0][1]) if missing else []
+        done_here = [stage.name for stage in (*shared.incomplete(shared.stages), *own)]
+        # The untuned model is evaluated, whatever the arms are.
+        names = [*done_here, *({"evaluate"} - {*done_here})]
         check_before_run(config, names)
-        events = EventLog(run)
         with session(config):
             check_cluster(config, names, run)
-            shared.execute(shared.stages, events)
+            execute(shared, shared.stages, _selections(config, arms), _SIZES)
             prepare_features(config, run, arms)
-            _run_arms(config, run, missing, at_once, events)
-    return llm_outcomes(config, run, graphs)
+            untuned.execute(untuned.stages[-1:], EventLog(run))
+            _run_arms(config, run, missing, at_once, EventLog(run))
+    return llm_outcomes(graphs, untuned)
 
 
-def _check_arm(arm: Arm, graph: Graph, own: Sequence[Stage]) -> None:
+def _check_arm(name: str, graph: Graph, own: Sequence[Stage]) -> None:
     """Refuse an arm that was made by another configuration, with what can be done about it here.
 
     The run's own stages are an arm only where they are of this configuration, so a refused one has its own folder.
@@ -101,7 +108,7 @@ def _check_arm(arm: Arm, graph: Graph, own: Sequence[Stage]) -> None:
     try:
         graph.check(own)
     except UserError as error:
-        folder = graph.run.child("arms", arm.name)
+        folder = graph.run.child("arms", name)
         raise UserError(
             error.message,
             f"Remove {folder.uri} to make that arm again, or choose another --run-dir.",
@@ -115,6 +122,8 @@ def _run_arms(
     from pipeline.compare.llm import own_stages
     from pipeline.compare.parallel import arms_at_once, drive_arms
 
+    if not arms:
+        return
     count = min(len(arms), at_once or arms_at_once(config))
     if count == 1:
         for _, graph in arms:
@@ -130,17 +139,18 @@ def _by_proxies(config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequ
     shared = Graph(shared_stages(_selections(config, arms)), config, run)
     for arm in arms:
         graph = arm_graph(config, run, arm)
-        _check_arm(arm, graph, [graph.stage("select")])
+        _check_arm(arm.name, graph, [graph.stage("select")])
     names = [stage.name for stage in shared.incomplete(shared.stages)]
     found = None if names else finished_outcomes(config, run, arms, proxies)
     if found is not None:
         return found
+    from pipeline.execution import execute
     from pipeline.preflight import check_before_run, check_cluster
 
     check_before_run(config, names)
     with session(config):
         check_cluster(config, names, run)
-        shared.execute(shared.stages, EventLog(run))
+        execute(shared, shared.stages, _selections(config, arms), _SIZES)
         return proxy_outcomes(config, run, arms, proxies)
 
 

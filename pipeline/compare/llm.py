@@ -14,7 +14,8 @@ from pipeline.compare.outcomes import TEST, ZERO_SHOT, Outcome
 from pipeline.config import Config
 from pipeline.graph import Graph, Stage
 from pipeline.manifest import Manifest, read_manifest
-from pipeline.stages.catalogue import ARM_STAGES, stages_of
+from pipeline.stages.catalogue import ARM_STAGES, UNTUNED_STAGE, shared_stages, stages_of
+from pipeline.stages.evaluate_workers import UNTUNED
 from pipeline.stages.validation_half import aims_at_validation
 from pipeline.tables import ragged_column
 from scoring.ragged import Ragged
@@ -25,21 +26,37 @@ _MODEL = "LLM"
 def llm_graph(config: Config, run: Storage, arm: Arm) -> Graph:
     """The graph of an arm. What the run itself has tuned and evaluated by these settings is not done twice."""
     section = config.select
-    whole = Graph(stages_of(section), config, run)
-    own = replace(whole, stages=tuple(whole.needed(["evaluate"])))
+    own = _own_graph(config, run)
     same = (arm.selector, arm.size, arm.seed, section.seed) == (section.method, section.size, 0, 0)
     # The run aims at all validation users, an arm at half of them.
-    if same and not aims_at_validation(section) and _is_up_to_date(own):
+    if same and not aims_at_validation(section) and _is_up_to_date(own, own.stages):
         return own
     return arm_graph(config, run, arm)
 
 
-def _is_up_to_date(graph: Graph) -> bool:
+def untuned_graph(config: Config, run: Storage) -> Graph:
+    """What ends in the untuned model's ranks: the run's own evaluation if it is up to date, else a stage for it."""
+    own = _own_graph(config, run)
+    if config.evaluate.baselines and _is_up_to_date(own, own.stages[-1:]):
+        return own
+    evaluate = config.evaluate.model_copy(update={"baselines": False})
+    return Graph(
+        (*shared_stages([config.select]), UNTUNED_STAGE), config.model_copy(update={"evaluate": evaluate}), run
+    )
+
+
+def _own_graph(config: Config, run: Storage) -> Graph:
+    """What the run itself tunes and evaluates."""
+    whole = Graph(stages_of(config.select), config, run)
+    return replace(whole, stages=tuple(whole.needed(["evaluate"])))
+
+
+def _is_up_to_date(graph: Graph, stages: Sequence[Stage]) -> bool:
     try:
-        graph.check(graph.stages)
+        graph.check(stages)
     except UserError:
         return False
-    return not graph.incomplete(graph.stages)
+    return not graph.incomplete(stages)
 
 
 def own_stages(graph: Graph) -> list[Stage]:
@@ -47,9 +64,10 @@ def own_stages(graph: Graph) -> list[Stage]:
     return [stage for stage in graph.stages if stage.name in ARM_STAGES]
 
 
-def llm_outcomes(config: Config, run: Storage, graphs: Sequence[tuple[Arm, Graph]]) -> list[Outcome]:
-    """The outcomes of complete arms, and of the untuned model where the run has evaluated it."""
-    outcomes = []
+def llm_outcomes(graphs: Sequence[tuple[Arm, Graph]], untuned: Graph) -> list[Outcome]:
+    """The outcomes of complete arms, and of the untuned model."""
+    zero_shot = _ranks(untuned.folder(untuned.stages[-1]), UNTUNED)
+    outcomes = [Outcome(_MODEL, ZERO_SHOT, None, 0, 0, 0, {TEST: zero_shot})]
     for arm, graph in graphs:
         evaluation = graph.folder(graph.stage("evaluate"))
         select, tuned = (_manifest(graph, name) for name in ("select", "finetune"))
@@ -68,18 +86,7 @@ def llm_outcomes(config: Config, run: Storage, graphs: Sequence[tuple[Arm, Graph
                 tuned.seconds,
             )
         )
-    return [*_untuned(config, run), *outcomes]
-
-
-def _untuned(config: Config, run: Storage) -> list[Outcome]:
-    from pipeline.stages.evaluate_workers import UNTUNED
-
-    own = Graph(stages_of(config.select), config, run)
-    stage = own.stage("evaluate")
-    made, wanted = read_manifest(own.folder(stage)), own.fingerprint(stage)
-    if made is None or wanted is None or made.fingerprint.digest != wanted.digest or not config.evaluate.baselines:
-        return []
-    return [Outcome(_MODEL, ZERO_SHOT, None, 0, 0, 0, {TEST: _ranks(own.folder(stage), UNTUNED)})]
+    return outcomes
 
 
 def _manifest(graph: Graph, name: str) -> Manifest:

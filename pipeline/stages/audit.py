@@ -26,6 +26,7 @@ from pipeline.audit.specs import CONTROLS, Arm, ScoreSpec, removal_arms, score_g
 from pipeline.graph import StageContext
 from pipeline.stages.influence import surrogate_source
 from pipeline.stages.retrain import best_epoch, measured, one_pass, planted_marks, planted_weights, retrain
+from pipeline.tables import train_count
 from scoring.fidelity import Estimate
 
 RESULT = "audit.json"
@@ -49,7 +50,7 @@ def run_audit(context: StageContext) -> Mapping[str, Any]:
         "recommended": recommended(rows, target),
         "whole": dict(models[0].facts),
         "removals": _removals(extremes, removals, models[0]),
-        "samples": int(context.folder("ingest").read_json("statistics.json")["samples"]["train"]),
+        "samples": train_count(context.folder("ingest")),
         "subsets": len(arms),
         "epochs": best_epoch(context),
     }

@@ -106,7 +106,6 @@ STAGES = (
         keys=("select", "influence.scope", "influence.target"),
         version=4,
         work=_later("select"),
-        unit="passes",
     ),
     Stage(
         name="finetune",
@@ -184,6 +183,19 @@ AUDIT = Stage(
 )
 AUDIT_STAGES = (STAGES[0], STAGES[1], RETRAIN, AUDIT)
 AUDIT_STAGE_NAMES = tuple(stage.name for stage in AUDIT_STAGES)
+
+#: What `dealrec compare` adds: the LLM before any tuning, which all of its arms are held against.
+UNTUNED_STAGE = Stage(
+    name="untuned",
+    command="compare",
+    folder="arms/untuned/eval",
+    needs=("ingest",),
+    keys=("evaluate", *_LLM_KEYS),
+    version=1,
+    work=_later("untuned"),
+    sources=_llm_files,
+    unit="parts",
+)
 
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 #: Those that load the LLM.

@@ -55,10 +55,10 @@ class RankingWorker:
 
     Parameters
     ----------
-    label : of the tuned model.
-    adapter : its folder.
+    label : of the model.
+    adapter : the folder of what was tuned; None ranks by the LLM as it is.
     embeddings : `titles` [n, d].
-    baselines : None ranks by the tuned model alone.
+    baselines : None ranks by that model alone.
     """
 
     def __init__(
@@ -66,19 +66,21 @@ class RankingWorker:
         question: Question,
         task: LlmTask,
         label: str,
-        adapter: Storage,
+        adapter: Storage | None,
         embeddings: Broadcast,
         baselines: Baselines | None,
     ) -> None:
         self._question = question
         tokenizer = load_tokenizer(task.llm)
-        with adapter.local_dir() as folder:
-            model = load_adapter(load_llm(task.llm, llm_device()), str(folder))
+        model: Any = load_llm(task.llm, llm_device())
+        if adapter is not None:
+            with adapter.local_dir() as folder:
+                model = load_adapter(model, str(folder))
         require_padding(model, task.llm.model)
         titles, space = question.titles, TitleSpace(embeddings.get()["titles"].astype(np.float32, copy=False))
-        tuned = LlmRanker(label, task, model, tokenizer, titles, space)
-        self._facts = {"unwritable": tuned.unwritable()}
-        self._rankers: list[Callable[[Users], pa.Table]] = [tuned.rank]
+        ranker = LlmRanker(label, task, model, tokenizer, titles, space)
+        self._facts = {"unwritable": ranker.unwritable()}
+        self._rankers: list[Callable[[Users], pa.Table]] = [ranker.rank]
         if baselines is not None:
             groups = title_groups(titles)
             untuned = LlmRanker(UNTUNED, task, model, tokenizer, titles, space)

@@ -15,7 +15,7 @@ from cluster.storage import Storage
 from pipeline.graph import StageContext
 from pipeline.stages.surrogate_features import reference_embedder
 from pipeline.stages.validation_half import aimed_at
-from pipeline.tables import TRAIN_SAMPLES, list_array, ragged_column, train_shards
+from pipeline.tables import TRAIN_SAMPLES, list_array, ragged_column, train_count, train_shards
 from scoring.ids import sample_ids
 from scoring.order_statistics import RankSearch, double_keys, key_doubles, run_searches
 from scoring.reference import Reference, ReferenceShard
@@ -131,7 +131,7 @@ def _share_warnings(data: Storage, wanted: str | float, samples: int) -> tuple[s
     """
     if wanted == "valid":
         return ()
-    total = int(data.read_json("statistics.json")["samples"]["train"])
+    total = train_count(data)
     if samples == total:
         raise UserError(
             f"select.reference: {wanted} of the train samples by time are all {total:,} of them, since these begin "
