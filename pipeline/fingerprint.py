@@ -28,13 +28,35 @@ def config_part(config: Config, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Each key whose value differs, as "key was A, is B"."""
+    """Each key whose value differs, as "key was A, is B"; of files, the names of those that do."""
     missing = "not set"
-    return [
-        f"{key} was {old.get(key, missing)!r}, is {new.get(key, missing)!r}"
-        for key in sorted(set(old) | set(new))
-        if old.get(key, missing) != new.get(key, missing)
-    ]
+    found = []
+    for key in sorted(set(old) | set(new)):
+        before, after = old.get(key, missing), new.get(key, missing)
+        if before != after:
+            files = _differing_files(before, after) if isinstance(before, list) and isinstance(after, list) else ""
+            found.append(f"{key} {files or f'was {before!r}, is {after!r}'}")
+    return found
+
+
+def _differing_files(old: Sequence[Any], new: Sequence[Any]) -> str:
+    """What became of files, by the lists that `file_identities` gives of them; empty for other lists."""
+    if not all(isinstance(entry, dict) and "name" in entry for entry in (*old, *new)):
+        return ""
+    before, after = ({entry["name"]: entry for entry in entries} for entries in (old, new))
+    kinds = {
+        "new": sorted(set(after) - set(before)),
+        "gone": sorted(set(before) - set(after)),
+        "changed": sorted(name for name in set(before) & set(after) if before[name] != after[name]),
+    }
+    parts = [f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names]
+    # Files of one name in several folders are told by their number alone.
+    return f"has other files: {', '.join(parts) or f'{len(old)} before, {len(new)} now'}"
+
+
+def _first(names: Sequence[str], count: int = 3) -> str:
+    more = len(names) - count
+    return ", ".join(names[:count]) + (f" and {more} more" if more > 0 else "")
 
 
 def file_identities(files: Sequence[str]) -> list[dict[str, Any]]:

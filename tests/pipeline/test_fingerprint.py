@@ -20,6 +20,15 @@ def test_differences_name_both_values() -> None:
     assert differing_keys({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}) == ["b was 2, is 3", "c was 'not set', is 4"]
 
 
+def test_files_that_differ_are_told_by_name() -> None:
+    old = [{"name": f"part-{number}", "size": 1} for number in range(9)]
+    new = [{"name": "more", "size": 1}, {"name": "part-8", "size": 2}, *old[6:8]]
+    assert differing_keys({"log": old}, {"log": new}) == [
+        "log has other files: 1 new (more), 6 gone (part-0, part-1, part-2 and 3 more), 1 changed (part-8)"
+    ]
+    assert differing_keys({"log": [old[0], old[0]]}, {"log": [old[0]]}) == ["log has other files: 2 before, 1 now"]
+
+
 def test_a_file_is_known_by_its_content_not_its_folder(tmp_path: Path) -> None:
     for folder in ("x", "y"):
         (tmp_path / folder).mkdir()
