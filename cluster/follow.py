@@ -20,10 +20,12 @@ log = logging.getLogger("dealrec.cluster")
 FINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED})
 #: What the client of the Jobs API lets through when nobody answers: of requests, of aiohttp, and its own.
 _UNANSWERED = (OSError, aiohttp.ClientError, RuntimeError)
+#: In the answer about a job that a head has no record of; only a store of its own (fault tolerance) would keep it.
+_UNKNOWN = "status code 404"
 _POLL_SECONDS = 1.0
 #: The stream is then opened anew and brings the whole log again, so not too often.
 _SILENCE_SECONDS = 300.0
-#: Long enough to forward a port again, or for a head to be moved to another node.
+#: Long enough to forward a port again.
 _PATIENCE = 300.0
 
 Answer = TypeVar("Answer")
@@ -42,7 +44,7 @@ def follow_job(
     write : takes the next characters of the log.
     patience : seconds without an answer after which following is given up.
 
-    Raises `UserError` when the cluster has not answered for so long, or asks for another token.
+    Raises `UserError` when the cluster has not answered for so long, does not know the job, or asks for another token.
     """
     try:
         return _follow(client, job, write, patience)
@@ -72,6 +74,11 @@ def answered(
         try:
             return ask(job)
         except _UNANSWERED as error:
+            if _UNKNOWN in str(error):
+                raise UserError(
+                    f"The cluster at {client.get_address()} does not know {job} any more: its head was started anew.",
+                    "Submit again with the same run directory; the job goes on from what is finished.",
+                ) from error
             if time.monotonic() > end:
                 raise UserError(
                     f"The cluster has not answered for {patience:.0f} s ({str(error).splitlines()[0]}).",

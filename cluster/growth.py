@@ -33,8 +33,8 @@ def grow(
 ) -> ClusterView:
     """Ask for room for `wanted` workers and wait until there is some; what is there then.
 
-    A cluster that cannot grow is returned as it is. The request replaces that of an earlier stage, so that nodes
-    which only the earlier one needed may go.
+    A cluster that cannot grow is returned as it is. The request replaces that of an earlier stage, also when all nodes
+    have come meanwhile, so that those which only the earlier one needed may go.
 
     Parameters
     ----------
@@ -45,10 +45,12 @@ def grow(
     Raises `UserError` when there is no room for `least` in time.
     """
     now = view()
-    if not now.addable:
+    if not now.addable and not _asked:
         return now
     _asked.add(worker)
     request_resources(bundles=[worker.bundle()] * wanted)
+    if not now.addable:
+        return now
     start = changed = clock()
     while now.room(worker) < wanted:
         elapsed, since_change = clock() - start, clock() - changed
@@ -75,6 +77,11 @@ def request_resources(bundles: list[dict[str, float]]) -> None:
     from ray.autoscaler import sdk
 
     sdk.request_resources(bundles=bundles)
+
+
+def answer_for(worker: WorkerShape) -> None:
+    """Have `release` take back what tasks of ours ask for such workers: a request outlives the process that made it."""
+    _asked.add(worker)
 
 
 def release() -> None:

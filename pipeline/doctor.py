@@ -7,6 +7,7 @@ from typing import Any
 import psutil
 import torch
 
+from cluster.errors import UserError
 from cluster.preflight import Finding, check_writable
 from cluster.resources import ClusterView
 from cluster.session import is_embedded
@@ -26,7 +27,7 @@ def diagnose(config: Config, run: Storage) -> tuple[list[Finding], list[dict[str
     """What there is and what is lacking, the workers of each stage, and the cluster in words.
 
     An embedded Ray is not started: it would have what this machine has. A cluster is connected to, and each of its
-    nodes is asked. Raises `UserError` for a cluster that does not answer.
+    nodes is asked. One that does not answer is a lack of its own, beside those that are known without it.
     """
     stages = stage_names_of(config.select)
     found = machine_findings(config, stages)
@@ -36,9 +37,13 @@ def diagnose(config: Config, run: Storage) -> tuple[list[Finding], list[dict[str
     else:
         from pipeline.stages.placement import cluster_view
 
-        with session(config):
-            view = cluster_view(config)
-            found += cluster_findings(config, stages, view, run)
+        try:
+            with session(config):
+                view = cluster_view(config)
+                found += cluster_findings(config, stages, view, run)
+        except UserError as error:
+            lack = error.message.rstrip(".")
+            return [*found, Finding("cluster", "no answer", lack, error.remedy)], [], "no answer"
     plans, lacks = resource_plan(config, view, stages)
     return [*found, *lacks], plan_rows(plans), describe(view)
 

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from cluster.errors import UserError
 from cluster.nodes import NodeFacts, inspect_nodes, own_versions
-from cluster.preflight import Finding, check_gpus, check_memory, check_nodes_memory, check_versions, require
+from cluster.preflight import (
+    Finding,
+    check_gpus,
+    check_memory,
+    check_nodes_memory,
+    check_versions,
+    check_writable,
+    require,
+)
 from cluster.resources import ClusterView
 from cluster.session import is_embedded
 from cluster.storage import Storage
@@ -25,13 +35,14 @@ def machine_findings(config: Config, stages: Sequence[str]) -> list[Finding]:
         return result
     if LLM_STAGES & set(stages):
         result.append(check_gpus(config.cluster.gpus, True))
-    if "finetune" in stages:
+    on_gpus = config.cluster.gpus != 0 and torch.cuda.device_count() > 0
+    if "finetune" in stages and not on_gpus:
         result.append(_check_compiler())
     return result
 
 
 def cluster_findings(config: Config, stages: Sequence[str], view: ClusterView, run: Storage) -> list[Finding]:
-    """What the connected cluster's living nodes offer, and whether they share the run's storage.
+    """What the connected cluster's living nodes offer, and whether they share the run's storage; one must write there.
 
     Raises `UserError` for a node that does not answer.
     """
@@ -40,8 +51,7 @@ def cluster_findings(config: Config, stages: Sequence[str], view: ClusterView, r
     result.append(check_versions(nodes, own_versions()))
     if "finetune" in stages:
         result += _check_programs(nodes, on_gpus=bool(config.cluster.gpus) and view.gpus > 0)
-    if len(nodes) > 1:
-        result.append(_check_shared(run))
+    result.append(_check_shared(run) if len(nodes) > 1 else check_writable(run))
     return result
 
 
@@ -81,8 +91,13 @@ def _check_programs(nodes: Sequence[NodeFacts], on_gpus: bool) -> list[Finding]:
     if on_gpus:
         having = [node for node in nodes if node.gpus and "nvcc" in node.programs]
         gpu_nodes = sum(1 for node in nodes if node.gpus)
-        # Not a lack: the optimizer and the collectives that fine-tuning uses come compiled with torch.
-        return [Finding("CUDA toolkit", f"nvcc on {len(having)} of {gpu_nodes} living GPU nodes; nothing needs it")]
+        # Not a lack, as far as is known without a GPU: the optimizer and the collectives come compiled with torch.
+        return [
+            Finding(
+                "CUDA toolkit",
+                f"nvcc on {len(having)} of {gpu_nodes} living GPU nodes; fine-tuning builds nothing with it",
+            )
+        ]
     without = [node.name for node in nodes if not {"c++", "g++"} & set(node.programs)]
     if not without:
         return [Finding("compiler", "a C++ compiler on every node")]

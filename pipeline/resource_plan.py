@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,6 +29,7 @@ class StagePlan:
         no more in a pool than the stage has shards.
     per_node : workers on the node that holds most of them.
     cpus, gpus : of each worker.
+    memory : GiB of its node's memory that each worker reserves.
     free_cpus : CPUs that the workers leave, when all nodes are there, for tasks that read and write.
     """
 
@@ -38,6 +40,7 @@ class StagePlan:
     per_node: int
     cpus: float
     gpus: float
+    memory: float
     free_cpus: int
 
 
@@ -58,8 +61,9 @@ def resource_plan(config: Config, view: ClusterView, stages: Sequence[str]) -> t
         most = max(node.room(shape) for node in (*view.living, *view.addable))
         free = view.cpus - int(pool.maximum * shape.cpus)
         now = min(pool.minimum, view.room(shape))
+        memory = round(shape.memory / 2**30, 1)
         per_node = min(most, pool.maximum)
-        plans.append(StagePlan(stage, kind, now, pool.maximum, per_node, shape.cpus, shape.gpus, free))
+        plans.append(StagePlan(stage, kind, now, pool.maximum, per_node, shape.cpus, shape.gpus, memory, free))
     return plans, lacks
 
 
@@ -70,11 +74,20 @@ def plan_rows(plans: Sequence[StagePlan]) -> list[dict[str, Any]]:
 
 def describe(view: ClusterView) -> str:
     """A cluster in a few words: nodes of equal shape together, those to come behind them."""
-    text = _have(view)
+    text = _have(view) + _shapes(view)
     if view.addable:
         more = ClusterView(view.addable)
-        text += f"; may add {_have(more)}"
+        text += f"; may add {_have(more)}{_shapes(more)}"
     return text
+
+
+def _shapes(view: ClusterView) -> str:
+    """How many living nodes there are of each shape, the largest first; nothing of a single node."""
+    if len(view.living) < 2:
+        return ""
+    counts = Counter((node.cpus, node.gpus) for node in view.living)
+    parts = [f"{counts[shape]} of {shape[0]} CPUs and {shape[1]} GPUs" for shape in sorted(counts, reverse=True)]
+    return f" ({', '.join(parts)})"
 
 
 def _have(view: ClusterView) -> str:

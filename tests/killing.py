@@ -24,10 +24,12 @@ def go_on(arguments: Sequence[str]) -> None:
     assert main(list(arguments)) == 0
 
 
-def start(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+def start(
+    arguments: Sequence[str], environment: Mapping[str, str] | None = None, module: str = "pipeline"
+) -> subprocess.Popen[str]:
     """The command in a process of its own, what it says in one pipe. Without an `environment` its Ray is its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         env=environment or _environment(),
         stdout=subprocess.PIPE,

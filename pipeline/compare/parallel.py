@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import ray
 
 from cluster.errors import UserError
+from cluster.growth import answer_for
 from cluster.progress import Progress
 from cluster.room_watch import watched_room
 from cluster.session import configure_ray_data
+from cluster.shapes import WorkerShape
 from cluster.storage import Storage
 from pipeline.compare.arms import Arm
 from pipeline.compare.llm import llm_graph, own_stages
@@ -41,6 +43,8 @@ def drive_arms(config: Config, run: Storage, arms: Sequence[Arm], count: int, pr
     Raises `UserError` when an arm does.
     """
     view = cluster_view(config)
+    if view.addable:
+        answer_for(WorkerShape())
     shape = tuning_placement(config, view).worker()
     actors = max(1, (config.cluster.actors or view.room(shape)) // count)
     config = config.model_copy(update={"cluster": config.cluster.model_copy(update={"actors": actors})})

@@ -12,7 +12,7 @@ from pipeline.config import Config
 from pipeline.fingerprint import model_identity
 from pipeline.graph import StageContext
 from pipeline.manifest import environment, read_manifest
-from pipeline.stages.placement import tuning_placement
+from pipeline.stages.placement import room_for_training, tuning_placement
 from pipeline.stages.validation_half import aimed_at, aims_at_validation
 from pipeline.tables import read_titles
 from training.examples import Eligible, validation_examples
@@ -77,8 +77,10 @@ def run_finetune(context: StageContext) -> Mapping[str, Any]:
     coreset = context.folder("select").read_table("coreset.parquet")
     valid = validation_examples(data, config.finetune.valid_users, config.finetune.seed, _unseen(config))
     scratch = context.out.child(CHECKPOINTS)
+    placement = tuning_placement(config)
+    room_for_training(context, "finetune", config.finetune.workers, placement)
     losses = finetune(
-        finetune_spec(config, llm_copy(context), tuning_placement(config)),
+        finetune_spec(config, llm_copy(context), placement),
         coreset,
         valid,
         read_titles(data),

@@ -17,7 +17,7 @@ from cluster.shapes import NodeGroup, NodeShape, WorkerShape
 from cluster.storage import Storage
 from pipeline.config import Config
 from pipeline.graph import StageContext
-from training.placement import Placement
+from training.placement import Placement, require_resources
 
 _WEIGHTS = (".safetensors", ".bin", ".gguf")
 #: Of an interpreter with torch and transformers, and of the activations of a batch of a small model.
@@ -122,6 +122,12 @@ def _ready(context: StageContext, plan: PoolPlan) -> PoolPlan:
     require_shared(context.run)
     minimum = max(1, min(plan.maximum, view.room(plan.shape)))
     return replace(plan, minimum=minimum, wait_seconds=config.cluster.wait_seconds)
+
+
+def room_for_training(context: StageContext, stage: str, workers: int, placement: Placement) -> None:
+    """Have nodes for all workers of a training, and the run's storage shared by those that are there."""
+    require_resources(stage, workers, placement)
+    require_shared(context.run)
 
 
 def require_shared(run: Storage) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.graph import StageContext
-from pipeline.stages.placement import surrogate_placement
+from pipeline.stages.placement import room_for_training, surrogate_placement
 from training.surrogate import SurrogateSpec, train_surrogate
 
 CHECKPOINTS = "_checkpoints"
@@ -50,9 +50,8 @@ def surrogate_spec(config: Config) -> SurrogateSpec:
 
 def run_surrogate(context: StageContext) -> Mapping[str, Any]:
     """Train by Ray Train; killed workers and drivers continue from the last epoch's checkpoint."""
-    scratch = context.out.child(CHECKPOINTS)
-    metrics = train_surrogate(
-        surrogate_spec(context.config), context.folder("ingest"), context.out, scratch, context.progress
-    )
+    scratch, spec = context.out.child(CHECKPOINTS), surrogate_spec(context.config)
+    room_for_training(context, "surrogate", spec.workers, spec.placement)
+    metrics = train_surrogate(spec, context.folder("ingest"), context.out, scratch, context.progress)
     scratch.delete("")
     return metrics

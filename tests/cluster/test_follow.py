@@ -73,6 +73,14 @@ def test_a_connection_lost_without_a_word_is_noticed(
 
 
 @pytest.mark.slow
+def test_a_job_that_its_head_has_forgotten_is_told_from_one_that_goes_on(ray_head: str) -> None:
+    client = open_client(ray_head)
+    with pytest.raises(UserError, match="does not know no-such-job any more") as caught:
+        follow_job(client, "no-such-job", lambda text: None)
+    assert "Submit again" in caught.value.remedy
+
+
+@pytest.mark.slow
 def test_a_cluster_that_stays_away_is_given_up_with_a_remedy(ray_head: str, tmp_path: Path) -> None:
     with breaking_proxy(ray_head) as proxy:
         client = open_client(proxy.address)

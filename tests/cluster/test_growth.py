@@ -8,7 +8,7 @@ import pytest
 
 from cluster import growth
 from cluster.errors import UserError
-from cluster.growth import grow, release
+from cluster.growth import answer_for, grow, release
 from cluster.resources import ClusterView
 from cluster.shapes import NodeShape, WorkerShape
 
@@ -67,6 +67,22 @@ def test_a_cluster_that_cannot_grow_is_not_asked(cluster: Cluster) -> None:
     assert cluster.grow(wanted=9, least=9, wait=10).room(WORKER) == 6
     release()
     assert cluster.asked == []
+
+
+def test_a_later_stage_replaces_the_request_though_all_nodes_are_there(cluster: Cluster) -> None:
+    cluster.limit, cluster.now = 3, 50
+    cluster.grow(wanted=6, least=1, wait=100)
+    assert cluster.now == 60
+    assert not cluster.view().addable
+    assert cluster.grow(wanted=1, least=1, wait=100).room(WORKER) == 6
+    assert [len(bundles) for bundles in cluster.asked] == [6, 1]
+    assert cluster.now == 60
+
+
+def test_what_tasks_of_ours_ask_for_is_taken_back(cluster: Cluster) -> None:
+    answer_for(WORKER)
+    release()
+    assert cluster.asked == [[]]
 
 
 def test_the_request_is_taken_back_once(cluster: Cluster) -> None:

@@ -144,6 +144,27 @@ def test_doctor_looks_at_the_run_directory_and_leaves_it_alone(
     assert f"{tmp_path}/file/run cannot be written" in capsys.readouterr().out
 
 
+def test_doctor_of_a_cluster_that_does_not_answer_says_what_else_is_lacking(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_file(tmp_path, cluster={"address": "127.0.0.1:1"}, llm={"template": "/nowhere.yaml"})
+    assert main(["doctor", config, "--json"]) == 2
+    lacks = {row["what"]: row["lack"] for row in json.loads(capsys.readouterr().out)["findings"]}
+    assert "No Ray cluster answers at 127.0.0.1:1" in lacks["cluster"]
+    assert lacks["memory"] == "-"
+    assert any("/nowhere.yaml" in lack for lack in lacks.values())
+
+
+def test_doctor_asks_for_a_compiler_only_where_there_is_no_gpu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    for gpus, asked in (("auto", False), (0, True)):
+        main(["doctor", config_file(tmp_path, cluster={"gpus": gpus}), "--json"])
+        findings = json.loads(capsys.readouterr().out)["findings"]
+        assert ("compiler" in {row["what"] for row in findings}) is asked
+
+
 def test_doctor_without_a_config_takes_settings_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--set", "cluster.gpus=9", "--json"]) == 2
     findings = json.loads(capsys.readouterr().out)["findings"]

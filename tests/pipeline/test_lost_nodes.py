@@ -6,21 +6,16 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-import ray
-from ray.exceptions import ObjectLostError
 
-from cluster.broadcast import Broadcast
 from cluster.shards import finished_shards
 from cluster.storage import Storage
 from pipeline.manifest import read_manifest
-from tests.cluster.fault_driver import Owner
-from tests.killing import go_on, start
+from tests.killing import start
 from tests.ray_cluster import Cluster, environment, several_nodes
 from tests.small_run import SmallRun
 
@@ -61,6 +56,7 @@ def lose_a_scorer(node: subprocess.Popen[bytes]) -> None:
     family = psutil.Process(node.pid).children(recursive=True)
     [scorer] = [process for process in family if "MapWorker" in " ".join(process.cmdline())]
     scorer.kill()
+    scorer.wait(_PATIENCE)
 
 
 def test_lost_workers_and_nodes_change_nothing(small_run: SmallRun, tmp_path: Path) -> None:
@@ -77,6 +73,7 @@ def test_lost_workers_and_nodes_change_nothing(small_run: SmallRun, tmp_path: Pa
                 cluster.lose(node)
 
             kill_within(driver, scores[stage], node, kill)
+            assert node.returncode == -signal.SIGKILL
         said, _ = driver.communicate(timeout=_PATIENCE)
     assert driver.returncode == 0, said
     for folder in scores.values():
@@ -132,27 +129,17 @@ def test_the_loss_of_every_node_that_can_score_ends_the_run_in_time(small_run: S
     assert run.read_bytes("coreset/coreset.parquet") == small_run.run.read_bytes("coreset/coreset.parquet")
 
 
-def test_lost_broadcasts_change_nothing(
-    ray_local: None, small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lost_broadcasts_change_nothing(small_run: SmallRun, tmp_path: Path) -> None:
     """The surrogate's weights, and the direction that every sample is scored along."""
-    lost = []
-
-    def put_and_lose(arrays: Mapping[str, Any], storage: Storage, name: str) -> Broadcast:
-        owner = ray.remote(num_cpus=0)(Owner).remote()
-        made: Broadcast = ray.get(owner.put.remote(arrays, storage, name))
-        ray.kill(owner)
-        end = time.monotonic() + _PATIENCE
-        try:
-            while time.monotonic() < end:
-                ray.get(made.reference)
-                time.sleep(0.1)
-        except ObjectLostError:
-            lost.append(name)
-        return made
-
-    monkeypatch.setattr(Broadcast, "put", put_and_lose)
     run = Storage.at(small_run.begin(tmp_path / "run", "data", "surrogate"))
-    go_on(["run", str(small_run.config), "--run-dir", run.uri, "--until", "select"])
-    assert {"_weights.safetensors", "_direction.safetensors"} <= set(lost)
+    with several_nodes(cpus=0) as cluster:
+        for _ in range(2):
+            cluster.add_node(cpus=1)
+        command = ["run", str(small_run.config), "--run-dir", run.uri, "--until", "select"]
+        command += ["--set", f"cluster.address={cluster.address}", "--set", "cluster.actors=2"]
+        driver = start(command, environment(), "tests.pipeline.losing_broadcasts")
+        said, _ = driver.communicate(timeout=_PATIENCE)
+    assert driver.returncode == 0, said
+    assert "lost: _weights.safetensors" in said
+    assert "lost: _direction.safetensors" in said
     assert run.read_bytes("coreset/coreset.parquet") == small_run.run.read_bytes("coreset/coreset.parquet")

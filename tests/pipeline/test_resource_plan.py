@@ -65,11 +65,16 @@ def test_an_llm_needs_memory_beside_cpus(tmp_path: Path) -> None:
     plans, lacks = plan(view, **sections)
     assert lacks == []
     assert (plans["influence"].workers, plans["effort"].workers) == (8, 1)
+    assert plans["effort"].memory > 8 > plans["influence"].memory
     assert plan(view, finetune={"workers": 2}, **sections)[1] == ["workers of finetune"]
 
 
 def test_a_cluster_in_words() -> None:
-    assert describe(VIEW) == "3 nodes, 32 CPUs, 8 GPUs; may add 16 nodes, 128 CPUs, 0 GPUs"
+    assert describe(VIEW) == (
+        "3 nodes, 32 CPUs, 8 GPUs (2 of 16 CPUs and 4 GPUs, 1 of 0 CPUs and 0 GPUs); "
+        "may add 16 nodes, 128 CPUs, 0 GPUs (16 of 8 CPUs and 0 GPUs)"
+    )
+    assert describe(ClusterView((NodeShape(8, 1),))) == "1 node, 8 CPUs, 1 GPUs"
 
 
 def test_weights_in_the_hubs_cache_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
