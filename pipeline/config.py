@@ -276,7 +276,7 @@ class AuditConfig(Section):
     queries: PositiveInt = Field(32, description="Groups of users whose risks are predicted and measured.")
     extreme: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="Share taken from a score's top and bottom.")
     draws: PositiveInt = Field(3, description="Random removals of that share to compare with.")
-    planted: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="Share of samples given another's target.")
+    planted: Annotated[float, Field(gt=0, le=0.5)] = Field(0.05, description="Share of samples given another's target.")
     released_steps: PositiveInt = Field(5000, description="Single-sample steps of the released code's LiSSA.")
     seed: int = 0
 

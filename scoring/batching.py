@@ -42,11 +42,13 @@ class SequenceBatch(NamedTuple):
     items : int64 [B, T + 1], padded on the right with 0.
     first : int64 [B]; a position t counts when t ≥ first and its target is not padding.
     removed : bool [B, T + 1] or None; an item marked here is read as history but is nobody's target.
+    labels : int64 [B, T + 1] or None; what is to be predicted in place of `items`, which is read all the same.
     """
 
     items: Tensor
     first: Tensor
     removed: Tensor | None = None
+    labels: Tensor | None = None
 
     @property
     def inputs(self) -> Tensor:
@@ -54,7 +56,7 @@ class SequenceBatch(NamedTuple):
 
     @property
     def targets(self) -> Tensor:
-        return self.items[:, 1:]
+        return (self.items if self.labels is None else self.labels)[:, 1:]
 
     @property
     def counted(self) -> Tensor:
@@ -116,12 +118,23 @@ def collate_windows(
     rows: npt.ArrayLike,
     device: torch.device | str = "cpu",
     removed: Ragged | None = None,
+    labels: Ragged | None = None,
 ) -> SequenceBatch:
-    """The training windows `rows` (see `windows`) as one batch; `removed` marks targets, in the same layout."""
-    chosen = sequences.take(rows)
+    """The training windows `rows` (see `windows`) as one batch.
+
+    In the layout of `sequences`, `removed` marks targets that do not count and `labels` are learnt in place of items.
+    """
     starts = np.asarray(first, dtype=np.int64)[np.asarray(rows, dtype=np.int64)]
-    marks = None if removed is None else torch.from_numpy(_padded(removed.take(rows)) != 0).to(device)
-    return SequenceBatch(torch.from_numpy(_padded(chosen)).to(device), torch.from_numpy(starts).to(device), marks)
+
+    def chosen(values: Ragged) -> Tensor:
+        return torch.from_numpy(_padded(values.take(rows))).to(device)
+
+    return SequenceBatch(
+        chosen(sequences),
+        torch.from_numpy(starts).to(device),
+        None if removed is None else chosen(removed) != 0,
+        None if labels is None else chosen(labels),
+    )
 
 
 def windows(sequences: Ragged, max_history: int) -> tuple[Ragged, npt.NDArray[np.int64]]:

@@ -155,9 +155,7 @@ def solve_direction(
         steps = curvature.step_products(settings.lissa_steps)
         return solve_lissa(steps, v, settings.lissa_damp, settings.lissa_scale, curvature.product)
     if settings.solver == "ekfac":
-        basis = kronecker_basis(curvature.kronecker_factors())
-        eigenvalues = curvature.kronecker_eigenvalues(basis)
-        return solve_ekfac(scope, layers, basis, eigenvalues, v, settings.damping)
+        return solve_ekfac(scope, layers, *kronecker_system(curvature), v, settings.damping)
     return Solution(v.to(torch.float64), None, 0)
 
 
@@ -165,6 +163,12 @@ def eigensystem(curvature: Curvature, scope: Scope) -> Eigensystem:
     """Of the curvature's dense matrix. Raises SettingError for a scope too large for one."""
     check_exact(scope)
     return Eigensystem.of(curvature.matrix())
+
+
+def kronecker_system(curvature: Curvature) -> tuple[KroneckerBasis, LayerSums]:
+    """The Kronecker factors' eigenbasis and the eigenvalues in it, which serve every damping."""
+    basis = kronecker_basis(curvature.kronecker_factors())
+    return basis, curvature.kronecker_eigenvalues(basis)
 
 
 def check_exact(scope: Scope) -> None:
@@ -197,6 +201,7 @@ __all__ = [
     "check_exact",
     "eigensystem",
     "influence_scores",
+    "kronecker_system",
     "linear_layers",
     "solve_direction",
 ]

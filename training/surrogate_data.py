@@ -11,7 +11,7 @@ import pyarrow as pa
 from cluster.errors import UserError
 from cluster.storage import Storage
 from scoring.batching import windows
-from scoring.ragged import Ragged, concatenate
+from scoring.ragged import Ragged
 from training.examples import chosen_rows
 from training.tables import part_names, read_parts, to_ragged
 
@@ -26,12 +26,14 @@ class TrainWindows:
     first : int64 [W], the first input position that counts.
     targets : int64 [W].
     removed : in the layout of `items`, 1 where an item is no target; None where all are.
+    labels : in the same layout, what is learnt in place of the items; None where these are.
     """
 
     items: Ragged
     first: npt.NDArray[np.int64]
     targets: npt.NDArray[np.int64]
     removed: Ragged | None = None
+    labels: Ragged | None = None
 
     def without(self, removed: Ragged) -> TrainWindows:
         """The same windows with some targets removed; windows that have none left are dropped."""
@@ -41,20 +43,8 @@ class TrainWindows:
         before = np.concatenate([[0], np.cumsum(counts)])
         targets = before[self.items.offsets[1:]] - before[starts]
         kept = np.flatnonzero(targets)
-        return TrainWindows(self.items.take(kept), self.first[kept], targets[kept], removed.take(kept))
-
-    def beside(self, other: TrainWindows) -> TrainWindows:
-        """The windows of both."""
-        removed = [
-            Ragged(np.zeros_like(part.items.values), part.items.offsets) if part.removed is None else part.removed
-            for part in (self, other)
-        ]
-        return TrainWindows(
-            concatenate([self.items, other.items]),
-            np.concatenate([self.first, other.first]),
-            np.concatenate([self.targets, other.targets]),
-            concatenate(removed),
-        )
+        labels = None if self.labels is None else self.labels.take(kept)
+        return TrainWindows(self.items.take(kept), self.first[kept], targets[kept], removed.take(kept), labels)
 
 
 @dataclass(frozen=True)
@@ -79,25 +69,31 @@ def train_sequences(data: Storage) -> Ragged:
     return to_ragged(read_parts(data.child("sequences"), ["items"], "train sequences")["items"])
 
 
-def windows_of(sequences: Ragged, max_history: int, removed: npt.NDArray[np.bool_] | None = None) -> TrainWindows:
-    """`train_windows` of sequences in hand; `removed` marks those of their values that are to be no target."""
+def windows_of(
+    sequences: Ragged,
+    max_history: int,
+    removed: npt.NDArray[np.bool_] | None = None,
+    labels: npt.NDArray[np.int32] | None = None,
+) -> TrainWindows:
+    """`train_windows` of sequences in hand.
+
+    Parameters
+    ----------
+    removed : bool, those of their values that are to be no target.
+    labels : what is to be learnt in place of each of their values.
+    """
     items, first = windows(sequences, max_history)
     if len(items) == 0:
         raise UserError(
             "No user has two train interactions, so there is nothing for the surrogate to learn.",
             "Give a larger log, or a data.split that leaves more of it for training.",
         )
-    whole = TrainWindows(items, first, items.lengths - 1 - first)
-    if removed is None:
-        return whole
-    return whole.without(windows(Ragged(removed.astype(np.int32), sequences.offsets), max_history)[0])
 
+    def alike(values: npt.NDArray[np.generic]) -> Ragged:
+        return windows(Ragged(values.astype(np.int32), sequences.offsets), max_history)[0]
 
-def target_windows(history: Ragged, target: npt.NDArray[np.int32], max_history: int) -> TrainWindows:
-    """A window a sample, in which its target [N] alone counts."""
-    shown = history.tail(max_history)
-    items = Ragged(np.insert(shown.values, shown.offsets[1:], target), shown.offsets + np.arange(len(shown) + 1))
-    return TrainWindows(items, shown.lengths - 1, np.ones(len(shown), dtype=np.int64))
+    whole = TrainWindows(items, first, items.lengths - 1 - first, labels=None if labels is None else alike(labels))
+    return whole if removed is None else whole.without(alike(removed))
 
 
 def valid_users(data: Storage, count: int, seed: int, max_history: int) -> ValidUsers:

@@ -51,9 +51,8 @@ class SurrogateStepper:
         """One optimizer step on this rank's share of a batch; the sum of its losses, detached."""
         spec, windows = self.spec, self.windows
         own = rows[self.rank :: self.world]
-        batch = collate_windows(
-            windows.items, windows.first, own if len(own) else rows[:1], self.device, windows.removed
-        )
+        own_or_one = own if len(own) else rows[:1]
+        batch = collate_windows(windows.items, windows.first, own_or_one, self.device, windows.removed, windows.labels)
         torch.manual_seed(seed_of("dropout", spec.seed, self.steps, self.rank))
         negatives = torch.Generator().manual_seed(seed_of("negatives", spec.seed, self.steps))
         for group in self.optimizer.param_groups:

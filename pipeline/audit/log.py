@@ -17,7 +17,7 @@ from pipeline.stages.influence_workers import read_validation
 from pipeline.tables import SampleShard, ragged_column, train_shards
 from scoring.ids import draw_order, sample_ids
 from scoring.ragged import Ragged, concatenate
-from training.surrogate_data import TrainWindows, target_windows, windows_of
+from training.surrogate_data import TrainWindows, windows_of
 
 _PLANTING_SEED = 0x504C414E
 
@@ -75,16 +75,14 @@ class AuditLog:
     def windows(self, max_history: int, removed: npt.NDArray[np.bool_]) -> TrainWindows:
         """The surrogate's training windows without the terms of the samples marked in `removed` [N].
 
-        Only the terms go: the interactions stay in later histories. So do those whose targets were replaced; the terms
-        of the wrong targets have windows of their own.
+        Only the terms go: the interactions stay in later histories. So do those whose targets were replaced: what is
+        learnt in their place is another matter than what is read.
         """
         marks = np.zeros(len(self.sequences.values), dtype=np.bool_)
-        marks[self.place[removed | self.planted]] = True
-        right = windows_of(self.sequences, max_history, marks)
-        wrong = np.flatnonzero(self.planted & ~removed)
-        if not len(wrong):
-            return right
-        return right.beside(target_windows(self.samples.history.take(wrong), self.samples.target[wrong], max_history))
+        marks[self.place[removed]] = True
+        labels = self.sequences.values.astype(np.int32)
+        labels[self.place[self.planted]] = self.samples.target[self.planted]
+        return windows_of(self.sequences, max_history, marks, labels if self.planted.any() else None)
 
     def plant(self, share: float, seed: int) -> AuditLog:
         """The log with the targets of about a `share` of its samples passed on in a circle drawn by hash.

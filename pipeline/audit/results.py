@@ -113,7 +113,7 @@ def recommended_setting(result: Mapping[str, Any]) -> str:
             damping = "" if row["damping"] is None else f", damping: {row['damping']:g}"
             # A pattern may hold what YAML reads as its own; a JSON string is YAML too.
             return f"influence: {{solver: {row['method']}, scope: [{json.dumps(row['scope'])}]{damping}}}"
-    return "none could be computed"
+    return "none: not computed, or wrong targets score above right ones"
 
 
 def _interval(estimate: Mapping[str, float] | None) -> str:

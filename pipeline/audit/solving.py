@@ -21,10 +21,10 @@ from pipeline.tables import SampleShard
 from scoring.errors import ScoringError
 from scoring.gradients import directional_derivatives_many, weighted_gradient_sums
 from scoring.ids import draw_order
-from scoring.influence import LocalCurvature, eigensystem, linear_layers, solve_direction
+from scoring.influence import LocalCurvature, eigensystem, kronecker_system, linear_layers, solve_direction
 from scoring.objective import Differentiable, reduce_to_scope
 from scoring.scope import Scope
-from scoring.solvers import Eigensystem, Solution, solve_exact
+from scoring.solvers import Solution, solve_ekfac, solve_exact
 from scoring.surrogate import surrogate_scope
 
 #: Solvers that factor the curvature once for any number of right-hand sides.
@@ -56,7 +56,7 @@ class ScopeScorer:
         sums = partial(weighted_gradient_sums, self._objective, self._scope)
         self._gradients = risk_gradients(sums, log, source, influence.target, effects, audit)
         self._curvature, self._preparation = _curvature(self._objective, self._scope, influence, log, source)
-        self._system: tuple[Eigensystem, float] | None = None
+        self._systems: dict[str, tuple[Any, float]] = {}
 
     def score(self, samples: SampleShard) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, Any]]:
         """Scores [N] by label, and facts by label: seconds of the solve, residual, predictions, or the error."""
@@ -99,20 +99,25 @@ class ScopeScorer:
         """Seconds of what all dampings of a solver share: each is told what it would take alone."""
         if method == "none":
             return 0.0
-        if method != "exact":
+        if method not in _DIRECT:
             return self._preparation
-        if self._system is None:
+        if method not in self._systems:
             started = time.perf_counter()
-            system = eigensystem(self._curvature, self._scope)
-            self._system = system, time.perf_counter() - started
-        return self._preparation + self._system[1]
+            exact = method == "exact"
+            system = eigensystem(self._curvature, self._scope) if exact else kronecker_system(self._curvature)
+            self._systems[method] = system, time.perf_counter() - started
+        return self._preparation + self._systems[method][1]
 
     def _solution(self, spec: ScoreSpec, v: Tensor) -> Solution:
         assert spec.settings is not None
-        if spec.method == "exact" and self._system is not None:
-            return solve_exact(self._system[0], v, spec.settings.damping)
-        layers = linear_layers(self._objective, self._scope) if spec.method == "ekfac" else ()
-        return solve_direction(spec.settings, self._curvature, v, self._scope, layers)
+        damping = spec.settings.damping
+        if spec.method == "exact":
+            return solve_exact(self._systems["exact"][0], v, damping)
+        if spec.method == "ekfac":
+            layers = linear_layers(self._objective, self._scope)
+            basis, eigenvalues = self._systems["ekfac"][0]
+            return solve_ekfac(self._scope, layers, basis, eigenvalues, v, damping)
+        return solve_direction(spec.settings, self._curvature, v, self._scope)
 
 
 def _curvature(

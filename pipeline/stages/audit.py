@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from safetensors.numpy import load
 
 from cluster.broadcast import Broadcast
@@ -59,14 +58,18 @@ def run_audit(context: StageContext) -> Mapping[str, Any]:
 
 
 def recommended(rows: Sequence[Mapping[str, Any]], target: str) -> str | None:
-    """The cheapest solve among the ways that are as good as the best; never a control.
+    """The cheapest solve among the ways that are as good as the best; never a control, nor a way that is misled.
 
-    As good is what differs from the best by no more than chance, over resamples that they share: first in the
-    prediction of the risk, then, of those, in the separation of wrong targets. Seconds are rounded to tenths; of equal
-    ones the better score is taken.
+    Misled is one by which wrong targets score above right ones beyond chance. As good is what differs from the best by
+    no more than chance, over resamples that they share: first in the prediction of the risk, then, of those, in the
+    separation of wrong targets. Seconds are rounded to tenths; of equal ones the better score is taken.
     """
     measure = f"lds_{target}"
-    able = [row for row in rows if row["method"] not in CONTROLS and row[measure] is not None]
+    able = [
+        row
+        for row in rows
+        if row["method"] not in CONTROLS and row[measure] is not None and not (row["auc"] and row["auc"]["high"] < 0.5)
+    ]
     if not able:
         return None
     close = _as_good(_as_good(able, measure), "auc")
@@ -114,7 +117,7 @@ def _compare(
 ) -> list[dict[str, Any]]:
     """A row a way to score."""
     table = planted_marks(context.folder("retrain"))
-    sample_id, marks = table["sample_id"].to_numpy(), table["planted"].to_numpy(zero_copy_only=False)
+    sample_id, planted = table["sample_id"].to_numpy(), table["planted"].to_numpy(zero_copy_only=False)
     arms = subset_arms(context.config.audit)[1:]
     risks = [record.facts[f"{context.config.influence.target}_risk"] for record in models]
     return [
@@ -122,7 +125,7 @@ def _compare(
             spec,
             facts[spec.label],
             mean=subset_score(sample_id, tables.read(spec.label), arms, risks),
-            auc=planted_separation(tables.read(spec.label, planted=True), np.asarray(marks)),
+            auc=planted_separation(tables.read(spec.label, planted=True), planted),
         )
         for spec in specs
     ]

@@ -163,6 +163,13 @@ def test_ways_are_held_against_the_best_over_the_resamples_that_they_share() -> 
     assert recommended(rows, "valid") == "c"
 
 
+def test_a_way_that_prefers_wrong_targets_is_not_recommended() -> None:
+    misled, blind = {"value": 0.4, "low": 0.35, "high": 0.45}, {"value": 0.5, "low": 0.45, "high": 0.55}
+    rows = [row("a", 1, 0.8, 0.6, auc=misled), row("b", 9, 0.7, 0.5, auc=blind)]
+    assert recommended(rows, "valid") == "b"
+    assert recommended(rows[:1], "valid") is None
+
+
 def test_a_cheap_way_that_notices_fewer_wrong_targets_is_not_recommended() -> None:
     sharp, blunt = {"value": 0.7, "low": 0.68, "high": 0.72}, {"value": 0.65, "low": 0.63, "high": 0.67}
     rows = [

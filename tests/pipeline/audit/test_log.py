@@ -87,10 +87,11 @@ def terms(log: AuditLog, removed: np.ndarray) -> Counter[tuple[tuple[int, ...], 
     found: Counter[tuple[tuple[int, ...], int]] = Counter()
     for row, first in enumerate(windows.first.tolist()):
         items = windows.items.row(row).tolist()
+        learnt = items if windows.labels is None else windows.labels.row(row).tolist()
         dropped = [0] * len(items) if windows.removed is None else windows.removed.row(row).tolist()
         for place in range(first + 1, len(items)):
             if not dropped[place]:
-                found[tuple(items[max(0, place - 8) : place]), items[place]] += 1
+                found[tuple(items[max(0, place - 8) : place]), learnt[place]] += 1
     assert found.total() == windows.targets.sum()
     return found
 
