@@ -31,7 +31,7 @@ def gradient_batches(
     source : the trained surrogate, from `pipeline.stages.influence.surrogate_source`.
     data : the run's data folder.
     index : of the shard.
-    scope : patterns or names as in `influence.scope`; None is the default scope.
+    scope : patterns or names as in `influence.scope`; None is the scope that `source` was given.
 
     Yields
     ------
@@ -43,7 +43,7 @@ def gradient_batches(
     ScopeError : a pattern matches no parameter.
     """
     model = source.build_model()
-    chosen = surrogate_scope(model, scope)
+    chosen = surrogate_scope(model, source.patterns if scope is None else scope)
     objective = reduce_to_scope(model, chosen)
     samples = read_samples(data, index)
     at_once = max(1, _NUMBERS // chosen.size)

@@ -47,8 +47,8 @@ def gauss_newton_product_sum(
         parameters = scope_parameters(objective, scope)
         tangents = like(scope.unflatten(x), parameters)
         for batch in batches:
-            product, _ = _linearised(objective, scope, parameters, batch)
-            apply = product if x.ndim == 1 else torch.func.vmap(product, chunk_size=_DIRECTIONS_AT_ONCE)
+            product, outputs = _linearised(objective, scope, parameters, batch)
+            apply = product if x.ndim == 1 else torch.func.vmap(product, chunk_size=_directions_at_once(outputs))
             total += scope.flatten(apply(tangents)).cpu()
             count += batch_rows(batch)
     return total, count
@@ -73,7 +73,7 @@ def gauss_newton_matrix_sum(objective: Differentiable, scope: Scope, batches: It
         for batch in batches:
             product, outputs = _linearised(objective, scope, parameters, batch)
             many = torch.func.vmap(product)
-            width = max(1, min(_DIRECTIONS_AT_ONCE, _OUTPUTS_AT_ONCE // max(1, outputs.numel())))
+            width = _directions_at_once(outputs)
             for start in range(0, scope.size, width):
                 stop = min(start + width, scope.size)
                 units = template.new_zeros(stop - start, scope.size)
@@ -82,6 +82,11 @@ def gauss_newton_matrix_sum(objective: Differentiable, scope: Scope, batches: It
                 total[start:stop] += columns.to("cpu", torch.float64)
             count += batch_rows(batch)
     return (total + total.T) / 2, count
+
+
+def _directions_at_once(outputs: Tensor) -> int:
+    """How many products may be worked on together: each holds tensors of the size of the outputs."""
+    return max(1, min(_DIRECTIONS_AT_ONCE, _OUTPUTS_AT_ONCE // max(1, outputs.numel())))
 
 
 def _linearised(

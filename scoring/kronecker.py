@@ -9,7 +9,7 @@ of batches. Blocks of different layers are taken as independent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,6 +170,8 @@ def _captured(
     its output.
 
     A layer that runs several times in a forward pass has the positions of all its runs.
+
+    Raises `ScopeError` for a layer that does not run, or on something other than the batch's samples.
     """
     modules = dict(module_of(objective).named_modules())
     runs: dict[str, list[tuple[Tensor, Tensor]]] = {layer.name: [] for layer in layers}
@@ -186,11 +188,11 @@ def _captured(
     finally:
         for handle in handles:
             handle.remove()
+    _check_runs(runs, batch_rows(batch))
     hessian_columns = objective.criterion.hessian_columns(outputs.detach(), batch)
     inputs = {
         layer.name: torch.cat([_positions(value, layer.bias) for value, _ in runs[layer.name]], dim=1)
         for layer in layers
-        if runs[layer.name]
     }
     results = [(name, result) for name, pairs in runs.items() for _, result in pairs]
 
@@ -205,6 +207,19 @@ def _captured(
             yield {name: torch.cat(slopes, dim=1) for name, slopes in parts.items()}
 
     return inputs, columns()
+
+
+def _check_runs(runs: Mapping[str, Sequence[tuple[Tensor, Tensor]]], rows: int) -> None:
+    """Without a sample a row, sums over a sample's positions cannot be told from sums over samples."""
+    for name, pairs in runs.items():
+        if not pairs:
+            raise ScopeError(f"ekfac follows calls of linear layers, and {name!r} is never called; cg takes any")
+        for value, _ in pairs:
+            if value.ndim < 2 or value.shape[0] != rows:
+                raise ScopeError(
+                    f"ekfac reads the inputs of {name!r} as [samples, ..., features], and gets {tuple(value.shape)} "
+                    f"for {rows} samples; cg takes any"
+                )
 
 
 def _positions(value: Tensor, ones: bool) -> Tensor:

@@ -19,8 +19,8 @@ from scoring.errors import SettingError
 
 TargetColumn = Callable[[Any], Tensor]
 
-#: A backward pass a column follows.
-_MOST_COLUMNS = 1024
+#: A backward pass a column follows, and a batch of a thousand rows has a matrix of this width squared for each.
+_MOST_COLUMNS = 256
 
 
 class OutputLoss(ABC):

@@ -140,7 +140,7 @@ def solve(
         "scope": list(scope.names),
         "parameters": scope.size,
         "risk_samples": gradient.samples,
-        "curvature_samples": curvature.samples if section.solver != "none" else 0,
+        "curvature_samples": curvature.used if section.solver != "none" else 0,
         "residual": solution.residual,
         "iterations": solution.iterations,
         "v_dot_h": float(v @ solution.direction),

@@ -61,26 +61,34 @@ class PooledCurvature:
     ----------
     chunks, numbers : references to samples and their places; or None, and the shards to go over.
     samples : in all of them.
+
+    Attributes
+    ----------
+    used : of the samples, those with a finite loss and gradient, as the last pass over all has found them.
     """
 
     def __init__(self, pool: ReducePool, chunks: Chunks, numbers: Sequence[int], samples: int) -> None:
         self._pool = pool
         self._chunks = chunks
         self._numbers = numbers
-        self.samples = samples
+        self.samples = self.used = samples
 
     def product(self, x: Tensor) -> Tensor:
-        return mean_of(self._map("product", (self._chunks, x.numpy())))[0]
+        product, self.used = mean_of(self._map("product", (self._chunks, x.numpy())))
+        return product
 
     def step_products(self, steps: int) -> Iterator[Product]:
         for step in range(steps):
             yield partial(self._chunk_product, self._numbers[step % len(self._numbers)])
 
     def matrix(self) -> Tensor:
-        return mean_of(self._pool.map("matrix", self._chunks, self._numbers, ahead=1))[0]
+        matrix, self.used = mean_of(self._pool.map("matrix", self._chunks, self._numbers, ahead=1))
+        return matrix
 
     def kronecker_factors(self) -> LayerSums:
-        return reduce(add, self._map("kronecker_factors", self._chunks))
+        sums: LayerSums = reduce(add, self._map("kronecker_factors", self._chunks))
+        self.used = sums.count
+        return sums
 
     def kronecker_eigenvalues(self, basis: KroneckerBasis) -> LayerSums:
         return reduce(add, self._map("kronecker_eigenvalues", (self._chunks, basis)))

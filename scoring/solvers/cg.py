@@ -8,6 +8,9 @@ from torch import Tensor
 from scoring.errors import NonFiniteError, NotConvergedError
 from scoring.solvers.solution import Product, Solution, checked, relative_residual
 
+#: Of an answer that may be used, whatever tolerance was asked for.
+_WORST_RESIDUAL = 1e-3
+
 
 def solve_cg(
     product: Product, v: Tensor, damping: float, tolerance: float = 1e-6, max_iterations: int = 500
@@ -20,12 +23,13 @@ def solve_cg(
     v : [P], or [K, P] for systems that share their products; each has steps of its own.
     damping : λ ≥ 0; the condition number is at most (‖H‖ + λ)/λ and the iterations grow with its root.
     tolerance : of the relative residual as the recursion carries it on. It is measured once more on the answer, where
-        products of single precision may leave it a little higher.
+        products of single precision may leave it higher; above 10⁻³ and ten times the tolerance, that is an error.
     max_iterations : products at most.
 
     Raises
     ------
-    NotConvergedError : out of iterations, or the damped curvature is not positive along a search direction.
+    NotConvergedError : out of iterations, the damped curvature is not positive along a search direction, or the answer
+        is further off than the recursion says.
     NonFiniteError : v or a product holds NaN or infinity.
     """
     v = checked(v, damping)
@@ -51,7 +55,15 @@ def solve_cg(
         residual -= step * curved
         previous, energy = energy, _squares(residual)
         search = residual + torch.where(active, energy / previous, 0.0) * search
-    return Solution(direction, relative_residual(product, direction, v, damping), iterations)
+    measured = relative_residual(product, direction, v, damping)
+    if measured > max(_WORST_RESIDUAL, 10 * tolerance):
+        raise NotConvergedError(
+            f"conjugate gradients end at a residual of {measured:.2e}, which the precision of the products allows; try "
+            f"a damping above {damping:g}",
+            measured,
+            iterations,
+        )
+    return Solution(direction, measured, iterations)
 
 
 def _squares(rows: Tensor) -> Tensor:

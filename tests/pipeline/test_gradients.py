@@ -39,6 +39,17 @@ def test_their_product_with_the_direction_is_the_influence(run: Storage, tmp_pat
         assert max(abs(found[key] - expected[key]) for key in expected) < 1e-4 * scale
 
 
+def test_the_scope_is_that_of_the_source(run: Storage, tmp_path: Path) -> None:
+    scratch = Storage.at(str(tmp_path))
+    last = surrogate_source(run.child("surrogate"), scratch, ("last_layer",))
+    other = surrogate_source(run.child("surrogate"), scratch, None)
+    widths = [
+        next(gradient_batches(source, run.child("data"), 1, scope)).schema.field("gradient").type.list_size
+        for source, scope in ((last, None), (other, ("last_layer",)), (other, None))
+    ]
+    assert widths[0] == widths[1] != widths[2]
+
+
 def test_an_unknown_scope_is_named(run: Storage, tmp_path: Path) -> None:
     source = surrogate_source(run.child("surrogate"), Storage.at(str(tmp_path)), None)
     with pytest.raises(ScopeError, match="no_such"):

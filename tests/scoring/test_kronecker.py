@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from scoring.errors import NonFiniteError, ScopeError
 from scoring.kronecker import (
@@ -17,7 +18,7 @@ from scoring.kronecker import (
 from scoring.objective import prepare_batches, reduce_to_scope
 from scoring.scope import select_scope
 from scoring.surrogate import surrogate_scope
-from tests.scoring.cases import CASES, Case, dense_gauss_newton, history_batches, samples, sasrec
+from tests.scoring.cases import CASES, Case, Rows, SquaredLoss, dense_gauss_newton, history_batches, samples, sasrec
 
 
 def sasrec_case() -> Case:
@@ -97,6 +98,29 @@ def test_only_linear_layers_with_their_weight(pattern: str) -> None:
     model = sasrec()
     with pytest.raises(ScopeError, match="linear layers"):
         linear_layers(model, select_scope(model, [pattern]))
+
+
+class Spoilt(nn.Module):
+    """Takes samples [B, 3, 2] as positions of a layer, or goes round its call."""
+
+    def __init__(self, called: bool) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2, dtype=torch.float64)
+        self.called = called
+        self.criterion = SquaredLoss()
+
+    def outputs(self, batch: Rows) -> torch.Tensor:
+        rows = batch.features.reshape(-1, 2)
+        turned = self.layer(rows) if self.called else rows @ self.layer.weight.T
+        return turned.reshape(len(batch.features), 3, 2).sum(1)
+
+
+@pytest.mark.parametrize(("called", "words"), [(True, r"\(6, 2\) for 2 samples"), (False, "never called")])
+def test_layers_that_do_not_see_a_sample_a_row_are_refused(called: bool, words: str) -> None:
+    model = Spoilt(called)
+    batch = Rows(torch.ones(2, 3, 2, dtype=torch.float64), torch.ones(2, 2, dtype=torch.float64))
+    with pytest.raises(ScopeError, match=words):
+        kronecker_factor_sums(model, select_scope(model, ["layer.weight"]), [batch])
 
 
 def test_a_factor_that_is_not_finite_is_refused() -> None:

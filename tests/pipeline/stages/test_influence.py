@@ -72,7 +72,7 @@ def difference(one: dict[int, float], other: dict[int, float]) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "solver", "pools"),
-    [("train", "cg", (2, 4)), ("valid", "exact", (4,)), ("train", "lissa", (4,)), ("valid", "ekfac", (2,))],
+    [("valid", "cg", (4,)), ("valid", "exact", (4,)), ("train", "lissa", (4,)), ("train", "ekfac", (2, 4))],
 )
 def test_partition_and_workers_do_not_matter(
     prepared: Prepared,
@@ -119,7 +119,8 @@ def test_curvature_over_the_shards_is_that_over_kept_samples(
 ) -> None:
     kept, facts = scores(prepared, tmp_path / "kept", curvature_samples="all")
     monkeypatch.setattr(pooled_curvature, "PREPARED_SAMPLES", 10)
-    read, again = scores(prepared, tmp_path / "read", curvature_samples="all", actors=2)
+    # The shards are the chunks then, and these are others.
+    read, again = scores(prepared, tmp_path / "read", curvature_samples="all", actors=2, shards=5)
     assert facts["curvature_samples"] == again["curvature_samples"] == len(kept)
     assert difference(kept, read) < 1e-5
 
@@ -153,7 +154,7 @@ def test_samples_without_a_finite_score_are_marked_and_in_no_mean(
         finite = [bool(np.isfinite(value)) for value in status["influence"].to_pylist()]
         assert [state == "ok" for state in status["status"].to_pylist()] == finite
     assert facts["nonfinite"] == bad > 0
-    assert facts["curvature_samples"] == facts["rows"] > facts["risk_samples"] == facts["rows"] - bad
+    assert facts["curvature_samples"] == facts["risk_samples"] == facts["rows"] - bad
     with pytest.raises(UserError, match="influence scores are not finite"):
         scores(faulty, tmp_path / "refused", curvature_samples="all")
 

@@ -54,6 +54,18 @@ def test_running_out_of_iterations_is_an_error_with_the_residual() -> None:
     assert caught.value.residual > 1e-8
 
 
+def test_an_answer_that_rounding_spoils_is_an_error() -> None:
+    """The recursion goes on to a small residual whatever the products have lost."""
+    matrix, v = system(40, 20)
+
+    def rounded(x: torch.Tensor) -> torch.Tensor:
+        return (matrix.float() @ x.float()).double()
+
+    with pytest.raises(NotConvergedError, match="the precision of the products") as caught:
+        solve_cg(rounded, v, 1e-5)
+    assert caught.value.residual > 1e-3
+
+
 def test_a_singular_or_indefinite_curvature_is_an_error() -> None:
     with pytest.raises(NotConvergedError, match="damping above 0"):
         solve_cg(torch.zeros_like, torch.ones(3), 0.0)
