@@ -3,10 +3,11 @@
     python -m benchmarks.influence --interactions LOG --items CATALOGUE --split column
 
 The reference takes one sample at a time, padded to the longest history, with autograd: a gradient a sample for v, a
-double backward for each LiSSA step, a gradient and an inner product for each score. Ours is what the stage runs, on as
-many threads. Both score the same samples with the same surrogate and scope; how far the scores agree for the same h is
-printed. The loop's own passes are timed on a share of the samples. The bars: 25 times the samples per second when
-scoring; the whole stage 5 times faster.
+double backward for each LiSSA step, a gradient and an inner product for each score. Ours is what the stage's workers
+compute, in one process and on as many threads; `benchmarks.scoring_pool` has what Ray and the files add. Both score the
+same samples with the same surrogate and scope; how far the scores agree for the same h is printed. The loop's passes
+are timed on a share of the samples. The bars: 25 times the samples per second when scoring; the whole stage 5 times
+faster.
 """
 
 from __future__ import annotations

@@ -51,7 +51,11 @@ def head_node(cpus: int = 2) -> Iterator[str]:
 
 @contextlib.contextmanager
 def several_nodes(cpus: int = 2) -> Iterator[Cluster]:
-    """Start a head that takes `cpus` CPUs and no jobs, yield the cluster, and end all of its nodes."""
+    """Start a head that takes `cpus` CPUs and no jobs, yield the cluster, and end all of its nodes.
+
+    As `ray.cluster_utils.Cluster`, but every node is a process group that can be stopped, killed with all of its
+    workers, or given a file system of its own.
+    """
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
     port, client = _free_ports(2)
     cluster = Cluster(f"127.0.0.1:{port}", folder)
