@@ -90,7 +90,10 @@ class Cluster:
             _end(process)
 
     def start(self, options: list[str], cpus: int, hidden: Path | None = None) -> subprocess.Popen[bytes]:
-        """Start a node and wait until it is part of the cluster."""
+        """Start a node and wait until it is part of the cluster.
+
+        A node gives up when a busy head does not answer it in half a minute; it is then started again.
+        """
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
             *("--node-ip-address=127.0.0.1", "--min-worker-port=0", "--max-worker-port=0", *options),
@@ -99,18 +102,26 @@ class Cluster:
         if hidden is not None:
             script = f"mount -t tmpfs none {shlex.quote(str(hidden))} && exec {shlex.join(command)}"
             command = ["unshare", "--mount", "sh", "-c", script]
-        log = self.folder / f"node-{len(self.processes)}.log"
-        with log.open("wb") as stream:
-            process = subprocess.Popen(
-                command, cwd=ROOT, env=environment(), stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
-            )
-        self.processes.append(process)
         end = time.monotonic() + _PATIENCE
-        while b"Ray runtime started" not in log.read_bytes():
-            if process.poll() is not None or time.monotonic() > end:
+        while True:
+            log = self.folder / f"node-{len(self.processes)}.log"
+            with log.open("wb") as stream:
+                process = subprocess.Popen(
+                    command,
+                    cwd=ROOT,
+                    env=environment(),
+                    stdout=stream,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            self.processes.append(process)
+            while process.poll() is None and time.monotonic() < end:
+                if b"Ray runtime started" in log.read_bytes():
+                    return process
+                time.sleep(0.2)
+            _end(process)
+            if time.monotonic() > end or b"Deadline Exceeded" not in log.read_bytes():
                 raise AssertionError(f"a node did not start:\n{log.read_text(encoding='utf-8')}")
-            time.sleep(0.2)
-        return process
 
 
 def environment() -> dict[str, str]:

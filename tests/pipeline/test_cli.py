@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,6 +9,7 @@ import pytest
 import yaml
 
 from pipeline.cli import main
+from tests.killing import ROOT
 from tests.small_log import small_log, write_log
 
 
@@ -144,12 +147,13 @@ def test_doctor_looks_at_the_run_directory_and_leaves_it_alone(
     assert f"{tmp_path}/file/run cannot be written" in capsys.readouterr().out
 
 
-def test_doctor_of_a_cluster_that_does_not_answer_says_what_else_is_lacking(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_doctor_of_a_cluster_that_does_not_answer_says_what_else_is_lacking(tmp_path: Path) -> None:
+    """In a process of its own, since one that has a Ray stays with it."""
     config = config_file(tmp_path, cluster={"address": "127.0.0.1:1"}, llm={"template": "/nowhere.yaml"})
-    assert main(["doctor", config, "--json"]) == 2
-    lacks = {row["what"]: row["lack"] for row in json.loads(capsys.readouterr().out)["findings"]}
+    command = [sys.executable, "-m", "pipeline", "doctor", config, "--json"]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert answer.returncode == 2
+    lacks = {row["what"]: row["lack"] for row in json.loads(answer.stdout)["findings"]}
     assert "No Ray cluster answers at 127.0.0.1:1" in lacks["cluster"]
     assert lacks["memory"] == "-"
     assert any("/nowhere.yaml" in lack for lack in lacks.values())
