@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
 
 from cluster.shards import attempts_at, finished_shards
-from cluster.stopping import STOP
+from cluster.stopping import STOP, signal_main
 from cluster.storage import Storage
 
 log = logging.getLogger("dealrec.cluster")
@@ -62,10 +61,7 @@ def _put_up(out: Storage, mark: str, told: threading.Event, over: threading.Even
         log.warning("The request to stop cannot be written to %s: %s", out.uri, error)
     if not over.wait(_PATIENCE):
         log.warning("A shard takes longer than %.0f s; the next run begins it again.", _PATIENCE)
-        main = threading.main_thread().ident
-        assert main is not None
-        # As a second signal from outside: nothing else wakes the thread that waits for Ray Data.
-        signal.pthread_kill(main, signal.SIGTERM)
+        signal_main()
 
 
 def stopping(out: Storage, mark: str) -> bool:

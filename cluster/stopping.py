@@ -75,10 +75,8 @@ class StopSignal:
         """
         if not self._listening:
             return False
-        main = threading.main_thread().ident
-        assert main is not None
         self._leaving = True
-        signal.pthread_kill(main, signal.SIGTERM)
+        signal_main()
         return True
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
@@ -92,6 +90,13 @@ class StopSignal:
             # Setting it again could wait for the very lock that the interrupted thread holds in setting it.
             if not told.is_set():
                 told.set()
+
+
+def signal_main() -> None:
+    """SIGTERM to the main thread, as from outside: nothing else wakes it while it waits for Ray."""
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, signal.SIGTERM)
 
 
 #: The process has one; so has its signal.

@@ -11,10 +11,8 @@ from pipeline.events import EventLog
 from pipeline.graph import Graph, Stage
 from pipeline.tables import train_count
 from scoring.errors import TooFewSamplesError
+from scoring.selection import FULL
 from scoring.selectors.base import asked_size
-
-#: Takes every sample, whatever the size.
-_FULL = "full"
 
 
 def execute(
@@ -38,8 +36,10 @@ def execute(
 
 def require_samples(data: Storage, selections: Sequence[SelectConfig], key: str) -> None:
     """Raise `UserError` when a selection asks for more samples than were made of the log."""
-    for size in [section.size for section in selections if section.method != _FULL]:
-        try:
-            asked_size(size, train_count(data))
-        except TooFewSamplesError as error:
-            raise UserError(f"{key}: {error}.", f"Lower {key}, or take more samples by samples.per_user.") from error
+    sizes = [section.size for section in selections if section.method != FULL]
+    if not sizes:
+        return
+    try:
+        asked_size(max(sizes), train_count(data))
+    except TooFewSamplesError as error:
+        raise UserError(f"{key}: {error}.", f"Lower {key}, or take more samples by samples.per_user.") from error

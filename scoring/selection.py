@@ -18,6 +18,7 @@ from scoring.selectors.reference_popularity import ReferencePopularitySelector
 from scoring.selectors.top import TOP
 
 __all__ = [
+    "FULL",
     "METHODS",
     "Reference",
     "ScoreShard",
@@ -29,10 +30,13 @@ __all__ = [
     "selector",
 ]
 
+#: Takes every sample, whatever the size.
+FULL = "full"
+
 METHODS: dict[str, Selector] = {
     "dealrec": DEALREC,
     "random": RandomSelector(),
-    "full": FullSelector(),
+    FULL: FullSelector(),
     "top": TOP,
     "ccs": CCS,
     "el2n": EL2N,

@@ -11,8 +11,9 @@ from pipeline.compare.variant import Variant, parse_variant
 from pipeline.config import Config, SelectConfig
 from pipeline.graph import Graph
 from pipeline.stages.catalogue import SHARED_STAGES, arm_stages
+from scoring.selection import FULL
 
-RANDOM, FULL = "random", "full"
+RANDOM = "random"
 #: Seeds of a further draw lie this much higher, so arms keep their names when seeds or draws are added.
 _DRAW = 1000
 

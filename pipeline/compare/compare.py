@@ -76,26 +76,26 @@ def _by_llm(config: Config, run: Storage, arms: Sequence[Arm], at_once: int | No
     from pipeline.compare.llm import llm_graph, llm_outcomes, own_stages, untuned_graph
 
     untuned = untuned_graph(config, run)
-    _check_arm("untuned", untuned, untuned.stages[-1:])
+    evaluation = untuned.stages[-1:]
+    _check_arm("untuned", untuned, evaluation)
     graphs = [(arm, llm_graph(config, run, arm)) for arm in arms]
     for arm, graph in graphs:
         _check_arm(arm.name, graph, own_stages(graph))
     missing = [(arm, graph) for arm, graph in graphs if graph.incomplete(own_stages(graph))]
-    if missing or untuned.incomplete(untuned.stages[-1:]):
+    if missing or untuned.incomplete(evaluation):
         from pipeline.execution import execute
         from pipeline.preflight import check_before_run, check_cluster
 
         shared = Graph(shared_stages(_selections(config, arms)), config, run)
-        own = own_stages(missing[0][1]) if missing else []
-        done_here = [stage.name for stage in (*shared.incomplete(shared.stages), *own)]
-        # The untuned model is evaluated, whatever the arms are.
-        names = [*done_here, *({"evaluate"} - {*done_here})]
+        # What an arm does holds an evaluation, which is all that the untuned model takes.
+        own = [stage.name for stage in own_stages(missing[0][1])] if missing else ["evaluate"]
+        names = [*(stage.name for stage in shared.incomplete(shared.stages)), *own]
         check_before_run(config, names)
         with session(config):
             check_cluster(config, names, run)
             execute(shared, shared.stages, _selections(config, arms), _SIZES)
             prepare_features(config, run, arms)
-            untuned.execute(untuned.stages[-1:], EventLog(run))
+            untuned.execute(evaluation, EventLog(run))
             _run_arms(config, run, missing, at_once, EventLog(run))
     return llm_outcomes(graphs, untuned)
 

@@ -12,7 +12,6 @@ from cluster.growth import answer_for
 from cluster.progress import Progress
 from cluster.room_watch import watched_room
 from cluster.session import configure_ray_data
-from cluster.shapes import WorkerShape
 from cluster.storage import Storage
 from pipeline.compare.arms import Arm
 from pipeline.compare.llm import llm_graph, own_stages
@@ -43,9 +42,9 @@ def drive_arms(config: Config, run: Storage, arms: Sequence[Arm], count: int, pr
     Raises `UserError` when an arm does.
     """
     view = cluster_view(config)
-    if view.addable:
-        answer_for(WorkerShape())
     shape = tuning_placement(config, view).worker()
+    if view.addable:
+        answer_for(shape)
     actors = max(1, (config.cluster.actors or view.room(shape)) // count)
     config = config.model_copy(update={"cluster": config.cluster.model_copy(update={"actors": actors})})
     # The tasks only wait for the workers they start, which are what takes CPUs and GPUs.

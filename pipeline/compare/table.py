@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.compare.arms import FULL, RANDOM
+from pipeline.compare.arms import RANDOM
 from pipeline.compare.outcomes import TEST, VALID, ZERO_SHOT, Outcome
 from scoring.comparison import Resamples, estimate, paired_difference
 from scoring.ragged import Ragged
+from scoring.selection import FULL
 from training.metrics import select_targets, user_metrics
 
 Values = npt.NDArray[np.float64]

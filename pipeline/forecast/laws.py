@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.forecast.measure import Measured, Scale
+from scoring.selection import FULL
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def forecasts(
 
 def coreset_size(config: Config, samples: int) -> int:
     """Samples that fine-tuning gets."""
-    if config.select.method == "full":
+    if config.select.method == FULL:
         return samples
     size = config.select.size
     return min(samples, int(size)) if size >= 1 else max(1, round(size * samples))

@@ -42,23 +42,22 @@ log = logging.getLogger(__name__)
 
 def run_evaluate(context: StageContext) -> Mapping[str, Any]:
     """The tuned LLM, beside the baselines that the config asks for."""
-    adapter = context.folder("finetune")
-    return evaluate_model(context, tuned_label(context.config), adapter, _baselines(context))
+    return evaluate_model(context, tuned_label(context.config), context.folder("finetune"))
 
 
-def evaluate_model(
-    context: StageContext, label: str, adapter: Storage | None, baselines: Baselines | None
-) -> Mapping[str, Any]:
-    """Rank by every model and write `metrics.json` and `predictions.parquet`; finished chunks are kept.
+def evaluate_model(context: StageContext, label: str, adapter: Storage | None) -> Mapping[str, Any]:
+    """Rank by an LLM and the baselines that the config asks for; finished chunks are kept.
+
+    Writes `metrics.json` and `predictions.parquet`.
 
     Parameters
     ----------
     label, adapter : of the LLM and the folder of what was tuned; None leaves it as it is.
-    baselines : what is ranked beside it.
     """
     config, data, out = context.config, context.folder("ingest"), context.out
     chunks = write_users(data, out, config.evaluate.users, config.evaluate.seed)
     titles = read_titles(data)[1:]
+    counts = data.read_table("items.parquet", ["count"]).column("count").to_numpy()
     embeddings, title_seconds = embed_titles(context, titles)
     folder = out.child("_chunks")
     arguments = {
@@ -67,7 +66,7 @@ def evaluate_model(
         "label": label,
         "adapter": adapter,
         "embeddings": embeddings,
-        "baselines": baselines,
+        "baselines": _baselines(context, counts),
     }
     pool = llm_pool(context, len(chunks))
     records = map_shards(RankingWorker, arguments, chunks, folder, pool, context.progress)
@@ -79,7 +78,7 @@ def evaluate_model(
             100 * unwritable,
             config.evaluate.max_new_tokens,
         )
-    metrics = measure(predictions, _train_counts(data), config.evaluate.seed)
+    metrics = measure(predictions, counts, config.evaluate.seed)
     out.write_table("predictions.parquet", predictions)
     out.write_json("metrics.json", {**metrics, "focus": label})
     return {
@@ -108,16 +107,10 @@ def llm_task(context: StageContext) -> LlmTask:
     )
 
 
-def _baselines(context: StageContext) -> Baselines | None:
+def _baselines(context: StageContext, counts: npt.NDArray[np.int64]) -> Baselines | None:
     if not context.config.evaluate.baselines:
         return None
-    surrogate = surrogate_source(context.folder("surrogate"), context.out, None)
-    return Baselines(surrogate, _train_counts(context.folder("ingest")))
-
-
-def _train_counts(data: Storage) -> npt.NDArray[np.int64]:
-    """Train interactions of every item, [n]."""
-    return data.read_table("items.parquet", ["count"]).column("count").to_numpy()
+    return Baselines(surrogate_source(context.folder("surrogate"), context.out, None), counts)
 
 
 def tuned_label(config: Config) -> str:

@@ -71,7 +71,7 @@ class PooledCurvature:
         self._pool = pool
         self._chunks = chunks
         self._numbers = numbers
-        self.samples = self.used = samples
+        self.used = samples
 
     def product(self, x: Tensor) -> Tensor:
         product, self.used = mean_of(self._map("product", (self._chunks, x.numpy())))

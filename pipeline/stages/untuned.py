@@ -11,5 +11,5 @@ from pipeline.stages.evaluate_workers import UNTUNED
 
 
 def run_untuned(context: StageContext) -> Mapping[str, Any]:
-    """As `run_evaluate`, without an adapter and without baselines."""
-    return evaluate_model(context, UNTUNED, None, None)
+    """As `run_evaluate`, without an adapter."""
+    return evaluate_model(context, UNTUNED, None)
