@@ -206,9 +206,7 @@ class Graph:
             facts = stage.work(context)
         except BaseException as error:
             spent = seconds_before + time.monotonic() - start
-            Begun(fingerprint, attempts, spent).write(folder)
-            kind = "stage_stopped" if isinstance(error, KeyboardInterrupt) else "stage_failed"
-            events.add(kind, stage=stage.name, attempt=attempts, error=f"{type(error).__name__}: {error}")
+            _record_end(stage, Begun(fingerprint, attempts, spent), folder, events, error)
             raise
         finally:
             shown.close()
@@ -239,6 +237,16 @@ def needed_stages(stages: Sequence[Stage], names: Iterable[str]) -> list[Stage]:
         if stage.name in wanted:
             wanted |= set(stage.needs)
     return [stage for stage in stages if stage.name in wanted]
+
+
+def _record_end(stage: Stage, begun: Begun, folder: Storage, events: EventLog, error: BaseException) -> None:
+    """Write down how a stage was cut short. Storage that is gone must not hide why."""
+    kind = "stage_stopped" if isinstance(error, KeyboardInterrupt) else "stage_failed"
+    try:
+        begun.write(folder)
+        events.add(kind, stage=stage.name, attempt=begun.attempts, error=f"{type(error).__name__}: {error}")
+    except OSError as unwritten:
+        log.warning("That %s ended so could not be written down: %s", stage.name, unwritten)
 
 
 def _without(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +83,20 @@ def test_a_failed_stage_is_not_complete_and_its_next_attempt_is_counted(run: Sto
     events = run.read_text("events.jsonl")
     assert '"stage_failed"' in events
     assert events.count('"stage_done"') == 2
+
+
+def test_storage_that_goes_does_not_hide_why_a_stage_failed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = Storage.at(tmp_path / "run")
+
+    def lose(context: StageContext) -> Mapping[str, Any]:
+        shutil.rmtree(tmp_path / "run")
+        (tmp_path / "run").write_text("no folder any more")
+        raise RuntimeError("the disk went away")
+
+    graph = Graph((Stage("a", "fa", (), ("select.size",), 1, lose),), config(), run)
+    with pytest.raises(RuntimeError, match="the disk went away"):
+        graph.execute(graph.stages, EventLog(run))
+    assert "could not be written down" in caplog.text
 
 
 def test_another_config_is_refused_with_its_keys(run: Storage) -> None:
