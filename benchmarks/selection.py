@@ -15,48 +15,87 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from scoring.selection import METHODS, ScoreShard, SelectionParams, select
+from scoring.ragged import Ragged
+from scoring.reference import Reference, ReferenceShard
+from scoring.selection import FULL, METHODS, ScoreShard, SelectionParams, select, selector
 
 SHARD = 500_000
-#: What the shards below hold is enough for these.
-SELECTORS = [name for name, method in METHODS.items() if not method.features and not method.sees_validation]
+ITEMS = 100_000
+HISTORY = 5
+EMBEDDING = 32
+#: Samples of the reference period that aimed methods look at, all in one shard.
+REFERENCE = 50_000
+#: All but the one that holds every sample.
+SELECTORS = [name for name in METHODS if name != FULL]
 
 
-def shard_of(index: int, rows: int) -> ScoreShard:
+def shard_of(index: int, rows: int, features: Sequence[str]) -> ScoreShard:
     """Shard `index`: heavy-tailed influence, log-normal effort, one row in a hundred without a score."""
     generator = np.random.default_rng(index)
     influence = generator.standard_normal(rows, dtype=np.float32) / (generator.random(rows, dtype=np.float32) + 0.05)
     effort = np.exp(generator.standard_normal(rows, dtype=np.float32))
     ok = generator.random(rows, dtype=np.float32) >= 0.01
     ids = np.arange(index * SHARD, index * SHARD + rows, dtype=np.int64)
-    return ScoreShard(ids, influence, effort, ok, {"el2n": effort, "grand": effort})
+    made: dict[str, Callable[[], Any]] = {
+        "target": lambda: items(generator, rows),
+        "history": lambda: histories(generator, rows),
+        "timestamp": lambda: ids.astype(np.float64),
+        "embedding": lambda: embeddings(generator, rows),
+    }
+    columns = {"el2n": effort, "grand": effort}
+    return ScoreShard(ids, influence, effort, ok, columns, **{feature: made[feature]() for feature in features})
 
 
-def shards(samples: int) -> Iterator[ScoreShard]:
+def items(generator: np.random.Generator, count: int) -> npt.NDArray[np.int32]:
+    """Item indices of which low ones are far more frequent."""
+    return (ITEMS * generator.random(count) ** 3).astype(np.int32)
+
+
+def histories(generator: np.random.Generator, count: int) -> Ragged:
+    return Ragged(items(generator, count * HISTORY), np.arange(count + 1, dtype=np.int64) * HISTORY)
+
+
+def embeddings(generator: np.random.Generator, count: int) -> npt.NDArray[np.float32]:
+    return generator.standard_normal((count, EMBEDDING), dtype=np.float32)
+
+
+def shards(samples: int, features: Sequence[str]) -> Iterator[ScoreShard]:
     for index, start in enumerate(range(0, samples, SHARD)):
-        yield shard_of(index, min(SHARD, samples - start))
+        yield shard_of(index, min(SHARD, samples - start), features)
+
+
+def reference() -> Reference:
+    """What aimed methods are aimed at: items of another order of frequency."""
+    generator = np.random.default_rng(2**32)
+    rows = np.arange(REFERENCE)
+    target = (items(generator, REFERENCE) * 7 % ITEMS).astype(np.int32)
+    shard = ReferenceShard(rows + 2**40, histories(generator, REFERENCE), rows, target)
+    return Reference(lambda: iter([shard]), REFERENCE, lambda history, target: embeddings(generator, len(target)))
 
 
 def measure(samples: int, size: int, method: str, normalise: str) -> dict[str, float]:
     """Seconds, passes, seconds a pass takes without selecting, and MiB at the peak and before."""
-    passes = 0
+    passes, needed = 0, selector(method)
 
     def begin() -> Iterator[ScoreShard]:
         nonlocal passes
         passes += 1
-        return shards(samples)
+        return shards(samples, needed.features)
 
     start = time.perf_counter()
-    for _ in shards(samples):
+    for _ in shards(samples, needed.features):
         pass
     making, before = time.perf_counter() - start, peak_mib()
     start = time.perf_counter()
-    chosen = select(begin, SelectionParams(method, size, normalise=normalise))
+    aim = reference() if needed.sees_validation else None
+    chosen = select(begin, SelectionParams(method, size, normalise=normalise), aim)
     seconds = time.perf_counter() - start
     return {
         "samples": samples,
