@@ -47,8 +47,8 @@ def gauss_newton_product_sum(
         parameters = scope_parameters(objective, scope)
         tangents = like(scope.unflatten(x), parameters)
         for batch in batches:
-            product, outputs = _linearised(objective, scope, parameters, batch)
-            apply = product if x.ndim == 1 else torch.func.vmap(product, chunk_size=_directions_at_once(outputs))
+            product, width = _linearised(objective, scope, parameters, batch)
+            apply = product if x.ndim == 1 else torch.func.vmap(product, chunk_size=width)
             total += scope.flatten(apply(tangents)).cpu()
             count += batch_rows(batch)
     return total, count
@@ -71,9 +71,8 @@ def gauss_newton_matrix_sum(objective: Differentiable, scope: Scope, batches: It
         parameters = scope_parameters(objective, scope)
         template = next(iter(parameters.values()))
         for batch in batches:
-            product, outputs = _linearised(objective, scope, parameters, batch)
+            product, width = _linearised(objective, scope, parameters, batch)
             many = torch.func.vmap(product)
-            width = _directions_at_once(outputs)
             for start in range(0, scope.size, width):
                 stop = min(start + width, scope.size)
                 units = template.new_zeros(stop - start, scope.size)
@@ -84,15 +83,13 @@ def gauss_newton_matrix_sum(objective: Differentiable, scope: Scope, batches: It
     return (total + total.T) / 2, count
 
 
-def _directions_at_once(outputs: Tensor) -> int:
-    """How many products may be worked on together: each holds tensors of the size of the outputs."""
-    return max(1, min(_DIRECTIONS_AT_ONCE, _OUTPUTS_AT_ONCE // max(1, outputs.numel())))
-
-
 def _linearised(
     objective: Differentiable, scope: Scope, parameters: Parameters, batch: Any
-) -> tuple[Callable[[Parameters], Parameters], Tensor]:
-    """x ↦ Jᵀ∇²ℓ(z)J x for the samples of one batch, and their outputs z."""
+) -> tuple[Callable[[Parameters], Parameters], int]:
+    """x ↦ Jᵀ∇²ℓ(z)J x for the samples of one batch, and how many of these may be worked on together.
+
+    Each holds a few tensors of a row's widest values, which may be the scores of a catalogue behind narrow outputs.
+    """
     function = outputs_function(objective, scope)
     outputs, pull = torch.func.vjp(lambda p: function(p, batch), parameters)[:2]
     outputs = outputs.detach()
@@ -103,4 +100,5 @@ def _linearised(
         pulled: Parameters = pull(curved)[0]
         return pulled
 
-    return product, outputs
+    values = len(outputs) * objective.criterion.product_width(outputs, batch)
+    return product, max(1, min(_DIRECTIONS_AT_ONCE, _OUTPUTS_AT_ONCE // max(1, values)))

@@ -61,6 +61,9 @@ class EncodedLoss(OutputLoss):
         scores, moved = torch.func.jvp(lambda e: self.head(e, self.weight, batch), (outputs,), (tangent,))[:2]
         return self.head.pullback(self.base.hessian_product(scores, batch, moved), self.weight, batch)
 
+    def product_width(self, outputs: Tensor, batch: Any) -> int:
+        return outputs.shape[1] if batch.hessian is not None else self.head.width(len(self.weight) - 1)
+
     def hessian_columns(self, outputs: Tensor, batch: Any) -> Tensor:
         return square_root_columns(self.hessian(outputs, batch))
 

@@ -38,6 +38,10 @@ class OutputLoss(ABC):
         """∇²ℓ(z) u for each row of `tangent` [B, C], [B, C]."""
         return torch.func.jvp(lambda z: self.gradient(z, batch), (outputs,), (tangent,))[1]
 
+    def product_width(self, outputs: Tensor, batch: Any) -> int:
+        """How many numbers a row needs at once in `hessian_product`: the outputs, unless they are not the widest."""
+        return outputs[0].numel() if len(outputs) else 0
+
     def hessian_columns(self, outputs: Tensor, batch: Any) -> Tensor:
         """[K, B, C] with Σₖ c cᵀ = ∇²ℓ(z): the columns of its symmetric square root, for a convex loss.
 

@@ -78,6 +78,10 @@ class ReleasedInfluence:
             span = slice(start, start + rows)
             yield span, HistoryBatch(batch.history[span], batch.lengths[span], batch.target[span])
 
+    def _directions_at_once(self, batch: HistoryBatch) -> int:
+        """How many products may share a batch, so that the outputs of all of them take as much."""
+        return max(1, _OUTPUTS // (batch.history.numel() * self._model.output_count))
+
     def _losses(self, weight: Tensor, batch: HistoryBatch) -> Tensor:
         losses: Tensor = torch.func.functional_call(self._call, {**self._values, self._name: weight}, (batch,))
         return losses
@@ -89,13 +93,16 @@ class ReleasedInfluence:
         for batch in samples:
             gradient = torch.func.grad(lambda weight, batch=batch: self._losses(weight, batch).sum())
 
-            def product(x: Tensor, gradient: Callable[[Tensor], Tensor] = gradient) -> Tensor:
+            def product(
+                x: Tensor, gradient: Callable[[Tensor], Tensor] = gradient, batch: HistoryBatch = batch
+            ) -> Tensor:
                 def along(tangent: Tensor) -> Tensor:
                     moved: Tensor = torch.func.jvp(gradient, (self._weight,), (tangent,))[1]
                     return moved
 
                 tangents = x.reshape(*x.shape[:-1], *self._weight.shape).to(self._weight)
-                moved = along(tangents) if x.ndim == 1 else torch.func.vmap(along)(tangents)
+                many = torch.func.vmap(along, chunk_size=self._directions_at_once(batch))
+                moved = along(tangents) if x.ndim == 1 else many(tangents)
                 return moved.reshape(x.shape).to(torch.float64)
 
             yield product

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from scoring.batching import HistoryBatch, collate, length_buckets
 from scoring.losses import OutputLoss, SoftmaxLoss
@@ -42,6 +44,19 @@ class Network(nn.Module):
 
     def outputs(self, batch: Rows) -> Tensor:
         result: Tensor = self.layers(batch.features)
+        return result
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the most numbers that any operation inside gave at once."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for part in tree_leaves(result):
+            if isinstance(part, torch.Tensor):
+                self.numbers = max(self.numbers, part.numel())
         return result
 
 

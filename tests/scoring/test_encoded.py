@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from scoring import encoded
+from scoring import curvature, encoded
+from scoring.batching import collate
 from scoring.curvature import gauss_newton_product_sum
 from scoring.gradients import per_sample_gradients
 from scoring.objective import prepare_batches, reduce_to_scope
 from scoring.sasrec import LOSSES
 from scoring.scope import select_scope
-from tests.scoring.cases import history_batches, sasrec
+from scoring.surrogate import build_surrogate
+from tests.scoring.cases import LargestTensor, histories, history_batches, sasrec
 
 SCOPES = [
     "blocks.0.*",
@@ -52,6 +55,22 @@ def test_large_hessians_are_computed_again_rather_than_kept(monkeypatch: pytest.
     x = torch.randn(scope.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     product = gauss_newton_product_sum(view, scope, x, prepared)[0]
     torch.testing.assert_close(product, gauss_newton_product_sum(model, scope, x, plain)[0], rtol=1e-9, atol=1e-10)
+
+
+def test_many_products_at_once_respect_the_catalogue_behind_the_encoded_history(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = build_surrogate("sasrec", 2000, {"hidden": 8, "max_history": 7}).eval()
+    scope = select_scope(model, ["final_norm.*"])
+    view, batch = reduce_to_scope(model, scope), collate(*histories(30), np.arange(30))
+    x = torch.randn(32, scope.size, generator=torch.Generator().manual_seed(0))
+    expected = gauss_newton_product_sum(view, scope, x, [batch])[0]
+    scores = len(batch.target) * 2000
+    monkeypatch.setattr(curvature, "_OUTPUTS_AT_ONCE", 2 * scores)
+    with LargestTensor() as largest:
+        found = gauss_newton_product_sum(view, scope, x, [batch])[0]
+    torch.testing.assert_close(found, expected)
+    assert largest.numbers <= 2 * scores
 
 
 @pytest.mark.parametrize("loss", LOSSES)
