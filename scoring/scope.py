@@ -71,7 +71,9 @@ class Scope:
 
 
 def select_scope(model: nn.Module, patterns: Sequence[str]) -> Scope:
-    """The parameters of `model` that match any pattern.
+    """The parameters of `model` that are trained and match any pattern.
+
+    Frozen ones belong to no scope: no sample has moved them, so removing it cannot either.
 
     Parameters
     ----------
@@ -84,12 +86,15 @@ def select_scope(model: nn.Module, patterns: Sequence[str]) -> Scope:
     ScopeError : a pattern matches nothing, or is no regular expression; the message lists the names there
         are.
     """
-    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    parameters = dict(model.named_parameters())
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items() if parameter.requires_grad}
     chosen: set[str] = set()
     for pattern in patterns:
         matched = {name for name in shapes if _matches(name, pattern)}
         if not matched:
-            raise ScopeError(f"no parameter matches {pattern!r}; there are {', '.join(shapes)}")
+            frozen = any(_matches(name, pattern) for name in parameters)
+            what = "only frozen parameters match" if frozen else "no parameter matches"
+            raise ScopeError(f"{what} {pattern!r}; there are {', '.join(shapes)}")
         chosen |= matched
     if not chosen:
         raise ScopeError("the scope has no pattern")

@@ -34,6 +34,16 @@ def test_bad_patterns_are_refused(patterns: list[str]) -> None:
         select_scope(model(), patterns)
 
 
+def test_frozen_parameters_belong_to_no_scope() -> None:
+    network = model()
+    names = select_scope(network, ["*"]).names
+    frozen = names[0]
+    dict(network.named_parameters())[frozen].requires_grad_(False)
+    assert select_scope(network, ["*"]).names == names[1:]
+    with pytest.raises(ScopeError, match="only frozen parameters match"):
+        select_scope(network, [frozen])
+
+
 def test_flatten_and_unflatten_are_inverse() -> None:
     scope = select_scope(model(), ["*"])
     vector = torch.arange(12, dtype=torch.float64)
