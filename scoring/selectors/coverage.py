@@ -104,7 +104,11 @@ def score_weights(scores: tuple[str, ...], params: SelectionParams) -> Mapping[s
 
 
 def _even_rows(left: Scored, strata: Strata, params: SelectionParams) -> Rows:
-    key = draw_order(left.sample_id, params.seed)
+    """Within a stratum every sample of the log has the same chance, so a candidate has that of all it stands for."""
+    if left.weight is None:
+        key = draw_order(left.sample_id, params.seed)
+    else:
+        key = weighted_keys(left.sample_id, left.weight.astype(np.float64), params.seed)
     return Rows(key, strata.index(left.score), left.sample_id, left.influence, left.effort, left.score)
 
 

@@ -8,7 +8,8 @@ this is its relaxation (`scoring.transport`), which streams. What is approximate
 - the weights of a coreset are free between 0 and 1/n, and entropy smooths them;
 - the plan is solved on `transport_points` train and as many reference samples, both drawn by hash, and carried to
   the other train samples by the potentials of the reference;
-- the coreset is drawn in proportion to the weights.
+- the coreset is drawn in proportion to the weights;
+- where effort was given to candidates only, the plan is that of the candidates.
 
 Embeddings are the surrogate's, of history and target; the gradient norm is the LLM's, the effort. Distances and
 norms are divided by their means on the subset, where the paper's code divides by their maxima.
