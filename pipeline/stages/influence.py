@@ -38,7 +38,7 @@ from scoring.influence import SolverSettings, solve_direction
 from scoring.kronecker import linear_layers
 from scoring.surrogate import build_surrogate
 
-_SOLUTION = "_solution.json"
+SOLUTION = "_solution.json"
 _DIRECTION = "_direction.safetensors"
 _GRADIENT = "_gradient.json"
 _V = "_gradient.safetensors"
@@ -80,12 +80,12 @@ def score_samples(context: StageContext, out: Storage, target: str, gradients: G
     indices = train_shards(data)
     pool = scoring_pool(context, len(indices))
     source = surrogate_source(context.folder("surrogate"), out, section.scope)
-    if not out.exists(_SOLUTION):
+    if not out.exists(SOLUTION):
         solution, direction = solve(section, source, data, indices, pool, gradients, out, context.progress)
         solution["target"] = target
         Broadcast.put({"direction": direction.numpy()}, out, _DIRECTION)
-        out.write_json(_SOLUTION, solution)
-    solution = out.read_json(_SOLUTION)
+        out.write_json(SOLUTION, solution)
+    solution = out.read_json(SOLUTION)
     direction = load(out.read_bytes(_DIRECTION))
     records = map_shards(
         InfluenceWorker,

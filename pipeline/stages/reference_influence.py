@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from cluster.shards import finished_shards
 from cluster.storage import Storage
 from pipeline.graph import StageContext
-from pipeline.stages.influence import score_samples
+from pipeline.stages.influence import SOLUTION, check_scores, score_samples
 from pipeline.stages.reference import ReferencePeriod
 from pipeline.stages.surrogate_features import feature_folder, seconds_kept, seconds_taken
 
@@ -25,9 +25,13 @@ def write_reference_influence(context: StageContext, period: ReferencePeriod, in
     Solver, scope and damping are those of `influence`. A killed pass resumes with its missing shards.
     """
     out = _folder(context)
-    if len(finished_shards(out, indices)) < len(indices):
-        with seconds_kept(out):
-            score_samples(context, out, "reference", lambda pool: pool.map("reference_gradient", period))
+    finished = finished_shards(out, indices)
+    if len(finished) == len(indices):
+        # Of scores that were refused, all shards are there as well.
+        check_scores(context.config.influence, out.read_json(SOLUTION), list(finished.values()))
+        return out
+    with seconds_kept(out):
+        score_samples(context, out, "reference", lambda pool: pool.map("reference_gradient", period))
     return out
 
 

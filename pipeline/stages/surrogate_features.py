@@ -58,8 +58,10 @@ def write_features(context: StageContext, names: Sequence[str], indices: Sequenc
 def seconds_kept(out: Storage) -> Iterator[None]:
     """Add the wall seconds of a block to those that the feature in `out` has taken."""
     start = time.monotonic()
-    yield
-    out.write_json(_SECONDS, seconds_taken(out) + time.monotonic() - start)
+    try:
+        yield
+    finally:
+        out.write_json(_SECONDS, seconds_taken(out) + time.monotonic() - start)
 
 
 def seconds_taken(out: Storage) -> float:

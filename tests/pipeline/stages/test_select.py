@@ -170,6 +170,22 @@ def test_an_influence_on_the_validation_risk_is_that_of_the_stage(scored: tuple[
     assert {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")} == written
 
 
+def test_aimed_scores_that_are_not_finite_are_refused_every_time(scored: tuple[Path, Storage]) -> None:
+    settings = {"influence": "reference", "method": "influence", "reference": 0.3}
+    folders = Path(scored[1].uri, "scores", "surrogate")
+    before = set(folders.glob("influence-*"))
+    select_by(scored, **settings)
+    (made,) = set(folders.glob("influence-*")) - before
+    folder, marker = Storage.at(made), "_shards/part-00000.json"
+    record = folder.read_json(marker)
+    folder.write_json(marker, record | {"facts": record["facts"] | {"nonfinite": record["rows"]}})
+    for _ in range(2):
+        with pytest.raises(UserError, match="not finite"):
+            select_by(scored, **settings)
+    folder.write_json(marker, record)
+    select_by(scored, **settings)
+
+
 def test_methods_without_influence_are_not_aimed_by_it(scored: tuple[Path, Storage]) -> None:
     _, report = select_by(scored, method="random", influence="reference")
     assert report["sees_validation"] is False
