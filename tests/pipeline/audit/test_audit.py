@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from scipy.stats import spearmanr
 
 from cluster.storage import Storage
+from pipeline.audit.log import AuditLog
 from pipeline.audit.results import recommended_setting
-from pipeline.audit.specs import CONTROLS
+from pipeline.audit.specs import CONTROLS, subset_arms
 from pipeline.cli import main
 from pipeline.config import InfluenceConfig
+from pipeline.config_file import load_config
 from pipeline.stages.audit import recommended
+from pipeline.stages.influence import surrogate_source
+from pipeline.stages.influence_workers import on_one_thread
+from pipeline.stages.surrogate import surrogate_spec
+from pipeline.tables import SampleShard
+from scoring.batching import collate
+from scoring.gradients import per_sample_gradients
 from tests.small_log import small_log, write_config, write_log
+from training.surrogate_data import item_counts
+from training.surrogate_retrain import retrain_surrogate
 
 SETTINGS = {
     "solvers": ["none", "cg", "ekfac", "exact", "lissa"],
@@ -68,6 +81,66 @@ def test_every_way_is_scored_or_says_why_not(audited: tuple[list[str], Storage])
             assert row["seconds"] >= 0
     assert rows["cg/last_layer/0.05"]["residual"] < 1e-3
     assert rows["exact/last_layer/0.05"]["residual"] < 1e-3
+
+
+def risks_of(run: Storage, arms: int, risk: str) -> np.ndarray:
+    """[Q, M], as recorded when the models without random samples were trained; the first arm lacks nothing."""
+    folder = run.child("retrained", "subsets", "_shards")
+    return np.array([folder.read_json(f"part-{arm:05d}.json")["facts"][f"{risk}_risks"] for arm in range(1, arms)]).T
+
+
+@pytest.mark.slow
+def test_the_linear_datamodeling_score_is_that_of_plain_sums(
+    audited: tuple[list[str], Storage], tmp_path: Path
+) -> None:
+    """By the influence without curvature: what each query's gradient has in common with those of removed samples."""
+    command, run = audited
+    config, rows = load_config(command[1], []), {row["label"]: row for row in result(run)["scores"]}
+    source = surrogate_source(run.child("surrogate"), Storage.at(tmp_path), ("last_layer",))
+    objective, scope = source.build()
+    log, arms = AuditLog.read(run.child("data")), subset_arms(config.audit)
+
+    def gradients(samples: SampleShard) -> np.ndarray:
+        found = np.empty((len(samples), scope.size))
+        for places, batch in source.batches(samples):
+            found[places] = per_sample_gradients(objective, scope, batch).numpy()
+        return found
+
+    lacking = np.stack([arm.removed(log.samples.sample_id, None) for arm in arms[1:]])
+    removed = lacking @ gradients(log.samples)
+    for risk in ("train", "valid"):
+        queries = log.queries(risk, config.audit.queries, config.audit.seed)
+        asked = gradients(queries.samples)
+        means = np.stack([asked[queries.group == group].mean(0) for group in range(queries.count)])
+        measured = risks_of(run, len(arms), risk)
+        expected = np.mean([spearmanr(*pair).statistic for pair in zip(means @ removed.T, measured, strict=True)])
+        assert rows["none/last_layer"][f"lds_{risk}"]["value"] == pytest.approx(expected, abs=0.02)
+    whole = gradients(log.samples).mean(0) @ removed.T
+    folder = run.child("retrained", "subsets", "_shards")
+    risks = [folder.read_json(f"part-{arm:05d}.json")["facts"]["train_risk"] for arm in range(1, len(arms))]
+    assert rows["none/last_layer"]["lds_mean"]["value"] == pytest.approx(spearmanr(whole, risks).statistic, abs=0.02)
+
+
+@pytest.mark.slow
+def test_a_retrained_surrogate_is_measured_at_what_it_was_asked(audited: tuple[list[str], Storage]) -> None:
+    command, run = audited
+    config, log = load_config(command[1], []), AuditLog.read(run.child("data"))
+    arms = subset_arms(config.audit)
+    spec = replace(surrogate_spec(config), workers=1)
+    removed = arms[2].removed(log.samples.sample_id, None)
+    epochs = run.read_json("surrogate/metrics.json")["best_epoch"]
+    counts = item_counts(run.child("data"))
+    with on_one_thread():
+        windows = log.windows(spec.max_history, removed)
+        model = retrain_surrogate(spec, windows, counts, epochs, torch.device("cpu")).eval()
+        for risk in ("train", "valid"):
+            queries = log.queries(risk, config.audit.queries, config.audit.seed)
+            losses = [
+                model.per_sample_loss(collate(queries.samples.history, queries.samples.target, np.array([row]))).item()
+                for row in range(len(queries.samples))
+            ]
+            means = [np.mean(np.array(losses)[queries.group == group]) for group in range(queries.count)]
+            np.testing.assert_allclose(risks_of(run, len(arms), risk)[:, 1], means, rtol=1e-4)
 
 
 @pytest.mark.slow
