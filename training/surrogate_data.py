@@ -13,6 +13,7 @@ from cluster.storage import Storage
 from scoring.batching import windows
 from scoring.ragged import Ragged
 from training.examples import chosen_rows
+from training.surrogate_spec import SurrogateSpec
 from training.tables import part_names, read_parts, to_ragged
 
 
@@ -49,14 +50,15 @@ class TrainWindows:
 
 @dataclass(frozen=True)
 class ValidUsers:
-    """Validation rows: the history that is read, the targets, and what is masked."""
+    """Validation rows: the history that is read, the targets, and what is masked; None where nothing is."""
 
     history: Ragged
     targets: Ragged
-    seen: Ragged
+    seen: Ragged | None
 
     def take(self, rows: npt.ArrayLike) -> ValidUsers:
-        return ValidUsers(self.history.take(rows), self.targets.take(rows), self.seen.take(rows))
+        seen = None if self.seen is None else self.seen.take(rows)
+        return ValidUsers(self.history.take(rows), self.targets.take(rows), seen)
 
 
 def train_windows(data: Storage, max_history: int) -> TrainWindows:
@@ -96,13 +98,13 @@ def windows_of(
     return whole if removed is None else whole.without(alike(removed))
 
 
-def valid_users(data: Storage, count: int, seed: int, max_history: int) -> ValidUsers:
+def valid_users(data: Storage, spec: SurrogateSpec) -> ValidUsers:
     """A hash-chosen set of validation users, in the order of the draw; all of them if there are no more."""
     folder = data.child("samples", "valid")
     names = part_names(folder, "validation samples")
     sample_ids = [folder.read_table(name, ["sample_id"])["sample_id"].to_numpy() for name in names]
     starts = np.concatenate([[0], np.cumsum([len(ids) for ids in sample_ids])])
-    chosen = chosen_rows(np.concatenate(sample_ids), count, seed)
+    chosen = chosen_rows(np.concatenate(sample_ids), spec.valid_users, spec.seed)
     if len(chosen) == 0:
         raise UserError(
             "There is no validation sample to choose the best surrogate by.",
@@ -117,7 +119,7 @@ def valid_users(data: Storage, count: int, seed: int, max_history: int) -> Valid
             places.append(here)
     picked = pa.concat_tables(tables).take(pa.array(np.argsort(np.concatenate(places))))
     history, targets, seen = (to_ragged(picked[name]) for name in ("history", "targets", "seen"))
-    return ValidUsers(history.tail(max_history), targets, seen)
+    return ValidUsers(history.tail(spec.max_history), targets, seen if spec.mask_seen else None)
 
 
 def item_counts(data: Storage) -> npt.NDArray[np.int64]:

@@ -58,7 +58,7 @@ class SurrogateTrainer:
         self.model = build_surrogate(job.spec.name, len(counts), job.spec.network, torch.from_numpy(counts))
         try:
             self.windows = train_windows(job.data, job.spec.max_history)
-            self.users = valid_users(job.data, job.spec.valid_users, job.spec.seed, job.spec.max_history)
+            self.users = valid_users(job.data, job.spec)
         except UserError as error:
             # All ranks read the same files.
             raise AgreedError(error.message, error.remedy) from error

@@ -30,6 +30,7 @@ class SurrogateSpec:
     patience : epochs without a better validation NDCG@10 before stopping, and of a small log as many as
         `warmup_steps` steps take; 0 never stops early.
     valid_users : how many validation users the best epoch is chosen by; drawn by hash.
+    mask_seen : whether items that a user has seen are no candidates when it ranks for validation users.
     seed : of batches, dropout and negatives; the initial weights have one among the network's settings.
     workers : world size; placement : where they run, which changes the result by rounding at most (threads).
     """
@@ -45,6 +46,7 @@ class SurrogateSpec:
     clip: float = 1.0
     patience: int = 3
     valid_users: int = 2000
+    mask_seen: bool = True
     seed: int = 0
     workers: int = 1
     placement: Placement = field(default_factory=Placement)

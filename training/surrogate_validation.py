@@ -21,7 +21,7 @@ _SCORES_AT_ONCE = 1 << 24
 
 
 def ranking_metrics(model: Surrogate, users: ValidUsers, device: torch.device) -> dict[str, float]:
-    """`ndcg@10` and `recall@10` among all items but the seen ones, mean over all users. Collective.
+    """`ndcg@10` and `recall@10` among all items but the masked ones, mean over all users. Collective.
 
     Ranks of targets are gathered from the workers and averaged once, so their number does not matter.
     The model must be in evaluation mode.
@@ -38,7 +38,7 @@ def ranking_metrics(model: Surrogate, users: ValidUsers, device: torch.device) -
 def target_ranks(
     model: Surrogate, users: ValidUsers, rows: npt.NDArray[np.int64], device: torch.device
 ) -> list[npt.NDArray[np.int32]]:
-    """The ranks of the targets of the users `rows` among all items they have not seen, an array a user."""
+    """The ranks of the targets of the users `rows` among all items that are not masked, an array a user."""
     rows_at_once = max(1, _SCORES_AT_ONCE // model.item_count)
     found: list[npt.NDArray[np.int32]] = []
     for start in range(0, len(rows), rows_at_once):

@@ -57,7 +57,7 @@ class RetrainWorker:
         self._counts = item_counts(data)
         self._log = AuditLog.read(data)
         self._queries = {risk: self._log.queries(risk, audit.queries, audit.seed) for risk in RISKS}
-        self._users = valid_users(data, spec.valid_users, spec.seed, spec.max_history)
+        self._users = valid_users(data, spec)
 
     def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
         arm = self._arms[index]

@@ -74,7 +74,7 @@ STAGES = (
         name="surrogate",
         folder="surrogate",
         needs=("ingest",),
-        keys=("surrogate", "samples.max_history"),
+        keys=("surrogate", "samples.max_history", "evaluate.mask_seen"),
         version=2,
         work=_later("surrogate"),
         sources=_surrogate_code,
@@ -104,7 +104,7 @@ STAGES = (
         folder="coreset",
         needs=("ingest", "surrogate", "influence", "effort"),
         keys=("select", "influence.scope", "influence.target"),
-        version=4,
+        version=5,
         work=_later("select"),
     ),
     Stage(
@@ -112,7 +112,7 @@ STAGES = (
         folder="model",
         needs=("ingest", "select"),
         keys=("finetune", *_LLM_KEYS, "select.reference", "select.reference_users"),
-        version=3,
+        version=4,
         work=_later("finetune"),
         sources=_llm_files,
         unit="steps",
@@ -221,13 +221,23 @@ def stages_of(section: SelectConfig) -> tuple[Stage, ...]:
     Effort over a whole log is the dearest stage, and most selectors do without.
     """
     unread = {"influence", "effort"} - set(selection_needs(section))
-    readers = ("select", "report")
+    keys = _selection_keys(section)
     return tuple(
-        replace(stage, needs=tuple(need for need in stage.needs if need not in unread))
-        if stage.name in readers
+        replace(
+            stage,
+            needs=tuple(need for need in stage.needs if need not in unread),
+            keys=keys if stage.name == "select" else stage.keys,
+        )
+        if stage.name in ("select", "report")
         else stage
         for stage in STAGES
     )
+
+
+def _selection_keys(section: SelectConfig) -> tuple[str, ...]:
+    """An aimed influence is computed by the selection itself, so all of its settings decide the result."""
+    (select,) = (stage for stage in STAGES if stage.name == "select")
+    return ("select", "influence") if aimed_influence(section) else select.keys
 
 
 def stage_names_of(section: SelectConfig) -> tuple[str, ...]:
@@ -244,14 +254,13 @@ def shared_stages(sections: Sequence[SelectConfig]) -> tuple[Stage, ...]:
 def arm_stages(arm: str, section: SelectConfig) -> tuple[Stage, ...]:
     """A comparison's arm in its own folder: selection, fine-tuning and evaluation, without baselines."""
     needs = {"select": selection_needs(section), "evaluate": ("ingest", "finetune")}
-    # An aimed influence is computed by the selection itself, so all of its settings decide the result.
-    keys = {"select": ("select", "influence")} if aimed_influence(section) else {}
+    keys = _selection_keys(section)
     return tuple(
         replace(
             stage,
             folder=f"arms/{arm}/{stage.folder}",
             needs=needs.get(stage.name, stage.needs),
-            keys=keys.get(stage.name, stage.keys),
+            keys=keys if stage.name == "select" else stage.keys,
         )
         for stage in STAGES
         if stage.name in ARM_STAGES

@@ -42,6 +42,7 @@ def surrogate_spec(config: Config) -> SurrogateSpec:
         batch_tokens=section.batch_tokens,
         patience=section.patience,
         valid_users=section.valid_users,
+        mask_seen=config.evaluate.mask_seen,
         seed=section.seed,
         workers=section.workers,
         placement=surrogate_placement(config),

@@ -17,6 +17,7 @@ from cluster.errors import UserError
 from cluster.progress import SilentProgress
 from cluster.storage import Storage
 from scoring.batching import collate_windows, length_buckets
+from scoring.ragged import Ragged
 from scoring.surrogate import build_surrogate
 from tests.training.killing import Killer, checkpoint_states
 from tests.training.toy_log import ITEMS, write_toy_log
@@ -24,6 +25,7 @@ from training.placement import Placement
 from training.schedule import seed_of, warm_up
 from training.surrogate import SurrogateSpec, load_surrogate, train_surrogate
 from training.surrogate_data import train_windows, valid_users
+from training.surrogate_validation import target_ranks
 
 SPEC = SurrogateSpec(
     network={"hidden": 16, "blocks": 1, "heads": 2, "dropout": 0.0, "max_history": 6, "seed": 5},
@@ -56,7 +58,8 @@ def trained(data: Storage, tmp_path_factory: pytest.TempPathFactory, ray_local: 
 def plain_loop(spec: SurrogateSpec, data: Storage) -> tuple[list[float], list[float]]:
     """Mean loss of each epoch and NDCG@10 after it, from the definitions."""
     windows = train_windows(data, spec.max_history)
-    users = valid_users(data, spec.valid_users, spec.seed, spec.max_history)
+    users = valid_users(data, spec)
+    assert users.seen is not None
     model = build_surrogate(spec.name, ITEMS, spec.network)
     optimizer = torch.optim.AdamW(model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay)
     losses, ndcg, step = [], [], 0
@@ -128,12 +131,27 @@ def test_every_train_position_is_a_target_once(data: Storage) -> None:
 
 def test_validation_users_do_not_depend_on_the_parts(data: Storage, tmp_path: Path) -> None:
     other = write_toy_log(tmp_path, parts=7)
-    drawn = [valid_users(source, 25, 1, 6) for source in (data, other)]
+    spec = SurrogateSpec(network={"max_history": 6}, valid_users=25, seed=1)
+    drawn = [valid_users(source, spec) for source in (data, other)]
     assert len(drawn[0].history) == 25
     for name in ("history", "targets", "seen"):
         a, b = (getattr(users, name) for users in drawn)
         assert a.values.tolist() == b.values.tolist()
         assert a.offsets.tolist() == b.offsets.tolist()
+
+
+def test_targets_that_were_seen_before_are_ranked_where_nothing_is_masked(data: Storage) -> None:
+    model = build_surrogate("sasrec", ITEMS, SPEC.network).eval()
+    repeats = []
+    for spec in (SPEC, replace(SPEC, mask_seen=False)):
+        users = valid_users(data, spec)
+        # Everyone chooses the last item of the history once more.
+        again = Ragged.from_rows(users.history.row(row)[-1:] for row in range(len(users.history)))
+        users = replace(users, targets=again)
+        ranks = target_ranks(model, users, np.arange(len(again)), torch.device("cpu"))
+        repeats.append(np.concatenate(ranks))
+    assert (repeats[0] == ITEMS + 1).all()
+    assert (repeats[1] <= ITEMS).all()
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,15 @@ def test_a_run_scores_only_what_its_selector_reads(settings: dict[str, str], wit
     assert not without & {need for stage in stages_of(section) if stage.name != "effort" for need in stage.needs}
 
 
+def test_the_settings_of_influence_decide_a_run_that_computes_an_aimed_one_itself() -> None:
+    keys = {}
+    for influence in ("scores", "reference"):
+        section = SelectConfig.model_validate({"method": "influence", "influence": influence})
+        keys[influence] = next(stage.keys for stage in stages_of(section) if stage.name == "select")
+    assert "influence" in keys["reference"]
+    assert "influence" not in keys["scores"]
+
+
 def test_the_stages_of_the_default_are_all() -> None:
     assert stages_of(SelectConfig()) == STAGES
 
