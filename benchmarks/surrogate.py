@@ -65,7 +65,8 @@ def time_loop(sequences: Ragged, items: int, batch: int, batches: int) -> float:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     users = np.flatnonzero(sequences.lengths >= 2)
     generator = np.random.default_rng(0)
-    order = generator.permutation(users)
+    # As many epochs as it takes, so that every batch is full on a log of few users, too.
+    order = np.resize(generator.permutation(users), batch * (batches + 2))
     targets, seconds = 0, 0.0
     for number in range(batches + 2):
         started = time.perf_counter()

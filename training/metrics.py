@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from scoring.ragged import Ragged
 from training.prompts import clean_title
@@ -33,8 +34,9 @@ class Interval:
 
 def title_groups(titles: Sequence[str]) -> npt.NDArray[np.int64]:
     """int64 [n], the same number for titles that are equal as the LLM sees them."""
-    shown = [clean_title(title) for title in titles]
-    return np.unique(np.asarray(shown, dtype=str), return_inverse=True)[1].astype(np.int64)
+    shown = pa.array([clean_title(title) for title in titles], pa.large_string())
+    groups: npt.NDArray[np.int64] = shown.dictionary_encode().indices.to_numpy().astype(np.int64)
+    return groups
 
 
 def rank_targets(

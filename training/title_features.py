@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 
@@ -45,13 +46,16 @@ def character_grams(title: str) -> Counter[str]:
 
 def _tf_idf(titles: Sequence[str]) -> sparse.csr_matrix:
     """[n, buckets]: (1 + ln count) · (1 + ln((1 + n) / (1 + titles with it))), n-grams hashed by CRC-32."""
-    rows, columns, values = [], [], []
-    for row, title in enumerate(titles):
+    # Arrays of machine numbers: a catalogue has a hundred n-grams a title.
+    rows, columns, values = array("q", [0]), array("i"), array("f")
+    for title in titles:
         for gram, count in character_grams(title).items():
-            rows.append(row)
             columns.append(zlib.crc32(gram.encode("utf-8", "replace")) % _BUCKETS)
             values.append(1.0 + math.log(count))
-    counts = sparse.csr_matrix((values, (rows, columns)), shape=(len(titles), _BUCKETS), dtype=np.float32)
+        rows.append(len(columns))
+    parts = (np.frombuffer(values, np.float32), np.frombuffer(columns, np.int32), np.frombuffer(rows, np.int64))
+    counts = sparse.csr_matrix(parts, shape=(len(titles), _BUCKETS))
+    counts.sum_duplicates()
     found = np.bincount(counts.indices, minlength=_BUCKETS)
     rarity = 1.0 + np.log((1 + len(titles)) / (1 + found))
     return counts @ sparse.diags_array(rarity.astype(np.float32))
