@@ -73,12 +73,12 @@ def compare(
 
 def _by_llm(config: Config, run: Storage, arms: Sequence[Arm], at_once: int | None) -> list[Outcome]:
     from pipeline.compare.features import prepare_features
-    from pipeline.compare.llm import llm_graph, llm_outcomes, own_stages, untuned_graph
+    from pipeline.compare.llm import llm_outcomes, own_stages, untuned_graph
 
     untuned = untuned_graph(config, run)
     evaluation = untuned.stages[-1:]
     _check_arm("untuned", untuned, evaluation)
-    graphs = [(arm, llm_graph(config, run, arm)) for arm in arms]
+    graphs = [(arm, arm_graph(config, run, arm)) for arm in arms]
     for arm, graph in graphs:
         _check_arm(arm.name, graph, own_stages(graph))
     missing = [(arm, graph) for arm, graph in graphs if graph.incomplete(own_stages(graph))]

@@ -9,46 +9,29 @@ import pyarrow.compute as pc
 
 from cluster.errors import UserError
 from cluster.storage import Storage
-from pipeline.compare.arms import Arm, arm_graph
+from pipeline.compare.arms import Arm
 from pipeline.compare.outcomes import TEST, ZERO_SHOT, Outcome
 from pipeline.config import Config
 from pipeline.graph import Graph, Stage
 from pipeline.manifest import Manifest, read_manifest
 from pipeline.stages.catalogue import ARM_STAGES, UNTUNED_STAGE, shared_stages, stages_of
 from pipeline.stages.evaluate_workers import UNTUNED
-from pipeline.stages.validation_half import aims_at_validation
 from pipeline.tables import ragged_column
 from scoring.ragged import Ragged
 
 _MODEL = "LLM"
 
 
-def llm_graph(config: Config, run: Storage, arm: Arm) -> Graph:
-    """The graph of an arm. What the run itself has tuned and evaluated by these settings is not done twice."""
-    section = config.select
-    own = _own_graph(config, run)
-    same = (arm.selector, arm.size, arm.seed, section.seed) == (section.method, section.size, 0, 0)
-    # The run aims at all validation users, an arm at half of them.
-    if same and not aims_at_validation(section) and _is_up_to_date(own, own.stages):
-        return own
-    return arm_graph(config, run, arm)
-
-
 def untuned_graph(config: Config, run: Storage) -> Graph:
     """What ends in the untuned model's ranks: the run's own evaluation if it is up to date, else a stage for it."""
-    own = _own_graph(config, run)
+    whole = Graph(stages_of(config.select), config, run)
+    own = replace(whole, stages=tuple(whole.needed(["evaluate"])))
     if config.evaluate.baselines and _is_up_to_date(own, own.stages[-1:]):
         return own
     evaluate = config.evaluate.model_copy(update={"baselines": False})
     return Graph(
         (*shared_stages([config.select]), UNTUNED_STAGE), config.model_copy(update={"evaluate": evaluate}), run
     )
-
-
-def _own_graph(config: Config, run: Storage) -> Graph:
-    """What the run itself tunes and evaluates."""
-    whole = Graph(stages_of(config.select), config, run)
-    return replace(whole, stages=tuple(whole.needed(["evaluate"])))
 
 
 def _is_up_to_date(graph: Graph, stages: Sequence[Stage]) -> bool:

@@ -13,8 +13,8 @@ from cluster.progress import Progress
 from cluster.room_watch import watched_room
 from cluster.session import configure_ray_data
 from cluster.storage import Storage
-from pipeline.compare.arms import Arm
-from pipeline.compare.llm import llm_graph, own_stages
+from pipeline.compare.arms import Arm, arm_graph
+from pipeline.compare.llm import own_stages
 from pipeline.config import Config
 from pipeline.events import EventLog
 from pipeline.stages.placement import cluster_view, tuning_placement
@@ -71,7 +71,7 @@ def drive_arms(config: Config, run: Storage, arms: Sequence[Arm], count: int, pr
 def _drive(config: Config, run: Storage, arm: Arm) -> tuple[str, str] | None:
     """In a task: the arm's own stages; message and remedy if the user is at fault, so that it is not retried."""
     configure_ray_data()
-    graph = llm_graph(config, run, arm)
+    graph = arm_graph(config, run, arm)
     try:
         graph.execute(own_stages(graph), EventLog(run.child("arms", arm.name)))
     except UserError as error:

@@ -137,15 +137,18 @@ def control_of(key: Key, samples: Mapping[Key, int], control: str) -> Key:
 
 
 def unequal_sizes(rows: Sequence[Mapping[str, Any]], control: str) -> list[str]:
-    """A text for each selector that had fewer samples to choose from than its size, or than its control chose."""
+    """A text for each selector that chose fewer or more samples than its control did for the same size."""
     of_control = {row["size"]: row["samples"] for row in rows if row["selector"] == control}
-    short = {
+    unequal = {
         (row["selector"], row["size"]): row["samples"]
         for row in rows
-        if row["size"] is not None and row["samples"] < of_control.get(row["size"], 0)
+        if row["size"] is not None and row["samples"] != of_control.get(row["size"], row["samples"])
     }
-    return [
-        f"{selector} chose {samples:,} samples where {control} chose {of_control[size]:,}: it had no more to "
-        "choose from, so its differences are those of a smaller coreset, too"
-        for (selector, size), samples in short.items()
-    ]
+    return [_unequal(selector, samples, control, of_control[size]) for (selector, size), samples in unequal.items()]
+
+
+def _unequal(selector: str, samples: int, control: str, of_control: int) -> str:
+    chosen = f"{selector} chose {samples:,} samples where {control} chose {of_control:,}"
+    if samples < of_control:
+        return f"{chosen}: it had no more to choose from, so its differences are those of a smaller coreset, too"
+    return f"{chosen}, which had no more to choose from, so its differences are those of a larger coreset, too"

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from cluster.digest import json_digest
 from pipeline import __version__
 from pipeline.config import Config
@@ -13,7 +16,7 @@ from pipeline.fingerprint import model_identity
 from pipeline.graph import StageContext
 from pipeline.manifest import environment, read_manifest
 from pipeline.stages.placement import room_for_training, tuning_placement
-from pipeline.stages.validation_half import aimed_at, aims_at_validation
+from pipeline.stages.validation_half import aimed_at
 from pipeline.tables import read_titles
 from training.examples import Eligible, validation_examples
 from training.finetune import FinetuneSpec, finetune
@@ -75,7 +78,7 @@ def run_finetune(context: StageContext) -> Mapping[str, Any]:
     """Tune by Ray Train and DeepSpeed; killed workers and drivers continue from the last checkpoint."""
     data, config = context.folder("ingest"), context.config
     coreset = context.folder("select").read_table("coreset.parquet")
-    valid = validation_examples(data, config.finetune.valid_users, config.finetune.seed, _unseen(config))
+    valid = validation_examples(data, config.finetune.valid_users, config.finetune.seed, stopping_users(config))
     scratch = context.out.child(CHECKPOINTS)
     placement = tuning_placement(config)
     room_for_training(context, "finetune", config.finetune.workers, placement)
@@ -93,11 +96,20 @@ def run_finetune(context: StageContext) -> Mapping[str, Any]:
     return {key: value for key, value in losses.items() if key not in ("train", "valid")}
 
 
-def _unseen(config: Config) -> Eligible | None:
-    """Validation users whom the selection has not looked at, where there are any: a coreset that holds their samples
-    would be stopped by its own training loss."""
-    halved = aims_at_validation(config.select) and config.select.reference_users == "half"
-    return (lambda sample_id: ~aimed_at(sample_id)) if halved else None
+def stopping_users(config: Config) -> Eligible | None:
+    """By which validation users tuning is stopped: None for all.
+
+    All arms of a comparison are stopped by the same ones, whom no aimed selection looks at: a coreset that holds their
+    samples would be stopped by its own training loss.
+    """
+    halved = config.select.reference == "valid" and config.select.reference_users == "half"
+    return _in_other_half if halved else None
+
+
+def _in_other_half(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """bool [U]; of a log whose few validation users all are in the aimed half, everyone."""
+    unseen = ~aimed_at(sample_id)
+    return unseen if unseen.any() else np.ones_like(unseen)
 
 
 def provenance(context: StageContext) -> dict[str, str]:
