@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cluster.errors import UserError
 from cluster.storage import Storage
@@ -86,7 +87,7 @@ def _messages(coreset: pa.Table, items: pa.Table, prompts: Sequence[RenderedProm
 
 def _parquet(coreset: pa.Table, items: pa.Table, prompts: Sequence[RenderedPrompt]) -> pa.Table:
     """The texts beside what the run knows of each sample; items by the ids of the log."""
-    target = items["item_id"].take(pa.compute.subtract(coreset["target"], 1))
+    target = items["item_id"].take(pc.subtract(coreset["target"], 1))
     table = coreset.drop_columns(["history", "target"]).append_column("target", target)
     for name in ("instruction", "input", "output", "text"):
         table = table.append_column(name, pa.array([getattr(prompt, name) for prompt in prompts], pa.string()))

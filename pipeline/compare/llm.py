@@ -55,6 +55,7 @@ def llm_outcomes(graphs: Sequence[tuple[Arm, Graph]], untuned: Graph) -> list[Ou
         evaluation = graph.folder(graph.stage("evaluate"))
         select, tuned = (_manifest(graph, name) for name in ("select", "finetune"))
         report = graph.folder(graph.stage("select")).read_json("selection.json")
+        best = graph.folder(graph.stage("finetune")).read_json("losses.json")["best"]
         outcomes.append(
             Outcome(
                 _MODEL,
@@ -67,6 +68,7 @@ def llm_outcomes(graphs: Sequence[tuple[Arm, Graph]], untuned: Graph) -> list[Ou
                 report["sees_validation"],
                 select.seconds,
                 tuned.seconds,
+                best["loss"],
             )
         )
     return outcomes

@@ -24,6 +24,7 @@ class Outcome:
     sees_validation : whether the selection looked at the validation period.
     ranks : for each split, the ranks of each user's targets; users in the same order in all outcomes.
     selection_seconds, tuning_seconds : wall seconds that only this arm took.
+    valid_loss : of the LLM's best adapter, on the validation users whom no selection looks at; None of others.
     """
 
     model: str
@@ -36,3 +37,4 @@ class Outcome:
     sees_validation: bool = False
     selection_seconds: float = 0.0
     tuning_seconds: float = 0.0
+    valid_loss: float | None = None

@@ -12,12 +12,17 @@ NOTHING = "-"
 
 
 def summary_rows(result: Mapping[str, Any], part: str = TEST) -> list[dict[str, Any]]:
-    """A row for each model, selector and size: means and differences from the control over a part of the targets."""
+    """A row for each model, selector and size: means and differences from the control over a part of the targets.
+
+    By the LLM also the validation loss, by which a selector can be chosen before its test users are looked at.
+    """
+    by_loss = any(row.get("valid_loss") is not None for row in result["rows"])
     return [
         {
             "model": row["model"],
             "selector": row["selector"] + ("*" if row["sees_validation"] else ""),
             "samples": row["samples"],
+            **({"valid loss": _loss_text(row.get("valid_loss"))} if by_loss else {}),
             **_figures(row["metrics"].get(part, {}), result["control"]),
             "seconds": round(row["seconds"]["total"], 1),
             "of full": NOTHING if row["seconds"]["of_full"] is None else f"{row['seconds']['of_full']:.2f}",
@@ -47,6 +52,10 @@ def _figures(metrics: Mapping[str, Mapping[str, Any]], control: str) -> dict[str
         figures[name] = NOTHING if found is None else f"{found['value']:.4f}"
         figures[f"{name} - {control}"] = difference_text(found)
     return figures
+
+
+def _loss_text(loss: float | None) -> str:
+    return NOTHING if loss is None else f"{loss:.4f}"
 
 
 def difference_text(found: Mapping[str, Any] | None) -> str:

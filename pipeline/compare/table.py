@@ -38,10 +38,10 @@ def comparison_rows(
 
     Returns
     -------
-    model, selector, size, samples, seeds, sees_validation; `seconds` with scoring, selection, tuning, total and
-    `of_full`, the total over that of `full` (None without it); and `metrics`, for each part ("test", its slices,
-    "valid") and metric the estimate of the mean and of the `difference` from the control's coreset of the same
-    size. `full` is held against the control's largest.
+    model, selector, size, samples, seeds, sees_validation, `valid_loss` (its mean, None of proxies); `seconds` with
+    scoring, selection, tuning, total and `of_full`, the total over that of `full` (None without it); and `metrics`, for
+    each part ("test", its slices, "valid") and metric the estimate of the mean and of the `difference` from the
+    control's coreset of the same size. `full` is held against the control's largest.
     """
     groups: dict[Key, list[Outcome]] = {}
     for outcome in outcomes:
@@ -74,8 +74,14 @@ def _facts(group: Sequence[Outcome], scoring_seconds: Mapping[str, float]) -> di
         "seeds": len({outcome.seed for outcome in group}),
         "arms": 0 if first.selector == ZERO_SHOT else len(group),
         "sees_validation": any(outcome.sees_validation for outcome in group),
+        "valid_loss": _mean_loss(group),
         "seconds": {**seconds, "total": sum(seconds.values())},
     }
+
+
+def _mean_loss(group: Sequence[Outcome]) -> float | None:
+    losses = [outcome.valid_loss for outcome in group if outcome.valid_loss is not None]
+    return float(np.mean(losses)) if losses else None
 
 
 def _parts(

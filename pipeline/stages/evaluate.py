@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cluster.broadcast import Broadcast
 from cluster.digest import json_digest
@@ -163,7 +164,7 @@ def measure(predictions: pa.Table, counts: npt.NDArray[np.int64], seed: int) -> 
     slices: dict[str, dict[str, Any]] = {"warm": {}, "cold": {}}
     users = targets = 0
     for label in dict.fromkeys(predictions.column("model").to_pylist()):
-        table = predictions.filter(pa.compute.equal(predictions.column("model"), label))
+        table = predictions.filter(pc.equal(predictions.column("model"), label))
         ranks = ragged_column(table, "ranks")
         items = ragged_column(table, "targets").values
         warm = counts[items - 1] > 0

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cluster.digest import json_digest
 from cluster.storage import Storage
@@ -104,7 +105,7 @@ def read_score_columns(context: StageContext, shards: int) -> dict[str, npt.NDAr
 def read_examples(evaluation: Storage, data: Storage, model: str) -> list[dict[str, Any]]:
     """What the tuned LLM said to the first users of the draw."""
     table = evaluation.read_table("predictions.parquet")
-    table = table.filter(pa.compute.equal(table.column("model"), model)).slice(0, _EXAMPLES)
+    table = table.filter(pc.equal(table.column("model"), model)).slice(0, _EXAMPLES)
     titles = read_titles(data)
     users = pa.concat_tables(
         [evaluation.read_table(f"_users/{name}", ["user_id", "history"]) for name in evaluation.list("_users")]

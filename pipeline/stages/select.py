@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cluster.errors import UserError
 from cluster.shards import shard_name
@@ -130,7 +131,7 @@ def coreset_table(rows: Iterator[pa.Table], selection: Selection) -> pa.Table:
     Raises `ValueError` when `rows` do not hold them all.
     """
     chosen = pa.array(selection.sample_id, pa.int64())
-    parts = [part.filter(pa.compute.is_in(part.column("sample_id"), value_set=chosen)) for part in rows]
+    parts = [part.filter(pc.is_in(part.column("sample_id"), value_set=chosen)) for part in rows]
     samples = pa.concat_tables(parts).sort_by("sample_id")
     scores = {
         "influence": pa.array(selection.influence, pa.float32()),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -123,7 +123,7 @@ def test_metrics_by_brute_force(run: Storage) -> None:
     controls = {"LLM, untuned", "surrogate", "popularity", "title similarity"}
     assert set(metrics["models"]) == {"LLM, tuned on dealrec coreset", *controls}
     for model, values in metrics["models"].items():
-        rows = table.filter(pa.compute.equal(table.column("model"), model)).to_pylist()
+        rows = table.filter(pc.equal(table.column("model"), model)).to_pylist()
         assert len(rows) == metrics["users"] == 20
         for cutoff in (5, 10, 20, 50):
             recall = [sum(rank <= cutoff for rank in row["ranks"]) / len(row["ranks"]) for row in rows]

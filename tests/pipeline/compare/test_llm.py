@@ -30,6 +30,9 @@ def test_the_untuned_model_is_a_row_whether_a_run_has_evaluated_it_or_not(small_
     for run in (alone, beside):
         assert main([*command, str(run)]) == 0
         tables.append({row["selector"]: row["metrics"] for row in Storage.at(run).read_json(RESULT)["rows"]})
+        losses = {row["selector"]: row["valid_loss"] for row in Storage.at(run).read_json(RESULT)["rows"]}
+        assert losses["zero-shot"] is None
+        assert losses["random"] > 0
     assert tables[0]["zero-shot"] == tables[1]["zero-shot"]
     assert ranks(Storage.at(alone).child("arms", "untuned", "eval")) == ranks(small_run.run.child("eval"))
     assert not (beside / "arms" / "untuned").exists()

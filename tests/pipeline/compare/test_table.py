@@ -131,9 +131,24 @@ def test_a_comparison_without_a_control_has_no_differences() -> None:
 def test_a_smaller_coreset_than_the_controls_is_told_once_a_selector() -> None:
     found = [outcome("random", 16.0, 0), outcome("full", None, 0)]
     short = [replace(outcome("reference", 16.0, 0), model=model, samples=9) for model in ("m", "n")]
-    (warning,) = unequal_sizes(comparison_rows([*found, *short], {}, {}), "random")
+    rows = comparison_rows([*found, *short], {}, {})
+    (warning,) = unequal_sizes(rows, "random")
     assert warning.startswith("reference chose 9 samples where random chose 16")
+    assert "smaller coreset" in warning
+    # Held the other way round, it is the others that chose more.
+    (warning,) = unequal_sizes(rows, "reference")
+    assert warning.startswith("random chose 16 samples where reference chose 9")
+    assert "larger coreset" in warning
     assert unequal_sizes(comparison_rows(outcomes(), {}, {}), "random") == []
+
+
+def test_losses_of_the_llm_are_shown_where_there_are_any() -> None:
+    found = [outcome("random", 16.0, seed) for seed in (0, 1)]
+    assert "valid loss" not in summary_rows({"control": "random", "rows": comparison_rows(found, {}, {})})[0]
+    tuned = [replace(arm, valid_loss=loss) for arm, loss in zip(found, (2.0, 3.0), strict=True)]
+    untuned = replace(outcome("random", None, 0), selector="zero-shot")
+    rows = comparison_rows([untuned, *tuned], {}, {})
+    assert [row["valid loss"] for row in summary_rows({"control": "random", "rows": rows})] == ["-", "2.5000"]
 
 
 def test_terminal_and_page_show_every_arm() -> None:
