@@ -55,7 +55,6 @@ def llm_outcomes(graphs: Sequence[tuple[Arm, Graph]], untuned: Graph) -> list[Ou
         evaluation = graph.folder(graph.stage("evaluate"))
         select, tuned = (_manifest(graph, name) for name in ("select", "finetune"))
         report = graph.folder(graph.stage("select")).read_json("selection.json")
-        best = graph.folder(graph.stage("finetune")).read_json("losses.json")["best"]
         outcomes.append(
             Outcome(
                 _MODEL,
@@ -68,7 +67,7 @@ def llm_outcomes(graphs: Sequence[tuple[Arm, Graph]], untuned: Graph) -> list[Ou
                 report["sees_validation"],
                 select.seconds,
                 tuned.seconds,
-                best["loss"],
+                tuned.facts["best"]["loss"],
             )
         )
     return outcomes
