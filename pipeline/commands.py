@@ -119,7 +119,7 @@ def doctor(options: argparse.Namespace) -> int:
     run_dir = options.run_dir or default_run_dir(options.config or "doctor.yaml")
     found, plans, cluster = diagnose(config, Storage.at(run_dir))
     if options.config:
-        found = [*setting_findings(config, stage_names_of(config.select)), *found]
+        found = [*setting_findings(config, stage_names_of(config)), *found]
     rows = [{"what": f.what, "found": f.found, "lack": f.lack or "-", "remedy": f.remedy or "-"} for f in found]
     _show(options, {"findings": rows, "plan": plans}, ("findings", "plan"))
     log.info("Cluster: %s", cluster)

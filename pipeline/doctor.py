@@ -29,7 +29,7 @@ def diagnose(config: Config, run: Storage) -> tuple[list[Finding], list[dict[str
     An embedded Ray is not started: it would have what this machine has. A cluster is connected to, and each of its
     nodes is asked. One that does not answer is a lack of its own, beside those that are known without it.
     """
-    stages = stage_names_of(config.select)
+    stages = stage_names_of(config)
     found = machine_findings(config, stages)
     if is_embedded(config.cluster.address):
         found.append(check_writable(run))

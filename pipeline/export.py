@@ -31,7 +31,7 @@ def export_coreset(config: Config, run: Storage, out: Storage, formats: Sequence
 
     Raises `UserError` when the coreset is not there, or is that of another config.
     """
-    graph = Graph(stages_of(config.select), config, run)
+    graph = Graph(stages_of(config), config, run)
     select, ingest = graph.stage("select"), graph.stage("ingest")
     made = read_manifest(graph.folder(select))
     if made is None:

@@ -64,7 +64,7 @@ def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[
 
     Raises `UserError` when the directory holds another configuration's results, naming the keys.
     """
-    graph = Graph(stages or stages_of(config.select), config, run)
+    graph = Graph(stages or stages_of(config), config, run)
     chosen = _chosen(graph, options)
     discarded = _discarded(graph, options)
     kept = [stage for stage in chosen if stage not in discarded]

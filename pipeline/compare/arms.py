@@ -10,7 +10,7 @@ from cluster.storage import Storage
 from pipeline.compare.variant import Variant, parse_variant
 from pipeline.config import Config, SelectConfig
 from pipeline.graph import Graph
-from pipeline.stages.catalogue import SHARED_STAGES, arm_stages
+from pipeline.stages.catalogue import arm_stages, stages_before_selection
 from scoring.selection import FULL
 
 RANDOM = "random"
@@ -130,4 +130,4 @@ def arm_config(config: Config, arm: Arm) -> Config:
 def arm_graph(config: Config, run: Storage, arm: Arm) -> Graph:
     """The stages that the arm shares with the run, and its own selection, fine-tuning and evaluation."""
     made = arm_config(config, arm)
-    return Graph(SHARED_STAGES + arm_stages(arm.name, made.select), made, run)
+    return Graph(stages_before_selection(made) + arm_stages(arm.name, made), made, run)

@@ -12,7 +12,7 @@ from cluster.progress import LineProgress
 from cluster.storage import Storage
 from pipeline.compare.arms import Arm, Request, arm_config, arm_graph
 from pipeline.compare.outcomes import TEST, Outcome
-from pipeline.config import Config, SelectConfig
+from pipeline.config import Config
 from pipeline.config_file import dump_config
 from pipeline.events import EventLog
 from pipeline.graph import Graph, Stage
@@ -56,7 +56,7 @@ def compare(
     if at_once is not None and at_once < 1:
         raise UserError(f"--arms-at-once {at_once} is no number of arms.", "Give at least 1, or leave it out.")
     arms = request.arms()
-    stages = shared_stages(_selections(config, arms))
+    stages = shared_stages(_configs(config, arms))
     Graph(stages, config, run).check(stages)
     if not run.exists(CONFIG):
         run.write_text(CONFIG, dump_config(config))
@@ -86,14 +86,14 @@ def _by_llm(config: Config, run: Storage, arms: Sequence[Arm], at_once: int | No
         from pipeline.execution import execute
         from pipeline.preflight import check_before_run, check_cluster
 
-        shared = Graph(shared_stages(_selections(config, arms)), config, run)
+        shared = Graph(shared_stages(_configs(config, arms)), config, run)
         # What an arm does holds an evaluation, which is all that the untuned model takes.
         own = [stage.name for stage in own_stages(missing[0][1])] if missing else ["evaluate"]
         names = [*(stage.name for stage in shared.incomplete(shared.stages)), *own]
         check_before_run(config, names)
         with session(config):
             check_cluster(config, names, run)
-            execute(shared, shared.stages, _selections(config, arms), _SIZES)
+            execute(shared, shared.stages, [made.select for made in _configs(config, arms)], _SIZES)
             prepare_features(config, run, arms)
             untuned.execute(evaluation, EventLog(run))
             _run_arms(config, run, missing, at_once, EventLog(run))
@@ -136,7 +136,7 @@ def _run_arms(
 def _by_proxies(config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequence[str]) -> list[Outcome]:
     from pipeline.compare.proxy import finished_outcomes, proxy_outcomes
 
-    shared = Graph(shared_stages(_selections(config, arms)), config, run)
+    shared = Graph(shared_stages(_configs(config, arms)), config, run)
     for arm in arms:
         graph = arm_graph(config, run, arm)
         _check_arm(arm.name, graph, [graph.stage("select")])
@@ -150,7 +150,7 @@ def _by_proxies(config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequ
     check_before_run(config, names)
     with session(config):
         check_cluster(config, names, run)
-        execute(shared, shared.stages, _selections(config, arms), _SIZES)
+        execute(shared, shared.stages, [made.select for made in _configs(config, arms)], _SIZES)
         return proxy_outcomes(config, run, arms, proxies)
 
 
@@ -179,8 +179,8 @@ def _result(
     }
 
 
-def _selections(config: Config, arms: Sequence[Arm]) -> list[SelectConfig]:
-    return [arm_config(config, arm).select for arm in arms]
+def _configs(config: Config, arms: Sequence[Arm]) -> list[Config]:
+    return [arm_config(config, arm) for arm in arms]
 
 
 def _count_tried(run: Storage, target: Target, arms: Sequence[Arm]) -> int:

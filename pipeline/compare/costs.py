@@ -19,7 +19,7 @@ def scoring_seconds(config: Config, run: Storage) -> float:
 
     The ingest is left out: every arm needs it. What several selectors share counts in full for each of them.
     """
-    stages = [stage for stage in shared_stages([config.select]) if stage.name != "ingest"]
+    stages = [stage for stage in shared_stages([config]) if stage.name != "ingest"]
     folders = {"ingest": run.child("data"), "surrogate": run.child("surrogate")}
     context = StageContext(config, run, run, folders, SilentProgress())
     manifests = [read_manifest(run.child(*stage.folder.split("/"))) for stage in stages]

@@ -24,14 +24,12 @@ _MODEL = "LLM"
 
 def untuned_graph(config: Config, run: Storage) -> Graph:
     """What ends in the untuned model's ranks: the run's own evaluation if it is up to date, else a stage for it."""
-    whole = Graph(stages_of(config.select), config, run)
+    whole = Graph(stages_of(config), config, run)
     own = replace(whole, stages=tuple(whole.needed(["evaluate"])))
     if config.evaluate.baselines and _is_up_to_date(own, own.stages[-1:]):
         return own
     evaluate = config.evaluate.model_copy(update={"baselines": False})
-    return Graph(
-        (*shared_stages([config.select]), UNTUNED_STAGE), config.model_copy(update={"evaluate": evaluate}), run
-    )
+    return Graph((*shared_stages([config]), UNTUNED_STAGE), config.model_copy(update={"evaluate": evaluate}), run)
 
 
 def _is_up_to_date(graph: Graph, stages: Sequence[Stage]) -> bool:

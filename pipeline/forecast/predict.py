@@ -43,7 +43,7 @@ def plan_run(config: Config, run: Storage, users: int) -> dict[str, Any]:
     if users < 1:
         raise UserError(f"--users {users} leaves nothing to measure.", "Give some thousand, or as many as there are.")
     folder = run.child("plan")
-    names = stage_names_of(config.select)
+    names = stage_names_of(config)
     check_before_run(config, STAGE_NAMES)
     with session(config):
         view = cluster_view(config)

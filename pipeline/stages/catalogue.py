@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
-from pipeline.config import Config, SelectConfig
+from pipeline.config import Config
 from pipeline.fingerprint import code_identity, file_identities, model_identity
 from pipeline.graph import Stage, StageContext, needed_stages
 from pipeline.ingest.sources import find_files
@@ -204,63 +204,80 @@ ARM_STAGES = ("select", "finetune", "evaluate")
 SHARED_STAGES = tuple(stage for stage in STAGES if stage.name not in (*ARM_STAGES, "report"))
 
 
-def selection_needs(section: SelectConfig) -> tuple[str, ...]:
-    """The stages whose results a selection reads; the others need not be there."""
+def selection_needs(config: Config) -> tuple[str, ...]:
+    """The stages whose results the selection reads; the others need not be there."""
+    section = config.select
     chosen, aimed = selector(section.method), aimed_influence(section)
     of_surrogate = {"el2n", "grand", "embedding"} & {*chosen.scores, *chosen.features} or aimed
-    # The candidates of effort were drawn by the influence of the run.
     by_effort = "effort" in chosen.scores
-    by_influence = by_effort or ("influence" in chosen.scores and not aimed)
+    of_candidates = by_effort and "influence" in _effort_needs(config)
+    by_influence = of_candidates or ("influence" in chosen.scores and not aimed)
     wanted = (("surrogate", of_surrogate), ("influence", by_influence), ("effort", by_effort))
     return ("ingest", *(stage for stage, read in wanted if read))
 
 
-def stages_of(section: SelectConfig) -> tuple[Stage, ...]:
-    """The stages of a run that selects so: neither the selection nor the report needs scores that it does not read.
+def _effort_needs(config: Config) -> tuple[str, ...]:
+    """Candidates are drawn by the influence. The effort of all samples is the LLM's alone, and the dearest pass of all:
+    with another influence it stays as it is."""
+    return ("ingest",) if config.effort.candidates == "all" else ("ingest", "influence")
 
-    Effort over a whole log is the dearest stage, and most selectors do without.
-    """
-    unread = {"influence", "effort"} - set(selection_needs(section))
-    keys = _selection_keys(section)
+
+def stages_before_selection(config: Config) -> tuple[Stage, ...]:
+    """The stages that selections of one log share, whether or not they read them."""
     return tuple(
-        replace(
-            stage,
-            needs=tuple(need for need in stage.needs if need not in unread),
-            keys=keys if stage.name == "select" else stage.keys,
-        )
-        if stage.name in ("select", "report")
-        else stage
-        for stage in STAGES
+        replace(stage, needs=_effort_needs(config)) if stage.name == "effort" else stage for stage in SHARED_STAGES
     )
 
 
-def _selection_keys(section: SelectConfig) -> tuple[str, ...]:
+def stages_of(config: Config) -> tuple[Stage, ...]:
+    """The stages of a run: neither the selection nor the report needs scores that the selection does not read.
+
+    Effort over a whole log is the dearest stage, and most selectors do without.
+    """
+    unread = {"influence", "effort"} - set(selection_needs(config))
+    keys = {"select": _selection_keys(config)}
+    later = (stage for stage in STAGES if stage not in SHARED_STAGES)
+    return stages_before_selection(config) + tuple(
+        replace(
+            stage,
+            needs=tuple(need for need in stage.needs if need not in unread),
+            keys=keys.get(stage.name, stage.keys),
+        )
+        for stage in later
+    )
+
+
+def _selection_keys(config: Config) -> tuple[str, ...]:
     """An aimed influence is computed by the selection itself, so all of its settings decide the result."""
     (select,) = (stage for stage in STAGES if stage.name == "select")
-    return ("select", "influence") if aimed_influence(section) else select.keys
+    return ("select", "influence") if aimed_influence(config.select) else select.keys
 
 
-def stage_names_of(section: SelectConfig) -> tuple[str, ...]:
-    """The names of the stages that a run which selects so goes through."""
-    stages = stages_of(section)
+def stage_names_of(config: Config) -> tuple[str, ...]:
+    """The names of the stages that a run goes through."""
+    stages = stages_of(config)
     return tuple(stage.name for stage in needed_stages(stages, [stages[-1].name]))
 
 
-def shared_stages(sections: Sequence[SelectConfig]) -> tuple[Stage, ...]:
-    """The stages that these selections share, in order: what they read, and what that needs."""
-    return tuple(needed_stages(SHARED_STAGES, [name for section in sections for name in selection_needs(section)]))
+def shared_stages(configs: Sequence[Config]) -> tuple[Stage, ...]:
+    """The stages that these configurations share, in order: what their selections read, and what that needs.
+
+    They differ in how they select, tune and evaluate alone.
+    """
+    names = [name for config in configs for name in selection_needs(config)]
+    return tuple(needed_stages(stages_before_selection(configs[0]), names))
 
 
-def arm_stages(arm: str, section: SelectConfig) -> tuple[Stage, ...]:
+def arm_stages(arm: str, config: Config) -> tuple[Stage, ...]:
     """A comparison's arm in its own folder: selection, fine-tuning and evaluation, without baselines."""
-    needs = {"select": selection_needs(section), "evaluate": ("ingest", "finetune")}
-    keys = _selection_keys(section)
+    needs = {"select": selection_needs(config), "evaluate": ("ingest", "finetune")}
+    keys = {"select": _selection_keys(config)}
     return tuple(
         replace(
             stage,
             folder=f"arms/{arm}/{stage.folder}",
             needs=needs.get(stage.name, stage.needs),
-            keys=keys if stage.name == "select" else stage.keys,
+            keys=keys.get(stage.name, stage.keys),
         )
         for stage in STAGES
         if stage.name in ARM_STAGES

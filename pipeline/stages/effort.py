@@ -13,10 +13,10 @@ import pyarrow as pa
 
 from cluster.errors import UserError
 from cluster.sharded_map import map_shards
-from cluster.shards import pass_cost, shard_name
+from cluster.shards import pass_cost
 from cluster.storage import Storage
 from pipeline.graph import StageContext
-from pipeline.stages.effort_candidates import CandidateRule
+from pipeline.stages.effort_candidates import Candidates
 from pipeline.stages.finetune import llm_copy, lora_spec
 from pipeline.stages.placement import llm_device, llm_pool
 from pipeline.tables import read_samples, read_titles, score_table, train_shards
@@ -60,11 +60,10 @@ def run_effort(context: StageContext) -> Mapping[str, Any]:
         tokens=section.tokens,
         batch_tokens=section.batch_tokens,
     )
-    influence = context.folder("influence")
-    rule = None
+    candidates = None
     if section.candidates != "all":
-        rule = CandidateRule.over(lambda: _influence_scores(influence, len(indices)), section.candidates)
-    arguments = {"task": task, "data": data, "influence": influence, "rule": rule}
+        candidates = Candidates.over(context.folder("influence"), len(indices), section.candidates)
+    arguments = {"task": task, "data": data, "candidates": candidates}
     pool = llm_pool(context, len(indices))
     records = map_shards(EffortWorker, arguments, indices, context.out, pool, context.progress)
     rows = sum(record.rows for record in records)
@@ -83,7 +82,7 @@ def run_effort(context: StageContext) -> Mapping[str, Any]:
         **totals,
         **pass_cost(records),
         "workers": pool.minimum,
-        "candidates": None if rule is None else rule.facts(),
+        "candidates": None if candidates is None else candidates.rule.facts(),
         "adapter": adapters.pop(),
         "shards": [{"index": r.index, "rows": r.rows, "digest": r.digest, "attempt": r.attempt} for r in records],
     }
@@ -92,11 +91,10 @@ def run_effort(context: StageContext) -> Mapping[str, Any]:
 class EffortWorker:
     """Holds the LLM with its fresh adapter; scores one shard after another."""
 
-    def __init__(self, task: EffortTask, data: Storage, influence: Storage, rule: CandidateRule | None) -> None:
+    def __init__(self, task: EffortTask, data: Storage, candidates: Candidates | None) -> None:
         self._task = task
         self._data = data
-        self._influence = influence
-        self._rule = rule
+        self._candidates = candidates
         self._device = llm_device()
         tokenizer = load_tokenizer(task.llm)
         model = attach_lora(load_llm(task.llm, self._device), task.lora)
@@ -111,7 +109,8 @@ class EffortWorker:
 
     def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
         samples = read_samples(self._data, index)
-        chosen = self._candidates(index, samples.sample_id)
+        every = np.ones(len(samples), dtype=np.bool_)
+        chosen = every if self._candidates is None else self._candidates.chosen(index, samples.sample_id)
         rows = np.flatnonzero(chosen)
         encoded = [
             self._encoder.encode(samples.history.row(row).tolist(), int(samples.target[row])) for row in rows.tolist()
@@ -132,11 +131,6 @@ class EffortWorker:
         with _scope_faults(self._task.scope):
             return batch.rows, self._scorer.per_sample_norms(batch.to(self._device))
 
-    def _candidates(self, index: int, sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        if self._rule is None:
-            return np.ones(len(sample_id), dtype=np.bool_)
-        return self._rule.chosen(sample_id, _influence_of(self._influence, index))
-
 
 @contextlib.contextmanager
 def _scope_faults(scope: str) -> Iterator[None]:
@@ -146,15 +140,3 @@ def _scope_faults(scope: str) -> Iterator[None]:
     except ScoringError as error:
         remedy = "Name the modules of the value projections in finetune.targets, or set effort.scope to all."
         raise UserError(f"effort.scope {scope} does not go with finetune.targets: {error}.", remedy) from error
-
-
-def _influence_of(folder: Storage, index: int) -> npt.NDArray[np.float32]:
-    scores: npt.NDArray[np.float32] = (
-        folder.read_table(f"{shard_name(index)}.parquet", ["influence"]).column("influence").to_numpy()
-    )
-    return scores
-
-
-def _influence_scores(folder: Storage, shards: int) -> Iterator[npt.NDArray[np.float32]]:
-    for index in range(shards):
-        yield _influence_of(folder, index)

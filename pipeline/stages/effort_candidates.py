@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cluster.shards import shard_name
+from cluster.storage import Storage
 from scoring.ids import draw_order
 from scoring.strata import Strata, stratum_budgets
 
@@ -74,3 +76,30 @@ class CandidateRule:
         rates = np.array(self.rates)[self.strata.index(np.where(finite, influence, np.float32(self.strata.low)))]
         keys = draw_order(sample_id, _SEED).astype(np.float64) / 2.0**64
         return finite & (keys < rates)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """A rule, and the folder of the influence scores that it goes by."""
+
+    rule: CandidateRule
+    influence: Storage
+
+    @classmethod
+    def over(cls, influence: Storage, shards: int, share: float) -> Candidates:
+        """`share` of all samples in expectation, by the scores of that many shards."""
+        return cls(CandidateRule.over(lambda: (_scores(influence, index) for index in range(shards)), share), influence)
+
+    def chosen(self, index: int, sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """bool [N], which samples of a shard are candidates."""
+        return self.rule.chosen(sample_id, _scores(self.influence, index))
+
+    def weights(self, index: int) -> npt.NDArray[np.int64]:
+        """int64 [N], what each sample of a shard would stand for, as `CandidateRule.weights`."""
+        return self.rule.weights(_scores(self.influence, index))
+
+
+def _scores(folder: Storage, index: int) -> npt.NDArray[np.float32]:
+    table = folder.read_table(f"{shard_name(index)}.parquet", ["influence"])
+    scores: npt.NDArray[np.float32] = table.column("influence").to_numpy()
+    return scores

@@ -16,7 +16,7 @@ from cluster.storage import Storage
 from pipeline.config import Config, SelectConfig
 from pipeline.graph import StageContext
 from pipeline.manifest import read_manifest
-from pipeline.stages.effort_candidates import CandidateRule
+from pipeline.stages.effort_candidates import CandidateRule, Candidates
 from pipeline.stages.reference import ReferencePeriod, reference_period
 from pipeline.stages.select_inputs import SelectInputs
 from pipeline.stages.validation_half import aimed_influence, aims_at_validation, needs_reference
@@ -99,13 +99,13 @@ def _score_folders(context: StageContext, indices: Sequence[int], period: Refere
     return folders
 
 
-def _candidates(context: StageContext) -> tuple[CandidateRule, Storage] | None:
+def _candidates(context: StageContext) -> Candidates | None:
     """By what rule the samples that may be chosen were drawn, where not all were given an effort score."""
     if "effort" not in selector(context.config.select.method).scores:
         return None
     made = read_manifest(context.folder("effort"))
     rule = None if made is None else made.facts.get("candidates")
-    return None if rule is None else (CandidateRule.of(rule), context.folder("influence"))
+    return None if rule is None else Candidates(CandidateRule.of(rule), context.folder("influence"))
 
 
 def _sight(config: Config) -> dict[str, Any]:

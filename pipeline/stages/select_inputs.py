@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from cluster.shards import shard_name
 from cluster.storage import Storage
-from pipeline.stages.effort_candidates import CandidateRule
+from pipeline.stages.effort_candidates import Candidates
 from pipeline.stages.reference import read_timestamps
 from pipeline.tables import TRAIN_SAMPLES, SampleShard, read_samples
 from scoring.selection import ScoreShard
@@ -31,15 +31,14 @@ class SelectInputs:
         stage that is not there are NaN.
     scores : the scores that decide whether a sample may be chosen.
     features : what else the selector needs, out of target, history, timestamp and embedding.
-    candidates : the rule by which samples were given an effort score, and the influence that it goes by; None where
-        all were, or the selector does without.
+    candidates : which samples were given an effort score; None where all were, or the selector does without.
     """
 
     data: Storage
     folders: Mapping[str, Storage]
     scores: Sequence[str]
     features: Sequence[str]
-    candidates: tuple[CandidateRule, Storage] | None = None
+    candidates: Candidates | None = None
 
     def shards(self, indices: Sequence[int]) -> Iterator[ScoreShard]:
         """One pass."""
@@ -80,16 +79,9 @@ class SelectInputs:
             np.ones(len(sample_id), dtype=np.bool_) if ok is None else ok,
             columns,
             embedding=embedding,
-            weight=self._weight(index),
+            weight=None if self.candidates is None else self.candidates.weights(index),
             **self._of_samples(index, sample_id),
         )
-
-    def _weight(self, index: int) -> npt.NDArray[np.int64] | None:
-        if self.candidates is None:
-            return None
-        rule, folder = self.candidates
-        table = folder.read_table(f"{shard_name(index)}.parquet", ["influence"])
-        return rule.weights(table.column("influence").to_numpy())
 
     def _of_samples(self, index: int, sample_id: npt.NDArray[np.int64]) -> dict[str, Any]:
         """The features that the samples themselves hold."""

@@ -4,7 +4,7 @@ from cluster.errors import UserError
 from cluster.storage import Storage
 from pipeline.compare.arms import Arm, Request, arm_config, arm_graph
 from pipeline.compare.compare import PROXY_NAMES
-from pipeline.config import Config, SelectConfig
+from pipeline.config import Config
 from pipeline.config_file import parse_config
 from pipeline.stages.catalogue import selection_needs, shared_stages
 from training.proxy_model import PROXIES
@@ -120,21 +120,20 @@ def test_a_preset_is_an_arm_whatever_the_run_has() -> None:
         (["el2n"], ["ingest", "surrogate"]),
         (["random", "influence"], ["ingest", "surrogate", "influence"]),
         (["influence+influence=reference"], ["ingest", "surrogate"]),
-        (["effort"], ["ingest", "surrogate", "influence", "effort"]),
+        (["effort"], ["ingest", "effort"]),
+        (["goracs"], ["ingest", "surrogate", "effort"]),
         (["dealrec"], ["ingest", "surrogate", "influence", "effort"]),
     ],
 )
 def test_only_the_stages_that_selectors_read_are_asked_for(selectors: list[str], stages: list[str]) -> None:
-    sections = [arm_config(config(), Arm(name, 64, 0)).select for name in selectors]
-    assert [stage.name for stage in shared_stages(sections)] == stages
+    configs = [arm_config(config(), Arm(name, 64, 0)) for name in selectors]
+    assert [stage.name for stage in shared_stages(configs)] == stages
 
 
 def test_an_arm_waits_for_what_its_selector_reads(tmp_path_factory: pytest.TempPathFactory) -> None:
     run = Storage.at(tmp_path_factory.mktemp("arms"))
     graph = arm_graph(config(), run, Arm("goracs", 64, 0))
-    goracs = SelectConfig(method="goracs")
-    assert graph.stage("select").needs == selection_needs(goracs)
-    assert selection_needs(goracs) == ("ingest", "surrogate", "influence", "effort")
+    assert graph.stage("select").needs == selection_needs(graph.config) == ("ingest", "surrogate", "effort")
     assert graph.stage("select").folder == "arms/goracs-n64-s0/coreset"
     assert "surrogate" not in graph.stage("evaluate").needs
 

@@ -31,7 +31,14 @@ def run(tmp_path: Path) -> Storage:
 
 @pytest.mark.parametrize(
     ("selector", "seconds"),
-    [("random", 0.0), ("popularity", 0.0), ("el2n", 10.0), ("influence", 110.0), ("dealrec", 1110.0)],
+    [
+        ("random", 0.0),
+        ("popularity", 0.0),
+        ("el2n", 10.0),
+        ("influence", 110.0),
+        ("effort", 1000.0),
+        ("dealrec", 1110.0),
+    ],
 )
 def test_a_selector_is_billed_with_the_stages_it_reads(run: Storage, selector: str, seconds: float) -> None:
     assert scoring_seconds(arm_config(CONFIG, Arm(selector, 8, 0)), run) == seconds

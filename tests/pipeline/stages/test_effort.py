@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.config_file import load_config
 from pipeline.stages.effort import EffortTask, EffortWorker
-from pipeline.stages.effort_candidates import CandidateRule
+from pipeline.stages.effort_candidates import Candidates
 from pipeline.stages.finetune import llm_spec, lora_spec
 from pipeline.tables import train_shards
 from tests.small_run import SmallRun
@@ -19,7 +19,7 @@ def test_candidates_alone_get_a_score(small_run: SmallRun, share: float) -> None
     data, influence = small_run.run.child("data"), small_run.run.child("scores", "influence")
     indices = train_shards(data)
     scores = [influence.read_table(f"part-{i:05d}.parquet").column("influence").to_numpy() for i in indices]
-    rule = CandidateRule.over(lambda: iter(scores), share)
+    candidates = Candidates.over(influence, len(indices), share)
     task = EffortTask(
         llm=llm_spec(config),
         lora=lora_spec(config, dropout=0.0),
@@ -30,13 +30,13 @@ def test_candidates_alone_get_a_score(small_run: SmallRun, share: float) -> None
         tokens="response",
         batch_tokens=config.effort.batch_tokens,
     )
-    few, whole = EffortWorker(task, data, influence, rule), EffortWorker(task, data, influence, None)
+    few, whole = EffortWorker(task, data, candidates), EffortWorker(task, data, None)
     drawn = 0
     for index in indices:
         table, facts = few(index)
         expected, _ = whole(index)
         ids = table.column("sample_id").to_numpy()
-        chosen = rule.chosen(ids, scores[index])
+        chosen = candidates.rule.chosen(ids, scores[index])
         found = table.column("effort").to_numpy(zero_copy_only=False)
         assert np.array_equal(ids, expected.column("sample_id").to_numpy())
         assert np.isfinite(found).tolist() == chosen.tolist()
