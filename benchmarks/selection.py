@@ -46,6 +46,7 @@ def shard_of(index: int, rows: int, features: Sequence[str]) -> ScoreShard:
     made: dict[str, Callable[[], Any]] = {
         "target": lambda: items(generator, rows),
         "history": lambda: histories(generator, rows),
+        "user": lambda: ids // 10,
         "timestamp": lambda: ids.astype(np.float64),
         "embedding": lambda: embeddings(generator, rows),
     }
@@ -55,7 +56,7 @@ def shard_of(index: int, rows: int, features: Sequence[str]) -> ScoreShard:
 
 def items(generator: np.random.Generator, count: int) -> npt.NDArray[np.int32]:
     """Item indices of which low ones are far more frequent."""
-    return (ITEMS * generator.random(count) ** 3).astype(np.int32)
+    return (1 + ITEMS * generator.random(count) ** 3).astype(np.int32)
 
 
 def histories(generator: np.random.Generator, count: int) -> Ragged:
@@ -75,8 +76,8 @@ def reference() -> Reference:
     """What aimed methods are aimed at: items of another order of frequency."""
     generator = np.random.default_rng(2**32)
     rows = np.arange(REFERENCE)
-    target = (items(generator, REFERENCE) * 7 % ITEMS).astype(np.int32)
-    shard = ReferenceShard(rows + 2**40, histories(generator, REFERENCE), rows, target)
+    target = (1 + items(generator, REFERENCE) * 7 % ITEMS).astype(np.int32)
+    shard = ReferenceShard(rows + 2**40, histories(generator, REFERENCE), rows, target, rows)
     return Reference(lambda: iter([shard]), REFERENCE, lambda history, target: embeddings(generator, len(target)))
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from cluster.shards import shard_name
 from cluster.storage import Storage
+from scoring.ids import user_keys
 from scoring.ragged import Ragged
 from training.tables import to_ragged
 
@@ -58,6 +59,18 @@ def read_samples(data: Storage, index: int) -> SampleShard:
         ragged_column(table, "history"),
         table.column("target").to_numpy(),
     )
+
+
+def read_users(data: Storage, index: int) -> npt.NDArray[np.int64]:
+    """int64 [N], the key of each sample's user, of train shard `index`."""
+    return user_key_column(data.read_table(f"{TRAIN_SAMPLES}/{shard_name(index)}.parquet", ["user_id"]))
+
+
+def user_key_column(table: pa.Table) -> npt.NDArray[np.int64]:
+    """The column `user_id` as keys, int64 [N]; each user is hashed once."""
+    users = table.column("user_id").combine_chunks().dictionary_encode()
+    keys: npt.NDArray[np.int64] = user_keys(users.dictionary.to_pylist())[users.indices.to_numpy()]
+    return keys
 
 
 def train_shards(data: Storage) -> list[int]:

@@ -16,14 +16,13 @@ class Tally:
         """Add one for each of the items [N], or `amounts` int64 [N]."""
         if not len(items):
             return
-        size = max(len(self._totals), int(items.max()) + 1)
-        totals = np.zeros(size, dtype=np.int64)
-        totals[: len(self._totals)] = self._totals
+        missing = int(items.max()) + 1 - len(self._totals)
+        if missing > 0:
+            self._totals = np.pad(self._totals, (0, missing))
         if amounts is None:
-            totals += np.bincount(items, minlength=size)
+            self._totals += np.bincount(items, minlength=len(self._totals))
         else:
-            np.add.at(totals, items, amounts)
-        self._totals = totals
+            np.add.at(self._totals, items, amounts)
 
     def of(self, items: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
         """The totals of the items [N], int64 [N]."""
@@ -31,3 +30,42 @@ class Tally:
         known = items < len(self._totals)
         totals[known] = self._totals[items[known]]
         return totals
+
+
+#: Of users, drawn by hash.
+FOLDS = 4
+
+
+def user_folds(user: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The fold, 0 to `FOLDS` − 1, of each user key int64 [N] (`scoring.ids.user_keys`)."""
+    return user % FOLDS
+
+
+class FoldedTally:
+    """A tally that can be asked what the users of the other folds have counted.
+
+    So nothing that a user did, on whatever side of a comparison, is evidence about that user: cross-fitting, as in
+    Chernozhukov et al., "Double/debiased machine learning", The Econometrics Journal 21, 2018.
+    """
+
+    def __init__(self) -> None:
+        self._all = Tally()
+        self._by_fold = Tally()
+
+    def add(
+        self,
+        items: npt.NDArray[np.integer],
+        fold: npt.NDArray[np.int64],
+        amounts: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        """Add one for each of the items [N] of users in `fold` int64 [N], or `amounts` int64 [N]."""
+        self._all.add(items, amounts)
+        self._by_fold.add(_places(items, fold), amounts)
+
+    def of_others(self, items: npt.NDArray[np.integer], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The totals int64 [N] of the items [N] over all folds but `fold` int64 [N]."""
+        return self._all.of(items) - self._by_fold.of(_places(items, fold))
+
+
+def _places(items: npt.NDArray[np.integer], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return items.astype(np.int64) * FOLDS + fold

@@ -33,6 +33,15 @@ def sample_ids(user_ids: Sequence[str], positions: npt.ArrayLike) -> npt.NDArray
     return ids
 
 
+def user_keys(user_ids: Sequence[str]) -> npt.NDArray[np.int64]:
+    """63 bits of BLAKE2b of each user id, int64 [N], by which users are parted whatever their shard."""
+    keys = (
+        int.from_bytes(blake2b(user.encode("utf-8"), digest_size=8, person=b"user").digest(), "little") >> 1
+        for user in user_ids
+    )
+    return np.fromiter(keys, dtype=np.int64, count=len(user_ids))
+
+
 def user_shard(user_ids: Sequence[str], shards: int) -> npt.NDArray[np.int32]:
     """The shard, 0 to `shards` − 1, that holds each user: a hash of the id, so it never depends on the files."""
     if shards < 1:

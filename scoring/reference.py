@@ -22,12 +22,14 @@ class ReferenceShard:
     histories : H rows of item indices, oldest first.
     row : int64 [R], the history of each sample.
     target : int32 [R].
+    user : int64 [R], the key of each sample's user (`scoring.ids.user_keys`).
     """
 
     sample_id: npt.NDArray[np.int64]
     histories: Ragged
     row: npt.NDArray[np.int64]
     target: npt.NDArray[np.int32]
+    user: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.sample_id)

@@ -1,7 +1,8 @@
 """What tells a sample of a reference period from one of train: features of its history and its target.
 
-All come from counts over the two sets. A sample's own share in a count is taken out before it is looked up, since
-otherwise every sample of the smaller set would show by having counted itself.
+All come from counts over the two sets, and those by the users of other folds alone (`scoring.counts.FoldedTally`). By
+counts that they had a part in, samples would show whose they are and not when they were: a user of the reference meets
+the own history again on the other side.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from scoring.counts import Tally
+from scoring.counts import FOLDS, FoldedTally
 from scoring.ragged import Ragged
 
 Values = npt.NDArray[np.float64]
+Folds = npt.NDArray[np.int64]
 
 #: ln of reference over train frequency, and ln of train frequency, of the target, of the history's items (mean), and
 #: of the last item; ln history length; ln of how often train goes from the last item to the target.
@@ -29,50 +31,62 @@ FEATURES = (
 #: The same with the mean time of an item's train interactions as targets, 0 to 1: of target, and of history (mean).
 TIME_FEATURES = ("target_time", "history_time")
 
-_TRANSITIONS = 1 << 20  # buckets that (last item, target) is hashed to
+_TRANSITION_BITS = 20  # of the hash of (last item, target)
 _TIME_STEPS = 1 << 16  # times are whole numbers from 0 to here, so that their sums are exact
 
 
 class SampleCounts:
-    """Counts over one set of samples; integers, so neither grouping nor order matters.
-
-    Attributes
-    ----------
-    samples, histories : how many.
-    """
+    """Counts over one set of samples; integers, so neither grouping nor order matters."""
 
     def __init__(self) -> None:
-        self.samples = 0
-        self.histories = 0
-        self._targets = Tally()
-        self._history = Tally()
-        self._transitions = np.zeros(_TRANSITIONS, dtype=np.int64)
+        self._samples = np.zeros(FOLDS, dtype=np.int64)
+        self._histories = np.zeros(FOLDS, dtype=np.int64)
+        self._targets = FoldedTally()
+        self._history = FoldedTally()
+        self._transitions = FoldedTally()
 
-    def add(self, history: Ragged, target: npt.NDArray[np.int32], row: npt.NDArray[np.int64] | None = None) -> None:
-        """Count samples: targets int32 [N], each after the history of its own, or after that of `row` int64 [N].
+    def add(
+        self,
+        history: Ragged,
+        target: npt.NDArray[np.int32],
+        fold: Folds,
+        row: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        """Count samples: targets int32 [N] of users in `fold` int64 [N], each after the history of its own, or after
+        that of `row` int64 [N].
 
         An item counts once a history, so that a user with many targets after one history is no stronger evidence for
-        its items, and is not told by having counted them many times.
+        its items.
         """
-        self.samples += len(target)
-        self.histories += len(history)
-        self._targets.add(target)
+        rows = np.arange(len(target)) if row is None else row
+        of_history = np.zeros(len(history), dtype=np.int64)
+        of_history[rows] = fold
+        self._samples += np.bincount(fold, minlength=FOLDS)
+        self._histories += np.bincount(of_history, minlength=FOLDS)
+        self._targets.add(target, fold)
         pairs = np.unique((history.row_of_value() << 32) | history.values)
-        self._history.add(pairs & 0xFFFFFFFF)
-        steps = _transition(_last(history) if row is None else _last(history)[row], target)
-        self._transitions += np.bincount(steps, minlength=_TRANSITIONS)
+        self._history.add(pairs & 0xFFFFFFFF, of_history[pairs >> 32])
+        self._transitions.add(_transition(_last(history)[rows], target), fold)
 
-    def targets(self, items: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-        """Samples with each of the items as their target."""
-        return self._targets.of(items)
+    def samples(self, fold: Folds) -> npt.NDArray[np.int64]:
+        """Samples of the other folds."""
+        return self._samples.sum() - self._samples[fold]
 
-    def in_histories(self, items: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-        """Histories with each of the items."""
-        return self._history.of(items)
+    def histories(self, fold: Folds) -> npt.NDArray[np.int64]:
+        """Histories of the other folds."""
+        return self._histories.sum() - self._histories[fold]
 
-    def transitions(self, history: Ragged, target: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-        """Samples with the last item and the target of each of these, up to collisions of the hash."""
-        return self._transitions[_transition(_last(history), target)]
+    def targets(self, items: npt.NDArray[np.int32], fold: Folds) -> npt.NDArray[np.int64]:
+        """Samples of the other folds with each of the items as their target."""
+        return self._targets.of_others(items, fold)
+
+    def in_histories(self, items: npt.NDArray[np.int32], fold: Folds) -> npt.NDArray[np.int64]:
+        """Histories of the other folds with each of the items."""
+        return self._history.of_others(items, fold)
+
+    def transitions(self, history: Ragged, target: npt.NDArray[np.int32], fold: Folds) -> npt.NDArray[np.int64]:
+        """Samples of the other folds with the last item and the target of each of these, but for collisions."""
+        return self._transitions.of_others(_transition(_last(history), target), fold)
 
 
 class ItemTimes:
@@ -86,21 +100,18 @@ class ItemTimes:
     def __init__(self, low: float, high: float) -> None:
         self._low = low
         self._range = max(high - low, np.finfo(np.float64).tiny)
-        self._sums = Tally()
-        self._counts = Tally()
+        self._sums = FoldedTally()
+        self._counts = FoldedTally()
 
-    def _steps(self, timestamp: Values) -> npt.NDArray[np.int64]:
-        return np.rint((timestamp - self._low) / self._range * _TIME_STEPS).astype(np.int64)
+    def add(self, target: npt.NDArray[np.int32], timestamp: Values, fold: Folds) -> None:
+        """Count targets int32 [N] at times float64 [N], of users in `fold` int64 [N]."""
+        steps = np.rint((timestamp - self._low) / self._range * _TIME_STEPS).astype(np.int64)
+        self._sums.add(target, fold, steps)
+        self._counts.add(target, fold)
 
-    def add(self, target: npt.NDArray[np.int32], timestamp: Values) -> None:
-        self._sums.add(target, self._steps(timestamp))
-        self._counts.add(target)
-
-    def of(self, items: npt.NDArray[np.int32], own: Values | None = None) -> Values:
-        """The mean time of items [N]; `own` are times to leave out, one an item. ½ where nothing is known."""
-        sums, counts = self._sums.of(items), self._counts.of(items)
-        if own is not None:
-            sums, counts = sums - self._steps(own), counts - 1
+    def of(self, items: npt.NDArray[np.int32], fold: Folds) -> Values:
+        """The mean time of items [N] by the other folds. ½ where nothing is known."""
+        sums, counts = self._sums.of_others(items, fold), self._counts.of_others(items, fold)
         return np.where(counts > 0, sums / np.maximum(counts, 1) / _TIME_STEPS, 0.5)
 
 
@@ -113,55 +124,54 @@ class ReferenceFeatures:
         self._times = times
         self.names = FEATURES + (TIME_FEATURES if times is not None else ())
 
-    def __call__(
-        self,
-        history: Ragged,
-        target: npt.NDArray[np.int32],
-        of_reference: bool,
-        timestamp: Values | None = None,
-    ) -> Values:
-        """float64 [N, F] of samples that are counted in the reference, or in train.
-
-        `timestamp` [N] is that of train samples, where times are known.
-        """
-        own = (0, 1) if of_reference else (1, 0)
+    def __call__(self, history: Ragged, target: npt.NDArray[np.int32], fold: Folds) -> Values:
+        """float64 [N, F] of samples of either set, of users in `fold` int64 [N]."""
         row, lengths = history.row_of_value(), np.maximum(history.lengths, 1)
+        items, of_items = history.values, fold[row]
 
         def mean(values: Values) -> Values:
             return np.bincount(row, weights=values, minlength=len(target)) / lengths
 
-        samples = (self._train.samples - own[0], self._reference.samples - own[1])
-        whole = (self._train.histories - own[0], self._reference.histories - own[1])
-
-        def pair(
-            train: npt.NDArray[np.int64], reference: npt.NDArray[np.int64], sizes: tuple[int, int]
-        ) -> tuple[Values, Values]:
-            return _ratio(train - own[0], reference - own[1], sizes), np.log1p(train - own[0])
-
-        items = history.values
-        ratio, frequency = pair(self._train.in_histories(items), self._reference.in_histories(items), whole)
+        of_target = self._train.targets(target, fold)
+        target_ratio = _ratio(
+            of_target, self._reference.targets(target, fold), self._train.samples(fold), self._reference.samples(fold)
+        )
+        of_history = self._train.in_histories(items, of_items)
+        ratio = _ratio(
+            of_history,
+            self._reference.in_histories(items, of_items),
+            self._train.histories(of_items),
+            self._reference.histories(of_items),
+        )
+        frequency = np.log1p(of_history)
         last = np.maximum(history.offsets[1:] - 1, 0)
         filled = history.lengths > 0
         padded = (np.append(ratio, 0.0), np.append(frequency, 0.0))
         columns = [
-            *pair(self._train.targets(target), self._reference.targets(target), samples),
+            target_ratio,
+            np.log1p(of_target),
             mean(ratio),
             mean(frequency),
             *(np.where(filled, values[last], 0.0) for values in padded),
             np.log1p(history.lengths),
-            np.log1p(self._train.transitions(history, target) - own[0]),
+            np.log1p(self._train.transitions(history, target, fold)),
         ]
         if self._times is not None:
-            columns += [self._times.of(target, None if of_reference else timestamp), mean(self._times.of(items))]
+            columns += [self._times.of(target, fold), mean(self._times.of(items, of_items))]
         return np.column_stack(columns)
 
 
-def _ratio(train: npt.NDArray[np.int64], reference: npt.NDArray[np.int64], sizes: tuple[int, int]) -> Values:
+def _ratio(
+    train: npt.NDArray[np.int64],
+    reference: npt.NDArray[np.int64],
+    of_train: npt.NDArray[np.int64],
+    of_reference: npt.NDArray[np.int64],
+) -> Values:
     """ln of reference over expected count, both with one added: 0 where there is no evidence either way.
 
-    `sizes` : of train and of the reference, in what is counted.
+    `of_train`, `of_reference` [N] : how many samples or histories the counts are of.
     """
-    expected = train * (sizes[1] / max(sizes[0], 1))
+    expected = train * (of_reference / np.maximum(of_train, 1))
     return np.log1p(reference) - np.log1p(expected)
 
 
@@ -176,4 +186,4 @@ def _last(history: Ragged) -> npt.NDArray[np.uint64]:
 def _transition(last: npt.NDArray[np.uint64], target: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
     """The bucket of (last item, target) of each sample."""
     mixed = (last << np.uint64(32) | target.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-    return (mixed >> np.uint64(44)).astype(np.int64)
+    return (mixed >> np.uint64(64 - _TRANSITION_BITS)).astype(np.int64)

@@ -104,7 +104,7 @@ STAGES = (
         folder="coreset",
         needs=("ingest", "surrogate", "influence", "effort"),
         keys=("select", "influence.scope", "influence.target"),
-        version=5,
+        version=6,
         work=_later("select"),
     ),
     Stage(

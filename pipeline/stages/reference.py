@@ -15,7 +15,7 @@ from cluster.storage import Storage
 from pipeline.graph import StageContext
 from pipeline.stages.surrogate_features import reference_embedder
 from pipeline.stages.validation_half import aimed_at
-from pipeline.tables import TRAIN_SAMPLES, list_array, ragged_column, train_count, train_shards
+from pipeline.tables import TRAIN_SAMPLES, list_array, ragged_column, train_count, train_shards, user_key_column
 from scoring.ids import sample_ids
 from scoring.order_statistics import RankSearch, double_keys, key_doubles, run_searches
 from scoring.reference import Reference, ReferenceShard
@@ -51,16 +51,18 @@ class ReferencePeriod:
     def read(self, index: int) -> ReferenceShard:
         """The samples of one shard; every validation target is one, its id that of the same place in the user's log."""
         if self.since is not None:
-            table = self._late(index, ["sample_id", "history", "target", "timestamp"])
+            table = self._late(index, ["sample_id", "user_id", "history", "target", "timestamp"])
             rows = np.arange(table.num_rows)
             history, target = ragged_column(table, "history"), table.column("target").to_numpy()
-            return ReferenceShard(table.column("sample_id").to_numpy(), history, rows, target)
+            ids = table.column("sample_id").to_numpy()
+            return ReferenceShard(ids, history, rows, target, user_key_column(table))
         table = self._valid(index, ["sample_id", "user_id", "history", "targets", "seen"])
         targets = ragged_column(table, "targets")
         row = targets.row_of_value()
         position = ragged_column(table, "seen").lengths[row] + np.arange(len(row)) - targets.offsets[row]
         users = table.column("user_id").take(pa.array(row)).to_pylist()
-        return ReferenceShard(sample_ids(users, position), ragged_column(table, "history"), row, targets.values)
+        ids, keys = sample_ids(users, position), user_key_column(table)[row]
+        return ReferenceShard(ids, ragged_column(table, "history"), row, targets.values, keys)
 
     def table(self, index: int) -> pa.Table:
         """The same samples as rows of sample_id, user_id, history and target."""

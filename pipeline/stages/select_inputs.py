@@ -14,7 +14,7 @@ from cluster.shards import shard_name
 from cluster.storage import Storage
 from pipeline.stages.effort_candidates import Candidates
 from pipeline.stages.reference import read_timestamps
-from pipeline.tables import TRAIN_SAMPLES, SampleShard, read_samples
+from pipeline.tables import TRAIN_SAMPLES, SampleShard, read_samples, read_users
 from scoring.selection import ScoreShard
 
 _SCORE_STAGES = ("influence", "effort")
@@ -30,7 +30,7 @@ class SelectInputs:
     folders : of the score stages that there are, and of the features of the surrogate that are needed. Scores of a
         stage that is not there are NaN.
     scores : the scores that decide whether a sample may be chosen.
-    features : what else the selector needs, out of target, history, timestamp and embedding.
+    features : what else the selector needs, out of target, history, user, timestamp and embedding.
     candidates : which samples were given an effort score; None where all were, or the selector does without.
     """
 
@@ -91,6 +91,8 @@ class SelectInputs:
             if not np.array_equal(samples.sample_id, sample_id):
                 raise ValueError(f"the scores of shard {index} are of other samples")
             features = {"target": samples.target, "history": samples.history}
+        if "user" in self.features:
+            features["user"] = read_users(self.data, index)
         if "timestamp" in self.features:
             features["timestamp"] = read_timestamps(self.data, index)
         return features

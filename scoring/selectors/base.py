@@ -31,6 +31,7 @@ class ScoreShard:
     columns : further scores by name, float32 [N] each ("el2n", "grand").
     target : int32 [N], the item index that follows the history.
     history : N rows of item indices, oldest first.
+    user : int64 [N], the key of the user (`scoring.ids.user_keys`).
     timestamp : float64 [N], of the target; None also where the log has no times.
     embedding : float32 [N, d], the surrogate's view of history and target (`scoring.difficulty.pair_embeddings`).
     weight : int64 [N], 1 or more: how many samples of the log each stands for, in units of one thousandth, where the
@@ -44,6 +45,7 @@ class ScoreShard:
     columns: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     target: npt.NDArray[np.int32] | None = None
     history: Ragged | None = None
+    user: npt.NDArray[np.int64] | None = None
     timestamp: npt.NDArray[np.float64] | None = None
     embedding: npt.NDArray[np.float32] | None = None
     weight: npt.NDArray[np.int64] | None = None
@@ -64,6 +66,7 @@ class ScoreShard:
             {name: column[rows] for name, column in self.columns.items()},
             None if self.target is None else self.target[rows],
             None if self.history is None else self.history.take(rows),
+            None if self.user is None else self.user[rows],
             None if self.timestamp is None else self.timestamp[rows],
             None if self.embedding is None else self.embedding[rows],
             None if self.weight is None else self.weight[rows],
@@ -168,7 +171,7 @@ class Selector(Protocol):
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The features of `ScoreShard` that it needs, out of "target", "history", "timestamp" and "embedding"."""
+        """The features of `ScoreShard` that it needs: "target", "history", "user", "timestamp", "embedding"."""
         ...
 
     @property

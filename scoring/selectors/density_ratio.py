@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from scoring.counts import user_folds
 from scoring.logistic import Logistic
 from scoring.ragged import Ragged
 from scoring.reference import Reference, required_reference
@@ -41,7 +42,7 @@ class DensityRatioSelector:
     """The score is the ln of the ratio; histories, targets and, where known, times decide it."""
 
     scores: tuple[str, ...] = ()
-    features: tuple[str, ...] = ("target", "history", "timestamp")
+    features: tuple[str, ...] = ("target", "history", "user", "timestamp")
     sees_validation = True
 
     def select(self, shards: Shards, params: SelectionParams, reference: Reference | None = None) -> Selection:
@@ -58,7 +59,7 @@ class DensityRatioSelector:
         model = _fit(shards, features, reference)
 
         def ranking(shard: ScoreShard) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
-            ratio = model.log_odds(_features_of(features, shard, reference))
+            ratio = model.log_odds(features(*_sample(shard)))
             score = np.clip(ratio, -LOG_RATIO_BOUND, LOG_RATIO_BOUND).astype(np.float32)
             return weighted_keys(shard.sample_id, np.exp(score.astype(np.float64)), params.seed), score
 
@@ -71,15 +72,14 @@ class DensityRatioSelector:
 def _count(shards: Shards, reference: Reference) -> ReferenceFeatures:
     train, aimed = SampleCounts(), SampleCounts()
     for part in reference.shards():
-        aimed.add(part.histories, part.target, part.row)
+        aimed.add(part.histories, part.target, user_folds(part.user), part.row)
     low, high, timed = np.inf, -np.inf, True
     for whole in shards():
         shard = _beside(whole, reference)
-        history, target = _pair(shard)
-        train.add(history, target)
+        train.add(*_sample(shard))
         if shard.timestamp is None:
             timed = False
-        elif len(target):
+        elif len(shard.timestamp):
             low, high = min(low, float(shard.timestamp.min())), max(high, float(shard.timestamp.max()))
     if not timed or not low < high:
         return ReferenceFeatures(train, aimed, None)
@@ -87,7 +87,8 @@ def _count(shards: Shards, reference: Reference) -> ReferenceFeatures:
     for whole in shards():
         shard = _beside(whole, reference)
         assert shard.timestamp is not None
-        times.add(_pair(shard)[1], shard.timestamp)
+        _, target, fold = _sample(shard)
+        times.add(target, shard.timestamp, fold)
     return ReferenceFeatures(train, aimed, times)
 
 
@@ -95,10 +96,10 @@ def _fit(shards: Shards, features: ReferenceFeatures, reference: Reference) -> L
     subset = Subset(FIT_SAMPLES, _SEED)
     for shard in shards():
         usable = _beside(shard.take(np.flatnonzero(usable_rows(shard, ()))), reference)
-        subset.offer(usable.sample_id, _train_features(features, usable))
+        subset.offer(usable.sample_id, features(*_sample(usable)))
     aimed = Subset(FIT_SAMPLES, _SEED)
     for part in reference.shards():
-        aimed.offer(part.sample_id, features(part.history(), part.target, of_reference=True))
+        aimed.offer(part.sample_id, features(part.history(), part.target, user_folds(part.user)))
     negative, positive = subset.values(), aimed.values()
     labels = np.arange(len(negative) + len(positive)) >= len(negative)
     return Logistic.fit(np.concatenate([negative, positive]), labels, RIDGE)
@@ -110,23 +111,9 @@ def _beside(shard: ScoreShard, reference: Reference) -> ScoreShard:
     return shard.take(np.flatnonzero(~inside)) if inside.any() else shard
 
 
-def _features_of(features: ReferenceFeatures, shard: ScoreShard, reference: Reference) -> npt.NDArray[np.float64]:
-    """[N, F], each sample taken out of the counts that it is in."""
-    inside = reference.inside(shard.timestamp, len(shard.ok))
-    if not inside.any():
-        return _train_features(features, shard)
-    found = np.empty((len(inside), len(features.names)))
-    found[~inside] = _train_features(features, shard.take(np.flatnonzero(~inside)))
-    found[inside] = features(*_pair(shard.take(np.flatnonzero(inside))), of_reference=True)
-    return found
-
-
-def _train_features(features: ReferenceFeatures, shard: ScoreShard) -> npt.NDArray[np.float64]:
-    history, target = _pair(shard)
-    return features(history, target, of_reference=False, timestamp=shard.timestamp)
-
-
-def _pair(shard: ScoreShard) -> tuple[Ragged, npt.NDArray[np.int32]]:
+def _sample(shard: ScoreShard) -> tuple[Ragged, npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """History, target and fold of each sample."""
     assert shard.history is not None
     assert shard.target is not None
-    return shard.history, shard.target
+    assert shard.user is not None
+    return shard.history, shard.target, user_folds(shard.user)

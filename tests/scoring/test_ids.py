@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring.ids import draw_order, sample_ids, user_shard
+from scoring.ids import draw_order, sample_ids, user_keys, user_shard
 
 
 def test_an_id_is_63_bits_of_the_hash_of_user_and_position() -> None:
@@ -26,6 +26,14 @@ def test_a_users_shard_is_its_own(users: list[str], shards: int) -> None:
     numbers = user_shard(users, shards)
     assert ((numbers >= 0) & (numbers < shards)).all()
     assert numbers.tolist() == [int(user_shard([user], shards)[0]) for user in users]
+
+
+@given(st.lists(st.text(), min_size=1, max_size=50, unique=True))
+def test_a_users_key_is_its_own(users: list[str]) -> None:
+    keys = user_keys(users)
+    assert len(set(keys.tolist())) == len(users)
+    assert (keys >= 0).all()
+    assert user_keys(users[::-1]).tolist() == keys.tolist()[::-1]
 
 
 def test_shards_are_even() -> None:

@@ -5,41 +5,46 @@ import math
 import numpy as np
 import pytest
 
+from scoring.counts import FOLDS, user_folds
 from scoring.ragged import Ragged
 from scoring.reference_features import FEATURES, TIME_FEATURES, ItemTimes, ReferenceFeatures, SampleCounts
 
-TRAIN = [([1, 2, 2], 3), ([2], 3), ([4, 1], 2), ([3, 2], 3), ([5], 1)]
-AIMED = [([2, 1], 3), ([1], 6), ([2, 2, 4], 3)]
+#: (user, history, target); users 1 and 5, as 2 and 6, are of one fold.
+TRAIN = [(1, [1, 2, 2], 3), (1, [2], 3), (2, [4, 1], 2), (5, [3, 2], 3), (3, [5], 1)]
+AIMED = [(1, [2, 1], 3), (6, [1], 6), (3, [2, 2, 4], 3)]
 TIMES = [0.0, 10.0, 5.0, 10.0, 2.0]
 
-
-def split(samples: list[tuple[list[int], int]]) -> tuple[Ragged, np.ndarray]:
-    return Ragged.from_rows([row for row, _ in samples]), np.array([target for _, target in samples], dtype=np.int32)
+Samples = list[tuple[int, list[int], int]]
 
 
-def counts(samples: list[tuple[list[int], int]]) -> SampleCounts:
+def split(samples: Samples) -> tuple[Ragged, np.ndarray, np.ndarray]:
+    users, histories, targets = zip(*samples, strict=True)
+    return Ragged.from_rows(histories), np.array(targets, dtype=np.int32), user_folds(np.array(users, dtype=np.int64))
+
+
+def counts(samples: Samples) -> SampleCounts:
     total = SampleCounts()
     for sample in samples:
         total.add(*split([sample]))
     return total
 
 
-def by_hand(samples: list[tuple[list[int], int]], of_reference: bool) -> list[list[float]]:
-    """The features of each sample, with the sample itself taken out of its own set."""
+def by_hand(samples: Samples) -> list[list[float]]:
+    """The features of each sample by the users of the other folds."""
     rows = []
-    for place, (history, target) in enumerate(samples):
-        train = TRAIN if of_reference else TRAIN[:place] + TRAIN[place + 1 :]
-        aimed = AIMED[:place] + AIMED[place + 1 :] if of_reference else AIMED
+    for user, history, target in samples:
+        train = [other for other in TRAIN if (other[0] - user) % FOLDS]
+        aimed = [other for other in AIMED if (other[0] - user) % FOLDS]
 
         def ratio(test, train=train, aimed=aimed) -> tuple[float, float]:
             seen, wanted = sum(map(test, train)), sum(map(test, aimed))
             return math.log1p(wanted) - math.log1p(seen * len(aimed) / len(train)), math.log1p(seen)
 
-        by_item = [ratio(lambda sample, item=item: item in sample[0]) for item in history]
-        steps = sum(other[0][-1] == history[-1] and other[1] == target for other in train)
+        by_item = [ratio(lambda sample, item=item: item in sample[1]) for item in history]
+        steps = sum(other[1][-1] == history[-1] and other[2] == target for other in train)
         rows.append(
             [
-                *ratio(lambda sample, target=target: sample[1] == target),
+                *ratio(lambda sample, target=target: sample[2] == target),
                 *np.mean(by_item, axis=0),
                 *by_item[-1],
                 math.log1p(len(history)),
@@ -49,28 +54,39 @@ def by_hand(samples: list[tuple[list[int], int]], of_reference: bool) -> list[li
     return rows
 
 
-@pytest.mark.parametrize(("samples", "of_reference"), [(TRAIN, False), (AIMED, True)])
-def test_features_leave_the_sample_itself_out(samples, of_reference):
+@pytest.mark.parametrize("samples", [TRAIN, AIMED])
+def test_features_are_of_the_users_of_other_folds(samples):
     features = ReferenceFeatures(counts(TRAIN), counts(AIMED), None)
-    found = features(*split(samples), of_reference=of_reference)
     assert features.names == FEATURES
-    np.testing.assert_allclose(found, by_hand(samples, of_reference), atol=1e-12)
+    np.testing.assert_allclose(features(*split(samples)), by_hand(samples), atol=1e-12)
 
 
-def test_item_times_leave_the_sample_itself_out():
+def test_a_history_with_many_targets_counts_once():
+    several = SampleCounts()
+    history, _, fold = split([AIMED[0], AIMED[2]])
+    several.add(history, np.array([3, 9, 3], dtype=np.int32), fold[[0, 0, 1]], np.array([0, 0, 1]))
+    asked, other = np.array([1, 2, 4], dtype=np.int32), np.full(3, user_folds(np.array([4]))[0])
+    assert several.in_histories(asked, other).tolist() == [1, 2, 1]
+    assert several.histories(other).tolist() == [2, 2, 2]
+    assert several.samples(other).tolist() == [3, 3, 3]
+
+
+def test_item_times_are_of_the_users_of_other_folds():
     times = ItemTimes(0.0, 10.0)
-    history, target = split(TRAIN)
-    times.add(target, np.array(TIMES))
+    history, target, fold = split(TRAIN)
+    times.add(target, np.array(TIMES), fold)
     features = ReferenceFeatures(counts(TRAIN), counts(AIMED), times)
     assert features.names == FEATURES + TIME_FEATURES
-    found = features(history, target, of_reference=False, timestamp=np.array(TIMES))[:, -2:]
-    # Item 3 is a target at 0, 10 and 10; items 1 and 2 at 2 and 5, once each; 4 and 5 never.
-    np.testing.assert_allclose(found[:, 0], [1.0, 0.5, 0.5, 0.5, 0.5], atol=1e-4)
-    np.testing.assert_allclose(found[:, 1], [0.4, 0.5, 0.35, (2 / 3 + 0.5) / 2, 0.5], atol=1e-4)
+    found = features(history, target, fold)[:, -2:]
+    # Item 3 is a target at 0, 10 and 10, all of one fold; item 2 at 5, item 1 at 2; 4 and 5 never.
+    np.testing.assert_allclose(found[:, 0], [0.5, 0.5, 0.5, 0.5, 0.5], atol=1e-4)
+    np.testing.assert_allclose(found[:, 1], [(0.2 + 0.5 + 0.5) / 3, 0.5, 0.35, 0.5, 0.5], atol=1e-4)
+    others = times.of(np.array([3, 2], dtype=np.int32), np.array([0, 0]))
+    np.testing.assert_allclose(others, [2 / 3, 0.5], atol=1e-4)
 
 
 def test_an_empty_history_has_features_too():
     features = ReferenceFeatures(counts(TRAIN), counts(AIMED), None)
-    found = features(Ragged.from_rows([[], [1]]), np.array([3, 6], dtype=np.int32), of_reference=True)
+    found = features(*split([(9, [], 3), (9, [1], 6)]))
     assert np.isfinite(found).all()
     assert found[0, 2:7].tolist() == [0.0] * 5

@@ -8,6 +8,7 @@ from cluster.shards import shard_name
 from cluster.storage import Storage
 from pipeline.stages.select_inputs import SelectInputs
 from pipeline.tables import score_table
+from scoring.ids import user_keys
 
 IDS = np.array([3, 5, 9], dtype=np.int64)
 
@@ -21,7 +22,11 @@ def inputs(folder: Path, scores: tuple[str, ...], features: tuple[str, ...] = ()
     run.write_table(f"grand/{name}", pa.table({"sample_id": grand_ids, "grand": values}))
     pairs = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(6, dtype=np.float16)), 2)
     run.write_table(f"embedding/{name}", pa.table({"sample_id": IDS, "embedding": pairs}))
-    samples = {"sample_id": IDS, "history": pa.array([[1], [2, 3], []], pa.list_(pa.int32()))}
+    samples = {
+        "sample_id": IDS,
+        "user_id": ["b", "a", "b"],
+        "history": pa.array([[1], [2, 3], []], pa.list_(pa.int32())),
+    }
     targets = {"target": pa.array([7, 8, 9], pa.int32()), "timestamp": pa.array([10, 20, 30], pa.int64())}
     run.write_table(f"data/samples/train/{name}", pa.table(samples | targets))
     folders = {name: run.child(name) for name in ("influence", "effort", "grand", "embedding")}
@@ -37,13 +42,15 @@ def test_a_row_is_ok_when_the_scores_that_are_needed_are(tmp_path: Path, scores,
 
 
 def test_gives_the_features_that_are_asked_for(tmp_path: Path) -> None:
-    shard = inputs(tmp_path, (), ("target", "history", "timestamp", "embedding")).shard(0)
+    shard = inputs(tmp_path, (), ("target", "history", "user", "timestamp", "embedding")).shard(0)
     assert shard.target is not None
     assert shard.history is not None
+    assert shard.user is not None
     assert shard.timestamp is not None
     assert shard.embedding is not None
     assert shard.target.tolist() == [7, 8, 9]
     assert shard.history.row(1).tolist() == [2, 3]
+    assert shard.user.tolist() == user_keys(["b", "a", "b"]).tolist()
     assert shard.timestamp.tolist() == [10.0, 20.0, 30.0]
     assert shard.embedding.tolist() == [[0, 1], [2, 3], [4, 5]]
     assert shard.score("grand")[2] == 3.0

@@ -94,7 +94,7 @@ def parts_of(shard: ScoreShard, order, cuts) -> list[ScoreShard]:
 
 
 def whole_shard(count: int, seed: int = 0, items: int = 12) -> ScoreShard:
-    """A shard with everything that any selector needs; a fifth of its rows are not ok."""
+    """A shard with everything that any selector needs, three rows a user; a fifth of its rows are not ok."""
     generator = np.random.default_rng(seed)
     shard = make_shard(generator.normal(size=count), generator.lognormal(size=count), generator.random(count) > 0.2)
     shard.ok[0] = True
@@ -107,6 +107,7 @@ def whole_shard(count: int, seed: int = 0, items: int = 12) -> ScoreShard:
         {name: generator.random(count).astype(np.float32) for name in ("el2n", "grand")},
         generator.integers(1, items + 1, count).astype(np.int32),
         histories(generator, count, items),
+        np.arange(count, dtype=np.int64) // 3,
         generator.integers(0, 1000, count).astype(np.float64),
         embedding,
     )
@@ -124,9 +125,9 @@ def reference_samples(count: int, seed: int = 1, items: int = 12) -> Reference:
 
 
 def reference_shard(history: Ragged, target: np.ndarray) -> ReferenceShard:
-    """Samples with a history each, with ids that train has not."""
+    """Samples with a user and a history each, with ids that train has not."""
     rows = np.arange(len(target), dtype=np.int64)
-    return ReferenceShard(rows + (1 << 40), history, rows, target)
+    return ReferenceShard(rows + (1 << 40), history, rows, target, rows + (1 << 41))
 
 
 _NOISE = np.random.default_rng(9).normal(size=(1009, 6))
@@ -152,7 +153,11 @@ def reference_parts(reference: Reference, order, cuts) -> Reference:
     shard = only_shard(reference)
     parts = [
         ReferenceShard(
-            shard.sample_id[rows], shard.histories.take(shard.row[rows]), np.arange(len(rows)), shard.target[rows]
+            shard.sample_id[rows],
+            shard.histories.take(shard.row[rows]),
+            np.arange(len(rows)),
+            shard.target[rows],
+            shard.user[rows],
         )
         for rows in np.split(np.asarray(order, dtype=np.int64), cuts)
     ]

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from scoring.ragged import Ragged
 from scoring.reference import ReferenceShard
-from scoring.selection import SelectionParams, select
+from scoring.selection import ScoreShard, SelectionParams, select
 from tests.scoring.selectors.samples import (
     lowest,
     reference_of,
@@ -58,7 +59,8 @@ def test_a_reference_that_is_part_of_train_does_not_tell_its_samples_by_their_ow
     part = shard.take(np.flatnonzero(late))
     assert part.history is not None
     assert part.target is not None
-    samples = replace(reference_shard(part.history, part.target), sample_id=part.sample_id)
+    assert part.user is not None
+    samples = replace(reference_shard(part.history, part.target), sample_id=part.sample_id, user=part.user)
     reference = reference_of(samples, since=0.5)
     chosen = select(lambda: iter([shard]), SelectionParams("density_ratio", int(shard.ok.sum())), reference)
     inside = np.isin(chosen.sample_id, part.sample_id)
@@ -72,14 +74,37 @@ def test_users_with_many_targets_are_not_told_by_their_own_history():
     shard = whole_shard(2000, seed=5, items=400)
     generator = np.random.default_rng(6)
     assert shard.history is not None
+    shard = replace(shard, user=shard.sample_id)
     aimed = np.sort(generator.permutation(2000)[:200])
     row = np.repeat(np.arange(200), 20)
     target = generator.integers(1, 401, len(row)).astype(np.int32)
     ids = np.arange(len(row), dtype=np.int64) + (1 << 40)
-    reference = reference_of(ReferenceShard(ids, shard.history.take(aimed), row, target))
+    assert shard.history is not None
+    users = shard.sample_id[aimed]
+    reference = reference_of(ReferenceShard(ids, shard.history.take(aimed), row, target, users[row]))
     chosen = select(lambda: iter([shard]), SelectionParams("density_ratio", 300), reference)
-    # Their own train samples are a tenth of all, and have part of what they hold in common with the reference.
-    assert np.isin(chosen.sample_id, shard.sample_id[aimed]).mean() < 0.45
+    # Their own train samples are a tenth of all.
+    assert 0.05 < np.isin(chosen.sample_id, users).mean() < 0.16
+
+
+def test_users_of_the_reference_are_not_told_by_what_they_did_in_train():
+    """One process throughout, in which users have a taste; half of the users are of the reference, by chance."""
+    generator = np.random.default_rng(8)
+    users, items = 2000, 1500
+    tastes = generator.integers(1, items - 20, users)[:, None]
+    liked = (tastes + generator.integers(0, 20, (users, 6))).astype(np.int32)
+    train, later = Ragged.from_rows(liked[:, :3]), Ragged.from_rows(liked[:, :4])
+    ids = np.arange(users, dtype=np.int64)
+    none = np.zeros(users, dtype=np.float32)
+    whole = np.ones(users, dtype=np.bool_)
+    shard = ScoreShard(ids, none, none, whole, target=liked[:, 3], history=train, user=ids)
+    aimed = np.flatnonzero(generator.random(users) < 0.5)
+    part = ReferenceShard(
+        ids[aimed] + (1 << 40), later.take(aimed), np.arange(len(aimed)), liked[aimed, 4], user=ids[aimed]
+    )
+    chosen = select(lambda: iter([shard]), SelectionParams("density_ratio", users), reference_of(part))
+    weight = np.exp(chosen.score.astype(np.float64))
+    assert abs(weight[np.isin(chosen.sample_id, aimed)].sum() / weight.sum() - 0.5) < 0.05
 
 
 def test_goes_without_times():
