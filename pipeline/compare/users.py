@@ -8,18 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cluster.errors import UserError
 from cluster.storage import Storage
 from pipeline.compare.outcomes import TEST, VALID
 from pipeline.config import Config
+from pipeline.stages.asked_users import draw_test_users, draw_users
 from pipeline.stages.validation_half import aimed_at
 from pipeline.tables import ragged_column
-from training.examples import chosen_rows
 from training.proxy_loop import Pairs
 from training.proxy_ranking import RankedUsers
 
 _POPULAR = (1, 20, 100)
-_COLUMNS = ["sample_id", "history", "targets", "seen"]
 
 
 def read_users(config: Config, data: Storage) -> dict[str, RankedUsers]:
@@ -27,12 +25,16 @@ def read_users(config: Config, data: Storage) -> dict[str, RankedUsers]:
 
     Raises `UserError` without a test user.
     """
-    tables = {TEST: _read(data, "test"), VALID: _read(data, "valid")}
-    if not tables[TEST].num_rows:
-        raise UserError("There is no test user to evaluate.", "Take more of the log, or another data.split.")
-    unseen = ~aimed_at(tables[VALID].column("sample_id").to_numpy())
-    tables[VALID] = tables[VALID].filter(pa.array(unseen))
-    return {split: _users(_drawn(config, table), config) for split, table in tables.items()}
+    section = config.evaluate
+    tables = {
+        TEST: draw_test_users(data, section.users, section.seed),
+        VALID: draw_users(data.child("samples", "valid"), section.users, section.seed, _unseen),
+    }
+    return {split: _users(table, config) for split, table in tables.items()}
+
+
+def _unseen(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    return ~aimed_at(sample_id)
 
 
 def tuning_pairs(config: Config, users: RankedUsers) -> Pairs:
@@ -41,18 +43,6 @@ def tuning_pairs(config: Config, users: RankedUsers) -> Pairs:
     place = np.arange(len(row)) - users.targets.offsets[row]
     chosen = np.lexsort((row, place))[: config.finetune.valid_users]
     return Pairs(users.history.take(row[chosen]), users.targets.values[chosen])
-
-
-def _read(data: Storage, part: str) -> pa.Table:
-    folder = data.child("samples", part)
-    return pa.concat_tables([folder.read_table(name, _COLUMNS) for name in folder.list(suffix=".parquet")])
-
-
-def _drawn(config: Config, table: pa.Table) -> pa.Table:
-    """As stage evaluate draws them: by hash, in the order of the draw."""
-    wanted = config.evaluate.users
-    count = table.num_rows if wanted == "all" else min(int(wanted), table.num_rows)
-    return table.take(pa.array(chosen_rows(table.column("sample_id").to_numpy(), count, config.evaluate.seed)))
 
 
 def _users(table: pa.Table, config: Config) -> RankedUsers:
@@ -68,7 +58,11 @@ def target_slices(data: Storage, targets: npt.NDArray[np.int32]) -> Mapping[str,
     frequent ones of the whole validation period: a gain that goes with them was recent popularity.
     """
     counts = data.read_table("items.parquet", ["count"]).column("count").to_numpy()
-    recent = np.bincount(ragged_column(_read(data, "valid"), "targets").values, minlength=len(counts) + 1)
+    valid, recent = data.child("samples", "valid"), np.zeros(len(counts) + 1, dtype=np.int64)
+    for name in valid.list(suffix=".parquet"):
+        recent += np.bincount(
+            ragged_column(valid.read_table(name, ["targets"]), "targets").values, minlength=len(recent)
+        )
     # The most frequent first; of equally frequent ones the lower item.
     popular = np.argsort(-recent, kind="stable")
     popular = popular[recent[popular] > 0]

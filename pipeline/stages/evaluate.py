@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 
 from cluster.broadcast import Broadcast
 from cluster.digest import json_digest
-from cluster.errors import UserError
 from cluster.sharded_map import map_shards
 from cluster.shards import pass_cost, shard_name
 from cluster.storage import Storage
 from pipeline.config import Config
 from pipeline.fingerprint import model_identity
 from pipeline.graph import StageContext
+from pipeline.stages.asked_users import draw_test_users
 from pipeline.stages.evaluate_workers import Baselines, RankingWorker, TitleWorker
 from pipeline.stages.finetune import llm_copy
 from pipeline.stages.influence import surrogate_source
@@ -30,7 +30,6 @@ from pipeline.stages.ranking import Question
 from pipeline.tables import ragged_column, read_titles
 from scoring.ragged import Ragged
 from training.beam_search import BeamSettings
-from training.examples import chosen_rows
 from training.metrics import select_targets, summarise_all, user_metrics
 
 #: Users and titles of one task; they follow nothing of the cluster, so neither do the files.
@@ -119,16 +118,10 @@ def tuned_label(config: Config) -> str:
     return f"LLM, tuned on {config.select.method} coreset"
 
 
-def write_users(data: Storage, out: Storage, users: int | str, seed: int) -> list[int]:
+def write_users(data: Storage, out: Storage, users: int | Literal["all"], seed: int) -> list[int]:
     """Draw the test users by hash, cut them into chunks that follow the data alone, and return their numbers."""
-    folder = data.child("samples", "test")
-    columns = ["sample_id", "user_id", "history", "targets", "seen"]
-    table = pa.concat_tables([folder.read_table(name, columns) for name in folder.list(suffix=".parquet")])
-    if table.num_rows == 0:
-        raise UserError("There is no test user to evaluate.", "Take more of the log, or another data.split.")
-    count = table.num_rows if users == "all" else min(int(users), table.num_rows)
-    drawn = table.take(pa.array(chosen_rows(table.column("sample_id").to_numpy(), count, seed)))
-    chunks = list(range(-(-count // USERS_PER_CHUNK)))
+    drawn = draw_test_users(data, users, seed)
+    chunks = list(range(-(-drawn.num_rows // USERS_PER_CHUNK)))
     for index in chunks:
         part = drawn.slice(index * USERS_PER_CHUNK, USERS_PER_CHUNK)
         out.write_table(f"_users/part-{index:05d}.parquet", part)

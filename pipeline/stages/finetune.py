@@ -99,11 +99,10 @@ def run_finetune(context: StageContext) -> Mapping[str, Any]:
 def stopping_users(config: Config) -> Eligible | None:
     """By which validation users tuning is stopped: None for all.
 
-    All arms of a comparison are stopped by the same ones, whom no aimed selection looks at: a coreset that holds their
-    samples would be stopped by its own training loss.
+    All arms of a comparison, whatever they are aimed at, are stopped by the same ones, whom no aimed selection looks
+    at: a coreset that holds their samples would be stopped by its own training loss.
     """
-    halved = config.select.reference == "valid" and config.select.reference_users == "half"
-    return _in_other_half if halved else None
+    return _in_other_half if config.select.reference_users == "half" else None
 
 
 def _in_other_half(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

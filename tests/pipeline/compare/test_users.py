@@ -59,10 +59,10 @@ def test_no_one_is_both_aimed_at_and_chosen_by(data: Storage) -> None:
 def test_every_arm_of_the_llm_is_stopped_by_users_that_no_one_aims_at(data: Storage) -> None:
     aimed = set(ReferencePeriod(data, half=True, since=None).table(0)["user_id"].to_pylist())
     stopped_by = []
-    for selector in ("random", "dealrec", "reference_popularity"):
+    for selector in ("random", "dealrec", "density_ratio+reference=0.1", "reference_popularity"):
         arm = arm_config(CONFIG, Arm(selector, 8, 0))
         stopped_by.append(validation_examples(data, 512, 0, stopping_users(arm))["user_id"].to_pylist())
-    assert stopped_by[0] == stopped_by[1] == stopped_by[2]
+    assert all(users == stopped_by[0] for users in stopped_by)
     assert len(stopped_by[0]) == USERS - len(aimed)
     assert not aimed & set(stopped_by[0])
     # A run of its own is stopped by all.
