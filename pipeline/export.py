@@ -14,7 +14,7 @@ from cluster.storage import Storage
 from pipeline import __version__
 from pipeline.config import Config
 from pipeline.graph import Graph
-from pipeline.manifest import environment, read_manifest
+from pipeline.manifest import MANIFEST, environment, read_manifest
 from pipeline.stages.catalogue import stages_of
 from training.finetune_export import public_name
 from training.prompts import PromptEncoder, RenderedPrompt, load_template
@@ -22,6 +22,8 @@ from training.prompts import PromptEncoder, RenderedPrompt, load_template
 #: The user's turn and the answer, as ShareGPT's files name them.
 _HUMAN, _MODEL = "human", "gpt"
 _CARD = "README.md"
+#: What LLaMA-Factory reads.
+_TOOLS = "dataset_info.json"
 
 
 def export_coreset(config: Config, run: Storage, out: Storage, formats: Sequence[str]) -> list[dict[str, Any]]:
@@ -40,6 +42,7 @@ def export_coreset(config: Config, run: Storage, out: Storage, formats: Sequence
             "Run `dealrec run CONFIG --until select` first, or name the run by --run-dir.",
         )
     graph.check([ingest, select])
+    _require_own(out)
     coreset = graph.folder(select).read_table("coreset.parquet")
     items = graph.folder(ingest).read_table("items.parquet", ["item_id", "title"])
     prompts = list(rendered(config, coreset, items))
@@ -53,9 +56,15 @@ def export_coreset(config: Config, run: Storage, out: Storage, formats: Sequence
         else:
             out.write_text(file, data)
         rows.append({"format": name, "file": file, "samples": len(prompts), "bytes": out.size(file)})
-    out.write_json("dataset_info.json", _llama_factory(formats))
+    out.write_json(_TOOLS, _llama_factory(formats))
     out.write_text(_CARD, dataset_card(config, provenance(config, graph), formats))
     return rows
+
+
+def _require_own(out: Storage) -> None:
+    """Raise `UserError` where an export would replace what is not an export: a stage's files, or another README."""
+    if out.exists(MANIFEST) or (out.exists(_CARD) and not out.exists(_TOOLS)):
+        raise UserError(f"--out {out.uri} holds files of something else.", "Name a folder of its own.")
 
 
 def rendered(config: Config, coreset: pa.Table, items: pa.Table) -> Iterator[RenderedPrompt]:
@@ -87,8 +96,10 @@ def _messages(coreset: pa.Table, items: pa.Table, prompts: Sequence[RenderedProm
 
 def _parquet(coreset: pa.Table, items: pa.Table, prompts: Sequence[RenderedPrompt]) -> pa.Table:
     """The texts beside what the run knows of each sample; items by the ids of the log."""
-    target = items["item_id"].take(pc.subtract(coreset["target"], 1))
-    table = coreset.drop_columns(["history", "target"]).append_column("target", target)
+    ids, history = items["item_id"], coreset["history"].combine_chunks()
+    named = pa.ListArray.from_arrays(history.offsets, ids.take(pc.subtract(history.values, 1)).combine_chunks())
+    table = coreset.drop_columns(["history", "target"])
+    table = table.append_column("history", named).append_column("target", ids.take(pc.subtract(coreset["target"], 1)))
     for name in ("instruction", "input", "output", "text"):
         table = table.append_column(name, pa.array([getattr(prompt, name) for prompt in prompts], pa.string()))
     return table

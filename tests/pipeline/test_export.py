@@ -126,6 +126,7 @@ def test_the_folder_describes_itself(run: Storage, config_file: Path) -> None:
     assert str(Path(run.uri).parent) not in body
     table = out.read_table("coreset.parquet")
     assert table["target"].to_pylist() == ["i3", "i4", "i1", "i2"]
+    assert table["history"].to_pylist() == [[f"i{item}" for item in history] for history in HISTORIES]
     assert table["sample_id"].to_pylist() == [11, 12, 13, 14]
 
 
@@ -135,13 +136,26 @@ def test_the_folder_describes_itself(run: Storage, config_file: Path) -> None:
         (["--run-dir", "NOWHERE"], "holds no coreset"),
         (["--run-dir", "RUN", "--format", "csv"], "no format csv"),
         (["--run-dir", "RUN", "--set", "select.seed=5"], "select.seed was 0, is 5"),
+        (["--run-dir", "RUN", "--out", "RUN/coreset"], "holds files of something else"),
     ],
 )
 def test_what_cannot_be_exported_is_the_users_fault(
     run: Storage, config_file: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
-    places = {"NOWHERE": f"{run.uri}-none", "RUN": run.uri}
-    assert main(["export", str(config_file), *(places.get(word, word) for word in arguments)]) == 2
+    places = [word.replace("NOWHERE", f"{run.uri}-none").replace("RUN", run.uri) for word in arguments]
+    assert main(["export", str(config_file), *places]) == 2
     assert words in capsys.readouterr().err
     assert not run.exists("export")
     assert not Path(f"{run.uri}-none").exists()
+
+
+def test_another_readme_is_not_replaced(run: Storage, config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = run.child("project")
+    out.write_text("README.md", "mine")
+    command = ["export", str(config_file), "--run-dir", run.uri, "--out", out.uri]
+    assert main(command) == 2
+    assert "Name a folder of its own" in capsys.readouterr().err
+    assert (out.list(), out.read_text("README.md")) == (["README.md"], "mine")
+    # An export of its own is.
+    out.delete("README.md")
+    assert main(command) == main(command) == 0
