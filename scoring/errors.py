@@ -39,3 +39,7 @@ class NotConvergedError(ScoringError):
 
 class TooFewSamplesError(ScoringError):
     """More samples are asked for than there are, or none has a usable score."""
+
+
+class NoUsableSampleError(TooFewSamplesError):
+    """None of the samples has a usable score, whatever number is asked for."""

@@ -60,10 +60,10 @@ def compare(
     Graph(stages, config, run).check(stages)
     if not run.exists(CONFIG):
         run.write_text(CONFIG, dump_config(config))
-    run.write_text(f"arms/config-{target}.yaml", dump_config(config))
     outcomes = _by_llm(config, run, arms, at_once) if target == "llm" else _by_proxies(config, run, arms, proxies)
     result = _result(config, run, request, target, outcomes)
     result["asked"], result["tried"] = len(arms), _count_tried(run, target, arms)
+    run.write_text(f"arms/config-{target}.yaml", dump_config(config))
     run.write_json(f"arms/comparison-{target}.json", result)
     from pipeline.compare.page import comparison_page
 
@@ -175,8 +175,15 @@ def _result(
         "control": request.control,
         "users": {split: len(asked) for split, asked in users.items()},
         "rows": rows,
-        "warnings": unequal_sizes(rows, request.control),
+        "warnings": [*_lacking(request), *unequal_sizes(rows, request.control)],
     }
+
+
+def _lacking(request: Request) -> list[str]:
+    """What a reader would look for in vain."""
+    if request.control in request.selectors:
+        return []
+    return [f"{request.control} is not among the selectors, so no difference is shown"]
 
 
 def _configs(config: Config, arms: Sequence[Arm]) -> list[Config]:

@@ -50,6 +50,11 @@ def run_effort(context: StageContext) -> Mapping[str, Any]:
     config, data = context.config, context.folder("ingest")
     section = config.effort
     indices = train_shards(data)
+    candidates = None
+    if section.candidates != "all":
+        candidates = Candidates.over(context.folder("influence"), len(indices), section.candidates)
+        if not any(candidates.rule.rates):
+            raise UserError(f"effort.candidates: {section.candidates:g} of the samples is none.", "Raise it.")
     task = EffortTask(
         llm=llm_copy(context),
         lora=lora_spec(config, dropout=0.0),
@@ -60,9 +65,6 @@ def run_effort(context: StageContext) -> Mapping[str, Any]:
         tokens=section.tokens,
         batch_tokens=section.batch_tokens,
     )
-    candidates = None
-    if section.candidates != "all":
-        candidates = Candidates.over(context.folder("influence"), len(indices), section.candidates)
     arguments = {"task": task, "data": data, "candidates": candidates}
     pool = llm_pool(context, len(indices))
     records = map_shards(EffortWorker, arguments, indices, context.out, pool, context.progress)

@@ -12,9 +12,10 @@ import pyarrow as pa
 from cluster.errors import UserError
 from cluster.shards import shard_name
 from cluster.storage import Storage
+from pipeline.config import SelectConfig
 from pipeline.graph import StageContext
 from pipeline.stages.surrogate_features import reference_embedder
-from pipeline.stages.validation_half import aimed_at
+from pipeline.stages.validation_half import aimed_at, aimed_influence
 from pipeline.tables import TRAIN_SAMPLES, list_array, ragged_column, train_count, train_shards, user_key_column
 from scoring.ids import sample_ids
 from scoring.order_statistics import RankSearch, double_keys, key_doubles, run_searches
@@ -114,16 +115,24 @@ def reference_period(context: StageContext) -> ReferencePeriod:
     if samples:
         return replace(period, samples=samples, warnings=_share_warnings(data, wanted, samples))
     targets = sum(map(replace(period, half=False).count, period.indices()))
+    aimed, others = _aimed_key(section)
     if targets:
         raise UserError(
-            f"select.method {section.method} is aimed at half of the validation users, drawn by hash, and that half is "
+            f"{aimed} is aimed at half of the validation users, drawn by hash, and that half is "
             f"empty: all {targets:,} validation targets are those of users in the other one.",
             "Take a log with more validation users, or leave out what is aimed at them.",
         )
     raise UserError(
-        f"select.method: {section.method} is aimed at a reference period, and {wanted} is empty.",
-        "Choose a method that is aimed at none, such as dealrec or random, or another data.split.",
+        f"{aimed} is aimed at a reference period, and select.reference: {wanted} is empty.",
+        f"Set {others}, which is aimed at none, or another data.split.",
     )
+
+
+def _aimed_key(section: SelectConfig) -> tuple[str, str]:
+    """What makes the selection look at a reference, and what does not."""
+    if aimed_influence(section):
+        return "select.influence: reference", "select.influence: scores"
+    return f"select.method: {section.method}", "select.method: dealrec or random"
 
 
 def _share_warnings(data: Storage, wanted: str | float, samples: int) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from pipeline.stages.reference import ReferencePeriod, reference_period
 from pipeline.stages.select_inputs import SelectInputs
 from pipeline.stages.validation_half import aimed_influence, aims_at_validation, needs_reference
 from pipeline.tables import TRAIN_SAMPLES, train_shards
-from scoring.errors import TooFewSamplesError
+from scoring.errors import NoUsableSampleError, TooFewSamplesError
 from scoring.selection import ScoreShard, Selection, SelectionParams, select, selector
 
 _COLUMNS = ["sample_id", "user_id", "history", "target"]
@@ -63,6 +63,11 @@ def run_select(context: StageContext) -> Mapping[str, Any]:
 
     try:
         selection = select(shards, params, period.reference(context) if period and method.sees_validation else None)
+    except NoUsableSampleError as error:
+        raise UserError(
+            f"select.method {params.method}: {error}.",
+            "The score files say why in their column status; or choose a method that needs no scores, such as random.",
+        ) from error
     except TooFewSamplesError as error:
         raise UserError(
             f"select.size: {error}.", "Lower select.size, or take more samples by samples.per_user."

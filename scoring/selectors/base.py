@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoring.draw import Rows
-from scoring.errors import SettingError, TooFewSamplesError
+from scoring.errors import NoUsableSampleError, SettingError, TooFewSamplesError
 from scoring.normalise import NORMALISATIONS
 from scoring.ragged import Ragged
 from scoring.reference import Reference
@@ -239,7 +239,7 @@ def survey(shards: Shards, scores: tuple[str, ...]) -> Survey:
 
     Raises
     ------
-    TooFewSamplesError : no row is usable.
+    NoUsableSampleError : no row is usable.
     """
     total = Survey(0, 0, 0, dict.fromkeys(scores, np.inf), dict.fromkeys(scores, -np.inf))
     for shard in shards():
@@ -256,7 +256,7 @@ def survey(shards: Shards, scores: tuple[str, ...]) -> Survey:
             int(np.count_nonzero(usable) if shard.weight is None else shard.weight[usable].sum()),
         )
     if not total.usable:
-        raise TooFewSamplesError(f"none of the {total.samples:,} samples has a usable score, so none can be selected")
+        raise NoUsableSampleError(f"none of the {total.samples:,} samples has a usable score, so none can be selected")
     return total
 
 

@@ -124,13 +124,25 @@ def test_what_is_done_is_not_done_again_and_more_is_added(
 def test_other_settings_leave_the_run_as_it_is_and_stale_arms_name_their_folder(
     compared: Storage, config_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = compared.read_text("config.yaml")
+    names = ("config.yaml", "arms/config-proxy.yaml")
+    before = [compared.read_text(name) for name in names]
     assert main(command(config_file, "--draws", "2", "--set", "select.strata=7")) == 2
     message = capsys.readouterr().err
     assert "Remove" in message
     assert "random-n12-s0" in message
     assert "--from" not in message
-    assert compared.read_text("config.yaml") == before
+    assert [compared.read_text(name) for name in names] == before
+
+
+def test_a_table_without_its_control_says_so(
+    compared: Storage, config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    # The last of two is what counts.
+    assert main(command(config_file, "--selectors", "popularity", "--json")) == 0
+    result = json.loads(capsys.readouterr().out)["comparison"]
+    assert result["warnings"] == ["random is not among the selectors, so no difference is shown"]
+    assert not any("difference" in found for row in result["rows"] for found in row["metrics"]["test"].values())
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cluster.errors import UserError
+from cluster.progress import SilentProgress
 from pipeline.config_file import load_config
-from pipeline.stages.effort import EffortTask, EffortWorker
+from pipeline.graph import StageContext
+from pipeline.stages.effort import EffortTask, EffortWorker, run_effort
 from pipeline.stages.effort_candidates import Candidates
 from pipeline.stages.finetune import llm_spec, lora_spec
 from pipeline.tables import train_shards
 from tests.small_run import SmallRun
+
+
+def test_a_share_that_is_no_sample_is_refused_before_the_llm_is_loaded(small_run: SmallRun) -> None:
+    run = small_run.run
+    config = load_config(str(small_run.config), ["effort.candidates=0.0001", "llm.model=/nowhere"])
+    folders = {"ingest": run.child("data"), "influence": run.child("scores", "influence")}
+    with pytest.raises(UserError, match=r"effort.candidates: 0.0001 of the samples is none"):
+        run_effort(StageContext(config, run, run.child("elsewhere"), folders, SilentProgress()))
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])

@@ -96,6 +96,23 @@ def test_a_half_without_users_is_named(tmp_path: Path) -> None:
         reference_period(replace(stage, config=stage.config.model_copy(update={"select": select})))
 
 
+@pytest.mark.parametrize(
+    ("keys", "aimed", "remedy"),
+    [
+        ({"method": "goracs"}, "select.method: goracs is aimed", "Set select.method: dealrec or random"),
+        ({"influence": "reference"}, "select.influence: reference is aimed", "Set select.influence: scores"),
+    ],
+)
+def test_a_log_without_validation_names_what_is_aimed_at_it(
+    tmp_path: Path, keys: dict[str, str], aimed: str, remedy: str
+) -> None:
+    stage = context(tmp_path, "valid")
+    select = stage.config.select.model_copy(update=keys)
+    with pytest.raises(UserError, match=aimed) as caught:
+        reference_period(replace(stage, config=stage.config.model_copy(update={"select": select})))
+    assert remedy in caught.value.remedy
+
+
 def rows_of(period: ReferencePeriod) -> pa.Table:
     return pa.concat_tables(list(map(period.table, period.indices())))
 

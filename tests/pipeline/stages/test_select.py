@@ -95,6 +95,18 @@ def test_more_samples_than_there_are(tmp_path: Path) -> None:
         run_select(context(tmp_path, size=SHARDS * ROWS + 1))
 
 
+def test_scores_that_are_all_unusable_are_no_matter_of_size(tmp_path: Path) -> None:
+    stage = context(tmp_path, size=5)
+    folder = stage.folder("effort")
+    for name in folder.list(suffix=".parquet"):
+        table = folder.read_table(name)
+        skipped = np.full(table.num_rows, np.nan, dtype=np.float32)
+        ids = table.column("sample_id").to_numpy()
+        folder.write_table(name, score_table(ids, "effort", skipped, np.ones(len(ids), dtype=np.bool_)))
+    with pytest.raises(UserError, match=r"select.method dealrec: none of the 60 .* column status"):
+        run_select(stage)
+
+
 @pytest.fixture(scope="module")
 def scored(small_run: SmallRun, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Storage]:
     """A config, and a run with all scores."""
