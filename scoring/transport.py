@@ -23,7 +23,7 @@ Values = npt.NDArray[np.float64]
 
 _BLOCK = 256  # rows whose costs exist at once
 _ITERATIONS = 500
-_TOLERANCE = 1e-3
+TOLERANCE = 1e-3
 #: Decimals that are kept of the potentials: the last bits of their sums depend on the number of threads.
 _DECIMALS = 6
 
@@ -98,7 +98,7 @@ def solve_transport(
             mass = log_sum(exponents)
             served += np.exp(exponents + (np.minimum(mass, plan.log_bound) - mass)[:, None]).sum(0)
         residual = float(np.abs(served - share).sum())
-        if residual <= _TOLERANCE:
+        if residual <= TOLERANCE:
             break
         potentials = plan.potentials + np.log(share / np.maximum(served, np.finfo(np.float64).tiny))
         plan = Transport(columns, potentials, scale, epsilon, plan.log_bound, residual, iteration)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from cluster.errors import UserError
 from pipeline.config import SELECT_PRESETS, SelectConfig
-from scoring.selection import METHODS
+from scoring.selection import FULL, METHODS
 
 #: A variant names folders, so it holds nothing but these characters.
 _FORM = re.compile(r"\w+(\+\w+=[\w.-]+)*")
@@ -40,6 +40,8 @@ def parse_variant(text: str) -> Variant:
     method, *assignments = text.split("+")
     if method not in METHODS:
         raise UserError(f"{place}: no selector {method}.", f"The selectors are {', '.join(sorted(METHODS))}.")
+    if method == FULL and assignments:
+        raise UserError(f"{place}: {FULL} takes every sample, whatever else is set.", f"Name it as {FULL}.")
     if not _FORM.fullmatch(text):
         raise UserError(f"{place} cannot be read.", "Append +KEY=VALUE for every key of select that differs.")
     settings = {key: _value(place, key, value) for key, _, value in (part.partition("=") for part in assignments)}

@@ -33,7 +33,7 @@ from scoring.selectors.base import (
 )
 from scoring.selectors.plain import draw_lowest, plain_report
 from scoring.subset import Subset
-from scoring.transport import Transport, solve_transport
+from scoring.transport import TOLERANCE, Transport, solve_transport
 from scoring.weighted import weighted_keys
 
 #: The draw of the points is of its own.
@@ -67,13 +67,23 @@ class GoracsSelector:
             return weighted_keys(shard.sample_id, np.exp(score.astype(np.float64)), params.seed), score
 
         rows = draw_lowest(shards, self.scores, budget, ranking)
-        facts = _facts(plan, len(points), unit)
+        facts, warnings = _facts(plan, len(points), unit), []
+        if plan.residual > TOLERANCE:
+            warnings.append(
+                f"the transport stopped at a residual of {plan.residual:.2g} after {plan.iterations} iterations: "
+                "raise select.transport_epsilon"
+            )
         report = plain_report(
             params,
             counts,
             asked,
             len(rows),
-            **{"lambda": params.lambda_, "reference_samples": reference.samples, "transport": facts},
+            **{
+                "lambda": params.lambda_,
+                "reference_samples": reference.samples,
+                "transport": facts,
+                "warnings": warnings,
+            },
         )
         return Selection.of(rows, report)
 

@@ -57,6 +57,7 @@ def test_fresh_seeds_are_other_arms() -> None:
         (Request(["dealrec+seed=1"], 1, [64]), "no setting seed"),
         (Request(["dealrec+strata=0"], 1, [64]), "strata: .* greater than"),
         (Request(["dealrec+strata"], 1, [64]), "cannot be read"),
+        (Request(["full+strata=9"], 1, [64]), "full takes every sample"),
         (Request(["dealrec+preset=-"], 1, [64]), "preset: - is neither"),
         (Request(["dealrec+strata=2001-13-45"], 1, [64]), "strata: 2001-13-45 is neither"),
         (Request(["dealrec+strata=..."], 1, [64]), "strata: ... is neither"),

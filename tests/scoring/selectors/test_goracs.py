@@ -51,3 +51,12 @@ def test_lambda_prefers_large_gradients():
         for weight in (0.0, 1.0)
     ]
     assert efforts[1] > 2 * efforts[0]
+
+
+def test_a_transport_that_does_not_settle_is_said():
+    shard, reference = whole_shard(300), reference_samples(50)
+    settled = SelectionParams("goracs", 40, lambda_=0.1, transport_epsilon=0.2)
+    hard = replace(settled, transport_epsilon=1e-4)
+    warnings = [select(lambda: iter([shard]), params, reference).report["warnings"] for params in (settled, hard)]
+    assert warnings[0] == []
+    assert "raise select.transport_epsilon" in warnings[1][0]
