@@ -107,7 +107,8 @@ def test_the_linear_datamodeling_score_is_that_of_plain_sums(
         return found
 
     lacking = np.stack([arm.removed(log.samples.sample_id, None) for arm in arms[1:]])
-    removed = lacking @ gradients(log.samples)
+    of_samples = gradients(log.samples)
+    removed = lacking @ of_samples
     for risk in ("train", "valid"):
         queries = log.queries(risk, config.audit.queries, config.audit.seed)
         asked = gradients(queries.samples)
@@ -115,7 +116,7 @@ def test_the_linear_datamodeling_score_is_that_of_plain_sums(
         measured = risks_of(run, len(arms), risk)
         expected = np.mean([spearmanr(*pair).statistic for pair in zip(means @ removed.T, measured, strict=True)])
         assert rows["none/last_layer"][f"lds_{risk}"]["value"] == pytest.approx(expected, abs=0.02)
-    whole = gradients(log.samples).mean(0) @ removed.T
+    whole = of_samples.mean(0) @ removed.T
     folder = run.child("retrained", "subsets", "_shards")
     risks = [folder.read_json(f"part-{arm:05d}.json")["facts"]["train_risk"] for arm in range(1, len(arms))]
     assert rows["none/last_layer"]["lds_mean"]["value"] == pytest.approx(spearmanr(whole, risks).statistic, abs=0.02)
