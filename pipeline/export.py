@@ -14,7 +14,7 @@ from cluster.storage import Storage
 from pipeline import __version__
 from pipeline.config import Config
 from pipeline.graph import Graph
-from pipeline.manifest import MANIFEST, environment, read_manifest
+from pipeline.manifest import BEGUN, MANIFEST, environment, read_manifest
 from pipeline.stages.catalogue import stages_of
 from training.finetune_export import public_name
 from training.prompts import PromptEncoder, RenderedPrompt, load_template
@@ -24,6 +24,8 @@ _HUMAN, _MODEL = "human", "gpt"
 _CARD = "README.md"
 #: What LLaMA-Factory reads.
 _TOOLS = "dataset_info.json"
+#: Of the names of the data sets in it.
+_PREFIX = "dealrec_"
 
 
 def export_coreset(config: Config, run: Storage, out: Storage, formats: Sequence[str]) -> list[dict[str, Any]]:
@@ -62,8 +64,9 @@ def export_coreset(config: Config, run: Storage, out: Storage, formats: Sequence
 
 
 def _require_own(out: Storage) -> None:
-    """Raise `UserError` where an export would replace what is not an export: a stage's files, or another README."""
-    if out.exists(MANIFEST) or (out.exists(_CARD) and not out.exists(_TOOLS)):
+    """Raise `UserError` where an export would replace what is not an export: a stage's files, or another data set's."""
+    exported = out.exists(_TOOLS) and all(name.startswith(_PREFIX) for name in out.read_json(_TOOLS))
+    if out.exists(MANIFEST) or out.exists(BEGUN) or (not exported and (out.exists(_CARD) or out.exists(_TOOLS))):
         raise UserError(f"--out {out.uri} holds files of something else.", "Name a folder of its own.")
 
 
@@ -139,7 +142,7 @@ def _llama_factory(formats: Sequence[str]) -> dict[str, Any]:
             },
         },
     }
-    return {f"dealrec_{name}": {"file_name": FORMATS[name][0], **columns[name]} for name in formats if name in columns}
+    return {f"{_PREFIX}{name}": {"file_name": FORMATS[name][0], **columns[name]} for name in formats if name in columns}
 
 
 def provenance(config: Config, graph: Graph) -> dict[str, str]:

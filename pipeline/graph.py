@@ -136,9 +136,9 @@ class Graph:
         """
         for stage in stages:
             wanted = self.fingerprint(stage)
-            if wanted is None:
-                return
-            self._check_stage(stage, wanted)
+            # What waits for another stage may come before one that does not.
+            if wanted is not None:
+                self._check_stage(stage, wanted)
 
     def _check_stage(self, stage: Stage, wanted: Fingerprint) -> None:
         folder = self.folder(stage)

@@ -65,7 +65,7 @@ def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[
     Raises `UserError` when the directory holds another configuration's results, naming the keys.
     """
     graph = Graph(stages or stages_of(config), config, run)
-    chosen = _chosen(graph, options)
+    chosen = chosen_stages(graph, options)
     discarded = _discarded(graph, options)
     kept = [stage for stage in chosen if stage not in discarded]
     graph.check(kept)
@@ -112,7 +112,7 @@ def _discarded(graph: Graph, options: RunOptions) -> Sequence[Stage]:
     return graph.after(options.first) if options.first is not None else []
 
 
-def _chosen(graph: Graph, options: RunOptions) -> list[Stage]:
+def chosen_stages(graph: Graph, options: RunOptions) -> list[Stage]:
     """The stages that the options ask for, and those that these need."""
     if options.only is not None:
         return [graph.stage(options.only)]
@@ -120,9 +120,10 @@ def _chosen(graph: Graph, options: RunOptions) -> list[Stage]:
     last = names.index(graph.stage(options.last).name) if options.last else len(names) - 1
     if options.first and names.index(graph.stage(options.first).name) > last:
         raise UserError(f"--from {options.first} comes after --until {options.last}.", "Exchange them.")
-    again = [stage.name for stage in graph.after(options.first)] if options.first else []
-    asked = {names[last], *(name for name in again if names.index(name) <= last)}
-    return graph.needed(asked)
+    again = graph.after(options.first) if options.first else []
+    # Of a run that stops at a stage, also what comes before it that the stage itself can do without.
+    whole = [stage.name for stage in [*again, *graph.needed([names[-1]])]]
+    return graph.needed({names[last], *(name for name in whole if names.index(name) <= last)})
 
 
 def _shown(uri: str) -> str:

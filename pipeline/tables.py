@@ -61,7 +61,7 @@ def read_samples(data: Storage, index: int) -> SampleShard:
     )
 
 
-def read_users(data: Storage, index: int) -> npt.NDArray[np.int64]:
+def read_user_keys(data: Storage, index: int) -> npt.NDArray[np.int64]:
     """int64 [N], the key of each sample's user, of train shard `index`."""
     return user_key_column(data.read_table(f"{TRAIN_SAMPLES}/{shard_name(index)}.parquet", ["user_id"]))
 

@@ -1,8 +1,8 @@
 """What tells a sample of a reference period from one of train: features of its history and its target.
 
-All come from counts over the two sets, and those by the users of other folds alone (`scoring.counts.FoldedTally`). By
-counts that they had a part in, samples would show whose they are and not when they were: a user of the reference meets
-the own history again on the other side.
+All but the length of a history come from counts over the two sets, by the users of other folds alone
+(`scoring.counts.FoldedTally`). By counts that they had a part in, samples would show whose they are and not when they
+were: a user of the reference meets the own history again on the other side.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ class SampleCounts:
         self._histories = np.zeros(FOLDS, dtype=np.int64)
         self._targets = FoldedTally()
         self._history = FoldedTally()
-        self._transitions = FoldedTally()
 
     def add(
         self,
@@ -66,7 +65,6 @@ class SampleCounts:
         self._targets.add(target, fold)
         pairs = np.unique((history.row_of_value() << 32) | history.values)
         self._history.add(pairs & 0xFFFFFFFF, of_history[pairs >> 32])
-        self._transitions.add(_transition(_last(history)[rows], target), fold)
 
     def samples(self, fold: Folds) -> npt.NDArray[np.int64]:
         """Samples of the other folds."""
@@ -83,6 +81,25 @@ class SampleCounts:
     def in_histories(self, items: npt.NDArray[np.int32], fold: Folds) -> npt.NDArray[np.int64]:
         """Histories of the other folds with each of the items."""
         return self._history.of_others(items, fold)
+
+
+class TrainCounts(SampleCounts):
+    """Counts over train, also of which target follows which last item."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._transitions = FoldedTally()
+
+    def add(
+        self,
+        history: Ragged,
+        target: npt.NDArray[np.int32],
+        fold: Folds,
+        row: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        super().add(history, target, fold, row)
+        last = _last(history) if row is None else _last(history)[row]
+        self._transitions.add(_transition(last, target), fold)
 
     def transitions(self, history: Ragged, target: npt.NDArray[np.int32], fold: Folds) -> npt.NDArray[np.int64]:
         """Samples of the other folds with the last item and the target of each of these, but for collisions."""
@@ -118,7 +135,7 @@ class ItemTimes:
 class ReferenceFeatures:
     """The features of samples, given the counts of train and of the reference."""
 
-    def __init__(self, train: SampleCounts, reference: SampleCounts, times: ItemTimes | None) -> None:
+    def __init__(self, train: TrainCounts, reference: SampleCounts, times: ItemTimes | None) -> None:
         self._train = train
         self._reference = reference
         self._times = times

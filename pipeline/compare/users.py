@@ -12,7 +12,7 @@ from cluster.storage import Storage
 from pipeline.compare.outcomes import TEST, VALID
 from pipeline.config import Config
 from pipeline.stages.asked_users import draw_test_users, draw_users
-from pipeline.stages.validation_half import aimed_at
+from pipeline.stages.validation_half import not_aimed_at
 from pipeline.tables import ragged_column
 from training.proxy_loop import Pairs
 from training.proxy_ranking import RankedUsers
@@ -28,13 +28,9 @@ def read_users(config: Config, data: Storage) -> dict[str, RankedUsers]:
     section = config.evaluate
     tables = {
         TEST: draw_test_users(data, section.users, section.seed),
-        VALID: draw_users(data.child("samples", "valid"), section.users, section.seed, _unseen),
+        VALID: draw_users(data.child("samples", "valid"), section.users, section.seed, not_aimed_at),
     }
     return {split: _users(table, config) for split, table in tables.items()}
-
-
-def _unseen(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    return ~aimed_at(sample_id)
 
 
 def tuning_pairs(config: Config, users: RankedUsers) -> Pairs:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from cluster.errors import UserError
 from cluster.storage import Storage
-from training.examples import chosen_rows
+from training.examples import Eligible, chosen_rows
 
 _COLUMNS = ["sample_id", "user_id", "history", "targets", "seen"]
-
-Eligible = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]]
 
 
 def draw_test_users(data: Storage, users: int | Literal["all"], seed: int) -> pa.Table:
@@ -29,7 +25,7 @@ def draw_test_users(data: Storage, users: int | Literal["all"], seed: int) -> pa
 def draw_users(folder: Storage, users: int | Literal["all"], seed: int, eligible: Eligible | None = None) -> pa.Table:
     """`users` of the users in a folder of samples, as many as there are, in the order of the draw.
 
-    Only ids are read of users who are not drawn. `eligible` says, of sample ids, which may be; None is all of them.
+    Of users who are not drawn only ids are kept. `eligible` says, of sample ids, which may be; None is all of them.
 
     Returns
     -------
@@ -42,9 +38,11 @@ def draw_users(folder: Storage, users: int | Literal["all"], seed: int, eligible
     rows = able[chosen_rows(whole[able], len(able) if users == "all" else users, seed)]
     ends = np.cumsum([len(part) for part in ids])
     inside = np.split(np.sort(rows), np.searchsorted(np.sort(rows), ends[:-1]))
+    # A shard without any is left out, but for the first: the columns have its types.
     parts = [
         folder.read_table(name, _COLUMNS).take(pa.array(mine - (end - len(part))))
         for name, part, mine, end in zip(names, ids, inside, ends, strict=True)
+        if len(mine) or name == names[0]
     ]
     place = np.empty(len(rows), dtype=np.int64)
     place[np.argsort(rows)] = np.arange(len(rows))

@@ -16,7 +16,7 @@ from pipeline.fingerprint import model_identity
 from pipeline.graph import StageContext
 from pipeline.manifest import environment, read_manifest
 from pipeline.stages.placement import room_for_training, tuning_placement
-from pipeline.stages.validation_half import aimed_at
+from pipeline.stages.validation_half import not_aimed_at
 from pipeline.tables import read_titles
 from training.examples import Eligible, validation_examples
 from training.finetune import FinetuneSpec, finetune
@@ -107,7 +107,7 @@ def stopping_users(config: Config) -> Eligible | None:
 
 def _in_other_half(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """bool [U]; of a log whose few validation users all are in the aimed half, everyone."""
-    unseen = ~aimed_at(sample_id)
+    unseen = not_aimed_at(sample_id)
     return unseen if unseen.any() else np.ones_like(unseen)
 
 

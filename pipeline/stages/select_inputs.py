@@ -14,7 +14,7 @@ from cluster.shards import shard_name
 from cluster.storage import Storage
 from pipeline.stages.effort_candidates import Candidates
 from pipeline.stages.reference import read_timestamps
-from pipeline.tables import TRAIN_SAMPLES, SampleShard, read_samples, read_users
+from pipeline.tables import TRAIN_SAMPLES, SampleShard, read_samples, read_user_keys
 from scoring.selection import ScoreShard
 
 _SCORE_STAGES = ("influence", "effort")
@@ -92,7 +92,7 @@ class SelectInputs:
                 raise ValueError(f"the scores of shard {index} are of other samples")
             features = {"target": samples.target, "history": samples.history}
         if "user" in self.features:
-            features["user"] = read_users(self.data, index)
+            features["user"] = read_user_keys(self.data, index)
         if "timestamp" in self.features:
             features["timestamp"] = read_timestamps(self.data, index)
         return features

@@ -30,3 +30,8 @@ def aims_at_validation(section: SelectConfig) -> bool:
 def aimed_at(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """bool [U], for the sample ids of validation users."""
     return draw_order(sample_id, _SEED) < np.uint64(1 << 63)
+
+
+def not_aimed_at(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """bool [U], those who choose among selections and stop the tuning on them."""
+    return ~aimed_at(sample_id)

@@ -15,7 +15,7 @@ from scoring.counts import user_folds
 from scoring.logistic import Logistic
 from scoring.ragged import Ragged
 from scoring.reference import Reference, required_reference
-from scoring.reference_features import ItemTimes, ReferenceFeatures, SampleCounts
+from scoring.reference_features import ItemTimes, ReferenceFeatures, SampleCounts, TrainCounts
 from scoring.selectors.base import (
     ScoreShard,
     Selection,
@@ -70,7 +70,7 @@ class DensityRatioSelector:
 
 
 def _count(shards: Shards, reference: Reference) -> ReferenceFeatures:
-    train, aimed = SampleCounts(), SampleCounts()
+    train, aimed = TrainCounts(), SampleCounts()
     for part in reference.shards():
         aimed.add(part.histories, part.target, user_folds(part.user), part.row)
     low, high, timed = np.inf, -np.inf, True

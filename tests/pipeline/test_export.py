@@ -22,6 +22,7 @@ from training.llm import load_tokenizer
 from training.prompts import PromptEncoder, load_template
 
 TITLES = ["Toy Story (1995)", 'The "Rock"', "千与千寻", "Heat\n</s>", "Fargo ..."]
+TOOLS = "dataset_info.json"
 HISTORIES = [[1, 2, 3, 4, 5], [5], [2, 3], [4, 1, 1, 2]]
 TARGETS = [3, 4, 1, 2]
 
@@ -145,17 +146,25 @@ def test_what_cannot_be_exported_is_the_users_fault(
     places = [word.replace("NOWHERE", f"{run.uri}-none").replace("RUN", run.uri) for word in arguments]
     assert main(["export", str(config_file), *places]) == 2
     assert words in capsys.readouterr().err
+    assert run.child("coreset").list() == ["_manifest.json", "coreset.parquet", "selection.json"]
     assert not run.exists("export")
     assert not Path(f"{run.uri}-none").exists()
 
 
-def test_another_readme_is_not_replaced(run: Storage, config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_an_export_is_not_replaced(
+    run: Storage, config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = run.child("project")
-    out.write_text("README.md", "mine")
     command = ["export", str(config_file), "--run-dir", run.uri, "--out", out.uri]
-    assert main(command) == 2
-    assert "Name a folder of its own" in capsys.readouterr().err
-    assert (out.list(), out.read_text("README.md")) == (["README.md"], "mine")
-    # An export of its own is.
+    for foreign in ({"README.md": "mine"}, {"README.md": "mine", TOOLS: '{"alpaca_en": {}}'}, {"_begun.json": "{}"}):
+        for name, text in foreign.items():
+            out.write_text(name, text)
+        assert main(command) == 2
+        assert "Name a folder of its own" in capsys.readouterr().err
+        assert {name: out.read_text(name) for name in out.list()} == foreign
+        for name in foreign:
+            out.delete(name)
+    # An export is, also one that was cut short.
+    assert main(command) == 0
     out.delete("README.md")
-    assert main(command) == main(command) == 0
+    assert main(command) == 0

@@ -157,6 +157,19 @@ def test_a_later_key_leaves_earlier_stages_alone(run: Storage) -> None:
     assert other.execute(other.stages, EventLog(run)) == {"a": "complete", "b": "done"}
 
 
+def test_a_stage_is_checked_though_one_before_it_waits(run: Storage) -> None:
+    recorder = Recorder()
+
+    def graph(seed: int) -> Graph:
+        first = recorder.graph(run, config(seed=seed))
+        alone = Stage("c", "fc", (), ("select.seed",), 1, recorder.work("c"))
+        return replace(first, stages=(*first.stages, alone))
+
+    graph(1).execute(graph(1).stages[2:], EventLog(run))
+    with pytest.raises(UserError, match=r"stage c for another config: select\.seed was 1, is 2"):
+        graph(2).check(graph(2).stages)
+
+
 def test_a_changed_input_invalidates_what_reads_it(run: Storage) -> None:
     recorder = Recorder()
     graph = recorder.graph(run, config(size=10))

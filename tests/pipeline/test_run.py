@@ -12,8 +12,11 @@ import pytest
 
 from cluster.storage import Storage
 from pipeline.cli import main
+from pipeline.config_file import parse_config
+from pipeline.graph import Graph
 from pipeline.manifest import Manifest, read_manifest
-from pipeline.stages.catalogue import STAGES
+from pipeline.run import RunOptions, chosen_stages
+from pipeline.stages.catalogue import STAGES, stages_of
 from tests.small_log import small_log, write_config
 from tests.small_run import SmallRun
 
@@ -146,6 +149,25 @@ def test_another_config_is_refused(run: Storage, workspace: Path, caplog: pytest
     command = ["run", str(workspace / "config.yaml"), "--run-dir", run.uri, "--set", "select.size=30"]
     assert main(command) == 2
     assert manifest(run, "coreset").facts["chosen"] == 24
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "stages"),
+    [
+        ("dealrec", RunOptions(last="effort"), ["ingest", "surrogate", "influence", "effort"]),
+        ("dealrec", RunOptions(last="surrogate"), ["ingest", "surrogate"]),
+        ("dealrec", RunOptions(first="influence", last="effort"), ["ingest", "surrogate", "influence", "effort"]),
+        ("dealrec", RunOptions(only="effort"), ["effort"]),
+        ("random", RunOptions(last="effort"), ["ingest", "surrogate", "effort"]),
+        ("random", RunOptions(last="select"), ["ingest", "surrogate", "select"]),
+    ],
+)
+def test_a_run_that_stops_early_goes_the_way_of_a_whole_one(
+    tmp_path: Path, method: str, options: RunOptions, stages: list[str]
+) -> None:
+    config = parse_config({"data": {"interactions": "x"}, "select": {"method": method}}, "c")
+    graph = Graph(stages_of(config), config, Storage.at(tmp_path))
+    assert [stage.name for stage in chosen_stages(graph, options)] == stages
 
 
 def test_nothing_is_discarded_for_a_run_that_cannot_begin(

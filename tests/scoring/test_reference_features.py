@@ -7,7 +7,7 @@ import pytest
 
 from scoring.counts import FOLDS, user_folds
 from scoring.ragged import Ragged
-from scoring.reference_features import FEATURES, TIME_FEATURES, ItemTimes, ReferenceFeatures, SampleCounts
+from scoring.reference_features import FEATURES, TIME_FEATURES, ItemTimes, ReferenceFeatures, SampleCounts, TrainCounts
 
 #: (user, history, target); users 1 and 5, as 2 and 6, are of one fold.
 TRAIN = [(1, [1, 2, 2], 3), (1, [2], 3), (2, [4, 1], 2), (5, [3, 2], 3), (3, [5], 1)]
@@ -22,11 +22,16 @@ def split(samples: Samples) -> tuple[Ragged, np.ndarray, np.ndarray]:
     return Ragged.from_rows(histories), np.array(targets, dtype=np.int32), user_folds(np.array(users, dtype=np.int64))
 
 
-def counts(samples: Samples) -> SampleCounts:
-    total = SampleCounts()
+def counted(total: SampleCounts, samples: Samples) -> None:
     for sample in samples:
         total.add(*split([sample]))
-    return total
+
+
+def features_by(times: ItemTimes | None = None) -> ReferenceFeatures:
+    train, aimed = TrainCounts(), SampleCounts()
+    counted(train, TRAIN)
+    counted(aimed, AIMED)
+    return ReferenceFeatures(train, aimed, times)
 
 
 def by_hand(samples: Samples) -> list[list[float]]:
@@ -56,7 +61,7 @@ def by_hand(samples: Samples) -> list[list[float]]:
 
 @pytest.mark.parametrize("samples", [TRAIN, AIMED])
 def test_features_are_of_the_users_of_other_folds(samples):
-    features = ReferenceFeatures(counts(TRAIN), counts(AIMED), None)
+    features = features_by()
     assert features.names == FEATURES
     np.testing.assert_allclose(features(*split(samples)), by_hand(samples), atol=1e-12)
 
@@ -75,7 +80,7 @@ def test_item_times_are_of_the_users_of_other_folds():
     times = ItemTimes(0.0, 10.0)
     history, target, fold = split(TRAIN)
     times.add(target, np.array(TIMES), fold)
-    features = ReferenceFeatures(counts(TRAIN), counts(AIMED), times)
+    features = features_by(times)
     assert features.names == FEATURES + TIME_FEATURES
     found = features(history, target, fold)[:, -2:]
     # Item 3 is a target at 0, 10 and 10, all of one fold; item 2 at 5, item 1 at 2; 4 and 5 never.
@@ -86,7 +91,7 @@ def test_item_times_are_of_the_users_of_other_folds():
 
 
 def test_an_empty_history_has_features_too():
-    features = ReferenceFeatures(counts(TRAIN), counts(AIMED), None)
+    features = features_by()
     found = features(*split([(9, [], 3), (9, [1], 6)]))
     assert np.isfinite(found).all()
     assert found[0, 2:7].tolist() == [0.0] * 5
