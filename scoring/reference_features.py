@@ -83,27 +83,19 @@ class SampleCounts:
         return self._history.of_others(items, fold)
 
 
-class TrainCounts(SampleCounts):
-    """Counts over train, also of which target follows which last item."""
+class Transitions:
+    """How often each target follows each last item in one set of samples."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._transitions = FoldedTally()
+        self._counts = FoldedTally()
 
-    def add(
-        self,
-        history: Ragged,
-        target: npt.NDArray[np.int32],
-        fold: Folds,
-        row: npt.NDArray[np.int64] | None = None,
-    ) -> None:
-        super().add(history, target, fold, row)
-        last = _last(history) if row is None else _last(history)[row]
-        self._transitions.add(_transition(last, target), fold)
+    def add(self, history: Ragged, target: npt.NDArray[np.int32], fold: Folds) -> None:
+        """Count targets int32 [N] of users in `fold` int64 [N], each after the history of its own."""
+        self._counts.add(_transition(_last(history), target), fold)
 
-    def transitions(self, history: Ragged, target: npt.NDArray[np.int32], fold: Folds) -> npt.NDArray[np.int64]:
+    def of(self, history: Ragged, target: npt.NDArray[np.int32], fold: Folds) -> npt.NDArray[np.int64]:
         """Samples of the other folds with the last item and the target of each of these, but for collisions."""
-        return self._transitions.of_others(_transition(_last(history), target), fold)
+        return self._counts.of_others(_transition(_last(history), target), fold)
 
 
 class ItemTimes:
@@ -133,11 +125,14 @@ class ItemTimes:
 
 
 class ReferenceFeatures:
-    """The features of samples, given the counts of train and of the reference."""
+    """The features of samples, given the counts of train and of the reference, and train's transitions and times."""
 
-    def __init__(self, train: TrainCounts, reference: SampleCounts, times: ItemTimes | None) -> None:
+    def __init__(
+        self, train: SampleCounts, reference: SampleCounts, transitions: Transitions, times: ItemTimes | None
+    ) -> None:
         self._train = train
         self._reference = reference
+        self._transitions = transitions
         self._times = times
         self.names = FEATURES + (TIME_FEATURES if times is not None else ())
 
@@ -171,7 +166,7 @@ class ReferenceFeatures:
             mean(frequency),
             *(np.where(filled, values[last], 0.0) for values in padded),
             np.log1p(history.lengths),
-            np.log1p(self._train.transitions(history, target, fold)),
+            np.log1p(self._transitions.of(history, target, fold)),
         ]
         if self._times is not None:
             columns += [self._times.of(target, fold), mean(self._times.of(items, of_items))]

@@ -15,7 +15,7 @@ from scoring.counts import user_folds
 from scoring.logistic import Logistic
 from scoring.ragged import Ragged
 from scoring.reference import Reference, required_reference
-from scoring.reference_features import ItemTimes, ReferenceFeatures, SampleCounts, TrainCounts
+from scoring.reference_features import ItemTimes, ReferenceFeatures, SampleCounts, Transitions
 from scoring.selectors.base import (
     ScoreShard,
     Selection,
@@ -70,26 +70,27 @@ class DensityRatioSelector:
 
 
 def _count(shards: Shards, reference: Reference) -> ReferenceFeatures:
-    train, aimed = TrainCounts(), SampleCounts()
+    train, aimed, transitions = SampleCounts(), SampleCounts(), Transitions()
     for part in reference.shards():
         aimed.add(part.histories, part.target, user_folds(part.user), part.row)
     low, high, timed = np.inf, -np.inf, True
     for whole in shards():
         shard = _beside(whole, reference)
         train.add(*_sample(shard))
+        transitions.add(*_sample(shard))
         if shard.timestamp is None:
             timed = False
         elif len(shard.timestamp):
             low, high = min(low, float(shard.timestamp.min())), max(high, float(shard.timestamp.max()))
     if not timed or not low < high:
-        return ReferenceFeatures(train, aimed, None)
+        return ReferenceFeatures(train, aimed, transitions, None)
     times = ItemTimes(low, high)
     for whole in shards():
         shard = _beside(whole, reference)
         assert shard.timestamp is not None
         _, target, fold = _sample(shard)
         times.add(target, shard.timestamp, fold)
-    return ReferenceFeatures(train, aimed, times)
+    return ReferenceFeatures(train, aimed, transitions, times)
 
 
 def _fit(shards: Shards, features: ReferenceFeatures, reference: Reference) -> Logistic:

@@ -7,7 +7,7 @@ import pytest
 
 from scoring.counts import FOLDS, user_folds
 from scoring.ragged import Ragged
-from scoring.reference_features import FEATURES, TIME_FEATURES, ItemTimes, ReferenceFeatures, SampleCounts, TrainCounts
+from scoring.reference_features import FEATURES, TIME_FEATURES, ItemTimes, ReferenceFeatures, SampleCounts, Transitions
 
 #: (user, history, target); users 1 and 5, as 2 and 6, are of one fold.
 TRAIN = [(1, [1, 2, 2], 3), (1, [2], 3), (2, [4, 1], 2), (5, [3, 2], 3), (3, [5], 1)]
@@ -22,16 +22,17 @@ def split(samples: Samples) -> tuple[Ragged, np.ndarray, np.ndarray]:
     return Ragged.from_rows(histories), np.array(targets, dtype=np.int32), user_folds(np.array(users, dtype=np.int64))
 
 
-def counted(total: SampleCounts, samples: Samples) -> None:
+def counted(total: SampleCounts | Transitions, samples: Samples) -> None:
     for sample in samples:
         total.add(*split([sample]))
 
 
 def features_by(times: ItemTimes | None = None) -> ReferenceFeatures:
-    train, aimed = TrainCounts(), SampleCounts()
+    train, aimed, transitions = SampleCounts(), SampleCounts(), Transitions()
     counted(train, TRAIN)
+    counted(transitions, TRAIN)
     counted(aimed, AIMED)
-    return ReferenceFeatures(train, aimed, times)
+    return ReferenceFeatures(train, aimed, transitions, times)
 
 
 def by_hand(samples: Samples) -> list[list[float]]:
