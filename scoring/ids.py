@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -35,10 +35,7 @@ def sample_ids(user_ids: Sequence[str], positions: npt.ArrayLike) -> npt.NDArray
 
 def user_keys(user_ids: Sequence[str]) -> npt.NDArray[np.int64]:
     """63 bits of BLAKE2b of each user id, int64 [N], by which users are parted whatever their shard."""
-    keys = (
-        int.from_bytes(blake2b(user.encode("utf-8"), digest_size=8, person=b"user").digest(), "little") >> 1
-        for user in user_ids
-    )
+    keys = (number >> 1 for number in _hashes(user_ids, b"user"))
     return np.fromiter(keys, dtype=np.int64, count=len(user_ids))
 
 
@@ -46,11 +43,14 @@ def user_shard(user_ids: Sequence[str], shards: int) -> npt.NDArray[np.int32]:
     """The shard, 0 to `shards` − 1, that holds each user: a hash of the id, so it never depends on the files."""
     if shards < 1:
         raise ValueError(f"shards must be at least 1, not {shards}")
-    numbers = (
-        int.from_bytes(blake2b(user.encode("utf-8"), digest_size=8, person=b"shard").digest(), "little") % shards
-        for user in user_ids
-    )
+    numbers = (number % shards for number in _hashes(user_ids, b"shard"))
     return np.fromiter(numbers, dtype=np.int32, count=len(user_ids))
+
+
+def _hashes(user_ids: Sequence[str], person: bytes) -> Iterator[int]:
+    """64 bits of BLAKE2b of each user id; another `person` gives independent ones."""
+    for user in user_ids:
+        yield int.from_bytes(blake2b(user.encode("utf-8"), digest_size=8, person=person).digest(), "little")
 
 
 def draw_order(sample_id: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.uint64]:

@@ -12,7 +12,7 @@ from cluster.progress import LineProgress
 from cluster.storage import Storage
 from pipeline.compare.arms import Arm, Request, arm_config, arm_graph
 from pipeline.compare.outcomes import TEST, Outcome
-from pipeline.config import Config
+from pipeline.config import Config, SelectConfig
 from pipeline.config_file import dump_config
 from pipeline.events import EventLog
 from pipeline.graph import Graph, Stage
@@ -56,11 +56,11 @@ def compare(
     if at_once is not None and at_once < 1:
         raise UserError(f"--arms-at-once {at_once} is no number of arms.", "Give at least 1, or leave it out.")
     arms = request.arms()
-    stages = shared_stages(_configs(config, arms))
-    Graph(stages, config, run).check(stages)
+    shared = Graph(shared_stages([arm_config(config, arm) for arm in arms]), config, run)
+    shared.check(shared.stages)
     if not run.exists(CONFIG):
         run.write_text(CONFIG, dump_config(config))
-    outcomes = _by_llm(config, run, arms, at_once) if target == "llm" else _by_proxies(config, run, arms, proxies)
+    outcomes = _by_llm(shared, arms, at_once) if target == "llm" else _by_proxies(shared, arms, proxies)
     result = _result(config, run, request, target, outcomes)
     result["asked"], result["tried"] = len(arms), _count_tried(run, target, arms)
     run.write_text(f"arms/config-{target}.yaml", dump_config(config))
@@ -71,10 +71,11 @@ def compare(
     return result
 
 
-def _by_llm(config: Config, run: Storage, arms: Sequence[Arm], at_once: int | None) -> list[Outcome]:
+def _by_llm(shared: Graph, arms: Sequence[Arm], at_once: int | None) -> list[Outcome]:
     from pipeline.compare.features import prepare_features
     from pipeline.compare.llm import llm_outcomes, own_stages, untuned_graph
 
+    config, run = shared.config, shared.run
     untuned = untuned_graph(config, run)
     evaluation = untuned.stages[-1:]
     _check_arm("untuned", untuned, evaluation)
@@ -86,14 +87,13 @@ def _by_llm(config: Config, run: Storage, arms: Sequence[Arm], at_once: int | No
         from pipeline.execution import execute
         from pipeline.preflight import check_before_run, check_cluster
 
-        shared = Graph(shared_stages(_configs(config, arms)), config, run)
         # What an arm does holds an evaluation, which is all that the untuned model takes.
         own = [stage.name for stage in own_stages(missing[0][1])] if missing else ["evaluate"]
         names = [*(stage.name for stage in shared.incomplete(shared.stages)), *own]
         check_before_run(config, names)
         with session(config):
             check_cluster(config, names, run)
-            execute(shared, shared.stages, [made.select for made in _configs(config, arms)], _SIZES)
+            execute(shared, shared.stages, _selections(config, arms), _SIZES)
             prepare_features(config, run, arms)
             untuned.execute(evaluation, EventLog(run))
             _run_arms(config, run, missing, at_once, EventLog(run))
@@ -133,10 +133,10 @@ def _run_arms(
         drive_arms(config, run, [arm for arm, _ in arms], count, progress)
 
 
-def _by_proxies(config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequence[str]) -> list[Outcome]:
+def _by_proxies(shared: Graph, arms: Sequence[Arm], proxies: Sequence[str]) -> list[Outcome]:
     from pipeline.compare.proxy import finished_outcomes, proxy_outcomes
 
-    shared = Graph(shared_stages(_configs(config, arms)), config, run)
+    config, run = shared.config, shared.run
     for arm in arms:
         graph = arm_graph(config, run, arm)
         _check_arm(arm.name, graph, [graph.stage("select")])
@@ -150,7 +150,7 @@ def _by_proxies(config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequ
     check_before_run(config, names)
     with session(config):
         check_cluster(config, names, run)
-        execute(shared, shared.stages, [made.select for made in _configs(config, arms)], _SIZES)
+        execute(shared, shared.stages, _selections(config, arms), _SIZES)
         return proxy_outcomes(config, run, arms, proxies)
 
 
@@ -186,8 +186,8 @@ def _lacking(request: Request) -> list[str]:
     return [f"{request.control} is not among the selectors, so no difference is shown"]
 
 
-def _configs(config: Config, arms: Sequence[Arm]) -> list[Config]:
-    return [arm_config(config, arm) for arm in arms]
+def _selections(config: Config, arms: Sequence[Arm]) -> list[SelectConfig]:
+    return [arm_config(config, arm).select for arm in arms]
 
 
 def _count_tried(run: Storage, target: Target, arms: Sequence[Arm]) -> int:

@@ -36,8 +36,9 @@ def draw_users(folder: Storage, users: int | Literal["all"], seed: int, eligible
     whole = np.concatenate(ids)
     able = np.arange(len(whole)) if eligible is None else np.flatnonzero(eligible(whole))
     rows = able[chosen_rows(whole[able], len(able) if users == "all" else users, seed)]
+    order = np.argsort(rows)
     ends = np.cumsum([len(part) for part in ids])
-    inside = np.split(np.sort(rows), np.searchsorted(np.sort(rows), ends[:-1]))
+    inside = np.split(rows[order], np.searchsorted(rows[order], ends[:-1]))
     # A shard without any is left out, but for the first: the columns have its types.
     parts = [
         folder.read_table(name, _COLUMNS).take(pa.array(mine - (end - len(part))))
@@ -45,5 +46,5 @@ def draw_users(folder: Storage, users: int | Literal["all"], seed: int, eligible
         if len(mine) or name == names[0]
     ]
     place = np.empty(len(rows), dtype=np.int64)
-    place[np.argsort(rows)] = np.arange(len(rows))
+    place[order] = np.arange(len(rows))
     return pa.concat_tables(parts).take(pa.array(place))

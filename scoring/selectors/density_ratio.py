@@ -76,8 +76,9 @@ def _count(shards: Shards, reference: Reference) -> ReferenceFeatures:
     low, high, timed = np.inf, -np.inf, True
     for whole in shards():
         shard = _beside(whole, reference)
-        train.add(*_sample(shard))
-        transitions.add(*_sample(shard))
+        sample = _sample(shard)
+        train.add(*sample)
+        transitions.add(*sample)
         if shard.timestamp is None:
             timed = False
         elif len(shard.timestamp):
