@@ -22,7 +22,7 @@ from pipeline.config_file import dump_config, json_schema, load_config, load_run
 from pipeline.console import write_now
 from pipeline.run import RunOptions, default_run_dir, open_run, run_stages
 from pipeline.stages.catalogue import AUDIT, AUDIT_STAGES, stage_names_of
-from pipeline.summary import metrics_rows, stage_rows
+from pipeline.summary import kept_rows, metrics_rows, stage_rows
 from pipeline.text_table import format_table
 
 log = logging.getLogger("dealrec.cli")
@@ -46,7 +46,11 @@ def run(options: argparse.Namespace) -> int:
 def run_stage(options: argparse.Namespace) -> int:
     config, run_dir = _load(options)
     graph = run_stages(config, open_run(run_dir), RunOptions(only=options.stage))
-    _show(options, {"stages": stage_rows(graph)}, ("stages",))
+    tables: dict[str, Any] = {"stages": stage_rows(graph)}
+    if options.stage == "ingest":
+        statistics = graph.folder(graph.stage("ingest")).read_json("statistics.json")
+        tables |= {"interactions": kept_rows(statistics), "statistics": statistics}
+    _show(options, tables, [name for name in ("interactions", "stages") if name in tables])
     return 0
 
 

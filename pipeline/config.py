@@ -44,6 +44,13 @@ class Columns(Section):
     title: str | None = None
 
 
+class MinInteractionsConfig(Section):
+    """The k-core of the log: users and items below these numbers are dropped, repeatedly, until none is left."""
+
+    user: PositiveInt = 1
+    item: PositiveInt = Field(1, description="Above 1, items of the catalogue that nobody chose are dropped as well.")
+
+
 class DataConfig(Section):
     """The interaction log and the catalogue."""
 
@@ -52,6 +59,7 @@ class DataConfig(Section):
     columns: Columns = Columns()
     split: Literal["global_time", "leave_one_out", "column"] = "global_time"
     min_rating: float | None = Field(None, description="Interactions rated below it are dropped.")
+    min_interactions: MinInteractionsConfig = MinInteractionsConfig()
     missing_title: Literal["error", "drop"] = "error"
 
 

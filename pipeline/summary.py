@@ -29,6 +29,17 @@ def metrics_rows(graph: Graph) -> list[dict[str, Any]]:
     return [headline_row(name, values) for name, values in folder.read_json("metrics.json")["models"].items()]
 
 
+def kept_rows(statistics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What became of the interactions that ingest read: kept ones by part, dropped ones by reason."""
+    parts = [name for name in statistics["interactions"] if name not in ("read", "kept")]
+    kept = [{"interactions": f"kept for {part}", "count": statistics["interactions"][part]} for part in parts]
+    dropped = [
+        {"interactions": f"dropped: {reason.replace('_', ' ')}", "count": count}
+        for reason, count in statistics["dropped"].items()
+    ]
+    return [{"interactions": "read", "count": statistics["interactions"]["read"]}, *kept, *dropped]
+
+
 def headline_row(name: str, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """One model's headline figures as text: the mean and its interval."""
     row: dict[str, Any] = {"model": name}

@@ -39,6 +39,36 @@ def user_keys(user_ids: Sequence[str]) -> npt.NDArray[np.int64]:
     return np.fromiter(keys, dtype=np.int64, count=len(user_ids))
 
 
+def item_keys(item_ids: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """64 bits of BLAKE2b of each item id, by item index: uint64 [V + 1], 0 for the padding at index 0."""
+    keys = np.zeros(len(item_ids) + 1, dtype=np.uint64)
+    keys[1:] = np.fromiter(_hashes(item_ids, b"item"), dtype=np.uint64, count=len(item_ids))
+    return keys
+
+
+def event_keys(
+    user_key: npt.NDArray[np.int64],
+    item_key: npt.NDArray[np.uint64],
+    timestamp: npt.NDArray[np.float64] | None,
+) -> npt.NDArray[np.uint64]:
+    """Pseudo-random keys of interactions: hashes of (user, item, time), by which ties in time are broken.
+
+    Parameters
+    ----------
+    user_key, item_key : [N], of `user_keys` and `item_keys`.
+    timestamp : float64 [N]; None where times are unknown.
+
+    Returns
+    -------
+    uint64 [N].
+    """
+    keys = _mix(_mix(np.ascontiguousarray(user_key).view(np.uint64)) ^ item_key)
+    if timestamp is None:
+        return keys
+    # Adding 0.0 turns -0.0 into 0.0: equal times have equal bits.
+    return _mix(keys ^ np.ascontiguousarray(timestamp + 0.0).view(np.uint64))
+
+
 def user_shard(user_ids: Sequence[str], shards: int) -> npt.NDArray[np.int32]:
     """The shard, 0 to `shards` − 1, that holds each user: a hash of the id, so it never depends on the files."""
     if shards < 1:
@@ -47,10 +77,10 @@ def user_shard(user_ids: Sequence[str], shards: int) -> npt.NDArray[np.int32]:
     return np.fromiter(numbers, dtype=np.int32, count=len(user_ids))
 
 
-def _hashes(user_ids: Sequence[str], person: bytes) -> Iterator[int]:
-    """64 bits of BLAKE2b of each user id; another `person` gives independent ones."""
-    for user in user_ids:
-        yield int.from_bytes(blake2b(user.encode("utf-8"), digest_size=8, person=person).digest(), "little")
+def _hashes(ids: Sequence[str], person: bytes) -> Iterator[int]:
+    """64 bits of BLAKE2b of each id; another `person` gives independent ones."""
+    for text in ids:
+        yield int.from_bytes(blake2b(text.encode("utf-8"), digest_size=8, person=person).digest(), "little")
 
 
 def draw_order(sample_id: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.uint64]:

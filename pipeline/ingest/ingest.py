@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import ray
 import ray.data
 
 from cluster.errors import UserError
 from cluster.progress import Progress
 from cluster.storage import Storage
 from pipeline.ingest.columns import Roles, resolve_catalogue, resolve_log
+from pipeline.ingest.core import Core, find_core
 from pipeline.ingest.headers import Header, read_headers
+from pipeline.ingest.notices import say, warnings_of
 from pipeline.ingest.reading import LogReader, plan_tasks, read_catalogue
 from pipeline.ingest.samples import SampleRules
 from pipeline.ingest.shuffle import ROWS_PER_PARTITION, by_shard, map_blocks, passed, read_log, user_faults
 from pipeline.ingest.sources import DataFile, find_files
-from pipeline.ingest.spec import PARTS, IngestSpec
+from pipeline.ingest.spec import PARTS, IngestSpec, MinInteractions
 from pipeline.ingest.splits import TimeCuts
 from pipeline.ingest.statistics import Tally
 from pipeline.ingest.survey import Survey, merge_surveys, shard_count, survey_block
 from pipeline.ingest.timecuts import find_cuts
 from pipeline.ingest.vocabulary import Vocabulary, build_vocabulary, items_table
 from pipeline.ingest.writer import ShardWriter, drop_duplicates, write_shards
-
-log = logging.getLogger("dealrec.ingest")
+from scoring.ids import item_keys
 
 _OUTPUTS = ("sequences", "samples", "items.parquet", "statistics.json")
 
@@ -112,20 +113,27 @@ class _Ingest:
         self.progress.update(0, shards, doing="grouping by user", interactions=kept)
         grouped = by_shard(rows, vocabulary.item_ids, shards, self.rows_per_partition)
         del rows  # a shuffled copy has taken its place; the object store may let go of it
-        cuts = None
-        if self.spec.split == "global_time":
-            grouped = map_blocks(grouped, drop_duplicates).materialize()
-            cuts = find_cuts(grouped, survey)
-        tally = self._write(grouped, survey, vocabulary, shards, cuts)
+        keys = ray.put(item_keys(vocabulary.item_ids.to_pylist()))
+        below = 0
+        if self.spec.split == "global_time" or self.spec.min_interactions != MinInteractions():
+            grouped = map_blocks(grouped, drop_duplicates, item_keys=keys).materialize()
+        if self.spec.min_interactions != MinInteractions():
+            core = self._core(grouped, len(vocabulary))
+            below = grouped.count() - core.interactions
+            grouped, vocabulary = core.of(grouped), core.vocabulary(vocabulary)
+            keys = ray.put(item_keys(vocabulary.item_ids.to_pylist()))
+        cuts = find_cuts(grouped, survey) if self.spec.split == "global_time" else None
+        tally = self._write(grouped, survey, vocabulary, keys, shards, cuts)
         self._check_split(tally, cuts)
-        duplicates = kept - int(tally.interactions.sum())
-        statistics = self._statistics(survey, vocabulary, tally, duplicates)
+        statistics = self._statistics(survey, vocabulary, tally)
+        statistics["dropped"] |= {"min_interactions": below, "duplicate": kept - below - int(tally.interactions.sum())}
         statistics |= {"cuts": _cuts_as_json(cuts, survey), "shards": shards, "columns": dict(roles)}
+        statistics["warnings"] = warnings_of(statistics)
         self.out.write_table("items.parquet", items_table(vocabulary, tally.item_counts[0]))
         self.out.write_json("statistics.json", statistics)
         dropped = sum(statistics["dropped"].values())
         self.progress.update(shards, shards, samples=int(tally.samples[0]), rejected=dropped)
-        _say(statistics)
+        say(statistics)
         return statistics
 
     def _write(
@@ -133,6 +141,7 @@ class _Ingest:
         grouped: ray.data.Dataset,
         survey: Survey,
         vocabulary: Vocabulary,
+        keys: ray.ObjectRef,
         shards: int,
         cuts: TimeCuts | None,
     ) -> Tally:
@@ -140,13 +149,26 @@ class _Ingest:
         rules = SampleRules(self.spec.per_user, self.spec.max_history, survey.whole_timestamps)
         writer = ShardWriter(self.out, self.spec.split, rules, cuts)
         tally = Tally.for_items(len(vocabulary))
-        for facts in passed(grouped, write_shards, writer=writer):
+        for facts in passed(grouped, write_shards, writer=writer, item_keys=keys):
             tally.add(facts)
             self.progress.update(len(tally.shards), shards, samples=int(tally.samples[0]))
         empty = grouped.schema().base_schema.empty_table()
         for shard in sorted(set(range(shards)) - tally.shards):
-            tally.add(writer.write_shard(shard, empty))
+            tally.add(writer.write_shard(shard, empty, ray.get(keys)))
         return tally
+
+    def _core(self, grouped: ray.data.Dataset, items: int) -> Core:
+        """The k-core that `data.min_interactions` asks for. Raises `UserError` when nothing is left."""
+        least = self.spec.min_interactions
+        self.progress.update(0, 1, doing="finding users and items with enough interactions")
+        core = find_core(grouped, items, least)
+        if not core.interactions:
+            raise UserError(
+                f"{self.spec.interactions}: no interaction is left after {core.rounds} rounds of dropping users with "
+                f"fewer than {least.user} interactions and items with fewer than {least.item}.",
+                "Lower data.min_interactions.",
+            )
+        return core
 
     def _check_rows(self, survey: Survey) -> None:
         kept, low, unrated = survey.rows
@@ -176,7 +198,7 @@ class _Ingest:
             + ("; leave_one_out needs users with three interactions." if not cuts else "."),
         )
 
-    def _statistics(self, survey: Survey, vocabulary: Vocabulary, tally: Tally, duplicates: int) -> dict[str, Any]:
+    def _statistics(self, survey: Survey, vocabulary: Vocabulary, tally: Tally) -> dict[str, Any]:
         totals = tally.statistics()
         totals["interactions"] = {"read": sum(survey.rows), "kept": int(tally.interactions.sum())} | totals[
             "interactions"
@@ -187,13 +209,13 @@ class _Ingest:
             "catalogue": vocabulary.in_catalogue,
             "cold": int((tally.item_counts[0, 1:] == 0).sum()),
             "without_title": vocabulary.dropped_items,
+            "below_min_interactions": vocabulary.below_least,
             "catalogue_without_title": vocabulary.catalogue_without_title,
         }
         totals["dropped"] = {
             "rating": survey.rows[1],
             "rating_missing": survey.rows[2],
             "no_title": vocabulary.dropped_interactions,
-            "duplicate": duplicates,
         }
         rules = {"split": self.spec.split, "min_rating": self.spec.min_rating}
         return totals | rules | {"per_user": self.spec.per_user, "max_history": self.spec.max_history}
@@ -204,22 +226,3 @@ def _cuts_as_json(cuts: TimeCuts | None, survey: Survey) -> dict[str, float] | N
         return None
     kind = int if survey.whole_timestamps else float
     return {"train_until": kind(cuts.train_until), "valid_until": kind(cuts.valid_until)}
-
-
-def _say(statistics: dict[str, Any]) -> None:
-    """What a user should know without opening the statistics."""
-    log.info(
-        "%s users, %s items, %s interactions; %s train samples",
-        f"{statistics['users']:,}",
-        f"{statistics['items']['all']:,}",
-        f"{statistics['interactions']['kept']:,}",
-        f"{statistics['samples']['train']:,}",
-    )
-    for reason, count in statistics["dropped"].items():
-        if count:
-            log.info("dropped %s interactions: %s", f"{count:,}", reason.replace("_", " "))
-    if statistics["users_out_of_order"]:
-        log.warning(
-            "%s users have a split that contradicts time; train, valid, test was taken as their order",
-            f"{statistics['users_out_of_order']:,}",
-        )

@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scoring.ids import event_keys, user_keys
+
 
 @dataclass(frozen=True)
 class OrderedLog:
@@ -21,6 +23,8 @@ class OrderedLog:
     items : int32 [n] item indices.
     timestamps : float64 [n], or None when unknown.
     splits : int8 [n], the split that the log gives (0 train, 1 valid, 2 test), or None when it gives none.
+    tied : bool [n], whether time and position are those of the user's interaction before it, so that the log
+        does not say which of the two came first.
     rows : int64 [n], the row of the input table that each interaction came from.
     users_out_of_order : users whose given split goes back in time somewhere.
     """
@@ -30,6 +34,7 @@ class OrderedLog:
     items: npt.NDArray[np.int32]
     timestamps: npt.NDArray[np.float64] | None
     splits: npt.NDArray[np.int8] | None
+    tied: npt.NDArray[np.bool_]
     rows: npt.NDArray[np.int64]
     users_out_of_order: int
 
@@ -39,30 +44,40 @@ class OrderedLog:
         return np.repeat(np.arange(len(self.users)), np.diff(self.offsets))
 
 
-def order_log(table: pa.Table) -> OrderedLog:
-    """Sort interactions by user, timestamp, position and item; keep one of exact duplicates.
+def order_log(table: pa.Table, item_keys: npt.NDArray[np.uint64]) -> OrderedLog:
+    """Sort interactions by user, timestamp and position; a keyed hash breaks ties; one of exact duplicates stays.
 
-    The item index follows the id as text, so it breaks ties as the id would. Duplicates agree in user, item,
-    timestamp and position; of those in several splits the earliest split stays. A given split comes before
-    time in the order, so that a user's train interactions precede what is held out even where the log
-    contradicts itself; such users are counted.
+    The hash is that of (user, item, timestamp), so files and cluster do not change the order, and the order
+    among ties says nothing about the items. An order by item id would be a pattern that models learn and
+    metrics reward. Duplicates agree in user, item, timestamp and position; of those in several splits the
+    earliest split stays. A given split comes before time in the order, so that a user's train interactions
+    precede what is held out even where the log contradicts itself; such users are counted.
 
     Parameters
     ----------
     table : user string, item int32, and those of timestamp, position (float64), split (int8) that are known.
+    item_keys : uint64 [V + 1], by item index, as `scoring.ids.item_keys` hashes the ids.
     """
     users, user = _ranked(table["user"])
     item = table["item"].to_numpy()
     timestamp, position = _numpy(table, "timestamp"), _numpy(table, "position")
     split = table["split"].to_numpy() if "split" in table.column_names else None
-    keys = [key for key in (user, timestamp, position, item) if key is not None]
-    finest_last = [*keys, split] if split is not None else keys
-    order = np.lexsort(finest_last[::-1])
-    repeated = np.ones(len(order), dtype=bool)
-    repeated[:1] = False
-    for key in keys:
-        repeated[1:] &= key[order[1:]] == key[order[:-1]]
-    order = order[~repeated]
+    when = [key for key in (user, timestamp, position) if key is not None]
+    order = np.lexsort(when[::-1])
+    same_time = _same_as_before(when, order)
+    tied = same_time.copy()
+    tied[:-1] |= same_time[1:]
+    if tied.any():
+        rows = order[tied]
+        ties = _TiedRows(
+            np.cumsum(~same_time, dtype=np.int64)[tied], item[rows], None if split is None else split[rows]
+        )
+        keys = _tie_keys(users, user[rows], item_keys[ties.item], None if timestamp is None else timestamp[rows])
+        by_hash, repeated = ties.ordered(keys)
+        order[tied] = rows[by_hash]
+        kept = np.ones(len(order), dtype=bool)
+        kept[tied] = ~repeated
+        order = order[kept]
     out_of_order = 0
     if split is not None:
         backwards = (np.diff(split[order]) < 0) & (np.diff(user[order]) == 0)
@@ -76,9 +91,48 @@ def order_log(table: pa.Table) -> OrderedLog:
         items=item[order],
         timestamps=None if timestamp is None else timestamp[order],
         splits=None if split is None else split[order],
+        tied=_same_as_before(when, order),
         rows=order,
         users_out_of_order=out_of_order,
     )
+
+
+@dataclass(frozen=True)
+class _TiedRows:
+    """Rows that share user, timestamp and position with another; `group` [n] ascends and tells such sets apart."""
+
+    group: npt.NDArray[np.int64]
+    item: npt.NDArray[np.int32]
+    split: npt.NDArray[np.int8] | None
+
+    def ordered(self, keys: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """The rows by hash within their groups, int64 [n], and which of the ordered repeat the one before."""
+        # Equal items have equal hashes. The item settles what 64 bits could leave open.
+        by: list[npt.NDArray] = [self.group, keys, self.item]
+        order = np.lexsort([*by, self.split][::-1] if self.split is not None else by[::-1])
+        return order, _same_as_before([self.group, self.item], order)
+
+
+def _tie_keys(
+    users: pa.Array,
+    user: npt.NDArray[np.int64],
+    item_key: npt.NDArray[np.uint64],
+    timestamp: npt.NDArray[np.float64] | None,
+) -> npt.NDArray[np.uint64]:
+    """The hash of (user, item, timestamp) of each row; only users that have a tie are hashed."""
+    tied_users, of_row = np.unique(user, return_inverse=True)
+    keys = user_keys(users.take(pa.array(tied_users)).to_pylist())
+    return event_keys(keys[of_row], item_key, timestamp)
+
+
+def _same_as_before(keys: list[npt.NDArray], order: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """bool [n]: whether an ordered row has the same keys as the row before it."""
+    same = np.ones(len(order), dtype=bool)
+    same[:1] = False
+    for key in keys:
+        ordered = key[order]
+        same[1:] &= ordered[1:] == ordered[:-1]
+    return same
 
 
 def _ranked(column: pa.ChunkedArray) -> tuple[pa.Array, npt.NDArray[np.int64]]:

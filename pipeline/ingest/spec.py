@@ -16,6 +16,18 @@ PARTS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
+class MinInteractions:
+    """The least number of interactions that a user and an item must have to stay; 1 keeps all."""
+
+    user: int = 1
+    item: int = 1
+
+    def __post_init__(self) -> None:
+        if self.user < 1 or self.item < 1:
+            raise ValueError("min_interactions must be at least 1")
+
+
+@dataclass(frozen=True)
 class IngestSpec:
     """Where the log is and how it becomes samples.
 
@@ -25,6 +37,7 @@ class IngestSpec:
     columns : role -> column name; a role left out or None is recognised by its usual names.
     split : how interactions are divided into train, valid and test.
     min_rating : interactions rated below it are dropped before anything else.
+    min_interactions : users and items with fewer interactions are dropped, repeatedly, until none is left.
     missing_title : what to do about an item in the log that has no title.
     per_user : how many of a user's last train targets become samples, or "all".
     max_history : items of history that a sample keeps.
@@ -36,6 +49,7 @@ class IngestSpec:
     columns: Mapping[str, str | None] = field(default_factory=dict)
     split: SplitName = "global_time"
     min_rating: float | None = None
+    min_interactions: MinInteractions = MinInteractions()
     missing_title: Literal["error", "drop"] = "error"
     per_user: Literal["all"] | int = 1
     max_history: int = 50

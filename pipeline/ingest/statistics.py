@@ -15,6 +15,8 @@ from pipeline.ingest.samples import ShardTables
 from pipeline.ingest.sequences import OrderedLog
 from pipeline.ingest.spec import PARTS
 
+#: The names of what `tie_counts` counts.
+_TIES = ("interactions", "consecutive_pairs", "of_consecutive_pairs", "users_with_tied_target", "of_users_with_target")
 _Array = npt.NDArray[np.integer]
 
 
@@ -27,6 +29,7 @@ def shard_facts(shard: int, log: OrderedLog, splits: npt.NDArray[np.int8], table
         "empty_histories": np.array(tables.empty_histories),
         "lengths": lengths,
         "length_counts": length_counts,
+        "ties": tie_counts(log, splits),
     }
     targets = (log.items[splits == 0], *tables.held_out)
     for part, items in zip(PARTS, targets, strict=True):
@@ -35,6 +38,28 @@ def shard_facts(shard: int, log: OrderedLog, splits: npt.NDArray[np.int8], table
     lists = {name: pa.array([values.astype(np.int64)], integers) for name, values in facts.items()}
     out_of_order = pa.array([log.users_out_of_order], pa.int64())
     return {"shard": pa.array([shard], pa.int64()), "out_of_order": out_of_order, **lists}
+
+
+def tie_counts(log: OrderedLog, splits: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
+    """Counts of what the log's times leave open, int64 [5].
+
+    Interactions that share their time with another of the user; consecutive pairs of one time; consecutive
+    pairs; users with a held-out target of the time of what precedes it; users with a held-out target.
+    """
+    user = log.user_of_row
+    shared = log.tied.copy()
+    shared[:-1] |= log.tied[1:]
+    boundary = np.zeros(len(splits), dtype=bool)
+    boundary[1:] = (splits[1:] != splits[:-1]) & (user[1:] == user[:-1])
+    pairs = len(splits) - len(log.users)
+    counts = (
+        shared.sum(),
+        log.tied.sum(),
+        pairs,
+        len(np.unique(user[boundary & log.tied])),
+        len(np.unique(user[boundary])),
+    )
+    return np.array(counts, dtype=np.int64)
 
 
 @dataclass
@@ -51,6 +76,7 @@ class Tally:
     interactions: _Array = field(default_factory=lambda: np.zeros(3, np.int64))
     samples: _Array = field(default_factory=lambda: np.zeros(3, np.int64))
     empty_histories: _Array = field(default_factory=lambda: np.zeros(3, np.int64))
+    ties: _Array = field(default_factory=lambda: np.zeros(len(_TIES), np.int64))
     lengths: Counter[int] = field(default_factory=Counter)
     users_out_of_order: int = 0
 
@@ -70,6 +96,7 @@ class Tally:
             self.interactions = self.interactions + _flat(one["interactions"])
             self.samples = self.samples + _flat(one["samples"])
             self.empty_histories = self.empty_histories + _flat(one["empty_histories"])
+            self.ties = self.ties + _flat(one["ties"])
             lengths = zip(_flat(one["lengths"]).tolist(), _flat(one["length_counts"]).tolist(), strict=True)
             for length, count in lengths:
                 self.lengths[length] += count
@@ -89,6 +116,7 @@ class Tally:
             "empty_histories": _by_part(self.empty_histories),
             "users_with_fewer_than_3": sum(count for length, count in self.lengths.items() if length < 3),
             "users_out_of_order": self.users_out_of_order,
+            "ties": dict(zip(_TIES, self.ties.tolist(), strict=True)),
             "sequence_length": length_summary(self.lengths),
         }
 

@@ -28,6 +28,7 @@ class Vocabulary:
     dropped_items : items of the log left out because they have no title.
     dropped_interactions : interactions of those.
     catalogue_without_title : items of the catalogue alone left out because they have no title.
+    below_least : items left out because they have too few interactions.
     """
 
     item_ids: pa.Array
@@ -37,6 +38,7 @@ class Vocabulary:
     dropped_items: int
     dropped_interactions: int
     catalogue_without_title: int
+    below_least: int = 0
 
     def __len__(self) -> int:
         return len(self.item_ids)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import ray
 
 from cluster.shards import shard_name
 from cluster.storage import Storage
@@ -25,7 +27,7 @@ class ShardWriter:
     rules: SampleRules
     cuts: TimeCuts | None
 
-    def write_block(self, block: pa.Table) -> pa.Table:
+    def write_block(self, block: pa.Table, item_keys: npt.NDArray[np.uint64]) -> pa.Table:
         """Write every shard that a block holds whole; a row of counts for each."""
         block = block.combine_chunks()
         shard = block["shard"].to_numpy()
@@ -34,13 +36,13 @@ class ShardWriter:
         ends = np.append(begins[1:], len(order))
         facts = [self.facts_schema(block).empty_table()]
         for number, begin, end in zip(numbers.tolist(), begins.tolist(), ends.tolist(), strict=True):
-            facts.append(self.write_shard(number, block.take(pa.array(order[begin:end]))))
+            facts.append(self.write_shard(number, block.take(pa.array(order[begin:end])), item_keys))
         return pa.concat_tables(facts)
 
-    def write_shard(self, shard: int, interactions: pa.Table) -> pa.Table:
+    def write_shard(self, shard: int, interactions: pa.Table, item_keys: npt.NDArray[np.uint64]) -> pa.Table:
         """Write the files of one shard, which may have no interactions; its counts as one row."""
         name = f"{shard_name(shard)}.parquet"
-        ordered = order_log(interactions)
+        ordered = order_log(interactions, item_keys)
         splits = assign_splits(ordered, self.split, self.cuts)
         tables = build_tables(ordered, splits, self.rules)
         self.out.write_table(f"sequences/{name}", tables.sequences)
@@ -50,16 +52,16 @@ class ShardWriter:
 
     def facts_schema(self, block: pa.Table) -> pa.Schema:
         """The columns that counts have, whatever the shard."""
-        ordered = order_log(block.slice(0, 0))
+        ordered = order_log(block.slice(0, 0), np.empty(0, np.uint64))
         splits = np.empty(0, np.int8)
         return pa.table(shard_facts(0, ordered, splits, build_tables(ordered, splits, self.rules))).schema
 
 
-def write_shards(block: pa.Table, writer: ShardWriter) -> pa.Table:
-    """`ShardWriter.write_block` as a function of the block."""
-    return writer.write_block(block)
+def write_shards(block: pa.Table, writer: ShardWriter, item_keys: ray.ObjectRef) -> pa.Table:
+    """`ShardWriter.write_block` as a function of the block, with the keys of the items from the object store."""
+    return writer.write_block(block, ray.get(item_keys))
 
 
-def drop_duplicates(block: pa.Table) -> pa.Table:
+def drop_duplicates(block: pa.Table, item_keys: ray.ObjectRef) -> pa.Table:
     """A block of whole shards without exact duplicates."""
-    return block.take(pa.array(order_log(block).rows))
+    return block.take(pa.array(order_log(block, ray.get(item_keys)).rows))

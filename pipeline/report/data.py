@@ -26,7 +26,8 @@ class ReportData:
     ----------
     name : of the log.
     created : when, as text.
-    statistics : of the data. The key "dropped" maps reasons to rows; all else may nest and is listed.
+    statistics : of the data. The key "dropped" maps reasons to rows, "warnings" holds sentences; all else may nest and
+        is listed.
     stages : {"name", "seconds" (None if unknown), "status"}, in the order of the run.
     surrogate : {"epochs": [{"epoch", "train_loss", "valid": {"ndcg@10": …}}], "best_epoch", …}. A metric of
         an epoch may also lie flat, as "valid_ndcg@10".

@@ -34,7 +34,9 @@ def page(data: ReportData) -> dict[str, Any]:
         "examples": [_example(example) for example in data.examples],
         "stages": _stages(data.stages),
         "total": format_seconds(sum(seconds)) if seconds else "",
-        "statistics": list(text.flatten({k: v for k, v in data.statistics.items() if k != "dropped"})),
+        "statistics": list(
+            text.flatten({k: v for k, v in data.statistics.items() if k not in ("dropped", "warnings")})
+        ),
         "dropped": [(str(k).replace("_", " "), v) for k, v in (data.statistics.get("dropped") or {}).items()],
         "provenance": list(text.flatten(data.provenance)),
     }
@@ -65,7 +67,8 @@ def _kept(selection: Mapping[str, Any] | None) -> str:
 def _all_warnings(data: ReportData) -> list[str]:
     told = (data.selection or {}).get("warnings", ())
     selected = [f"Selection: {warning}" for warning in told if warning not in data.warnings]
-    return list(dict.fromkeys([*data.warnings, *selected]))
+    ingested = [f"Log: {warning}" for warning in data.statistics.get("warnings", ())]
+    return list(dict.fromkeys([*data.warnings, *ingested, *selected]))
 
 
 def _ranking(data: ReportData) -> dict[str, Any] | None:

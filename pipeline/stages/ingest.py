@@ -10,6 +10,7 @@ from cluster.shapes import WorkerShape
 from pipeline.config import Config
 from pipeline.graph import StageContext
 from pipeline.ingest.ingest import IngestSpec, ingest
+from pipeline.ingest.spec import MinInteractions
 from pipeline.stages.placement import room_for_tasks
 
 
@@ -22,6 +23,7 @@ def ingest_spec(config: Config) -> IngestSpec:
         columns={key: name for key, name in data.columns.model_dump().items() if name is not None},
         split=data.split,
         min_rating=data.min_rating,
+        min_interactions=MinInteractions(data.min_interactions.user, data.min_interactions.item),
         missing_title=data.missing_title,
         per_user=samples.per_user,
         max_history=samples.max_history,

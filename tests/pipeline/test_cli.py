@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -100,6 +101,23 @@ def test_a_bad_log_leaves_nothing_half_written(
     message = one_message(text)
     assert all(word in message for word in words)
     assert not list((tmp_path / "run" / "data").glob("**/*.parquet"))
+
+
+def test_ingest_tells_what_was_kept_and_dropped(
+    ray_local: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = small_log()
+    config = config_file(tmp_path, data={"min_interactions": {"user": 6}})
+    pq.write_table(pa.concat_tables([log, log.slice(0, 7)]), tmp_path / "log.parquet")
+    assert main(["ingest", config, "--run-dir", str(tmp_path / "run"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    rows = {row["interactions"]: row["count"] for row in result["interactions"]}
+    lengths = Counter(log["user_id"].to_pylist())
+    assert rows["read"] == log.num_rows + 7 == sum(count for name, count in rows.items() if name != "read")
+    assert rows["dropped: duplicate"] == 7
+    assert rows["dropped: min interactions"] == sum(length for length in lengths.values() if length < 6) > 0
+    assert result["statistics"]["users"] == sum(length >= 6 for length in lengths.values())
+    assert any("leave_one_out" in warning for warning in result["statistics"]["warnings"])
 
 
 def test_a_pickle_is_refused_unread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from hashlib import blake2b
 from typing import Any, Literal
 
 import numpy as np
@@ -10,17 +12,38 @@ import pandas as pd
 from scoring.ids import sample_ids
 
 Row = dict[str, Any]
+_64_BITS = (1 << 64) - 1
+
+
+def tie_key(user: str, item: str, time: float) -> int:
+    """The hash by which interactions of one time are ordered, by Python's integers."""
+    key = _mixed(_mixed(_digest(user, b"user") >> 1) ^ _digest(item, b"item"))
+    return _mixed(key ^ struct.unpack("<Q", struct.pack("<d", time + 0.0))[0])
+
+
+def _digest(text: str, person: bytes) -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=8, person=person).digest(), "little")
+
+
+def _mixed(value: int) -> int:
+    """One step of SplitMix64."""
+    value = (value + 0x9E3779B97F4A7C15) & _64_BITS
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _64_BITS
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _64_BITS
+    return value ^ (value >> 31)
 
 
 def split_frame(frame: pd.DataFrame, split: str) -> pd.DataFrame:
     """Deduplicated, ordered within users, with a column `part` (0, 1, 2).
 
-    The frame has user, item (integers), timestamp, and split (0, 1, 2) when it is given.
+    The frame has user, item (integers), item_id (text), timestamp, and split (0, 1, 2) when it is given.
     """
-    keys = ["user", "timestamp", "item"]
-    frame = frame.sort_values([*keys, "split"]).drop_duplicates(keys, keep="first").reset_index(drop=True)
+    rows = zip(frame["user"], frame["item_id"], frame["timestamp"], strict=True)
+    frame = frame.assign(tie=np.array([tie_key(*row) for row in rows], dtype=np.uint64))
+    frame = frame.sort_values(["user", "timestamp", "tie", "split"])
+    frame = frame.drop_duplicates(["user", "timestamp", "item"], keep="first").reset_index(drop=True)
     if split == "column":
-        frame = frame.sort_values(["user", "split", "timestamp", "item"])
+        frame = frame.sort_values(["user", "split", "timestamp", "tie"])
         return frame.assign(part=frame["split"])
     if split == "leave_one_out":
         size = frame.groupby("user")["item"].transform("size")

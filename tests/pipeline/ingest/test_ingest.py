@@ -75,6 +75,7 @@ def test_tables_equal_the_reference(tmp_path: Path, split: str) -> None:
         {
             "user": log["user_id"].astype(str),
             "item": log["item_id"].astype(str).map(ids),
+            "item_id": log["item_id"].astype(str),
             "timestamp": log["timestamp"],
             "split": log["split"].map({"train": 0, "val": 1, "test": 2}),
         }

@@ -25,7 +25,11 @@ from pipeline.ingest.splits import (
     select_keys,
     time_keys,
 )
+from scoring.ids import item_keys
 from tests.pipeline.ingest.reference import reference_tables, split_frame
+
+#: Of items whose ids are their indices as text.
+KEYS = item_keys([str(index) for index in range(1, 9)])
 
 interactions = st.lists(
     st.tuples(
@@ -70,6 +74,7 @@ def test_tables_equal_the_reference(
     shuffle.shuffle(shuffled)
     names = ["user", "item", "timestamp", "split"]
     frame = pd.DataFrame(rows, columns=names).astype({"item": "int32", "timestamp": "float64", "split": "int8"})
+    frame["item_id"] = frame["item"].astype(str)
     table = pa.table(
         {
             "user": pa.array([row[0] for row in shuffled], pa.string()),
@@ -79,7 +84,7 @@ def test_tables_equal_the_reference(
     )
     if split == "column":
         table = table.append_column("split", pa.array([row[3] for row in shuffled], pa.int8()))
-    log = order_log(table)
+    log = order_log(table, KEYS)
     cuts = TimeCuts(0, 0)
     if split == "global_time" and log.timestamps is not None and len(log.items):
         cuts = _cuts(log.timestamps)
@@ -97,7 +102,8 @@ def test_empty_histories_are_counted() -> None:
                 "item": pa.array([1, 1, 2, 3], pa.int32()),
                 "timestamp": [9.0, 1.0, 2.0, 1.0],
             }
-        )
+        ),
+        KEYS,
     )
     tables = build_tables(log, assign_splits(log, "global_time", TimeCuts(1.0, 5.0)), SampleRules(1, 5, True))
     assert tables.empty_histories == (2, 0, 1)
@@ -111,7 +117,7 @@ def test_an_empty_shard_has_the_types_of_a_full_one() -> None:
     rules = SampleRules("all", 5, True)
     full, empty = (
         build_tables(log, assign_splits(log, "leave_one_out", None), rules)
-        for log in (order_log(table), order_log(table.slice(0, 0)))
+        for log in (order_log(table, KEYS), order_log(table.slice(0, 0), KEYS))
     )
     for name in ("sequences", "train", "valid", "test"):
         assert getattr(full, name).schema == getattr(empty, name).schema
@@ -122,14 +128,14 @@ def test_an_empty_shard_has_the_types_of_a_full_one() -> None:
 
 def test_timestamps_keep_their_fraction() -> None:
     table = pa.table({"user": ["a", "a"], "item": pa.array([1, 2], pa.int32()), "timestamp": [1.5, 2.25]})
-    log = order_log(table)
+    log = order_log(table, KEYS)
     train = build_tables(log, np.zeros(2, np.int8), SampleRules(1, 5, False)).train
     assert train["timestamp"].to_pylist() == [2.25]
 
 
 def test_without_timestamps_there_is_no_such_column() -> None:
     table = pa.table({"user": ["a", "a"], "item": pa.array([1, 2], pa.int32()), "position": [1.0, 0.0]})
-    log = order_log(table)
+    log = order_log(table, KEYS)
     train = build_tables(log, np.zeros(2, np.int8), SampleRules(1, 5, True)).train
     assert train.column_names == ["sample_id", "user_id", "history", "target", "position"]
     assert train["target"].to_pylist() == [1]

@@ -27,7 +27,8 @@ def _log(**columns: list[float]):
     count = len(next(iter(columns.values())))
     arrays = {name: pa.array(values, pa.float64()) for name, values in columns.items() if name != "item"}
     items = columns.get("item", list(range(1, count + 1)))
-    return order_log(pa.table({"user": ["u"] * count, "item": pa.array(items, pa.int32()), **arrays}))
+    table = pa.table({"user": ["u"] * count, "item": pa.array(items, pa.int32()), **arrays})
+    return order_log(table, np.zeros(count + 1, np.uint64))
 
 
 @given(times, st.booleans())

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from pipeline.ingest.samples import SampleRules, build_tables
 from pipeline.ingest.sequences import order_log
-from pipeline.ingest.splits import assign_splits
-from pipeline.ingest.statistics import Tally, length_summary, shard_facts
+from pipeline.ingest.spec import SplitName
+from pipeline.ingest.splits import TimeCuts, assign_splits
+from pipeline.ingest.statistics import Tally, length_summary, shard_facts, tie_counts
 
 
 def _facts(shard: int, items: list[int]) -> pa.Table:
@@ -25,7 +26,8 @@ def _facts(shard: int, items: list[int]) -> pa.Table:
                 "item": pa.array(items, pa.int32()),
                 "timestamp": np.arange(count, dtype=np.float64),
             }
-        )
+        ),
+        np.zeros(6, np.uint64),
     )
     splits = assign_splits(log, "leave_one_out", None)
     return pa.table(shard_facts(shard, log, splits, build_tables(log, splits, SampleRules(1, 5, True))))
@@ -44,6 +46,26 @@ def test_shards_add_up() -> None:
     assert statistics["cold_targets"] == {"valid": 1, "test": 1}
     assert statistics["users_with_fewer_than_3"] == 1
     assert statistics["sequence_length"] == {"mean": 3.0, "median": 3.0, "max": 4}
+
+
+def _tie_counts(times: dict[str, list[int]], split: SplitName) -> list[int]:
+    users = [user for user, values in times.items() for _ in values]
+    flat = [float(time) for values in times.values() for time in values]
+    items = pa.array(range(1, len(flat) + 1), pa.int32())
+    log = order_log(
+        pa.table({"user": users, "item": items, "timestamp": flat}), np.arange(len(flat) + 1, dtype=np.uint64)
+    )
+    return tie_counts(log, assign_splits(log, split, TimeCuts(2, 3))).tolist()
+
+
+def test_ties_are_counted() -> None:
+    times = {"a": [1, 1, 1, 2], "b": [1, 2, 3, 3], "c": [1, 2, 2], "d": [5, 5], "e": [7]}
+    # Interactions of one time: 3 of a, 2 of b, 2 of c, 2 of d.
+    # For a validation ties with train, for b and c test ties with validation.
+    assert _tie_counts(times, "leave_one_out") == [9, 5, 9, 3, 3]
+    # By time nothing held out can tie with train, and a cut takes all of one time.
+    assert _tie_counts(times, "global_time") == [9, 5, 9, 0, 1]
+    assert _tie_counts({}, "leave_one_out") == [0, 0, 0, 0, 0]
 
 
 def test_a_shard_in_two_blocks_is_a_fault() -> None:
