@@ -57,7 +57,8 @@ def run_stage(options: argparse.Namespace) -> int:
 def compare(options: argparse.Namespace) -> int:
     from pipeline.compare.arms import Request
     from pipeline.compare.compare import compare as compare_selectors
-    from pipeline.compare.summary import slice_rows, summary_rows
+    from pipeline.compare.summary import difference_rows, slice_rows, summary_rows
+    from pipeline.compare.verdict import conclusions
 
     config, run_dir = _load(options)
     sizes = options.sizes or [config.select.size]
@@ -69,9 +70,14 @@ def compare(options: argparse.Namespace) -> int:
     if options.json:
         _show(options, {"comparison": result}, ())
         return 0
-    _show(options, {"arms": summary_rows(result), "slices": slice_rows(result)}, ("arms", "slices"))
+    tables = {"arms": summary_rows(result), "differences": difference_rows(result)}
+    tables |= {kind: slice_rows(result, kind) for kind in ("difference", "from_zero_shot")}
+    _show(options, tables, tuple(tables))
     for warning in result["warnings"]:
         log.warning("%s", warning)
+    for sentence in conclusions(result):
+        log.info("%s", sentence)
+    log.info("untuned: arms whose lowest validation loss is that before any tuning")
     log.info("* looks at the validation period; %d arms tried so far", result["tried"])
     log.info("Plots: %s", run.child("arms").uri + f"/comparison-{options.target}.html")
     return 0

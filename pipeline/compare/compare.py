@@ -18,6 +18,8 @@ from pipeline.events import EventLog
 from pipeline.graph import Graph, Stage
 from pipeline.run import session
 from pipeline.stages.catalogue import shared_stages
+from pipeline.stages.validation_half import aimed_influence
+from scoring.selection import selector
 
 log = logging.getLogger("dealrec.run")
 
@@ -160,11 +162,13 @@ def _result(
     from pipeline.compare.costs import scoring_seconds
     from pipeline.compare.table import comparison_rows, unequal_sizes
     from pipeline.compare.users import read_users, target_slices
+    from pipeline.compare.verdict import chosen_by_validation, harmful_control
 
     data = run.child("data")
     users = read_users(config, data)
     costs = {arm.selector: scoring_seconds(arm_config(config, arm), run) for arm in request.arms()}
     rows = comparison_rows(outcomes, target_slices(data, users[TEST].targets.values), costs, request.control)
+    unfit = {arm.selector for arm in request.arms() if _has_seen_all(arm_config(config, arm))}
     return {
         "target": target,
         "selectors": list(request.selectors),
@@ -175,8 +179,19 @@ def _result(
         "control": request.control,
         "users": {split: len(asked) for split, asked in users.items()},
         "rows": rows,
-        "warnings": [*_lacking(request), *unequal_sizes(rows, request.control)],
+        "chosen": chosen_by_validation(rows, unfit),
+        "warnings": [
+            *_lacking(request),
+            *unequal_sizes(rows, request.control),
+            *harmful_control(rows, request.control),
+        ],
     }
+
+
+def _has_seen_all(config: Config) -> bool:
+    """Whether the selection reads the stage's influence on the validation risk, that of all validation users."""
+    reads = "influence" in selector(config.select.method).scores and not aimed_influence(config.select)
+    return reads and config.influence.target == "valid"
 
 
 def _lacking(request: Request) -> list[str]:

@@ -53,6 +53,7 @@ def llm_outcomes(graphs: Sequence[tuple[Arm, Graph]], untuned: Graph) -> list[Ou
         evaluation = graph.folder(graph.stage("evaluate"))
         select, tuned = (_manifest(graph, name) for name in ("select", "finetune"))
         report = graph.folder(graph.stage("select")).read_json("selection.json")
+        losses = graph.folder(graph.stage("finetune")).read_json("losses.json")["valid"]
         outcomes.append(
             Outcome(
                 _MODEL,
@@ -65,7 +66,10 @@ def llm_outcomes(graphs: Sequence[tuple[Arm, Graph]], untuned: Graph) -> list[Ou
                 report["sees_validation"],
                 select.seconds,
                 tuned.seconds,
+                # Of equal ones the earlier: a step that gains nothing is no step.
+                min(losses, key=lambda look: (look["loss"], look["step"]))["step"],
                 tuned.facts["best"]["loss"],
+                losses[0]["loss"],
             )
         )
     return outcomes

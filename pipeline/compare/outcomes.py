@@ -24,7 +24,10 @@ class Outcome:
     sees_validation : whether the selection looked at the validation period.
     ranks : for each split, the ranks of each user's targets; users in the same order in all outcomes.
     selection_seconds, tuning_seconds : wall seconds that only this arm took.
+    best_step : the optimizer step with the lowest validation loss, 0 for the untuned model; None of that model itself.
+        A proxy is left at this step. Of the LLM the best adapter is kept, even where no adapter beats step 0.
     valid_loss : of the LLM's best adapter, on the validation users whom no selection looks at; None of others.
+    untuned_loss : of the LLM on the same users before its tuning; None of others.
     """
 
     model: str
@@ -37,4 +40,6 @@ class Outcome:
     sees_validation: bool = False
     selection_seconds: float = 0.0
     tuning_seconds: float = 0.0
+    best_step: int | None = None
     valid_loss: float | None = None
+    untuned_loss: float | None = None

@@ -11,7 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from pipeline.compare.outcomes import TEST, ZERO_SHOT
-from pipeline.compare.summary import slice_rows, summary_rows
+from pipeline.compare.summary import difference_rows, slice_rows, summary_rows
+from pipeline.compare.verdict import conclusions
 from pipeline.report.charts import Series, line_chart
 from pipeline.report.text import metric_name
 
@@ -40,7 +41,9 @@ def comparison_page(result: Mapping[str, Any]) -> str:
         metric=metric_name(_METRIC),
         charts=[(model, size_charts(result["rows"], model, result["control"])) for model in models],
         summary=_table(summary_rows(result)),
-        slices=_table(slice_rows(result)),
+        differences=_table(difference_rows(result)),
+        slices=[_table(slice_rows(result, kind)) for kind in ("difference", "from_zero_shot")],
+        conclusions=conclusions(result),
     )
 
 

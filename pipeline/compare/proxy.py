@@ -123,6 +123,7 @@ def _read(out: Storage, arm: Arm | None, record: ShardRecord, proxies: Sequence[
                 facts["sees_validation"],
                 facts["selection_seconds"],
                 facts["tuning"][name]["seconds"],
+                facts["tuning"][name]["best_step"],
             )
         )
     return found

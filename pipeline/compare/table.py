@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pipeline.compare.arms import RANDOM
 from pipeline.compare.outcomes import TEST, VALID, ZERO_SHOT, Outcome
+from pipeline.compare.verdict import verdict
 from scoring.comparison import Resamples, estimate, paired_difference
 from scoring.ragged import Ragged
 from scoring.selection import FULL
@@ -38,10 +39,12 @@ def comparison_rows(
 
     Returns
     -------
-    model, selector, size, samples, seeds, sees_validation, `valid_loss` (its mean, None of proxies); `seconds` with
+    model, selector, size, samples, seeds, sees_validation; `best_steps` of the arms, by seed and draw, and `untuned`,
+    how many of them are best at step 0; `valid_loss` and `untuned_loss` (their means, None of proxies); `seconds` with
     scoring, selection, tuning, total and `of_full`, the total over that of `full` (None without it); and `metrics`, for
-    each part ("test", its slices, "valid") and metric the estimate of the mean and of the `difference` from the
-    control's coreset of the same size. `full` is held against the control's largest.
+    each part ("test", its slices, "valid") and metric the estimate of the mean, of the `difference` from the control's
+    coreset of the same size, and of the difference `from_zero_shot`, both over the same resamples of seeds and users.
+    `full` is held against the control's largest. `above_control`, `above_zero_shot` and `winner` are the verdict.
     """
     groups: dict[Key, list[Outcome]] = {}
     for outcome in outcomes:
@@ -56,7 +59,7 @@ def comparison_rows(
     for part, values in _parts(groups, slices):
         for key, found in _estimates(values, samples, control).items():
             rows[key]["metrics"][part] = found
-    return list(rows.values())
+    return [{**row, **verdict(row)} for row in rows.values()]
 
 
 def _facts(group: Sequence[Outcome], scoring_seconds: Mapping[str, float]) -> dict[str, Any]:
@@ -66,6 +69,8 @@ def _facts(group: Sequence[Outcome], scoring_seconds: Mapping[str, float]) -> di
         "selection": float(np.mean([outcome.selection_seconds for outcome in group])),
         "tuning": float(np.mean([outcome.tuning_seconds for outcome in group])),
     }
+    ordered = sorted(group, key=lambda outcome: (outcome.seed, outcome.draw))
+    steps = [outcome.best_step for outcome in ordered if outcome.best_step is not None]
     return {
         "model": first.model,
         "selector": first.selector,
@@ -74,14 +79,17 @@ def _facts(group: Sequence[Outcome], scoring_seconds: Mapping[str, float]) -> di
         "seeds": len({outcome.seed for outcome in group}),
         "arms": 0 if first.selector == ZERO_SHOT else len(group),
         "sees_validation": any(outcome.sees_validation for outcome in group),
-        "valid_loss": _mean_loss(group),
+        "best_steps": steps,
+        "untuned": steps.count(0),
+        "valid_loss": _mean([outcome.valid_loss for outcome in group]),
+        "untuned_loss": _mean([outcome.untuned_loss for outcome in group]),
         "seconds": {**seconds, "total": sum(seconds.values())},
     }
 
 
-def _mean_loss(group: Sequence[Outcome]) -> float | None:
-    losses = [outcome.valid_loss for outcome in group if outcome.valid_loss is not None]
-    return float(np.mean(losses)) if losses else None
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _parts(
@@ -112,19 +120,31 @@ def _estimates(
     drawn: dict[tuple[int, int], Resamples] = {}
     found: dict[Key, dict[str, Any]] = {}
     for key, grid in grids.items():
-        against = grids.get(control_of(key, samples, control)) if key[1] != control else None
+        # What has no seeds of its own, the untuned model, is held against every seed of the control, and every seed
+        # of the others against it.
+        against = {
+            "difference": grids.get(control_of(key, samples, control)) if key[1] != control else None,
+            "from_zero_shot": grids.get((key[0], ZERO_SHOT, None)) if key[1] != ZERO_SHOT else None,
+        }
         found[key] = {}
         for name, values in grid.items():
             seeds, _, users = values.shape
             if not users:
                 continue
             found[key][name] = asdict(estimate(values.mean(axis=1), _resamples(drawn, seeds, users)))
-            if against is not None:
-                # What has no seeds of its own, the untuned model, is held against every seed of the control.
-                means = np.broadcast_to(values.mean(axis=1), (len(against[name]), users))
-                difference = paired_difference(means, against[name])
-                found[key][name]["difference"] = asdict(estimate(difference, _resamples(drawn, len(means), users)))
+            for kind, other in against.items():
+                if other is not None:
+                    difference = _difference(values, other[name])
+                    drawing = _resamples(drawn, len(difference), users)
+                    found[key][name][kind] = asdict(estimate(difference, drawing))
     return found
+
+
+def _difference(values: Values, other: Values) -> Values:
+    """[S, U], the mean of the draws of `values` [S, D, U] less that of `other`; either may have one seed for all."""
+    seeds = max(len(values), len(other))
+    means = np.broadcast_to(values.mean(axis=1), (seeds, values.shape[2]))
+    return paired_difference(means, np.broadcast_to(other, (seeds, *other.shape[1:])))
 
 
 def _resamples(drawn: dict[tuple[int, int], Resamples], seeds: int, users: int) -> Resamples:

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.compare.outcomes import TEST, VALID, ZERO_SHOT, Outcome
 from pipeline.compare.page import comparison_page, size_charts
-from pipeline.compare.summary import slice_rows, summary_rows
+from pipeline.compare.summary import difference_rows, slice_rows, summary_rows
 from pipeline.compare.table import Key, comparison_rows, control_of, unequal_sizes
 from scoring.ragged import Ragged
 
@@ -77,6 +77,37 @@ def test_means_and_paired_differences_by_brute_force() -> None:
     assert "difference" not in table["random", 8.0]["metrics"][TEST]["recall@10"]
 
 
+def test_differences_from_zero_shot_by_a_plain_loop() -> None:
+    """Every group's, the control's among them: its draws count each, zero-shot serves all seeds."""
+    everything, table = outcomes(), rows()
+    (untuned,) = (o for o in everything if o.selector == ZERO_SHOT)
+    for (selector, size), row in table.items():
+        if selector == ZERO_SHOT:
+            assert not any("from_zero_shot" in found for part in row["metrics"].values() for found in part.values())
+            continue
+        mine = [o for o in everything if (o.selector, o.size) == (selector, size)]
+        for part, split, chosen in ((TEST, TEST, None), ("warm", TEST, SLICES["warm"]), (VALID, VALID, None)):
+            base = recall(untuned.ranks[split], 10, chosen)
+            total = count = 0.0
+            for o in mine:
+                for user, value in enumerate(recall(o.ranks[split], 10, chosen)):
+                    if not np.isnan(value):
+                        total += value - base[user]
+                        count += 1
+            found = row["metrics"][part]["recall@10"]["from_zero_shot"]
+            assert found["value"] == pytest.approx(total / count, abs=1e-12)
+            assert found["low"] <= found["value"] <= found["high"]
+
+
+def test_all_differences_of_a_row_meet_the_same_resamples() -> None:
+    """What a selector gains on zero-shot by way of the control is what it gains on it, resample by resample."""
+    shifted = [replace(o, ranks={TEST: TARGETS, VALID: TARGETS}) if o.selector == "random" else o for o in outcomes()]
+    zero = [replace(o, ranks={TEST: TARGETS, VALID: TARGETS}) if o.selector == ZERO_SHOT else o for o in shifted]
+    found = {(row["selector"], row["size"]): row["metrics"][TEST] for row in comparison_rows(zero, {}, {})}
+    for metric in found["top", 8.0].values():
+        assert metric["difference"] == metric["from_zero_shot"]
+
+
 def test_costs_hold_the_scores_and_are_held_against_full() -> None:
     table = rows()
     assert table["top", 8.0]["seconds"] == {
@@ -124,8 +155,9 @@ def test_the_order_of_the_arms_changes_no_figure() -> None:
 
 def test_a_comparison_without_a_control_has_no_differences() -> None:
     alone = [o for o in outcomes() if o.selector == "top"]
-    (first, second) = summary_rows({"control": "random", "rows": comparison_rows(alone, {}, {})})
-    assert first["ndcg@10 - random"] == second["of full"] == "-"
+    result = {"control": "random", "rows": comparison_rows(alone, {}, {})}
+    (first, second) = difference_rows(result)
+    assert first["ndcg@10 - random"] == second["ndcg@10 - zero-shot"] == summary_rows(result)[1]["of full"] == "-"
 
 
 def test_a_smaller_coreset_than_the_controls_is_told_once_a_selector() -> None:
@@ -163,13 +195,18 @@ def test_terminal_and_page_show_every_arm() -> None:
         "asked": 18,
         "tried": 20,
         "rows": list(rows().values()),
+        "chosen": [{"size": 8.0, "selector": "top"}, {"size": 16.0, "selector": None}],
         "warnings": ["top chose 7 samples where random chose 8"],
     }
-    assert [row["selector"] for row in summary_rows(result)] == [row["selector"] for row in result["rows"]]
-    assert {"test", "warm", "valid"} <= set(slice_rows(result)[0])
+    for table in (summary_rows(result), difference_rows(result), slice_rows(result)):
+        assert [row["selector"] for row in table] == [row["selector"] for row in result["rows"]]
+    for kind, other in (("difference", "random"), ("from_zero_shot", "zero-shot")):
+        assert {f"{part} - {other}" for part in ("test", "warm", "valid")} <= set(slice_rows(result, kind)[0])
     page = comparison_page(result)
     assert "18 arms, 20 tried" in page
     assert "top chose 7 samples" in page
+    assert "Validation chooses top of 8" in page
+    assert page.count("<table") == 4
     assert page.count("<svg") == 1
     assert page.count("<circle") == 4
     assert "<script" not in page
