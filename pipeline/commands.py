@@ -94,7 +94,7 @@ def export(options: argparse.Namespace) -> int:
             f"--format {options.format}: no format {', '.join(unknown)}.", f"There are {', '.join(FORMATS)}."
         )
     run = Storage.at(run_dir)
-    out = open_run(options.out) if options.out else run.child("export")
+    out = open_run(options.out, "--out") if options.out else run.child("export")
     _show(options, {"files": export_coreset(config, run, out, formats)}, ("files",))
     log.info("Written to %s", out.uri)
     return 0

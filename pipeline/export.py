@@ -41,7 +41,7 @@ def export_coreset(config: Config, run: Storage, out: Storage, formats: Sequence
     if made is None:
         raise UserError(
             f"{run.uri} holds no coreset.",
-            "Run `dealrec run CONFIG --until select` first, or name the run by --run-dir.",
+            "Run `dealrec run CONFIG --until select` first, or name the run directory of another run.",
         )
     graph.check([ingest, select])
     _require_own(out)

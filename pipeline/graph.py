@@ -62,7 +62,7 @@ class Stage:
     sources : identities of inputs from outside the run.
     unit : what its progress counts.
     elastic : those of its keys that may change before it is complete: it goes on from where it was.
-    command : of the command line, which recomputes it by `--from`.
+    command : of the command line, which recomputes it by `--from`; None where no command does.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Stage:
     sources: Callable[[Config], Mapping[str, Any]] = lambda config: {}
     unit: str = "shards"
     elastic: tuple[str, ...] = ()
-    command: str = "run"
+    command: str | None = "run"
 
 
 @dataclass(frozen=True)
@@ -157,8 +157,16 @@ class Graph:
             return
         raise UserError(
             f"{self.run.uri} holds results of stage {stage.name} for another config: {'; '.join(keys)}.",
-            f"Recompute by dealrec {stage.command} --from {stage.name}, start over with --fresh, or choose another "
-            "--run-dir.",
+            f"{self._recompute(stage)}, or choose another --run-dir.",
+        )
+
+    def _recompute(self, stage: Stage) -> str:
+        """How to replace a stage's results. The command is written out: the one that was given may lack its options."""
+        if stage.command is None:
+            return f"Remove {self.folder(stage).uri} to make it again"
+        return (
+            f"Recompute by `dealrec {stage.command} CONFIG --run-dir {self.run.uri} --from {stage.name}`, start over "
+            f"by `dealrec {stage.command} CONFIG --run-dir {self.run.uri} --fresh`"
         )
 
     def execute(self, stages: Sequence[Stage], events: EventLog) -> dict[str, str]:

@@ -43,16 +43,16 @@ def default_run_dir(config_path: str) -> str:
     return str(Path("runs") / Path(config_path).stem)
 
 
-def open_run(uri: str) -> Storage:
-    """The run directory, made if need be. Raises `UserError` when it cannot be written."""
+def open_run(uri: str, option: str = "--run-dir") -> Storage:
+    """The folder that an option names, made if need be. Raises `UserError` when it cannot be written."""
     run = Storage.at(uri)
     try:
         run.write_bytes("_writable", b"")
         run.delete("_writable")
     except (OSError, PermissionError) as error:
         raise UserError(
-            f"The run directory {run.uri} cannot be written: {error}.",
-            "Choose another with --run-dir, or mend its permissions.",
+            f"{option} {run.uri} cannot be written: {error}.",
+            f"Choose another {option}, or mend its permissions.",
         ) from error
     return run
 

@@ -77,7 +77,7 @@ class RetrainWorker:
             if not np.isfinite(losses).all():
                 raise UserError(
                     f"A surrogate that was retrained without {removed} samples has losses that are not finite.",
-                    "Lower surrogate.lr and recompute with --from surrogate.",
+                    "Lower surrogate.lr and recompute by `dealrec audit CONFIG --from surrogate`.",
                 )
             measures[f"{risk}_risk"] = float(losses.mean(dtype=np.float64))
             measures[f"{risk}_risks"] = queries.means(losses).tolist()

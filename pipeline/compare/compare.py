@@ -12,10 +12,11 @@ from cluster.progress import LineProgress
 from cluster.storage import Storage
 from pipeline.compare.arms import Arm, Request, arm_config, arm_graph
 from pipeline.compare.outcomes import TEST, Outcome
+from pipeline.compare.refusals import check_arms, check_shared
 from pipeline.config import Config, SelectConfig
 from pipeline.config_file import dump_config
 from pipeline.events import EventLog
-from pipeline.graph import Graph, Stage
+from pipeline.graph import Graph
 from pipeline.run import session
 from pipeline.stages.catalogue import shared_stages
 from pipeline.stages.validation_half import aimed_influence
@@ -59,7 +60,7 @@ def compare(
         raise UserError(f"--arms-at-once {at_once} is no number of arms.", "Give at least 1, or leave it out.")
     arms = request.arms()
     shared = Graph(shared_stages([arm_config(config, arm) for arm in arms]), config, run)
-    shared.check(shared.stages)
+    check_shared(shared)
     if not run.exists(CONFIG):
         run.write_text(CONFIG, dump_config(config))
     outcomes = _by_llm(shared, arms, at_once) if target == "llm" else _by_proxies(shared, arms, proxies)
@@ -80,18 +81,17 @@ def _by_llm(shared: Graph, arms: Sequence[Arm], at_once: int | None) -> list[Out
     config, run = shared.config, shared.run
     untuned = untuned_graph(config, run)
     evaluation = untuned.stages[-1:]
-    _check_arm("untuned", untuned, evaluation)
     graphs = [(arm, arm_graph(config, run, arm)) for arm in arms]
-    for arm, graph in graphs:
-        _check_arm(arm.name, graph, own_stages(graph))
+    own = [(arm.name, graph, own_stages(graph)) for arm, graph in graphs]
+    check_arms(run, [("untuned", untuned, evaluation), *own])
     missing = [(arm, graph) for arm, graph in graphs if graph.incomplete(own_stages(graph))]
     if missing or untuned.incomplete(evaluation):
         from pipeline.execution import execute
         from pipeline.preflight import check_before_run, check_cluster
 
         # What an arm does holds an evaluation, which is all that the untuned model takes.
-        own = [stage.name for stage in own_stages(missing[0][1])] if missing else ["evaluate"]
-        names = [*(stage.name for stage in shared.incomplete(shared.stages)), *own]
+        last = [stage.name for stage in own_stages(missing[0][1])] if missing else ["evaluate"]
+        names = [*(stage.name for stage in shared.incomplete(shared.stages)), *last]
         check_before_run(config, names)
         with session(config):
             check_cluster(config, names, run)
@@ -100,21 +100,6 @@ def _by_llm(shared: Graph, arms: Sequence[Arm], at_once: int | None) -> list[Out
             untuned.execute(evaluation, EventLog(run))
             _run_arms(config, run, missing, at_once, EventLog(run))
     return llm_outcomes(graphs, untuned)
-
-
-def _check_arm(name: str, graph: Graph, own: Sequence[Stage]) -> None:
-    """Refuse an arm that was made by another configuration, with what can be done about it here.
-
-    The run's own stages are an arm only where they are of this configuration, so a refused one has its own folder.
-    """
-    try:
-        graph.check(own)
-    except UserError as error:
-        folder = graph.run.child("arms", name)
-        raise UserError(
-            error.message,
-            f"Remove {folder.uri} to make that arm again, or choose another --run-dir.",
-        ) from error
 
 
 def _run_arms(
@@ -139,9 +124,8 @@ def _by_proxies(shared: Graph, arms: Sequence[Arm], proxies: Sequence[str]) -> l
     from pipeline.compare.proxy import finished_outcomes, proxy_outcomes
 
     config, run = shared.config, shared.run
-    for arm in arms:
-        graph = arm_graph(config, run, arm)
-        _check_arm(arm.name, graph, [graph.stage("select")])
+    graphs = [(arm.name, arm_graph(config, run, arm)) for arm in arms]
+    check_arms(run, [(name, graph, [graph.stage("select")]) for name, graph in graphs])
     names = [stage.name for stage in shared.incomplete(shared.stages)]
     found = None if names else finished_outcomes(config, run, arms, proxies)
     if found is not None:

@@ -182,13 +182,14 @@ AUDIT = Stage(
     subfolders=("scores", "extremes"),
     unit="parts",
 )
-AUDIT_STAGES = (STAGES[0], STAGES[1], RETRAIN, AUDIT)
+#: `dealrec audit` recomputes what it shares with a run, too, and nothing else of the run.
+AUDIT_STAGES = (replace(STAGES[0], command="audit"), replace(STAGES[1], command="audit"), RETRAIN, AUDIT)
 AUDIT_STAGE_NAMES = tuple(stage.name for stage in AUDIT_STAGES)
 
 #: What `dealrec compare` adds: the LLM before any tuning, which all of its arms are held against.
 UNTUNED_STAGE = Stage(
     name="untuned",
-    command="compare",
+    command=None,
     folder="arms/untuned/eval",
     needs=("ingest",),
     keys=("evaluate", *_LLM_KEYS),
@@ -276,6 +277,7 @@ def arm_stages(arm: str, config: Config) -> tuple[Stage, ...]:
     return tuple(
         replace(
             stage,
+            command=None,
             folder=f"arms/{arm}/{stage.folder}",
             needs=needs.get(stage.name, stage.needs),
             keys=keys.get(stage.name, stage.keys),

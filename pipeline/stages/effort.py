@@ -74,7 +74,7 @@ def run_effort(context: StageContext) -> Mapping[str, Any]:
         raise UserError(
             f"{totals['nonfinite']} of {rows} effort scores are not finite (effort.max_nonfinite allows "
             f"{section.max_nonfinite:.2%}).",
-            "Set llm.dtype to float32 or bfloat16, and recompute with --from effort.",
+            "Set llm.dtype to float32 or bfloat16, and recompute by `dealrec run CONFIG --from effort`.",
         )
     adapters = {record.facts["adapter"] for record in records}
     if len(adapters) != 1:

@@ -189,7 +189,8 @@ def _solver_faults(solver: str) -> Iterator[None]:
         keys = ", ".join(f"influence.{key}" for key in _REMEDIES[solver])
         raise UserError(
             f"influence.solver {solver}: {error}.",
-            f"Change what it names ({keys}), or influence.solver, and recompute with --from influence.",
+            f"Change what it names ({keys}), or influence.solver, and recompute by "
+            "`dealrec run CONFIG --from influence`.",
         ) from error
 
 
@@ -221,7 +222,7 @@ def check_scores(
         raise UserError(
             f"{nonfinite} of {rows} influence scores are not finite (influence.max_nonfinite allows "
             f"{section.max_nonfinite:.2%}).",
-            "Lower surrogate.lr or raise influence.damping, and recompute with --from surrogate.",
+            "Lower surrogate.lr or raise influence.damping, and recompute by `dealrec run CONFIG --from surrogate`.",
         )
     finite = max(1, rows - nonfinite)
     mean = sum(record.facts["sum"] for record in records) / finite

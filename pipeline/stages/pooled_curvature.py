@@ -114,6 +114,6 @@ def mean_of(parts: Any) -> tuple[Tensor, int]:
         raise UserError(
             "No sample has a finite gradient to score by.",
             "Take more of the log or another data.split if it has no train sample; else lower surrogate.lr and "
-            "recompute with --from surrogate.",
+            "recompute by `dealrec run CONFIG --from surrogate`.",
         )
     return total / count, count

@@ -106,7 +106,7 @@ def test_another_config_is_refused_with_its_keys(run: Storage) -> None:
     other = recorder.graph(run, config(size=20, seed=5))
     with pytest.raises(UserError, match=r"stage a for another config: select.size was 10.0, is 20.0") as caught:
         other.check(other.stages)
-    assert "dealrec run --from a" in str(caught.value)
+    assert f"`dealrec run CONFIG --run-dir {run.uri} --from a`" in str(caught.value)
 
 
 def test_an_incomplete_stage_of_another_config_is_refused_too(run: Storage) -> None:

@@ -198,7 +198,9 @@ def test_other_ways_are_compared_on_the_models_that_are_there(
     other = Path(shutil.copytree(run.uri, tmp_path / "run"))
     again = [*command[:3], str(other), "--set", "audit.solvers=[none]", "--set", "audit.scopes=[last_layer]"]
     assert main(again) == 2
-    assert "Recompute by dealrec audit --from audit" in capsys.readouterr().err
+    assert (
+        f"Recompute by `dealrec audit CONFIG --run-dir {Storage.at(other).uri} --from audit`" in capsys.readouterr().err
+    )
     before = (other / "retrained" / "_manifest.json").read_bytes()
     assert main([*again, "--from", "audit", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["audit"]
