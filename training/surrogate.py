@@ -16,7 +16,8 @@ from scoring.errors import SettingError
 from scoring.surrogate import Surrogate, build_surrogate
 from training.launch import Launch, launch_once
 from training.placement import require_resources
-from training.surrogate_data import item_counts
+from training.repeats import masking_notice, repeated_targets
+from training.surrogate_data import item_counts, valid_users
 from training.surrogate_loop import SurrogateJob, surrogate_loop
 from training.surrogate_spec import SurrogateSpec
 
@@ -67,14 +68,21 @@ def train_surrogate(
         "surrogate": spec.name,
         "samples_per_second": outcome["train_targets"] * len(outcome["epochs"]) / seconds,
     }
-    _warn(metrics, spec)
+    _warn(metrics, spec, data)
     out.write_bytes("model.safetensors", folder.read_bytes(outcome["best_file"]))
     out.write_json("metrics.json", metrics)
     return metrics
 
 
-def _warn(metrics: Mapping[str, Any], spec: SurrogateSpec) -> None:
-    """Say when the scores will be those of a model that has learnt too little."""
+def _warn(metrics: Mapping[str, Any], spec: SurrogateSpec, data: Storage) -> None:
+    """Say when the scores will be those of a model that has learnt too little, or seems to have."""
+    users = valid_users(data, spec)
+    repeated = 0 if users.seen is None else repeated_targets(users.targets, users.seen)
+    notice = masking_notice(repeated, len(users.targets.values), "validation")
+    if notice is not None:
+        log.warning("%s.", notice)
+        # Whatever it has learnt, its figures do not show it.
+        return
     if metrics["ndcg@10"] == 0:
         log.warning(
             "The surrogate puts no validation user's target among its first ten (NDCG@10 is 0), so its scores say "

@@ -145,7 +145,7 @@ def _result(
 ) -> dict[str, Any]:
     from pipeline.compare.costs import scoring_seconds
     from pipeline.compare.table import comparison_rows, unequal_sizes
-    from pipeline.compare.users import read_users, target_slices
+    from pipeline.compare.users import masking_notices, read_users, target_slices
     from pipeline.compare.verdict import chosen_by_validation, harmful_control
 
     data = run.child("data")
@@ -168,6 +168,7 @@ def _result(
             *_lacking(request),
             *unequal_sizes(rows, request.control),
             *harmful_control(rows, request.control),
+            *masking_notices(users),
         ],
     }
 

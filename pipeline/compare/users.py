@@ -16,6 +16,7 @@ from pipeline.stages.validation_half import not_aimed_at
 from pipeline.tables import ragged_column
 from training.proxy_loop import Pairs
 from training.proxy_ranking import RankedUsers
+from training.repeats import masking_notice, repeated_targets
 
 _POPULAR = (1, 20, 100)
 
@@ -31,6 +32,16 @@ def read_users(config: Config, data: Storage) -> dict[str, RankedUsers]:
         VALID: draw_users(data.child("samples", "valid"), section.users, section.seed, not_aimed_at),
     }
     return {split: _users(table, config) for split, table in tables.items()}
+
+
+def masking_notices(users: Mapping[str, RankedUsers]) -> list[str]:
+    """A text for the test users and one for the validation users, where most of their targets are masked."""
+    notices = [
+        masking_notice(repeated_targets(asked.targets, asked.seen), len(asked.targets.values), name)
+        for asked, name in ((users[TEST], "test"), (users[VALID], "validation"))
+        if asked.seen is not None
+    ]
+    return [notice for notice in notices if notice is not None]
 
 
 def tuning_pairs(config: Config, users: RankedUsers) -> Pairs:

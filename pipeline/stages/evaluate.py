@@ -31,6 +31,7 @@ from pipeline.tables import ragged_column, read_titles
 from scoring.ragged import Ragged
 from training.beam_search import BeamSettings
 from training.metrics import select_targets, summarise_all, user_metrics
+from training.repeats import masking_notice, repeated_targets
 
 #: Users and titles of one task; they follow nothing of the cluster, so neither do the files.
 USERS_PER_CHUNK = 16
@@ -78,6 +79,9 @@ def evaluate_model(context: StageContext, label: str, adapter: Storage | None) -
             100 * unwritable,
             config.evaluate.max_new_tokens,
         )
+    if config.evaluate.mask_seen:
+        asked = pa.concat_tables([out.read_table(f"_users/part-{index:05d}.parquet") for index in chunks])
+        warn_of_repeats(ragged_column(asked, "targets"), ragged_column(asked, "seen"))
     metrics = measure(predictions, counts, config.evaluate.seed)
     out.write_table("predictions.parquet", predictions)
     out.write_json("metrics.json", {**metrics, "focus": label})
@@ -91,6 +95,13 @@ def evaluate_model(context: StageContext, label: str, adapter: Storage | None) -
         **pass_cost(records),
         "workers": pool.minimum,
     }
+
+
+def warn_of_repeats(targets: Ragged, seen: Ragged) -> None:
+    """Say when most test targets are masked, because their user had chosen them before."""
+    notice = masking_notice(repeated_targets(targets, seen), len(targets.values), "test")
+    if notice is not None:
+        log.warning("%s.", notice)
 
 
 def llm_task(context: StageContext) -> LlmTask:

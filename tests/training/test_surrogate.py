@@ -226,7 +226,9 @@ def test_a_log_of_one_batch_is_neither_warmed_up_for_ever_nor_given_up_early() -
     assert replace(spec, patience=0).patient_epochs(steps_per_epoch=1) == 0
 
 
-def test_without_a_hit_the_lowest_loss_is_kept(data: Storage, tmp_path: Path, ray_local: None) -> None:
+def test_without_a_hit_the_lowest_loss_is_kept(
+    data: Storage, tmp_path: Path, ray_local: None, caplog: pytest.LogCaptureFixture
+) -> None:
     copy = Storage.at(shutil.copytree(data.uri, tmp_path / "data"))
     for name in copy.list("samples/valid", suffix=".parquet"):
         # What a user has seen is never ranked, so that nobody's target is among the first.
@@ -237,6 +239,11 @@ def test_without_a_hit_the_lowest_loss_is_kept(data: Storage, tmp_path: Path, ra
     losses = [row["loss"] for row in metrics["epochs"]]
     assert metrics["ndcg@10"] == 0
     assert metrics["best_epoch"] == 1 + losses.index(min(losses)) > 1
+    # Nothing that is learnt would help: what hides the targets is named, and the rate is not.
+    assert "evaluate.mask_seen: false" in caplog.text
+    assert "(100%)" in caplog.text
+    assert "surrogate.lr" not in caplog.text
+    assert "surrogate.epochs" not in caplog.text
 
 
 def test_a_surrogate_that_has_learnt_too_little_is_told(

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.storage import Storage
 from pipeline.compare.arms import Arm, arm_config
-from pipeline.compare.users import read_users, target_slices
+from pipeline.compare.users import masking_notices, read_users, target_slices
 from pipeline.config_file import parse_config
 from pipeline.stages.finetune import stopping_users
 from pipeline.stages.reference import ReferencePeriod
@@ -67,6 +67,17 @@ def test_every_arm_of_the_llm_is_stopped_by_users_that_no_one_aims_at(data: Stor
     assert not aimed & set(stopped_by[0])
     # A run of its own is stopped by all.
     assert len(validation_examples(data, 512, 0, stopping_users(CONFIG))) == USERS
+
+
+def test_masked_repeats_are_told_with_their_key(data: Storage) -> None:
+    """Of the three test targets one has been seen; then all of them."""
+    assert masking_notices(read_users(CONFIG, data)) == []
+    data.write_table("samples/test/part-00000.parquet", users_table([[1], [1, 1]]))
+    (notice,) = masking_notices(read_users(CONFIG, data))
+    assert notice.startswith("3 of 3 test targets (100%)")
+    assert "evaluate.mask_seen" in notice
+    shown = parse_config({"data": {"interactions": "x"}, "evaluate": {"users": "all", "mask_seen": False}}, "c")
+    assert masking_notices(read_users(shown, data)) == []
 
 
 def test_slices_go_by_train_and_by_the_validation_period(data: Storage) -> None:

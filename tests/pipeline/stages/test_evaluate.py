@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
-from pipeline.stages.evaluate import measure
+from pipeline.stages.evaluate import measure, warn_of_repeats
 from pipeline.stages.ranking import PREDICTIONS
+from scoring.ragged import Ragged
 
 #: Of items 1 to 5; the second and the last are cold.
 COUNTS = np.array([4, 0, 1, 9, 0])
@@ -48,3 +50,12 @@ def test_warm_and_cold_targets_are_told_apart() -> None:
             assert metrics["slices"]["cold"][model][key]["mean"] == recall(model, cutoff, cold=True)
     assert recall("good", 5, cold=False) != recall("good", 5, cold=True)
     assert metrics["slices"]["cold"]["good"]["recall@5"]["users"] == 3
+
+
+@pytest.mark.parametrize(("seen", "warned"), [([[1], [5], [9], [9]], False), ([[1, 2], [5], [3], [9]], True)])
+def test_masked_repeats_are_told_with_their_key(
+    caplog: pytest.LogCaptureFixture, seen: list[list[int]], warned: bool
+) -> None:
+    warn_of_repeats(Ragged.from_rows(TARGETS), Ragged.from_rows(seen))
+    assert ("evaluate.mask_seen: false" in caplog.text) == warned
+    assert ("4 of 6 test targets (67%)" in caplog.text) == warned
