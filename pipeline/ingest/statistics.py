@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.ingest.repeats import repeated_targets
 from pipeline.ingest.samples import ShardTables
 from pipeline.ingest.sequences import OrderedLog
 from pipeline.ingest.spec import PARTS
@@ -25,6 +26,7 @@ def shard_facts(shard: int, log: OrderedLog, splits: npt.NDArray[np.int8], table
     lengths, length_counts = np.unique(np.diff(log.offsets), return_counts=True)
     facts: dict[str, _Array] = {
         "interactions": np.bincount(splits, minlength=len(PARTS)),
+        "repeated_targets": repeated_targets(log, splits),
         "samples": np.array([len(table) for table in (tables.train, tables.valid, tables.test)]),
         "empty_histories": np.array(tables.empty_histories),
         "lengths": lengths,
@@ -74,6 +76,7 @@ class Tally:
     item_counts: npt.NDArray[np.int64]
     shards: set[int] = field(default_factory=set)
     interactions: _Array = field(default_factory=lambda: np.zeros(3, np.int64))
+    repeated_targets: _Array = field(default_factory=lambda: np.zeros(2, np.int64))
     samples: _Array = field(default_factory=lambda: np.zeros(3, np.int64))
     empty_histories: _Array = field(default_factory=lambda: np.zeros(3, np.int64))
     ties: _Array = field(default_factory=lambda: np.zeros(len(_TIES), np.int64))
@@ -94,6 +97,7 @@ class Tally:
             self.shards.add(shard)
             self.users_out_of_order += one["out_of_order"].as_py()
             self.interactions = self.interactions + _flat(one["interactions"])
+            self.repeated_targets = self.repeated_targets + _flat(one["repeated_targets"])
             self.samples = self.samples + _flat(one["samples"])
             self.empty_histories = self.empty_histories + _flat(one["empty_histories"])
             self.ties = self.ties + _flat(one["ties"])
@@ -113,6 +117,7 @@ class Tally:
             "samples": _by_part(self.samples),
             "targets": dict(zip(PARTS[1:], (int(counts.sum()) for counts in held_out), strict=True)),
             "cold_targets": dict(zip(PARTS[1:], cold, strict=True)),
+            "repeated_targets": dict(zip(PARTS[1:], self.repeated_targets.tolist(), strict=True)),
             "empty_histories": _by_part(self.empty_histories),
             "users_with_fewer_than_3": sum(count for length, count in self.lengths.items() if length < 3),
             "users_out_of_order": self.users_out_of_order,

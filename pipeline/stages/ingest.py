@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,9 @@ from pipeline.graph import StageContext
 from pipeline.ingest.ingest import IngestSpec, ingest
 from pipeline.ingest.spec import MinInteractions
 from pipeline.stages.placement import room_for_tasks
+from training.repeats import masking_notice
+
+log = logging.getLogger("dealrec.run")
 
 
 def ingest_spec(config: Config) -> IngestSpec:
@@ -35,4 +39,15 @@ def run_ingest(context: StageContext) -> Mapping[str, Any]:
     """Read, clean and group the log; a killed ingest starts over, for its files are written whole."""
     room_for_tasks(context)
     with watched_room(WorkerShape(), 1, context.config.cluster.wait_seconds):
-        return ingest(ingest_spec(context.config), context.out, context.progress)
+        statistics = ingest(ingest_spec(context.config), context.out, context.progress)
+    if context.config.evaluate.mask_seen:
+        warn_of_repeats(statistics)
+    return statistics
+
+
+def warn_of_repeats(statistics: Mapping[str, Any]) -> None:
+    """Say, before anything is trained, that most held-out targets will be masked. `statistics`: of the ingest."""
+    for part, name in (("test", "test"), ("valid", "validation")):
+        notice = masking_notice(statistics["repeated_targets"][part], statistics["targets"][part], name)
+        if notice is not None:
+            log.warning("%s.", notice)
