@@ -42,11 +42,14 @@ def resolve_log(headers: Sequence[Header], spec: IngestSpec) -> Roles:
     needed |= {"split"} if spec.split == "column" else set()
     needed |= {"rating"} if spec.min_rating is not None else set()
     needed |= {"title"} if spec.items is None else set()
+    positioned = find_column(headers[0], "position", spec.columns.get("position"), in_path=False) is not None
     roles: dict[str, str] = {}
     for role in ("user", "item", "timestamp", "position", "rating", "split", "title"):
         if role == "title" and spec.items is not None:
             continue
-        column = find_column(headers[0], role, spec.columns.get(role))
+        # What the path says of time is coarser than a position in the file, so it is taken only where it is needed.
+        in_path = role in needed or (role == "timestamp" and not positioned)
+        column = find_column(headers[0], role, spec.columns.get(role), in_path)
         if column is not None and (role in needed or role in ("timestamp", "position")):
             roles[role] = column
         elif role in needed:
@@ -79,7 +82,7 @@ def _check_optional(headers: Sequence[Header], spec: IngestSpec, roles: Roles) -
     """Raise `UserError` for times or positions that the first file lacks and another has: it would leave them out."""
     for header, role in itertools.product(headers[1:], ("timestamp", "position")):
         if role not in roles:
-            column = find_column(header, role, spec.columns.get(role))
+            column = find_column(header, role, spec.columns.get(role), in_path=False)
             if column is not None:
                 raise UserError(
                     f"The files have different columns: {header.file.name} has the {role} '{column}', and "
@@ -106,8 +109,11 @@ def resolve_catalogue(headers: Sequence[Header], spec: IngestSpec) -> Roles:
     return roles
 
 
-def find_column(header: Header, role: str, wanted: str | None) -> str | None:
-    """The column of a role: the configured one, which must be there, or the first usual name, or None."""
+def find_column(header: Header, role: str, wanted: str | None, in_path: bool = True) -> str | None:
+    """The column of a role: the configured one, which must be there, or the first usual name, or None.
+
+    Names in the file come before those that its path gives, which count only with `in_path`.
+    """
     if wanted is not None:
         column = _actual(header, wanted)
         if column is None:
@@ -116,8 +122,14 @@ def find_column(header: Header, role: str, wanted: str | None) -> str | None:
                 f"Correct data.columns.{role}.",
             )
         return column
+    given = [column for column in header.file.given if column not in header.file.unasked]
+    own = [column for column in header.kinds if column not in header.file.given]
+    return _usual(header, role, own) or (_usual(header, role, given) if in_path else None)
+
+
+def _usual(header: Header, role: str, columns: Sequence[str]) -> str | None:
     for usual in _USUAL[role]:
-        matches = [column for column in header.kinds if _plain(_bare(header, column)) == usual]
+        matches = [column for column in columns if _plain(_bare(header, column)) == usual]
         if len(matches) > 1:
             raise UserError(
                 f"{header.file.name}: '{matches[0]}' and '{matches[1]}' could each be the {role}.",
@@ -143,7 +155,8 @@ def _plain(column: str) -> str:
 
 
 def _listed(header: Header) -> str:
-    return ", ".join(_bare(header, column) for column in header.kinds) or "none"
+    names = (column for column in header.kinds if column not in header.file.unasked)
+    return ", ".join(_bare(header, column) for column in names) or "none"
 
 
 def _missing(header: Header, role: str) -> UserError:

@@ -13,7 +13,8 @@ from typing import IO, Any
 import pyarrow as pa
 
 from cluster.errors import UserError
-from pipeline.ingest.sources import PICKLE_REMEDY, DataFile
+from pipeline.ingest.datafile import DataFile
+from pipeline.ingest.sources import PICKLE_REMEDY
 
 _HEAD = 4096
 _MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}

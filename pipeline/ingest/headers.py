@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from cluster.errors import UserError
 from pipeline.ingest.contents import DAMAGE, check_contents, damaged, open_text
-from pipeline.ingest.sources import DataFile
+from pipeline.ingest.datafile import DataFile
 
 Kind = Literal["text", "number", "datetime", "other"]
 
@@ -30,7 +30,7 @@ class Header:
 
     Attributes
     ----------
-    file : the file.
+    file : the file; of what its path gives, what the file has not itself.
     kinds : column name -> what kind of values it holds; in text files all is text until it is parsed.
     row_groups : rows in each row group of a Parquet file; empty for the others.
     """
@@ -50,13 +50,26 @@ def read_header(file: DataFile) -> Header:
     """Check the contents of one file and read its columns."""
     check_contents(file)
     try:
-        if file.format == "parquet":
-            return _parquet_header(file)
-        if file.format == "jsonl":
-            return _jsonl_header(file)
-        return _delimited_header(file)
+        return _with_given(_own_header(file))
     except (*DAMAGE, UnicodeDecodeError) as error:
         raise damaged(file, error) from error
+
+
+def _own_header(file: DataFile) -> Header:
+    if file.rows is not None:
+        return Header(file, {field.name: _kind(field.type) for field in file.rows.schema})
+    if file.format == "parquet":
+        return _parquet_header(file)
+    if file.format == "jsonl":
+        return _jsonl_header(file)
+    return _delimited_header(file)
+
+
+def _with_given(header: Header) -> Header:
+    """The columns that the path gives, after those of the file. What the file says of a column itself counts."""
+    given = {column: value for column, value in header.file.given.items() if column not in header.kinds}
+    kinds: dict[str, Kind] = {**header.kinds, **dict.fromkeys(given, "text")}
+    return replace(header, file=replace(header.file, given=given), kinds=kinds)
 
 
 def _parquet_header(file: DataFile) -> Header:

@@ -14,12 +14,13 @@ from cluster.progress import Progress
 from cluster.storage import Storage
 from pipeline.ingest.columns import Roles, resolve_catalogue, resolve_log
 from pipeline.ingest.core import Core, find_core
+from pipeline.ingest.datafile import DataFile
 from pipeline.ingest.headers import Header, read_headers
 from pipeline.ingest.notices import say, warnings_of
 from pipeline.ingest.reading import LogReader, plan_tasks, read_catalogue
 from pipeline.ingest.samples import SampleRules
 from pipeline.ingest.shuffle import ROWS_PER_PARTITION, by_shard, map_blocks, passed, read_log, user_faults
-from pipeline.ingest.sources import DataFile, find_files
+from pipeline.ingest.sources import find_files
 from pipeline.ingest.spec import PARTS, IngestSpec, MinInteractions
 from pipeline.ingest.splits import TimeCuts
 from pipeline.ingest.statistics import Tally

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from pipeline.ingest import values
 from pipeline.ingest.columns import Roles
 from pipeline.ingest.contents import DAMAGE, damaged
+from pipeline.ingest.datafile import DataFile, LiveRows
 from pipeline.ingest.headers import Header
-from pipeline.ingest.sources import DataFile
 from pipeline.ingest.text import NumberedBlock, read_delimited, read_jsonl
 
 _ROWS_PER_BATCH = 1 << 20
@@ -98,9 +98,31 @@ def _pieces(header: Header) -> Iterator[Piece]:
 
 def read_piece(piece: Piece, columns: Sequence[str]) -> Iterator[NumberedBlock]:
     """The columns of a piece, block by block. Raises `UserError` where the file cannot be read."""
+    given = piece.file.given
+    for table, row in _read_own(piece, [column for column in columns if column not in given]):
+        for column in columns:
+            if column in given:
+                constant = pa.repeat(pa.scalar(given[column], pa.string()), table.num_rows)
+                table = table.append_column(column, constant)
+        yield table, row
+
+
+def _read_own(piece: Piece, columns: Sequence[str]) -> Iterator[NumberedBlock]:
+    if piece.file.rows is not None:
+        return _read_live(piece.file, piece.file.rows, columns)
     if piece.file.format == "parquet":
         return _read_parquet(piece, columns)
     return (read_jsonl if piece.file.format == "jsonl" else read_delimited)(piece.file, columns)
+
+
+def _read_live(file: DataFile, rows: LiveRows, columns: Sequence[str]) -> Iterator[NumberedBlock]:
+    row = 1
+    try:
+        for table in rows.read(columns):
+            yield table, row
+            row += table.num_rows
+    except DAMAGE as error:
+        raise damaged(file, error) from error
 
 
 def _read_parquet(piece: Piece, columns: Sequence[str]) -> Iterator[NumberedBlock]:

@@ -15,8 +15,8 @@ import pyarrow.json as pajson
 
 from cluster.errors import UserError
 from pipeline.ingest.contents import DAMAGE, damaged, open_payload, open_text
+from pipeline.ingest.datafile import DataFile
 from pipeline.ingest.headers import DELIMITERS, parse_json_line
-from pipeline.ingest.sources import DataFile
 
 BLOCK_BYTES = 16 << 20
 _JSON_SAMPLE = 100

@@ -27,13 +27,17 @@ def _later(stage: str) -> Callable[[StageContext], Mapping[str, Any]]:
 
 
 def log_identity(config: Config) -> Mapping[str, Any]:
-    """The files of the log and the catalogue: name, size and etag or hash of each."""
+    """The files of the log and the catalogue: name, size and etag or hash of each, and what its place says of it."""
     sources = (
         ("interactions", config.data.interactions, ".item"),
         ("items", config.data.items, ".inter"),
     )
     return {
-        key: file_identities([file.name for file in find_files(location, f"data.{key}", skip_suffix=other)])
+        key: [
+            identity | file.identity()
+            for file in find_files(location, f"data.{key}", skip_suffix=other)
+            for identity in file_identities([file.name])
+        ]
         for key, location, other in sources
         if location is not None
     }
