@@ -57,7 +57,10 @@ class DataConfig(Section):
     interactions: str = Field(description="Path, directory, glob, s3:// or gs:// URI of the log.")
     items: str | None = Field(None, description="The same for the catalogue; None takes titles from the log.")
     columns: Columns = Columns()
-    split: Literal["global_time", "leave_one_out", "column"] = "global_time"
+    split: Literal["auto", "global_time", "leave_one_out", "column"] = Field(
+        "auto", description="How the log is divided; auto: as the names of its files say, else global_time."
+    )
+    join_parts: bool = Field(False, description="Put files together whose names say train, valid or test.")
     min_rating: float | None = Field(None, description="Interactions rated below it are dropped.")
     min_interactions: MinInteractionsConfig = MinInteractionsConfig()
     missing_title: Literal["error", "drop"] = "error"

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from cluster.errors import UserError
 from cluster.storage import Storage
 from pipeline.config import Config
 from pipeline.ingest.columns import resolve_catalogue, resolve_log
 from pipeline.ingest.headers import read_headers
+from pipeline.ingest.parts import settle_split
 from pipeline.ingest.reading import KEPT, LogReader, plan_tasks, read_catalogue
 from pipeline.ingest.sources import find_files
 from pipeline.ingest.spec import PARTS
@@ -80,7 +82,8 @@ def write_shares(config: Config, users: int, many: Storage, few_users: int, few:
     Raises `UserError` for a log that cannot be read, as ingest does.
     """
     spec = ingest_spec(config)
-    headers = read_headers(find_files(spec.interactions, "data.interactions", skip_suffix=".item"))
+    files = find_files(spec.interactions, "data.interactions", skip_suffix=".item")
+    spec, headers = settle_split(spec, read_headers(files))
     reader = LogReader(resolve_log(headers, spec), spec.min_rating)
     draw, redraw = UserDraw(users), UserDraw(few_users)
 
@@ -104,10 +107,13 @@ def write_shares(config: Config, users: int, many: Storage, few_users: int, few:
 
 def share_config(config: Config, folder: Storage) -> Config:
     """The same configuration over the share; filters and names were applied when it was written."""
+    filesystem, log = folder.fs_path("log.parquet")
+    given = "split" in pq.read_schema(log, filesystem=filesystem).names
     data = {
         "interactions": f"{folder.uri}/log.parquet",
         "items": f"{folder.uri}/items.parquet",
-        "split": config.data.split,
+        # The share has one file, so that names no longer say the split.
+        "split": "column" if given else config.data.split,
         "missing_title": "drop",
     }
     return config.model_copy(update={"data": type(config.data).model_validate(data)})

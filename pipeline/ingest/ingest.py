@@ -17,6 +17,7 @@ from pipeline.ingest.core import Core, find_core
 from pipeline.ingest.datafile import DataFile
 from pipeline.ingest.headers import Header, read_headers
 from pipeline.ingest.notices import say, warnings_of
+from pipeline.ingest.parts import settle_split
 from pipeline.ingest.reading import LogReader, plan_tasks, read_catalogue
 from pipeline.ingest.samples import SampleRules
 from pipeline.ingest.shuffle import ROWS_PER_PARTITION, by_shard, map_blocks, passed, read_log, user_faults
@@ -53,7 +54,7 @@ def ingest(
     """
     files = find_files(spec.interactions, "data.interactions", skip_suffix=".item")
     _require_outside(out, files, "data.interactions")
-    headers = read_headers(files)
+    spec, headers = settle_split(spec, read_headers(files))
     roles = resolve_log(headers, spec)
     catalogue = _catalogue(spec, out)
     _clear(out)

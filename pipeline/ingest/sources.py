@@ -15,6 +15,7 @@ from cluster.storage import is_remote, open_filesystem
 from pipeline.ingest.datafile import DataFile, Format, Place
 from pipeline.ingest.globs import expand, has_pattern, plain_folder
 from pipeline.ingest.partitions import path_columns
+from pipeline.ingest.partnames import part_of
 from pipeline.ingest.tableformats import table_files
 
 log = logging.getLogger("dealrec.ingest")
@@ -110,6 +111,12 @@ def _suffixes(path: str) -> tuple[str, str | None]:
     return (PurePosixPath(pure.stem).suffix if compression else pure.suffix), compression
 
 
+def _without_suffixes(path: str) -> str:
+    suffix, compression = _suffixes(path)
+    bare = path[: path.rindex(".")] if compression else path
+    return bare[: len(bare) - len(suffix)]
+
+
 def _data_file(place: Place, info: pafs.FileInfo, base: str) -> DataFile:
     suffix, compression = _suffixes(info.path)
     key, name = place.key, place.scheme + info.path
@@ -131,6 +138,7 @@ def _data_file(place: Place, info: pafs.FileInfo, base: str) -> DataFile:
         int(info.size),
         given=given,
         unasked=frozenset(spelt) - frozenset(below),
+        part=part_of(_without_suffixes(info.path)[len(base) :].lstrip("/")),
     )
 
 

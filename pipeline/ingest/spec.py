@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-SplitName = Literal["global_time", "leave_one_out", "column"]
+SplitName = Literal["auto", "global_time", "leave_one_out", "column"]
 
 #: What a column of the input can mean; `data.columns.<role>` names it.
 ROLES = ("user", "item", "timestamp", "position", "rating", "split", "title")
@@ -35,7 +35,9 @@ class IngestSpec:
     ----------
     interactions, items : path, directory, glob or URI; without `items` the titles come from the log.
     columns : role -> column name; a role left out or None is recognised by its usual names.
-    split : how interactions are divided into train, valid and test.
+    split : how interactions are divided into train, valid and test; "auto" is the split that the names of the files
+        say, else global_time.
+    join_parts : files whose names say a split are put together.
     min_rating : interactions rated below it are dropped before anything else.
     min_interactions : users and items with fewer interactions are dropped, repeatedly, until none is left.
     missing_title : what to do about an item in the log that has no title.
@@ -47,7 +49,8 @@ class IngestSpec:
     interactions: str
     items: str | None = None
     columns: Mapping[str, str | None] = field(default_factory=dict)
-    split: SplitName = "global_time"
+    split: SplitName = "auto"
+    join_parts: bool = False
     min_rating: float | None = None
     min_interactions: MinInteractions = MinInteractions()
     missing_title: Literal["error", "drop"] = "error"

@@ -64,6 +64,7 @@ STAGES = (
         keys=(
             "data.columns",
             "data.split",
+            "data.join_parts",
             "data.min_rating",
             "data.min_interactions",
             "data.missing_title",

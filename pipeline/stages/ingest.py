@@ -26,6 +26,7 @@ def ingest_spec(config: Config) -> IngestSpec:
         items=data.items,
         columns={key: name for key, name in data.columns.model_dump().items() if name is not None},
         split=data.split,
+        join_parts=data.join_parts,
         min_rating=data.min_rating,
         min_interactions=MinInteractions(data.min_interactions.user, data.min_interactions.item),
         missing_title=data.missing_title,

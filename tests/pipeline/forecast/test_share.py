@@ -60,6 +60,22 @@ def test_a_given_split_and_names_survive(tmp_path: Path) -> None:
     assert [row["item_id"] for row in rows] == ["x", "y", "z", "x"]
 
 
+def test_a_split_by_the_names_of_files_survives(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    for number, part in enumerate(("train", "valid", "test")):
+        rows = {"user_id": ["a"], "item_id": [part], "position": [number], "title": [part]}
+        pq.write_table(pa.table(rows), (tmp_path / "log") / f"{part}.parquet")
+    out = Storage.at(tmp_path / "share")
+    config = config_of(tmp_path / "log")
+    write_shares(config, 9, out, 1, out.child("few"))
+    assert {row["item_id"]: row["split"] for row in out.read_table("log.parquet").to_pylist()} == {
+        "train": "train",
+        "valid": "valid",
+        "test": "test",
+    }
+    assert share_config(config, out).data.split == "column"
+
+
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=200), st.integers(1, 12))
 def test_the_same_users_are_drawn_whatever_the_blocks(users: list[int], wanted: int) -> None:
     names = [f"u{user}" for user in users]

@@ -1,0 +1,79 @@
+"""A split that comes as files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cluster.errors import UserError
+from pipeline.ingest.columns import find_column
+from pipeline.ingest.datafile import DataFile
+from pipeline.ingest.headers import Header
+from pipeline.ingest.partnames import UNCLEAR, part_in
+from pipeline.ingest.spec import PARTS, IngestSpec
+
+log = logging.getLogger("dealrec.ingest")
+
+#: What the column is called in messages and statistics.
+_COLUMN = "(file name)"
+_ELSE = "data.join_parts: true to put the files together and split them anew"
+
+
+def settle_split(spec: IngestSpec, headers: Sequence[Header]) -> tuple[IngestSpec, list[Header]]:
+    """What `data.split: auto` means for these files, and the part of each where their names say the split.
+
+    Names are looked at together: they say a split when some stand for one part and others for another or for none. A
+    split column that the files have comes before them. Raises `UserError` for names that say a split when another is
+    asked for, and for a split that lacks a part.
+    """
+    headers = list(headers)
+    if spec.split == "auto" and spec.columns.get("split") is not None:
+        spec = replace(spec, split="column")
+    parts = [_part(header.file) for header in headers]
+    in_file = find_column(headers[0], "split", spec.columns.get("split"), in_path=False)
+    if spec.join_parts or len(set(parts)) < 2 or (spec.split == "column" and in_file is not None):
+        return replace(spec, split="global_time") if spec.split == "auto" else spec, headers
+    looks = f"{spec.interactions}: by their names the files are parts of a split ({_shown(headers, parts)})"
+    if spec.split not in ("auto", "column"):
+        raise UserError(
+            f"{looks}, and data.split is {spec.split}.",
+            f"Set data.split: column to read them as that split, or {_ELSE}.",
+        )
+    odd = [header.file.name for header, part in zip(headers, parts, strict=True) if part is None or part in UNCLEAR]
+    if odd:
+        raise UserError(
+            f"{looks}, and {odd[0]} does not say which part it is.",
+            f"Rename or move it, or name the others with a pattern; or set {_ELSE}.",
+        )
+    lacking = [part for part in PARTS if part not in parts]
+    if lacking:
+        raise UserError(
+            f"{looks}, and none is for {' or '.join(lacking)}.",
+            f"Add the part (names such as train.csv, valid.csv, test.csv), or set {_ELSE}.",
+        )
+    log.info("data.split: column, by the names of the files (%s)", _shown(headers, parts))
+    named = [
+        replace(
+            header,
+            file=replace(header.file, given={**header.file.given, _COLUMN: part}),
+            kinds={**header.kinds, _COLUMN: "text"},
+        )
+        for header, part in zip(headers, parts, strict=True)
+    ]
+    return replace(spec, split="column", columns={**spec.columns, "split": _COLUMN}), named
+
+
+def _part(file: DataFile) -> str | None:
+    """By the value of a `split=...` folder, or a partition column of a table, else by the names in the path."""
+    for column in ("split", "subset"):
+        value = file.given.get(column)
+        if value is not None and column not in file.unasked:
+            return part_in(value)
+    return file.part
+
+
+def _shown(headers: Sequence[Header], parts: Sequence[str | None]) -> str:
+    """One file of each part."""
+    first = {part: header.file.name for header, part in reversed(list(zip(headers, parts, strict=True))) if part}
+    return ", ".join(f"{part}: {first[part].rsplit('/', 1)[-1]}" for part in (*PARTS, *UNCLEAR) if part in first)
