@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ def test_repeated_targets_are_those_that_the_samples_would_mask(
             "split": pa.array([time // 4 for _, _, time in rows], pa.int8()),
         }
     )
-    log = order_log(table if split == "column" else table.drop_columns(["split"]))
+    log = order_log(table if split == "column" else table.drop_columns(["split"]), np.zeros(5, np.uint64))
     splits = assign_splits(log, split, None)
     tables = build_tables(log, splits, SampleRules(1, 5, True))
     masked = [
