@@ -64,6 +64,10 @@ class DataConfig(Section):
     min_rating: float | None = Field(None, description="Interactions rated below it are dropped.")
     min_interactions: MinInteractionsConfig = MinInteractionsConfig()
     missing_title: Literal["error", "drop"] = "error"
+    missing_id: Literal["error", "drop"] = Field("error", description="Of interactions without a user or item id.")
+    null_values: tuple[str, ...] | None = Field(
+        None, description="Texts that mean a missing value; None refuses ids and titles that look like one, [] none."
+    )
 
 
 class SamplesConfig(Section):

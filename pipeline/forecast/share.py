@@ -16,7 +16,7 @@ from pipeline.config import Config
 from pipeline.ingest.columns import resolve_catalogue, resolve_log
 from pipeline.ingest.headers import read_headers
 from pipeline.ingest.parts import settle_split
-from pipeline.ingest.reading import KEPT, LogReader, plan_tasks, read_catalogue
+from pipeline.ingest.reading import KEPT, log_reader, plan_tasks, read_catalogue
 from pipeline.ingest.sources import find_files
 from pipeline.ingest.spec import PARTS
 from pipeline.ingest.survey import Survey, merge_surveys, survey_block, user_hashes
@@ -84,7 +84,7 @@ def write_shares(config: Config, users: int, many: Storage, few_users: int, few:
     spec = ingest_spec(config)
     files = find_files(spec.interactions, "data.interactions", skip_suffix=".item")
     spec, headers = settle_split(spec, read_headers(files))
-    reader = LogReader(resolve_log(headers, spec), spec.min_rating)
+    reader = log_reader(headers, resolve_log(headers, spec), spec)
     draw, redraw = UserDraw(users), UserDraw(few_users)
 
     def blocks() -> Iterator[pa.Table]:
@@ -115,6 +115,7 @@ def share_config(config: Config, folder: Storage) -> Config:
         # The share has one file, so that names no longer say the split.
         "split": "column" if given else config.data.split,
         "missing_title": "drop",
+        "null_values": [],
     }
     return config.model_copy(update={"data": type(config.data).model_validate(data)})
 
@@ -125,7 +126,7 @@ def _catalogue(config: Config, survey: Survey) -> pa.Table:
         return survey.items.select(["item", "title"])
     spec = ingest_spec(config)
     headers = read_headers(find_files(config.data.items, "data.items", skip_suffix=".inter"))
-    return read_catalogue(headers, resolve_catalogue(headers, spec))
+    return read_catalogue(headers, resolve_catalogue(headers, spec), spec)
 
 
 def _write(out: Storage, log: pa.Table, catalogue: pa.Table) -> None:

@@ -140,6 +140,14 @@ def _usual(header: Header, role: str, columns: Sequence[str]) -> str | None:
     return None
 
 
+def also_usual(header: Header, roles: Roles, spec: IngestSpec) -> list[tuple[str, str]]:
+    """(role, column) of columns whose names are usual for a role that another column was recognised for."""
+    taken = set(roles.values())
+    plain = {column: _plain(_bare(header, column)) for column in header.kinds if column not in taken}
+    recognised = [role for role in roles if spec.columns.get(role) is None]
+    return [(role, column) for role in recognised for column, name in plain.items() if name in _USUAL[role]]
+
+
 def _actual(header: Header, wanted: str) -> str | None:
     """The column by the name that the user gave, with or without RecBole's type behind it."""
     return next((column for column in header.kinds if wanted in (column, _bare(header, column))), None)

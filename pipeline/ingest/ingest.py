@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,13 +13,14 @@ import ray.data
 from cluster.errors import UserError
 from cluster.progress import Progress
 from cluster.storage import Storage
-from pipeline.ingest.columns import Roles, resolve_catalogue, resolve_log
+from pipeline.ingest.columns import Roles, also_usual, resolve_catalogue, resolve_log
 from pipeline.ingest.core import Core, find_core
 from pipeline.ingest.datafile import DataFile
+from pipeline.ingest.examine import Examination, say_columns
 from pipeline.ingest.headers import Header, read_headers
 from pipeline.ingest.notices import say, warnings_of
 from pipeline.ingest.parts import settle_split
-from pipeline.ingest.reading import LogReader, plan_tasks, read_catalogue
+from pipeline.ingest.reading import log_reader, plan_tasks, read_catalogue
 from pipeline.ingest.samples import SampleRules
 from pipeline.ingest.shuffle import ROWS_PER_PARTITION, by_shard, map_blocks, passed, read_log, user_faults
 from pipeline.ingest.sources import find_files
@@ -30,6 +32,8 @@ from pipeline.ingest.timecuts import find_cuts
 from pipeline.ingest.vocabulary import Vocabulary, build_vocabulary, items_table
 from pipeline.ingest.writer import ShardWriter, drop_duplicates, write_shards
 from scoring.ids import item_keys
+
+log = logging.getLogger("dealrec.ingest")
 
 _OUTPUTS = ("sequences", "samples", "items.parquet", "statistics.json")
 
@@ -72,7 +76,7 @@ def _catalogue(spec: IngestSpec, out: Storage) -> pa.Table | None:
     files = find_files(spec.items, "data.items", skip_suffix=".inter")
     _require_outside(out, files, "data.items")
     headers = read_headers(files)
-    return read_catalogue(headers, resolve_catalogue(headers, spec))
+    return read_catalogue(headers, resolve_catalogue(headers, spec), spec)
 
 
 def _require_outside(out: Storage, files: Sequence[DataFile], key: str) -> None:
@@ -101,14 +105,19 @@ class _Ingest:
 
     def run(self, headers: Sequence[Header], roles: Roles, catalogue: pa.Table | None) -> dict[str, Any]:
         self.progress.update(0, 1, doing="reading the log")
-        rows = read_log(plan_tasks(headers), LogReader(roles, self.spec.min_rating))
+        tasks, reader = plan_tasks(headers), log_reader(headers, roles, self.spec)
+        for line in say_columns(roles, also_usual(headers[0], roles, self.spec)):
+            log.info("%s", line)
+        rows = read_log(tasks, reader)
         survey = merge_surveys(passed(rows, survey_block))
         self._check_rows(survey)
+        findings = Examination(self.spec, roles, survey, rows, catalogue, tasks, reader).findings()
         vocabulary = build_vocabulary(survey.items, catalogue, self.spec.missing_title)
         kept = survey.rows[0] - vocabulary.dropped_interactions
         if not kept:
             raise UserError(
-                f"{self.spec.interactions}: no item of the log has a title, so nothing is left.",
+                f"{self.spec.interactions}: no item of the log has a title, so nothing is left. "
+                + " ".join(findings.warnings),
                 "Give data.items the catalogue of this log; its item ids must be those of the log.",
             )
         shards = self.spec.shards or shard_count(survey.rows[0], survey.users, self.spec.per_user)
@@ -129,8 +138,9 @@ class _Ingest:
         self._check_split(tally, cuts)
         statistics = self._statistics(survey, vocabulary, tally)
         statistics["dropped"] |= {"min_interactions": below, "duplicate": kept - below - int(tally.interactions.sum())}
+        statistics["values"] = findings.statistics
         statistics |= {"cuts": _cuts_as_json(cuts, survey), "shards": shards, "columns": dict(roles)}
-        statistics["warnings"] = warnings_of(statistics)
+        statistics["warnings"] = [*findings.warnings, *warnings_of(statistics)]
         self.out.write_table("items.parquet", items_table(vocabulary, tally.item_counts[0]))
         self.out.write_json("statistics.json", statistics)
         dropped = sum(statistics["dropped"].values())
@@ -176,6 +186,11 @@ class _Ingest:
         kept, low, unrated = survey.rows
         if kept:
             return
+        if survey.missing_ids and not low + unrated:
+            raise UserError(
+                f"{self.spec.interactions}: data.missing_id: drop leaves out all {survey.missing_ids:,} interactions.",
+                "Correct data.columns.user, data.columns.item or data.null_values.",
+            )
         if low + unrated:
             raise UserError(
                 f"{self.spec.interactions}: data.min_rating {self.spec.min_rating:g} drops all "
@@ -202,9 +217,10 @@ class _Ingest:
 
     def _statistics(self, survey: Survey, vocabulary: Vocabulary, tally: Tally) -> dict[str, Any]:
         totals = tally.statistics()
-        totals["interactions"] = {"read": sum(survey.rows), "kept": int(tally.interactions.sum())} | totals[
-            "interactions"
-        ]
+        totals["interactions"] = {
+            "read": sum(survey.rows) + survey.missing_ids,
+            "kept": int(tally.interactions.sum()),
+        } | totals["interactions"]
         totals["items"] = {
             "all": len(vocabulary),
             "log": vocabulary.in_log,
@@ -217,6 +233,7 @@ class _Ingest:
         totals["dropped"] = {
             "rating": survey.rows[1],
             "rating_missing": survey.rows[2],
+            "id_missing": survey.missing_ids,
             "no_title": vocabulary.dropped_interactions,
         }
         rules = {"split": self.spec.split, "min_rating": self.spec.min_rating}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +17,20 @@ from pipeline.ingest.columns import Roles
 from pipeline.ingest.contents import DAMAGE, damaged
 from pipeline.ingest.datafile import DataFile, LiveRows
 from pipeline.ingest.headers import Header
+from pipeline.ingest.ids import all_present, padded, spelled_ids
+from pipeline.ingest.missing import without_nulls
+from pipeline.ingest.spec import IngestSpec
 from pipeline.ingest.text import NumberedBlock, read_delimited, read_jsonl
+from pipeline.ingest.times import TimeStyle, as_times, time_style
+
+log = logging.getLogger("dealrec.ingest")
 
 _ROWS_PER_BATCH = 1 << 20
 _BYTES_PER_TASK = 64 << 20
 
-#: Why a row of the log is not kept; 0 is kept.
-KEPT, LOW_RATING, NO_RATING = 0, 1, 2
+#: Why a row of the log is not kept; 0 is kept. A row of nulls with the reason `PADDED` counts a kept row that had
+#: blanks around its ids.
+KEPT, LOW_RATING, NO_RATING, NO_ID, PADDED = 0, 1, 2, 3, 4
 
 _TYPES = {
     "user": pa.string(),
@@ -32,14 +40,8 @@ _TYPES = {
     "split": pa.int8(),
     "title": pa.string(),
 }
-_CONVERT = {
-    "user": values.as_ids,
-    "item": values.as_ids,
-    "timestamp": values.as_times,
-    "position": values.as_numbers,
-    "split": values.as_splits,
-    "title": values.as_titles,
-}
+_CONVERT = {"position": values.as_numbers, "split": values.as_splits, "title": values.as_titles}
+_IDS = ("user", "item")
 
 
 @dataclass(frozen=True)
@@ -54,19 +56,46 @@ class Piece:
 
 @dataclass(frozen=True)
 class LogReader:
-    """What a task needs to read and normalise pieces of the log."""
+    """What a task needs to read and normalise pieces of the log.
+
+    Attributes
+    ----------
+    missing_id : what to do with rows that lack a user or an item id.
+    null_values : texts that stand for a missing value.
+    style : how the log writes its times; None takes each block's first.
+    """
 
     roles: Roles
     min_rating: float | None = None
+    missing_id: Literal["error", "drop"] = "error"
+    null_values: tuple[str, ...] = ()
+    style: TimeStyle | None = None
 
     def __call__(self, pieces: Sequence[Piece]) -> Iterator[pa.Table]:
         """Normal blocks: user, item, [timestamp], [position], [split], [title], reason.
 
-        Rows that the rating filter dropped stay as rows of nulls with a `reason`, so that they are counted.
+        Rows that were dropped stay as rows of nulls with a `reason`, so that they are counted.
         """
         for piece in pieces:
             for table, first_row in read_piece(piece, list(dict.fromkeys(self.roles.values()))):
                 yield normalise(table, self, piece.file.name, first_row)
+
+
+def log_reader(headers: Sequence[Header], roles: Roles, spec: IngestSpec) -> LogReader:
+    """The reader of a log, which has looked at its first row of times."""
+    reader = LogReader(roles, spec.min_rating, spec.missing_id, tuple(spec.null_values or ()))
+    if "timestamp" not in roles:
+        return reader
+    columns = [roles[role] for role in ("timestamp", "rating") if role in roles]
+    for piece in (piece for pieces in plan_tasks(headers) for piece in pieces):
+        for table, first_row in read_piece(piece, columns):
+            table, reason = _rated(table, reader, piece.file.name, first_row)
+            if table.num_rows:
+                origin = values.Origin(
+                    piece.file.name, roles["timestamp"], "timestamp", first_row, np.flatnonzero(reason == KEPT)
+                )
+                return replace(reader, style=time_style(table[roles["timestamp"]], origin))
+    return reader
 
 
 def plan_tasks(headers: Sequence[Header]) -> list[list[Piece]]:
@@ -138,20 +167,65 @@ def _read_parquet(piece: Piece, columns: Sequence[str]) -> Iterator[NumberedBloc
 
 def normalise(table: pa.Table, reader: LogReader, file: str, first_row: int) -> pa.Table:
     """One block in the types and names that the rest works with; the rating filter precedes all checks."""
-    reason = _reasons(table, reader, file, first_row)
-    dropped = int(np.count_nonzero(reason))
-    if dropped:
-        table = table.filter(pa.array(reason == KEPT))
+    return numbered_block(table, reader, file, first_row)[0]
+
+
+def numbered_block(table: pa.Table, reader: LogReader, file: str, first_row: int) -> tuple[pa.Table, np.ndarray]:
+    """`normalise`, and which rows of the table its kept rows are (int64, from 0); these come first."""
+    table, reason = _rated(table, reader, file, first_row)
+    padding = _padded_rows(table, reader)
+    rows = np.flatnonzero(reason == KEPT)
     columns: dict[str, pa.Array] = {}
-    for role, column in reader.roles.items():
-        if role != "rating":
-            origin = values.Origin(file, column, role, first_row)
-            columns[role] = _CONVERT[role](table[column].combine_chunks(), origin).cast(_TYPES[role])
+    for roles in (_IDS, [role for role in reader.roles if role not in (*_IDS, "rating")]):
+        for role in (role for role in roles if role in reader.roles):
+            origin = values.Origin(file, reader.roles[role], role, first_row, rows)
+            columns[role] = _converted(table[reader.roles[role]].combine_chunks(), origin, reader)
+        if roles == _IDS and any(column.null_count for column in columns.values()):
+            table, columns = _without_missing_ids(table, columns, reason)
+            rows = np.flatnonzero(reason == KEPT)
     kept = pa.table({**columns, "reason": pa.array(np.full(table.num_rows, KEPT, np.uint8))})
-    if not dropped:
-        return kept
-    blank: dict[str, Any] = {role: pa.nulls(dropped, _TYPES[role]) for role in columns}
-    return pa.concat_tables([kept, pa.table({**blank, "reason": pa.array(reason[reason != KEPT])})])
+    counted = np.append(reason[reason != KEPT], np.full(padding, PADDED, np.uint8))
+    if not len(counted):
+        return kept, rows
+    blank: dict[str, Any] = {role: pa.nulls(len(counted), _TYPES[role]) for role in columns}
+    return pa.concat_tables([kept, pa.table({**blank, "reason": pa.array(counted)})]), rows
+
+
+def _rated(table: pa.Table, reader: LogReader, file: str, first_row: int) -> tuple[pa.Table, np.ndarray]:
+    """The rows that the rating filter keeps, where what the user calls missing is null; the reason of each row."""
+    for index, name in enumerate(table.column_names if reader.null_values else ()):
+        if values.is_text(values.decoded(table[name]).type):
+            text = pc.cast(values.decoded(table[name]), pa.string())
+            table = table.set_column(index, name, without_nulls(text, reader.null_values))
+    reason = _reasons(table, reader, file, first_row)
+    return (table.filter(pa.array(reason == KEPT)) if reason.any() else table), reason
+
+
+def _padded_rows(table: pa.Table, reader: LogReader) -> int:
+    marks = [padded(table[reader.roles[role]]) for role in _IDS if role in reader.roles]
+    found = [mark for mark in marks if mark is not None]
+    return int(pc.sum(found[0] if len(found) == 1 else pc.or_(*found)).as_py() or 0) if found else 0
+
+
+def _converted(column: pa.Array, origin: values.Origin, reader: LogReader) -> pa.Array:
+    if origin.role in _IDS:
+        ids = without_nulls(spelled_ids(column, origin), reader.null_values)
+        return ids if reader.missing_id == "drop" else all_present(ids, origin)
+    if origin.role == "timestamp":
+        return as_times(column, origin, reader.style)
+    return _CONVERT[origin.role](column, origin).cast(_TYPES[origin.role])
+
+
+def _without_missing_ids(
+    table: pa.Table, columns: dict[str, pa.Array], reason: np.ndarray
+) -> tuple[pa.Table, dict[str, pa.Array]]:
+    """What is left without the rows that lack an id, which are marked in `reason`."""
+    present = np.ones(table.num_rows, dtype=bool)
+    for column in columns.values():
+        present &= pc.is_valid(column).to_numpy(zero_copy_only=False)
+    reason[np.flatnonzero(reason == KEPT)[~present]] = NO_ID
+    mask = pa.array(present)
+    return table.filter(mask), {role: column.filter(mask) for role, column in columns.items()}
 
 
 def _reasons(table: pa.Table, reader: LogReader, file: str, first_row: int) -> np.ndarray:
@@ -166,10 +240,19 @@ def _reasons(table: pa.Table, reader: LogReader, file: str, first_row: int) -> n
     return np.where(missing, NO_RATING, np.where(low, LOW_RATING, KEPT)).astype(np.uint8)
 
 
-def read_catalogue(headers: Sequence[Header], roles: Roles) -> pa.Table:
+def read_catalogue(headers: Sequence[Header], roles: Roles, spec: IngestSpec | None = None) -> pa.Table:
     """All (item, title) rows of a catalogue, in this process; a title may be null."""
+    reader = LogReader(roles)
+    if spec is not None:
+        reader = replace(reader, missing_id=spec.missing_id, null_values=tuple(spec.null_values or ()))
     blocks = [pa.table({"item": pa.array([], pa.string()), "title": pa.array([], pa.string())})]
+    reasons = np.zeros(PADDED + 1, np.int64)
     for pieces in plan_tasks(headers):
-        for block in LogReader(roles)(pieces):
-            blocks.append(block.select(["item", "title"]))
+        for block in reader(pieces):
+            reasons += np.bincount(block["reason"].to_numpy(), minlength=len(reasons))
+            blocks.append(block.filter(pc.equal(block["reason"], KEPT)).select(["item", "title"]))
+    if reasons[NO_ID]:
+        log.info("%s rows of the catalogue have no item id and are left out", f"{reasons[NO_ID]:,}")
+    if reasons[PADDED]:
+        log.info("%s item ids of the catalogue had blanks around them, which are not read", f"{reasons[PADDED]:,}")
     return pa.concat_tables(blocks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -41,6 +41,8 @@ class IngestSpec:
     min_rating : interactions rated below it are dropped before anything else.
     min_interactions : users and items with fewer interactions are dropped, repeatedly, until none is left.
     missing_title : what to do about an item in the log that has no title.
+    missing_id : what to do about interactions that lack a user or an item id.
+    null_values : texts that stand for a missing value; None refuses what looks like one by the evidence.
     per_user : how many of a user's last train targets become samples, or "all".
     max_history : items of history that a sample keeps.
     shards : output files per table; None follows the size of the data.
@@ -54,6 +56,8 @@ class IngestSpec:
     min_rating: float | None = None
     min_interactions: MinInteractions = MinInteractions()
     missing_title: Literal["error", "drop"] = "error"
+    missing_id: Literal["error", "drop"] = "error"
+    null_values: Sequence[str] | None = None
     per_user: Literal["all"] | int = 1
     max_history: int = 50
     shards: int | None = None

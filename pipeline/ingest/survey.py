@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.ingest.reading import KEPT, LOW_RATING, NO_RATING
+from pipeline.ingest.ids import text_bytes
+from pipeline.ingest.missing import looks_missing
+from pipeline.ingest.reading import KEPT, LOW_RATING, NO_ID, NO_RATING, PADDED
+from pipeline.ingest.spelling import plain_spelling
+from pipeline.ingest.timefacts import TimeFacts, merge_time_facts, no_times, time_facts
 from pipeline.ingest.vocabulary import count_items, merge_counts
 from scoring.ids import sample_ids
 
@@ -20,6 +25,9 @@ _SKETCH = 4096
 _HASH_RANGE = float(1 << 63)
 _WHOLE_LIMIT = 2.0**62
 _MAX_SHARDS = 8192
+_REASONS = PADDED + 1
+_GLANCE = 256
+_NUMBER_OR_WORD = r"^(-?\d+(\.0*)?|\D*)$"
 
 
 @dataclass(frozen=True)
@@ -29,42 +37,89 @@ class Survey:
     Attributes
     ----------
     rows : rows by reason: kept, rated too low, without rating.
-    users : distinct users, exact up to 4095, then estimated to about 1.6%.
-    items : item, title, count of kept rows.
+    users : distinct users, exact up to 4095, then estimated to about 1.6%; spellings of one id count once.
+    items : item, title (the least), other (the greatest title), count of kept rows.
     whole_timestamps : every timestamp is a whole number, so that int64 holds it.
-    earliest, latest : bounds of the timestamps; NaN without any.
+    missing_ids : rows left out because they have no user or no item id.
+    padded_ids : kept rows with blanks around an id.
+    times : what the timestamps look like together.
+    some_users : ids of up to 4,095 users, drawn by hash, in all of their spellings.
+    numeric_users : every user id is a whole number, but for those in `missing_users`.
+    missing_users : rows of each user id that reads like a missing value.
     """
 
     rows: tuple[int, int, int]
     users: int
     items: pa.Table
     whole_timestamps: bool
-    earliest: float
-    latest: float
+    missing_ids: int
+    padded_ids: int
+    times: TimeFacts
+    some_users: pa.Array
+    numeric_users: bool
+    missing_users: Mapping[str, int]
+
+    @property
+    def earliest(self) -> float:
+        """The least timestamp; NaN without any."""
+        return self.times.low
+
+    @property
+    def latest(self) -> float:
+        """The greatest timestamp; NaN without any."""
+        return self.times.high
 
 
 def survey_block(block: pa.Table) -> pa.Table:
     """One row with what a block adds to the survey."""
-    reasons = np.bincount(block["reason"].to_numpy(), minlength=3)[[KEPT, LOW_RATING, NO_RATING]]
+    reasons = np.bincount(block["reason"].to_numpy(), minlength=_REASONS)
     kept = block.filter(pc.equal(block["reason"], KEPT))
     items = count_items(kept)
-    whole, earliest, latest = True, math.nan, math.nan
+    whole, times = True, no_times()
     if "timestamp" in kept.column_names and kept.num_rows:
-        times = kept["timestamp"].to_numpy()
-        earliest, latest = float(times.min()), float(times.max())
-        whole = bool(np.all(np.floor(times) == times)) and max(-earliest, latest) < _WHOLE_LIMIT
+        values = kept["timestamp"].to_numpy()
+        times = time_facts(values)
+        whole = bool(np.all(np.floor(values) == values)) and max(-times.low, times.high) < _WHOLE_LIMIT
+    users = pc.unique(kept["user"])
+    hashes, some = _draw(user_hashes(plain_spelling(users)), users)
+    missing = users.filter(looks_missing(users))
     row = {
         "reasons": pa.array([reasons]),
-        "users": pa.array([least_hashes(user_hashes(kept["user"]))]),
+        "users": pa.array([hashes]),
+        "some_users": _as_row(some),
+        "numeric": pa.array([are_numbers(users)]),
+        "missing": _as_row(missing),
+        "missing_rows": pa.array([[_occurrences(kept["user"], user) for user in missing]], pa.list_(pa.int64())),
         "whole": pa.array([whole]),
-        "earliest": pa.array([earliest]),
-        "latest": pa.array([latest]),
+        "times": pa.array([times.as_list()]),
     }
     return pa.table({**row, **{name: _as_row(items[name]) for name in items.column_names}})
 
 
-def _as_row(column: pa.ChunkedArray) -> pa.Array:
-    values = column.combine_chunks()
+def _occurrences(values: pa.ChunkedArray, value: pa.Scalar) -> int:
+    return int(pc.sum(pc.equal(values, value)).as_py() or 0)
+
+
+def are_numbers(ids: pa.Array) -> bool:
+    """Whether all ids are whole numbers, with or without a fraction of zero, but for those that look missing."""
+    if not pc.all(pc.match_substring_regex(ids.slice(0, _GLANCE), _NUMBER_OR_WORD)).as_py():
+        return False
+    data = text_bytes(ids)
+    if len(data) and data.min() >= ord("0") and data.max() <= ord("9"):
+        return True
+    return bool(pc.all(pc.or_(pc.match_substring_regex(ids, r"^-?\d+(\.0*)?$"), looks_missing(ids))).as_py())
+
+
+def _draw(hashes: npt.NDArray[np.int64], users: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array]:
+    """The rows of the 4096 least distinct hashes."""
+    if len(hashes) > _SKETCH:
+        chosen = np.flatnonzero(hashes <= least_hashes(hashes)[-1])
+        hashes, users = hashes[chosen], users.take(pa.array(chosen))
+    return hashes, users
+
+
+def _as_row(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    values = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     return pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), values)
 
 
@@ -72,37 +127,59 @@ def _values(cell: pa.ChunkedArray) -> pa.Array:
     return cell.combine_chunks().flatten()
 
 
+class _Sketch:
+    """The least hashes of all users seen, with their ids in every spelling."""
+
+    def __init__(self) -> None:
+        self.hashes = np.empty(0, dtype=np.int64)
+        self.users = pa.array([], pa.string())
+
+    def add(self, hashes: npt.NDArray[np.int64], users: pa.Array) -> None:
+        both = np.concatenate([self.hashes, hashes])
+        joined = pa.concat_arrays([self.users, users])
+        seen = pc.unique(joined)
+        first = pc.index_in(seen, value_set=joined).to_numpy()
+        self.hashes, self.users = _draw(both[first], seen)
+
+
 def merge_surveys(rows: Iterable[pa.Table]) -> Survey:
     """The survey of the whole log from those of its blocks."""
-    reasons = np.zeros(3, dtype=np.int64)
-    hashes = np.empty(0, dtype=np.int64)
-    times: list[tuple[float, float]] = []
-    whole = True
+    reasons = np.zeros(_REASONS, dtype=np.int64)
+    sketch = _Sketch()
+    times: list[TimeFacts] = []
+    missing: Counter[str] = Counter()
+    whole = numeric = True
 
     def items_of_each() -> Iterator[pa.Table]:
-        nonlocal reasons, hashes, whole
+        nonlocal reasons, whole, numeric
         for table in rows:
             for index in range(table.num_rows):
                 row = table.slice(index, 1)
                 reasons = reasons + _values(row["reasons"]).to_numpy()
-                hashes = least_hashes(np.concatenate([hashes, _values(row["users"]).to_numpy()]))
+                sketch.add(_values(row["users"]).to_numpy(), _values(row["some_users"]))
                 whole = whole and bool(row["whole"][0].as_py())
-                times.append((row["earliest"][0].as_py(), row["latest"][0].as_py()))
-                yield pa.table({name: _values(row[name]) for name in ("item", "title", "count")})
+                numeric = numeric and bool(row["numeric"][0].as_py())
+                words, counts = _values(row["missing"]).to_pylist(), _values(row["missing_rows"]).to_pylist()
+                missing.update(dict(zip(words, counts, strict=True)))
+                times.append(TimeFacts.from_list(_values(row["times"]).to_numpy()))
+                yield pa.table({name: _values(row[name]) for name in ("item", "title", "other", "count")})
 
     items = merge_counts(items_of_each())
-    known = [bounds for bounds in times if not math.isnan(bounds[0])]
     return Survey(
-        rows=(int(reasons[0]), int(reasons[1]), int(reasons[2])),
-        users=estimate_distinct(hashes),
+        rows=(int(reasons[KEPT]), int(reasons[LOW_RATING]), int(reasons[NO_RATING])),
+        users=estimate_distinct(least_hashes(sketch.hashes)),
         items=items,
         whole_timestamps=whole,
-        earliest=min((bounds[0] for bounds in known), default=math.nan),
-        latest=max((bounds[1] for bounds in known), default=math.nan),
+        missing_ids=int(reasons[NO_ID]),
+        padded_ids=int(reasons[PADDED]),
+        times=merge_time_facts(times),
+        some_users=sketch.users,
+        numeric_users=numeric,
+        missing_users=missing,
     )
 
 
-def user_hashes(users: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+def user_hashes(users: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.int64]:
     """Uniform 63-bit hashes of the distinct users."""
     distinct = pc.unique(users).to_pylist()
     return sample_ids(distinct, np.zeros(len(distinct), dtype=np.int64))

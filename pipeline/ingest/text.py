@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import IO
 
@@ -191,7 +192,9 @@ def _parse_slowly(file: DataFile, chunk: bytes, columns: Sequence[str], first_li
 def _cell(file: DataFile, line: int, name: str, value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isinf(value):
         raise UserError(
             f"{file.name}, line {line}, column '{name}' holds {json.dumps(value)[:40]}.",
             "Text or a number belongs there.",

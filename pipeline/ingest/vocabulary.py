@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.errors import UserError
+from pipeline.ingest.spelling import mismatch, shown_id
 
 _MERGE_AT = 1 << 20
 _SHOWN = 5
-_FIELDS = [("item", pa.string()), ("title", pa.string()), ("count", pa.int64())]
+_FIELDS = [("item", pa.string()), ("title", pa.string()), ("other", pa.string()), ("count", pa.int64())]
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,22 @@ class Vocabulary:
 
 
 def count_items(block: pa.Table) -> pa.Table:
-    """One row an item of a block of the log: item, count, and the least of its titles where there are any."""
-    titles = block["title"] if "title" in block.column_names else pa.nulls(block.num_rows, pa.string())
-    pairs = pa.table({"item": block["item"], "title": titles, "count": np.ones(block.num_rows, np.int64)})
-    return _merge(pairs)
+    """One row an item of a block of the log: item, the least and the greatest of its titles, null where there are none,
+    and its count."""
+    if "title" not in block.column_names:
+        counts = pc.value_counts(block["item"].combine_chunks())
+        items, count = counts.field(0), counts.field(1)
+        return _fields(items, pa.nulls(len(items), pa.string()), pa.nulls(len(items), pa.string()), count)
+    return _merge(_fields(block["item"], block["title"], block["title"], np.ones(block.num_rows, np.int64)))
+
+
+def _fields(*columns: Any) -> pa.Table:
+    return pa.table(list(columns), names=[name for name, _ in _FIELDS])
+
+
+def item_titles(rows: pa.Table) -> pa.Table:
+    """The titles of a catalogue (item, title, one row or more an item) in the form of `count_items`, counting none."""
+    return _merge(_fields(rows["item"], rows["title"], rows["title"], np.zeros(len(rows), np.int64)))
 
 
 def merge_counts(tables: Iterable[pa.Table]) -> pa.Table:
@@ -66,8 +79,8 @@ def merge_counts(tables: Iterable[pa.Table]) -> pa.Table:
 
 def _merge(pairs: pa.Table) -> pa.Table:
     """Counts added; of several titles of one item the least counts, so that file order never matters."""
-    merged = pa.TableGroupBy(pairs, "item").aggregate([("title", "min"), ("count", "sum")])
-    return merged.select(["item", "title_min", "count_sum"]).rename_columns([name for name, _ in _FIELDS])
+    merged = pa.TableGroupBy(pairs, "item").aggregate([("title", "min"), ("other", "max"), ("count", "sum")])
+    return _fields(*(merged[name] for name in ("item", "title_min", "other_max", "count_sum")))
 
 
 def build_vocabulary(
@@ -84,7 +97,7 @@ def build_vocabulary(
     Raises `UserError` naming the first five items without a title, unless they are to be dropped.
     """
     if catalogue is not None:
-        titled = _merge(catalogue.append_column("count", pa.array(np.zeros(len(catalogue), np.int64))))
+        titled = item_titles(catalogue)
         items = _merge(pa.concat_tables([log_items, titled]))
     else:
         titled = log_items.slice(0, 0)
@@ -93,10 +106,13 @@ def build_vocabulary(
     untitled = items.filter(pc.is_null(items["title"]))
     missing = untitled.filter(pc.greater(untitled["count"], 0))
     if len(missing) and missing_title == "error":
-        shown = ", ".join([*missing["item"].slice(0, _SHOWN).to_pylist(), *(["..."] if len(missing) > _SHOWN else [])])
+        names = [shown_id(name) for name in missing["item"].slice(0, _SHOWN).to_pylist()]
+        shown = ", ".join([*names, *(["..."] if len(missing) > _SHOWN else [])])
+        why = mismatch(_array(missing["item"]), _array(titled.filter(pc.is_valid(titled["title"]))["item"]))
         raise UserError(
-            f"{len(missing):,} items of the log have no title: {shown}.",
-            "Add them to data.items, or set data.missing_title: drop to leave their interactions out.",
+            f"{len(missing):,} items of the log have no title: {shown}.{' ' if why else ''}{why}",
+            ("Write item ids alike in the log and in data.items" if why else "Add them to data.items")
+            + ", or set data.missing_title: drop to leave their interactions out.",
         )
     kept = items.filter(pc.is_valid(items["title"])).combine_chunks()
     in_log = int(pc.sum(pc.greater(kept["count"], 0)).as_py() or 0)

@@ -68,6 +68,8 @@ STAGES = (
             "data.min_rating",
             "data.min_interactions",
             "data.missing_title",
+            "data.missing_id",
+            "data.null_values",
             "samples",
         ),
         version=2,

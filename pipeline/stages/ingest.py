@@ -30,6 +30,8 @@ def ingest_spec(config: Config) -> IngestSpec:
         min_rating=data.min_rating,
         min_interactions=MinInteractions(data.min_interactions.user, data.min_interactions.item),
         missing_title=data.missing_title,
+        missing_id=data.missing_id,
+        null_values=data.null_values,
         per_user=samples.per_user,
         max_history=samples.max_history,
         shards=samples.shards,

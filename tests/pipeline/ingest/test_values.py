@@ -9,7 +9,9 @@ import pyarrow as pa
 import pytest
 
 from cluster.errors import UserError
-from pipeline.ingest.values import Origin, as_ids, as_numbers, as_splits, as_times, as_titles
+from pipeline.ingest.ids import as_ids
+from pipeline.ingest.times import as_times
+from pipeline.ingest.values import Origin, as_numbers, as_splits, as_titles
 
 ORIGIN = Origin("log.csv", "col", "item", first_row=11)
 DAY = 86_400

@@ -1,0 +1,273 @@
+"""What the values of a log mean: refused where they would mislead, warned of where they may."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray.data
+
+from cluster.errors import UserError
+from pipeline.ingest.columns import Roles
+from pipeline.ingest.locate import first_row
+from pipeline.ingest.missing import is_mark, looks_missing
+from pipeline.ingest.reading import LogReader, Piece
+from pipeline.ingest.shuffle import passed
+from pipeline.ingest.spec import IngestSpec
+from pipeline.ingest.spelling import CASE, FRACTION, INVISIBLE, ZEROS, Twins, mismatch, twins
+from pipeline.ingest.survey import Survey, are_numbers
+from pipeline.ingest.timefacts import StandIn, bin_of, stand_ins, two_units, unit_name
+from pipeline.ingest.times import FLOAT32_EXACT
+from pipeline.ingest.titles import Spread, count_titles, quoted, several_titles, some_items, spread_of, worth_a_look
+from pipeline.ingest.vocabulary import item_titles
+
+log = logging.getLogger("dealrec.ingest")
+
+_SHOWN = 3
+#: A text that looks missing is missing when it has this many times the rows of the other ids.
+_FAR_ABOVE = 5
+#: Ids that differ in case alone are worth a word from this share of them.
+_CASE_SHARE = 0.01
+_DOTTED = r"^\d+\.\d*[1-9]\d*$"
+
+
+@dataclass
+class Findings:
+    """What an examination found: sentences for the user, and counts for statistics.json."""
+
+    warnings: list[str] = field(default_factory=list)
+    statistics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """A log that was surveyed, and what it takes to look at it again.
+
+    Attributes
+    ----------
+    rows : the normalised log.
+    catalogue : item, title; None where titles come from the log.
+    tasks, reader : for finding a row of the files.
+    """
+
+    spec: IngestSpec
+    roles: Roles
+    survey: Survey
+    rows: ray.data.Dataset
+    catalogue: pa.Table | None
+    tasks: Sequence[Sequence[Piece]]
+    reader: LogReader
+
+    def findings(self) -> Findings:
+        """Raises `UserError` with the place of a value that is not what it seems, and the remedy."""
+        found = Findings()
+        self._times(found)
+        self._missing_ids(found)
+        self._spellings(found)
+        self._titles(found)
+        survey = self.survey
+        if survey.padded_ids:
+            found.statistics["padded_ids"] = survey.padded_ids
+            found.warnings.append(
+                f"{survey.padded_ids:,} interactions have blanks around their user or item id; ids are read without."
+            )
+        return found
+
+    def _where(self, role: str, value: str | float) -> str:
+        return first_row(self.tasks, self.reader, role, lambda values: pc.equal(values, value))
+
+    def _times(self, found: Findings) -> None:
+        facts, style = self.survey.times, self.reader.style
+        if style is None or not facts.rows:
+            return
+        if style.kind == "number":
+            units = two_units(facts)
+            if units is not None:
+                raise self._two_units(*units)
+            if style.dtype in (pa.float16(), pa.float32()) and facts.high > FLOAT32_EXACT:
+                found.warnings.append(
+                    f"The timestamps are stored as {style.dtype}, which rounds times since 1970 to minutes, so that "
+                    "the order within minutes is lost. Store them as float64 or integers, from their source."
+                )
+        for stand_in in stand_ins(facts, style.kind != "number"):
+            found.statistics.setdefault("unknown_times", {})[_time(stand_in.value, style.kind)] = stand_in.rows
+            found.warnings.append(_unknown_time(stand_in, facts.rows, style.kind))
+
+    def _two_units(self, low: int, high: int) -> UserError:
+        counts = self.survey.times.bins
+        places = [
+            first_row(self.tasks, self.reader, "timestamp", partial(_in_bin, place=place), with_value=True)
+            for place in (low, high)
+        ]
+        names = [unit_name(low), unit_name(high)]
+        return UserError(
+            f"The times are in two units: {places[0]}, which reads as {names[0]} ({counts[low]:,} such), but "
+            f"{places[1]}, which reads as {names[1]} ({counts[high]:,} such).",
+            "Write all times of the log in one unit, so that they can be put in order.",
+        )
+
+    def _missing_ids(self, found: Findings) -> None:
+        if self.spec.null_values is not None:
+            return
+        survey = self.survey
+        items = survey.items.filter(looks_missing(survey.items["item"].combine_chunks()))
+        of_items = dict(zip(items["item"].to_pylist(), items["count"].to_pylist(), strict=True))
+        for role, words, numeric, ids in (
+            ("user", survey.missing_users, survey.numeric_users, survey.users),
+            ("item", of_items, bool(of_items) and are_numbers(_joined(survey.items["item"])), len(survey.items)),
+        ):
+            others = (survey.rows[0] - sum(words.values())) / max(1, ids - len(words))
+            for word, rows in sorted(words.items()):
+                share = f"{rows:,} of {survey.rows[0]:,} interactions have the {role} '{word}'"
+                why = _why_missing(word, role, numeric, rows > _FAR_ABOVE * others)
+                if why:
+                    raise UserError(
+                        f"{share}, {why}, so it reads as a missing value (first at {self._where(role, word)}).",
+                        f"Set data.null_values: ['{word}'] and data.missing_id: drop to leave these interactions out, "
+                        f"or data.null_values: [] if '{word}' is the id of {_article(role)}.",
+                    )
+                found.warnings.append(
+                    f"{share}. It is taken as an id; if it stands for a missing value, set data.null_values: "
+                    f"['{word}'] and data.missing_id: drop."
+                )
+
+    def _spellings(self, found: Findings) -> None:
+        for role, ids in (("user", self.survey.some_users), ("item", _joined(self.survey.items["item"]))):
+            for pair in twins(ids):
+                shown = ", ".join(f"{first!r} and {second!r}" for first, second in pair.pairs)
+                what = f"{pair.count:,} of {pair.of:,} {role} ids have two spellings that differ in "
+                what += f"{pair.difference.name}: {shown}"
+                if _is_one_id(pair, ids):
+                    first, second = pair.pairs[0]
+                    raise UserError(
+                        f"{what} (first at {self._where(role, first)} and at {self._where(role, second)}).",
+                        f"Write each {role} id in one way in all files.",
+                    )
+                if pair.difference is not CASE or pair.count >= _CASE_SHARE * pair.of:
+                    found.warnings.append(f"{what}. They are taken as different {role}s.")
+
+    def _titles(self, found: Findings) -> None:
+        if self.catalogue is None:
+            items, key = self.survey.items, "data.interactions"
+            repeated = int(pc.sum(pc.greater(items["count"], 1)).as_py() or 0)
+        else:
+            items, key = item_titles(self.catalogue), "data.items"
+            counts = self.catalogue.group_by("item").aggregate([([], "count_all")])
+            repeated = int(pc.sum(pc.greater(counts["count_all"], 1)).as_py() or 0)
+            items = items.drop_columns("count").join(counts, "item").rename_columns([*items.column_names])
+            why = mismatch_of(self.survey.items, items)
+            if why:
+                found.warnings.append(f"Items of the log are not in the catalogue. {why}")
+        several = several_titles(items)
+        if worth_a_look(len(several), repeated, len(items)):
+            spread = self._spread(some_items(several))
+            if spread.headlines:
+                raise _no_catalogue(key, len(several), repeated, spread)
+        if len(several):
+            examples = several.slice(0, _SHOWN).select(["item", "title", "other"]).to_pylist()
+            shown = "; ".join(f"{row['item']}: {quoted([row['title'], row['other']])}" for row in examples)
+            found.statistics["items_with_several_titles"] = len(several)
+            found.warnings.append(
+                f"{len(several):,} of {len(items):,} items have several titles in {key}; the first in the order of "
+                f"their characters is taken ({shown}). Give each item one title."
+            )
+        self._missing_titles(items, key, found)
+
+    def _spread(self, chosen: pa.Array) -> Spread:
+        if self.catalogue is not None:
+            return spread_of([count_titles(self.catalogue, chosen)])
+        return spread_of(passed(self.rows, count_titles, items=chosen))
+
+    def _missing_titles(self, items: pa.Table, key: str, found: Findings) -> None:
+        if self.spec.null_values is not None:
+            return
+        named = items.filter(looks_missing(_joined(items["title"])))
+        for entry in sorted(pc.value_counts(_joined(named["title"])).to_pylist(), key=lambda entry: entry["values"]):
+            title, count = entry["values"], entry["counts"]
+            shown = named.filter(pc.equal(named["title"], title)).sort_by("item")["item"].slice(0, _SHOWN).to_pylist()
+            if count > 1 or is_mark(title):
+                raise UserError(
+                    f"{self.spec.items or self.spec.interactions}: {count:,} items have the title '{title}', which "
+                    f"reads as a missing title ({', '.join(shown)}{', ...' if count > _SHOWN else ''}).",
+                    f"Set data.null_values: ['{title}'], so that data.missing_title says what becomes of them, or "
+                    f"data.null_values: [] if that is their title.",
+                )
+            found.warnings.append(
+                f"Item {shown[0]} has the title '{title}' in {key}. It is taken as a title; if it stands for a missing "
+                f"one, set data.null_values: ['{title}']."
+            )
+
+
+def mismatch_of(log_items: pa.Table, titled: pa.Table) -> str:
+    """Why items of the log have no title in the catalogue, where spelling is the reason; else empty."""
+    known = _joined(titled.filter(pc.is_valid(titled["title"]))["item"])
+    asked = _joined(log_items["item"])
+    missing = asked.filter(pc.invert(pc.is_in(asked, value_set=known)))
+    return mismatch(missing, known) if len(missing) and len(known) else ""
+
+
+def _joined(column: pa.ChunkedArray) -> pa.Array:
+    joined = column.combine_chunks()
+    return joined if isinstance(joined, pa.Array) else pa.concat_arrays(joined.chunks)
+
+
+def _in_bin(times: pa.Array, place: int) -> pa.Array:
+    return pa.array(bin_of(times.to_numpy(zero_copy_only=False)) == place)
+
+
+def _article(role: str) -> str:
+    return "an item" if role == "item" else "a user"
+
+
+def _why_missing(word: str, role: str, numeric: bool, many: bool) -> str:
+    if is_mark(word):
+        return "which no id is"
+    if numeric:
+        return f"while all other {role} ids are numbers"
+    return f"more than {_FAR_ABOVE} times as many as other {role}s have" if many else ""
+
+
+def _is_one_id(pair: Twins, ids: pa.Array) -> bool:
+    """Whether spellings that differ so can only be those of one id, by what the other ids look like."""
+    if pair.difference is INVISIBLE:
+        return True
+    if pair.difference is FRACTION:
+        return not pc.any(pc.match_substring_regex(ids, _DOTTED)).as_py()
+    return pair.difference is ZEROS and 2 * pair.count >= pair.marked
+
+
+def _no_catalogue(key: str, several: int, repeated: int, spread: Spread) -> UserError:
+    return UserError(
+        f"The titles in {key} are not titles of items: {several:,} of {repeated:,} items with two rows or more have "
+        f"several. {spread.items:,} items that were looked at have {spread.titles:,} different titles in "
+        f"{spread.rows:,} rows, as headlines of reviews do; item {spread.example} has {quoted(spread.shown)}.",
+        "Set data.items to a catalogue with one title an item, or data.columns.title to the column of item titles.",
+    )
+
+
+def _time(value: float, kind: str) -> str:
+    if kind == "number":
+        return f"{value:.15g}"
+    return str(np.datetime64(int(value), "s")).replace("T00:00:00", "")
+
+
+def _unknown_time(stand_in: StandIn, rows: int, kind: str) -> str:
+    end = "first" if stand_in.first else "last"
+    return (
+        f"{stand_in.rows:,} of {rows:,} interactions ({stand_in.rows / rows:.1%}) have the time "
+        f"{_time(stand_in.value, kind)}, far from all others, as logs write it where the time is not known. They are "
+        f"put {end} in their users' histories. Remove these rows, or correct their times."
+    )
+
+
+def say_columns(roles: Mapping[str, str], others: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Which columns were taken, and which others could have been."""
+    yield "columns of the log: " + ", ".join(f"{role} '{column}'" for role, column in roles.items())
+    for role, column in others:
+        yield f"column '{column}' could be the {role} as well; set data.columns.{role} to take it"

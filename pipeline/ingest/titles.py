@@ -1,0 +1,77 @@
+"""Whether the titles of a log or a catalogue are those of its items, or what people wrote about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+#: Items looked at closely, and the rows that these may have.
+_ITEMS, _ROWS = 1_000, 1_000_000
+#: A catalogue's items may be renamed and misspelt: of further rows of one item, fewer than this have a further title.
+_NEW_TITLES = 0.25
+_LEAST_SHARE = 0.1
+
+
+class Spread(NamedTuple):
+    """Titles of some items: how many rows they have, how many different titles among them, and two of one item."""
+
+    items: int
+    rows: int
+    titles: int
+    example: str
+    shown: tuple[str, ...]
+
+    @property
+    def headlines(self) -> bool:
+        """Whether further rows of an item mostly bring further titles, as reviews do."""
+        return self.titles - self.items > _NEW_TITLES * (self.rows - self.items)
+
+
+def several_titles(items: pa.Table) -> pa.Table:
+    """The items (item, title, other, ...) whose least and greatest title differ, in the order of their ids."""
+    several = pc.fill_null(pc.not_equal(items["title"], items["other"]), False)
+    return items.filter(several).sort_by("item")
+
+
+def worth_a_look(several: int, repeated: int, items: int) -> bool:
+    """Whether so many items have several titles that these may be no titles of items.
+
+    Parameters
+    ----------
+    repeated : items with two rows or more, of which alone it can be told.
+    """
+    return several > repeated / 2 and several >= _LEAST_SHARE * items
+
+
+def some_items(several: pa.Table) -> pa.Array:
+    """Items to look at closely, evenly over those with several titles, with a bounded number of rows."""
+    step = -(-len(several) // _ITEMS)
+    chosen = several.take(pa.array(range(0, len(several), step)))
+    within = pc.less_equal(pc.cumulative_sum(chosen["count"]), _ROWS)
+    return chosen["item"].slice(0, max(1, pc.sum(within).as_py())).combine_chunks()
+
+
+def count_titles(block: pa.Table, items: pa.Array) -> pa.Table:
+    """How often each title of some items is in a block: item, title, count."""
+    rows = block.select(["item", "title"]).filter(pc.is_in(block["item"], value_set=items))
+    counted = rows.filter(pc.is_valid(rows["title"])).group_by(["item", "title"]).aggregate([([], "count_all")])
+    return counted.rename_columns(["item", "title", "count"])
+
+
+def spread_of(counts: Iterable[pa.Table]) -> Spread:
+    """The spread over all blocks of `count_titles`."""
+    pairs = pa.concat_tables(counts).group_by(["item", "title"]).aggregate([("count", "sum")])
+    items = pairs.group_by("item").aggregate([("title", "count"), ("count_sum", "sum")])
+    most = items.sort_by([("title_count", "descending"), ("item", "ascending")])["item"][0]
+    titles = pairs.filter(pc.equal(pairs["item"], most)).sort_by("title")["title"].slice(0, 3)
+    return Spread(
+        len(items), int(pc.sum(pairs["count_sum"]).as_py()), len(pairs), most.as_py(), tuple(titles.to_pylist())
+    )
+
+
+def quoted(titles: Sequence[str]) -> str:
+    """Titles for a message, long ones cut."""
+    return ", ".join(repr(title if len(title) <= 40 else f"{title[:39]}…") for title in titles)
