@@ -92,8 +92,8 @@ class Examination:
                 raise self._two_units(*units)
             if style.dtype in (pa.float16(), pa.float32()) and facts.high > FLOAT32_EXACT:
                 found.warnings.append(
-                    f"The timestamps are stored as {style.dtype}, which rounds times since 1970 to minutes, so that "
-                    "the order within minutes is lost. Store them as float64 or integers, from their source."
+                    f"The timestamps are stored as float{style.dtype.bit_width}, which rounds times since 1970 to "
+                    "minutes, so that the order within minutes is lost. Store them as float64 or integers, from their source."
                 )
         for stand_in in stand_ins(facts, style.kind != "number"):
             found.statistics.setdefault("unknown_times", {})[_time(stand_in.value, style.kind)] = stand_in.rows
@@ -165,7 +165,8 @@ class Examination:
             if why:
                 found.warnings.append(f"Items of the log are not in the catalogue. {why}")
         several = several_titles(items)
-        if worth_a_look(len(several), repeated, len(items)):
+        # A catalogue has few items with a second row, which mostly are there for a second title.
+        if worth_a_look(len(several), repeated, len(items), 0.1 if self.catalogue is None else 0.5):
             spread = self._spread(some_items(several))
             if spread.headlines:
                 raise _no_catalogue(key, len(several), repeated, spread)

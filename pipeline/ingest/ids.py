@@ -63,8 +63,9 @@ def _from_floats(values: pa.Array, origin: Origin) -> pa.Array:
     fraction = pc.fill_null(pc.not_equal(pc.floor(numbers), numbers), False)
     refuse(numbers, fraction, "{value} is not a whole number, so not an id", origin)
     rounded = pc.fill_null(pc.greater(pc.abs(numbers), float(exact)), False)
-    what = f"{{value:.17g}} is stored as {values.type}, which rounds whole numbers above {exact:,}, so different ids "
-    refuse(numbers, rounded, what + "may have become one", origin, "Store ids as integers or text, from their source.")
+    dtype = f"float{values.type.bit_width}"
+    what = f"{{value:.0f}} is stored as {dtype}, which rounds whole numbers above {exact:,}: different ids become one"
+    refuse(numbers, rounded, what, origin, "Store ids as integers or text, from their source.")
     return pc.cast(pc.cast(numbers, pa.int64()), pa.string())
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.ingest.reading import LogReader, Piece, numbered_block, read_piece
+from pipeline.ingest.values import plain_number
 
 
 def first_row(
@@ -28,5 +29,5 @@ def first_row(
             found = pc.index(pc.fill_null(wanted(kept), False), True).as_py()
             if found >= 0:
                 place = f"{piece.file.name}, column '{reader.roles[role]}', row {first + int(rows[found])}"
-                return f"{place} has {kept[found].as_py():.15g}" if with_value else place
+                return f"{place} has {plain_number(kept[found].as_py())}" if with_value else place
     raise ValueError("no such row")

@@ -81,7 +81,7 @@ def survey_block(block: pa.Table) -> pa.Table:
         times = time_facts(values)
         whole = bool(np.all(np.floor(values) == values)) and max(-times.low, times.high) < _WHOLE_LIMIT
     users = pc.unique(kept["user"])
-    hashes, some = _draw(user_hashes(plain_spelling(users)), users)
+    hashes, some = _draw(_hashes(plain_spelling(users)), users)
     missing = users.filter(looks_missing(users))
     row = {
         "reasons": pa.array([reasons]),
@@ -179,10 +179,13 @@ def merge_surveys(rows: Iterable[pa.Table]) -> Survey:
     )
 
 
-def user_hashes(users: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.int64]:
+def user_hashes(users: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """Uniform 63-bit hashes of the distinct users."""
-    distinct = pc.unique(users).to_pylist()
-    return sample_ids(distinct, np.zeros(len(distinct), dtype=np.int64))
+    return _hashes(pc.unique(users))
+
+
+def _hashes(users: pa.Array) -> npt.NDArray[np.int64]:
+    return sample_ids(users.to_pylist(), np.zeros(len(users), dtype=np.int64))
 
 
 def least_hashes(hashes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.ingest.missing import without_missing
-from pipeline.ingest.values import Origin, as_numbers, decoded, first_failure, is_text, trimmed
+from pipeline.ingest.values import Origin, as_numbers, decoded, first_failure, is_text, missing_remedy, trimmed
 
 Kind = Literal["number", "date", "zoned"]
 
@@ -106,18 +106,23 @@ def _parsed(text: pa.Array, origin: Origin, style: TimeStyle | None) -> pa.Array
     try:
         return pc.cast(text, dtype)
     except pa.ArrowInvalid:
-        text = without_missing(text)
+        known = without_missing(text)
     try:
-        return pc.cast(text, dtype)
+        pc.cast(known, dtype)
     except pa.ArrowInvalid as error:
-        row = first_failure(text, dtype)
-        own = _kind_of_text(text.slice(row, 1))
-        if own is not None and style is not None and own != kind:
-            raise _mixed(text, row, own, origin, style) from error
-        what = f"'{text[row].as_py()}' is not a time"
-        like = f" as {style.place} has it ({style.shown})" if style is not None and own is None else ""
-        remedy = f"Write numbers or ISO 8601 dates, or correct data.columns.{origin.role}."
-        raise origin.fault(what + like, row, remedy) from error
+        raise _unreadable(known, origin, style, kind) from error
+    row = pc.index(pc.not_equal(pc.is_valid(known), pc.is_valid(text)), True).as_py()
+    raise origin.fault(f"the {origin.role} is missing ('{text[row].as_py()}')", row, missing_remedy(origin))
+
+
+def _unreadable(text: pa.Array, origin: Origin, style: TimeStyle | None, kind: Kind) -> Exception:
+    row = first_failure(text, _TEXT_TYPES[kind])
+    own = _kind_of_text(text.slice(row, 1))
+    if own is not None and style is not None and own != kind:
+        return _mixed(text, row, own, origin, style)
+    like = f" as {style.place} has it ({style.shown})" if style is not None and own is None else ""
+    remedy = f"Write numbers or ISO 8601 dates, or correct data.columns.{origin.role}."
+    return origin.fault(f"'{text[row].as_py()}' is not a time{like}", row, remedy)
 
 
 def _mixed(values: pa.Array, row: int, own: Kind, origin: Origin, style: TimeStyle) -> Exception:

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 #: Items looked at closely, and the rows that these may have.
 _ITEMS, _ROWS = 1_000, 1_000_000
-#: A catalogue's items may be renamed and misspelt: of further rows of one item, fewer than this have a further title.
-_NEW_TITLES = 0.25
-_LEAST_SHARE = 0.1
+#: Items are renamed and misspelt, and have titles in two languages. Headlines are more: so many titles an item, and a
+#: further title in at least this share of an item's further rows.
+_TITLES, _NEW_TITLES = 3, 0.25
 
 
 class Spread(NamedTuple):
@@ -27,7 +27,8 @@ class Spread(NamedTuple):
     @property
     def headlines(self) -> bool:
         """Whether further rows of an item mostly bring further titles, as reviews do."""
-        return self.titles - self.items > _NEW_TITLES * (self.rows - self.items)
+        further = self.titles - self.items > _NEW_TITLES * (self.rows - self.items)
+        return further and self.titles >= _TITLES * self.items
 
 
 def several_titles(items: pa.Table) -> pa.Table:
@@ -36,14 +37,15 @@ def several_titles(items: pa.Table) -> pa.Table:
     return items.filter(several).sort_by("item")
 
 
-def worth_a_look(several: int, repeated: int, items: int) -> bool:
+def worth_a_look(several: int, repeated: int, items: int, least: float) -> bool:
     """Whether so many items have several titles that these may be no titles of items.
 
     Parameters
     ----------
     repeated : items with two rows or more, of which alone it can be told.
+    least : the share of all items from which it is so.
     """
-    return several > repeated / 2 and several >= _LEAST_SHARE * items
+    return several > repeated / 2 and several >= least * items
 
 
 def some_items(several: pa.Table) -> pa.Array:

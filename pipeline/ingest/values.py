@@ -142,8 +142,18 @@ def _finite(numbers: pa.Array, origin: Origin, required: bool) -> pa.Array:
     if required and numbers.null_count:
         row = pc.index(pc.is_null(numbers), True).as_py()
         what = f"the {origin.role} is missing ({numbers.null_count:,} such in this block)"
-        raise origin.fault(what, row, f"Fill it in, or remove the rows without a {origin.role}.")
+        raise origin.fault(what, row, missing_remedy(origin))
     return pc.add(numbers, 0.0)  # -0.0 becomes 0.0, so that equal numbers have equal bits
+
+
+def missing_remedy(origin: Origin) -> str:
+    """What to do about a missing value that is not an id."""
+    return f"Fill it in, or remove the rows without a {origin.role}."
+
+
+def plain_number(value: float) -> str:
+    """A number for a message: whole ones with all of their digits."""
+    return f"{value:.0f}" if value == int(value) else repr(value)
 
 
 def refuse(
