@@ -114,7 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
     export = commands_.add_parser("export", help="the coreset as text, for fine-tuning with other tools")
     _add_run_arguments(export, "RUN", "a run directory, or the config of a run")
     export.add_argument("--out", metavar="DIR", help="folder or URI; export in the run directory by default")
-    export.add_argument("--format", default="alpaca,sharegpt,messages,parquet", help="comma-separated; all by default")
+    export.add_argument("--format", help="comma-separated; all by default")
     export.set_defaults(command=commands.export)
 
     doctor = commands_.add_parser("doctor", help="what this machine or cluster lacks, before anything runs")

@@ -87,7 +87,7 @@ def export(options: argparse.Namespace) -> int:
     from pipeline.export import FORMATS, export_coreset
 
     config, run_dir = _load_run(options)
-    formats = _listed(options.format)
+    formats = list(FORMATS) if options.format is None else _listed(options.format)
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         raise UserError(

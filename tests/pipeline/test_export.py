@@ -120,7 +120,7 @@ def test_the_folder_describes_itself(run: Storage, config_file: Path) -> None:
     files = [entry["data_files"] for entry in yaml.safe_load(front)["configs"]]
     assert all(out.exists(file) for file in files)
     # One reader opens all configurations of a folder.
-    assert files == ["alpaca.jsonl", "sharegpt.jsonl", "messages.jsonl"]
+    assert files == ["alpaca.jsonl", "sharegpt.jsonl", "messages.jsonl", "completions.jsonl"]
     assert 'load_dataset("parquet", data_files="coreset.parquet")' in body
     for fact in ("4 of 90", "dealrec, seed 0", "select digest", "ingest digest"):
         assert fact in body

@@ -30,7 +30,7 @@ OF_A_RUN = ("run", *STAGE_NAMES, "compare", "audit", "export", "plan", "submit")
 READERS = {
     "pipeline/compare/": ("compare",),
     "pipeline/audit/": ("audit",),
-    "pipeline/export.py": ("export",),
+    "pipeline/export": ("export",),
     "pipeline/forecast/": ("plan",),
     "cluster/jobs.py:submit_job": ("submit",),
     "cluster/jobs.py": ("submit", "jobs", "logs", "stop"),
