@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,14 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray.data
 
 from cluster.errors import UserError
-from pipeline.ingest.columns import Roles
 from pipeline.ingest.locate import first_row
 from pipeline.ingest.missing import is_mark, looks_missing
 from pipeline.ingest.reading import LogReader, Piece
-from pipeline.ingest.shuffle import passed
 from pipeline.ingest.spec import IngestSpec
 from pipeline.ingest.spelling import CASE, FRACTION, INVISIBLE, ZEROS, Twins, mismatch, twins
 from pipeline.ingest.survey import Survey, are_numbers
@@ -26,8 +22,6 @@ from pipeline.ingest.timefacts import StandIn, bin_of, stand_ins, two_units, uni
 from pipeline.ingest.times import FLOAT32_EXACT
 from pipeline.ingest.titles import Spread, count_titles, quoted, several_titles, some_items, spread_of, worth_a_look
 from pipeline.ingest.vocabulary import item_titles
-
-log = logging.getLogger("dealrec.ingest")
 
 _SHOWN = 3
 #: A text that looks missing is missing when it has this many times the rows of the other ids.
@@ -51,18 +45,17 @@ class Examination:
 
     Attributes
     ----------
-    rows : the normalised log.
     catalogue : item, title; None where titles come from the log.
     tasks, reader : for finding a row of the files.
+    title_counts : `count_titles` of some items over all blocks of the normalised log.
     """
 
     spec: IngestSpec
-    roles: Roles
     survey: Survey
-    rows: ray.data.Dataset
     catalogue: pa.Table | None
     tasks: Sequence[Sequence[Piece]]
     reader: LogReader
+    title_counts: Callable[[pa.Array], Iterable[pa.Table]]
 
     def findings(self) -> Findings:
         """Raises `UserError` with the place of a value that is not what it seems, and the remedy."""
@@ -93,7 +86,7 @@ class Examination:
             if style.dtype in (pa.float16(), pa.float32()) and facts.high > FLOAT32_EXACT:
                 found.warnings.append(
                     f"The timestamps are stored as float{style.dtype.bit_width}, which rounds times since 1970 to "
-                    "minutes, so that the order within minutes is lost. Store them as float64 or integers, from their source."
+                    "minutes, so that the order within minutes is lost. Store them as integers, from their source."
                 )
         for stand_in in stand_ins(facts, style.kind != "number"):
             found.statistics.setdefault("unknown_times", {})[_time(stand_in.value, style.kind)] = stand_in.rows
@@ -161,7 +154,7 @@ class Examination:
             counts = self.catalogue.group_by("item").aggregate([([], "count_all")])
             repeated = int(pc.sum(pc.greater(counts["count_all"], 1)).as_py() or 0)
             items = items.drop_columns("count").join(counts, "item").rename_columns([*items.column_names])
-            why = mismatch_of(self.survey.items, items)
+            why = catalogue_mismatch(self.survey.items, self.catalogue)
             if why:
                 found.warnings.append(f"Items of the log are not in the catalogue. {why}")
         several = several_titles(items)
@@ -183,7 +176,7 @@ class Examination:
     def _spread(self, chosen: pa.Array) -> Spread:
         if self.catalogue is not None:
             return spread_of([count_titles(self.catalogue, chosen)])
-        return spread_of(passed(self.rows, count_titles, items=chosen))
+        return spread_of(self.title_counts(chosen))
 
     def _missing_titles(self, items: pa.Table, key: str, found: Findings) -> None:
         if self.spec.null_values is not None:
@@ -205,8 +198,11 @@ class Examination:
             )
 
 
-def mismatch_of(log_items: pa.Table, titled: pa.Table) -> str:
+def catalogue_mismatch(log_items: pa.Table, catalogue: pa.Table | None) -> str:
     """Why items of the log have no title in the catalogue, where spelling is the reason; else empty."""
+    if catalogue is None:
+        return ""
+    titled = item_titles(catalogue)
     known = _joined(titled.filter(pc.is_valid(titled["title"]))["item"])
     asked = _joined(log_items["item"])
     missing = asked.filter(pc.invert(pc.is_in(asked, value_set=known)))

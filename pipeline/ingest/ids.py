@@ -60,11 +60,11 @@ def _from_floats(values: pa.Array, origin: Origin) -> pa.Array:
     exact = _EXACT[values.type.bit_width]
     numbers = pc.cast(values, pa.float64())
     numbers = pc.if_else(pc.is_nan(numbers), None, numbers)
-    fraction = pc.fill_null(pc.not_equal(pc.floor(numbers), numbers), False)
-    refuse(numbers, fraction, "{value} is not a whole number, so not an id", origin)
+    fraction = pc.or_(pc.not_equal(pc.floor(numbers), numbers), pc.is_inf(numbers))
+    refuse(numbers, pc.fill_null(fraction, False), "{value} is not a whole number, so not an id", origin)
     rounded = pc.fill_null(pc.greater(pc.abs(numbers), float(exact)), False)
     dtype = f"float{values.type.bit_width}"
-    what = f"{{value:.0f}} is stored as {dtype}, which rounds whole numbers above {exact:,}: different ids become one"
+    what = f"{{value:.0f}} is stored as {dtype}, which rounds whole numbers above {exact:,}, so that ids may be lost"
     refuse(numbers, rounded, what, origin, "Store ids as integers or text, from their source.")
     return pc.cast(pc.cast(numbers, pa.int64()), pa.string())
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from cluster.storage import Storage
 from pipeline.ingest.columns import Roles, also_usual, resolve_catalogue, resolve_log
 from pipeline.ingest.core import Core, find_core
 from pipeline.ingest.datafile import DataFile
-from pipeline.ingest.examine import Examination, say_columns
+from pipeline.ingest.examine import Examination, catalogue_mismatch, say_columns
 from pipeline.ingest.headers import Header, read_headers
 from pipeline.ingest.notices import say, warnings_of
 from pipeline.ingest.parts import settle_split
@@ -29,6 +30,7 @@ from pipeline.ingest.splits import TimeCuts
 from pipeline.ingest.statistics import Tally
 from pipeline.ingest.survey import Survey, merge_surveys, shard_count, survey_block
 from pipeline.ingest.timecuts import find_cuts
+from pipeline.ingest.titles import count_titles
 from pipeline.ingest.vocabulary import Vocabulary, build_vocabulary, items_table
 from pipeline.ingest.writer import ShardWriter, drop_duplicates, write_shards
 from scoring.ids import item_keys
@@ -111,13 +113,13 @@ class _Ingest:
         rows = read_log(tasks, reader)
         survey = merge_surveys(passed(rows, survey_block))
         self._check_rows(survey)
-        findings = Examination(self.spec, roles, survey, rows, catalogue, tasks, reader).findings()
+        findings = Examination(self.spec, survey, catalogue, tasks, reader, partial(_title_counts, rows)).findings()
         vocabulary = build_vocabulary(survey.items, catalogue, self.spec.missing_title)
         kept = survey.rows[0] - vocabulary.dropped_interactions
         if not kept:
             raise UserError(
-                f"{self.spec.interactions}: no item of the log has a title, so nothing is left. "
-                + " ".join(findings.warnings),
+                f"{self.spec.interactions}: no item of the log has a title, so nothing is left."
+                + (f" {why}" if (why := catalogue_mismatch(survey.items, catalogue)) else ""),
                 "Give data.items the catalogue of this log; its item ids must be those of the log.",
             )
         shards = self.spec.shards or shard_count(survey.rows[0], survey.users, self.spec.per_user)
@@ -238,6 +240,10 @@ class _Ingest:
         }
         rules = {"split": self.spec.split, "min_rating": self.spec.min_rating}
         return totals | rules | {"per_user": self.spec.per_user, "max_history": self.spec.max_history}
+
+
+def _title_counts(rows: ray.data.Dataset, items: pa.Array) -> Iterator[pa.Table]:
+    return passed(rows, count_titles, items=items)
 
 
 def _cuts_as_json(cuts: TimeCuts | None, survey: Survey) -> dict[str, float] | None:

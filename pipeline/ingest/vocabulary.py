@@ -52,7 +52,9 @@ def count_items(block: pa.Table) -> pa.Table:
         counts = pc.value_counts(block["item"].combine_chunks())
         items, count = counts.field(0), counts.field(1)
         return _fields(items, pa.nulls(len(items), pa.string()), pa.nulls(len(items), pa.string()), count)
-    return _merge(_fields(block["item"], block["title"], block["title"], np.ones(block.num_rows, np.int64)))
+    merged = block.group_by("item").aggregate([("title", "min_max"), ([], "count_all")])
+    least, greatest = merged["title_min_max"].combine_chunks().flatten()
+    return _fields(merged["item"], least, greatest, merged["count_all"])
 
 
 def _fields(*columns: Any) -> pa.Table:
