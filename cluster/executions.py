@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import gc
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -25,13 +25,16 @@ def blocks_of(dataset: Dataset) -> Iterator[pa.Table]:
 
 
 def end_executions() -> None:
-    """End all that Ray Data still executes here: what a fault or a request to stop has left in the midst.
+    """End all executions of Ray Data that nobody has ended: what a fault or a request to stop has left in the midst.
 
-    The thread of an execution goes on until somebody collects the iterator over its results, which a traceback may
-    hold for long. To be called before Ray is shut down: a thread that then asks Ray for something has Ray end the
-    process, with exit code 1 and no word. Ray Data has no public call for it.
+    An execution stays open until somebody collects the iterator over its results, which a traceback may hold for long,
+    and asks Ray for something as it ends, whether its thread still runs or is done with its work. Hence this is to be
+    called before Ray is shut down: a thread that asks later has Ray end the process, with exit code 1 and no word, and
+    an iterator that is collected later would start another Ray. Ray Data has no public call for it, and no list of
+    its executions, so that they are looked for among all objects.
     """
-    for thread in threading.enumerate():
-        if isinstance(thread, StreamingExecutor):
-            thread.shutdown(force=False)
-            thread.join()
+    executors = [thing for thing in gc.get_objects() if type(thing) is StreamingExecutor]
+    for executor in executors:
+        executor.shutdown(force=False)
+        if executor.is_alive():
+            executor.join()

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import socket
-import sys
 import warnings
 from collections.abc import Iterator
 
@@ -14,9 +13,11 @@ import ray
 import torch
 from ray.exceptions import AuthenticationError
 
+from cluster.embedded import python_path, start_embedded
 from cluster.errors import UserError
 from cluster.executions import end_executions
-from cluster.place import PROJECT_ROOT
+from cluster.late_calls import forbid_auto_start
+from cluster.token import forget_token
 
 log = logging.getLogger("dealrec.cluster")
 
@@ -40,6 +41,7 @@ _RAY_ENVIRONMENT = {
     "RAY_DATA_ENABLE_PROGRESS_BARS": "0",
     # What Ray's core has to say to a user reaches the driver as an exception; the rest is advice to its developers.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ENABLE_AUTO_CONNECT": "0",
 }
 _LISTENER_SECONDS = 10.0
 #: What a client of HTTP/2, and so of gRPC, says first: the preface and an empty SETTINGS frame (RFC 9113, 3.4).
@@ -57,7 +59,8 @@ def ray_session(address: str | None = None, cpus: int | None = None, gpus: int |
         job), which is then joined; "auto" joins the cluster of this machine; "host:port" joins that one.
     cpus, gpus : logical resources of an embedded Ray; None takes what the machine has.
 
-    Raises `UserError` for a Ray Client address and for a cluster that does not answer.
+    Raises `UserError` for a Ray Client address, for a cluster that does not answer, and for an embedded Ray that does
+    not start.
     """
     if ray.is_initialized():
         yield
@@ -66,8 +69,20 @@ def ray_session(address: str | None = None, cpus: int | None = None, gpus: int |
     try:
         yield
     finally:
+        _leave()
+
+
+def _leave() -> None:
+    """Disconnect from Ray. What goes wrong now says less than the block's own outcome, which is to stand."""
+    try:
         end_executions()
+    except Exception:
+        log.debug("Ray Data did not end its executions", exc_info=True)
+    try:
         ray.shutdown()
+    except Exception:
+        log.debug("Ray did not shut down", exc_info=True)
+    forget_token()
 
 
 def is_embedded(address: str | None) -> bool:
@@ -90,23 +105,19 @@ def connect(address: str | None, cpus: int | None, gpus: int | None) -> None:
         )
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_ENVIRONMENT.items()})
     quiet_libraries()
+    forbid_auto_start()
+    if target == "local":
+        start_embedded(cpus, gpus)
+    else:
+        _join(target)
+    configure_ray_data()
+
+
+def _join(target: str) -> None:
     try:
-        if target == "local":
-            # Its workers inherit this process's environment. A runtime environment would start Python twice for each
-            # of them, and leave unused those that Ray has started ahead.
-            with _muted(), _python_path_set():
-                ray.init(
-                    address="local",
-                    num_cpus=cpus,
-                    num_gpus=gpus,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
-        else:
-            _require_listener(target)
-            runtime_env = {"env_vars": {**WORKER_ENVIRONMENT, "PYTHONPATH": _python_path()}}
-            ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
+        _require_listener(target)
+        runtime_env = {"env_vars": {**WORKER_ENVIRONMENT, "PYTHONPATH": python_path()}}
+        ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
     except (ConnectionError, TimeoutError) as error:
         raise _no_cluster(target, error) from error
     except ValueError as error:
@@ -125,7 +136,6 @@ def connect(address: str | None, cpus: int | None, gpus: int | None) -> None:
             f"The cluster at {target} runs other versions than this process: {' '.join(str(error).split())}",
             "Use one image, or the same versions of Python and Ray, on all nodes and here.",
         ) from error
-    configure_ray_data()
 
 
 def _no_cluster(target: str, error: Exception) -> UserError:
@@ -166,35 +176,6 @@ def _require_listener(target: str) -> None:
         raise ConnectionError("what listens there is not the port 6379 of a head")
 
 
-@contextlib.contextmanager
-def _muted() -> Iterator[None]:
-    """Drop what starting processes write to standard error below Python; faults come as exceptions."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
-
-
-@contextlib.contextmanager
-def _python_path_set() -> Iterator[None]:
-    """For processes started in the block: they import the packages that this one runs."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = _python_path()
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
-
-
 def configure_ray_data() -> None:
     """Ray Data without progress bars or deadlines of its own, and loud about nothing but errors."""
     context = ray.data.DataContext.get_current()
@@ -223,9 +204,3 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-
-
-def _python_path() -> str:
-    """The checkout first, so that workers of an embedded Ray import the packages that the driver runs."""
-    inherited = os.environ.get("PYTHONPATH", "")
-    return os.pathsep.join([str(PROJECT_ROOT), inherited]) if inherited else str(PROJECT_ROOT)

@@ -127,7 +127,7 @@ class Cluster:
 def environment() -> dict[str, str]:
     """As in the image, of nodes and of drivers: the checkout can be imported from anywhere, `python` has the packages.
 
-    A process that has had an embedded Ray asks for tokens, which these clusters do without.
+    These clusters do without tokens, whatever the home directory holds.
     """
     inherited = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     return {

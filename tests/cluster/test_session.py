@@ -83,3 +83,34 @@ def test_a_session_ends_what_ray_data_still_executes() -> None:
     command = [sys.executable, "-c", _LEFT_IN_THE_MIDST]
     ended = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+
+
+_REFUSED = """
+import sys, threading, time
+import ray
+from cluster.errors import UserError
+from cluster.executions import blocks_of
+from cluster.session import ray_session
+from pipeline.cli import guarded
+from pipeline.logs import configure_logging
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
+
+def refuse():
+    with ray_session("local", cpus=2):
+        blocks = blocks_of(ray.data.range(4, override_num_blocks=4).map_batches(lambda batch: batch, batch_size=1))
+        assert next(blocks).num_rows
+        while any(isinstance(thread, StreamingExecutor) for thread in threading.enumerate()):
+            time.sleep(0.1)
+        raise UserError("The first shard is refused.", "Mend it.")
+
+configure_logging()
+code = guarded(refuse)
+sys.exit("another Ray was started" if ray.is_initialized() else code)
+"""
+
+
+def test_a_refusal_after_all_work_is_done_is_the_last_word() -> None:
+    """Ray Data has then worked off all shards, but the iterator over them is open: it is collected with the error."""
+    command = [sys.executable, "-c", _REFUSED]
+    ended = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (2, "error: The first shard is refused. Mend it.\n")

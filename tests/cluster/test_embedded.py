@@ -1,0 +1,102 @@
+"""Starts of a real Ray that fail: each in a process of its own, as the tests share one Ray."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from tests.ray_cluster import ROOT, environment
+
+_FAILING = """
+import contextlib, json, os, sys
+import psutil
+from cluster import embedded
+from cluster.errors import UserError
+from cluster.session import ray_session
+
+embedded._PAUSE_SECONDS = 0.0
+said = {}
+for number, (name, value) in enumerate(json.loads(sys.argv[1])):
+    os.environ[name] = value
+    try:
+        with ray_session("local", cpus=1):
+            raise SystemExit("Ray started")
+    except UserError as error:
+        said[number] = [str(error), [child.name() for child in psutil.Process().children(recursive=True)]]
+    del os.environ[name]
+print(json.dumps(list(said.values())))
+"""
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+
+
+def test_a_start_that_fails_is_the_users_to_mend_and_leaves_nothing_running() -> None:
+    long = "/tmp/" + "x" * 100
+    settings = [
+        ("RAY_TMPDIR", "/dev/null/x"),
+        ("RAY_TMPDIR", long),
+        ("RAY_gcs_server_port_wait_time_s", "soon"),
+        ("RAY_gcs_server_port_wait_time_s", "0"),
+    ]
+    ended = run(_FAILING, json.dumps(settings))
+    assert ended.returncode == 0, ended.stderr
+    folder, name, value, patience = json.loads(ended.stdout)
+    assert folder[0] == (
+        "Ray does not start on this machine: [Errno 20] Not a directory: '/dev/null/x'. "
+        "It works in /dev/null/x/ray: mend what is wrong there, or set RAY_TMPDIR to another folder."
+    )
+    assert "the name of its folder is too long" in name[0]
+    assert "set RAY_TMPDIR to a short one" in name[0]
+    assert "'soon'. Correct the variable" in value[0]
+    assert "tried 3 times: its processes were not ready in time. Free CPU" in patience[0]
+    assert [left for _, left in (folder, name, value, patience)] == [[]] * 4
+    assert "Traceback" not in ended.stderr
+
+
+_DYING = """
+import sys, threading, time
+import psutil, ray
+from cluster import embedded
+from cluster.session import ray_session
+
+embedded._PAUSE_SECONDS = 0.0
+
+def kill(name, times):
+    dead = set()
+    while len(dead) < times:
+        for child in psutil.Process().children():
+            if child.name() == name and child.pid not in dead:
+                child.kill()
+                dead.add(child.pid)
+        time.sleep(0.005)
+
+threading.Thread(target=kill, args=(sys.argv[1], int(sys.argv[2])), daemon=True).start()
+from pipeline.cli import guarded
+from pipeline.logs import configure_logging
+
+def work():
+    with ray_session("local", cpus=1):
+        return 0 if ray.get(ray.remote(lambda: 5).remote()) == 5 else 1
+
+configure_logging()
+sys.exit(guarded(work))
+"""
+
+
+def test_a_start_that_fails_once_is_tried_again() -> None:
+    ended = run(_DYING, "raylet", "1")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == "Ray has not started: its process raylet ended as it started. Trying again.\n"
+
+
+def test_a_start_that_always_fails_ends_with_the_message() -> None:
+    ended = run(_DYING, "raylet", "3")
+    assert ended.returncode == 2, ended.stderr
+    again = "Ray has not started: its process raylet ended as it started. Trying again."
+    *lines, last = ended.stderr.splitlines()
+    assert lines == [again] * 2
+    assert last.startswith("error: Ray does not start on this machine, tried 3 times: its process raylet ended")
