@@ -92,20 +92,31 @@ def _cache_folder() -> Path:
     """
     given = os.environ.get("TORCH_EXTENSIONS_DIR")
     if given:
-        Path(given).mkdir(parents=True, exist_ok=True)
-        return Path(given)
+        if _writable(Path(given)):
+            return Path(given)
+        raise UserError(
+            f"TORCH_EXTENSIONS_DIR is {given}, which cannot be written, and DeepSpeed has to compile there.",
+            "Set it to a folder that can be, or remove it.",
+        )
     environment = blake2b(f"{sys.prefix}\n{_instructions()}".encode(), digest_size=4).hexdigest()
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    # Where the user has no home directory at all, as in a container that runs under any number, `~` stays as it is.
+    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     for root in (home, Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"):
         folder = root / "dealrec" / f"torch-{torch.__version__}-{environment}"
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            if os.access(folder, os.W_OK):
-                return folder
+        if root.is_absolute() and _writable(folder):
+            return folder
     raise UserError(
         f"Neither {home} nor {tempfile.gettempdir()} can be written, and DeepSpeed has to compile there.",
         "Set TORCH_EXTENSIONS_DIR to a folder that can be.",
     )
+
+
+def _writable(folder: Path) -> bool:
+    """Whether the folder is there, or can be made, and takes files."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.access(folder, os.W_OK)
+    return False
 
 
 def _instructions() -> str:

@@ -80,3 +80,26 @@ def test_another_processor_has_a_build_of_its_own(tmp_path: Path, monkeypatch: p
     assert folders[0] != folders[1]
     assert folders[0] == folders[2]
     assert all(Path(folder).is_relative_to(tmp_path) for folder in folders)
+
+
+def test_a_folder_that_cannot_be_written_is_the_users_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", "/dev/null/extensions")
+    with pytest.raises(UserError, match="TORCH_EXTENSIONS_DIR is /dev/null/extensions") as caught:
+        native_op.build(lambda: None)
+    assert "remove it" in caught.value.remedy
+
+
+@pytest.mark.parametrize("home", ["/dev/null/home", "~"])
+def test_without_a_home_directory_the_temporary_one_serves(
+    home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container that runs under any number has none: `~` then stays as it is."""
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", "")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(native_op, "_put_tools_on_path", lambda: None)
+    native_op.build(lambda: None)
+    assert [path.name for path in tmp_path.iterdir()] == [f"cache-{os.getuid()}"]
+    assert os.environ["TORCH_EXTENSIONS_DIR"].startswith(str(tmp_path))
