@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config import Config
+from pipeline.forecast.line import line_through
 from pipeline.forecast.measure import Measured, Scale
 from scoring.selection import FULL
 
@@ -70,9 +71,11 @@ def coreset_size(config: Config, samples: int) -> int:
 def _line(stage: str, large: Measured, small: Measured, amount: int, unit: str) -> Forecast:
     """Through the two share runs, both of which had the same workers."""
     low, high = getattr(small.scale, unit), getattr(large.scale, unit)
-    slope = max(0.0, large.seconds[stage] - small.seconds[stage]) / max(1, high - low)
-    fixed = max(0.0, large.seconds[stage] - slope * high)
-    return Forecast(stage, fixed, slope * amount, f"{amount:,} {unit}", large.driver[stage])
+    line = line_through((low, small.seconds[stage]), (high, large.seconds[stage]))
+    basis = f"{amount:,} {unit}"
+    if amount > max(low, high) and not line.told:
+        basis += "; the shares do not tell how it grows"
+    return Forecast(stage, line.fixed, line.slope * amount, basis, large.driver[stage])
 
 
 def _surrogate(config: Config, large: Measured, whole: Scale) -> Forecast:
@@ -80,8 +83,9 @@ def _surrogate(config: Config, large: Measured, whole: Scale) -> Forecast:
     rows = facts["epochs"]
     # The first epoch also allocates and compiles.
     targets_second = rows[-1]["samples_per_second"]
-    valid = min(row["valid_seconds"] for row in rows) * whole.valid_users / max(1, large.scale.valid_users)
-    fixed = large.seconds["surrogate"] - sum(row["seconds"] + row["valid_seconds"] for row in rows)
+    each_valid = min(row["valid_seconds"] for row in rows)
+    valid = each_valid * whole.valid_users / max(1, large.scale.valid_users)
+    fixed = large.seconds["surrogate"] - len(rows) * (large.scale.targets / targets_second + each_valid)
     epochs = config.surrogate.epochs
     work = epochs * (whole.targets / targets_second + valid)
     basis = f"at most {epochs} epochs of {whole.targets:,} positions, {targets_second:,.0f}/s"
@@ -91,13 +95,13 @@ def _surrogate(config: Config, large: Measured, whole: Scale) -> Forecast:
 
 
 def _influence(config: Config, large: Measured, whole: Scale, workers: int) -> Forecast:
-    facts, growth = large.facts["influence"], whole.samples / large.scale.samples
+    facts, growth = large.facts["influence"], whole.samples / max(1, large.scale.samples)
     share = facts["workers"] / workers
     wanted = config.influence.curvature_samples
     curvature = whole.samples if wanted == "all" else min(wanted, whole.samples)
     # A step of LiSSA is over one chunk, however many there are.
     follows = config.influence.solver not in ("none", "lissa")
-    solve = facts["solve_seconds"] * (curvature / facts["curvature_samples"] if follows else 1.0)
+    solve = facts["solve_seconds"] * (curvature / max(1, facts["curvature_samples"]) if follows else 1.0)
     busy = facts["busy_seconds"] / facts["workers"]
     fixed = large.seconds["influence"] - facts["gradient_seconds"] - facts["solve_seconds"] - busy
     work = (facts["gradient_seconds"] * growth + solve + busy * growth) * share
@@ -119,8 +123,8 @@ def _effort(config: Config, large: Measured, whole: Scale, workers: int) -> Fore
 def _finetune(config: Config, small: Measured, whole: Scale) -> Forecast:
     facts, section = small.facts["finetune"], config.finetune
     samples = coreset_size(config, whole.samples)
-    tokens = facts["tokens"] / (facts["epochs"] * facts["samples"]["train"])
-    validation = facts["valid_seconds"] / (facts["epochs"] + 1) / facts["samples"]["valid"]
+    tokens = facts["tokens"] / max(1, facts["epochs"] * facts["samples"]["train"])
+    validation = facts["valid_seconds"] / (facts["epochs"] + 1) / max(1, facts["samples"]["valid"])
     valid_users = min(section.valid_users, whole.users)
     work = section.epochs * samples * tokens / facts["tokens_per_second"]
     work += (section.epochs + 1) * valid_users * validation
@@ -133,7 +137,8 @@ def _finetune(config: Config, small: Measured, whole: Scale) -> Forecast:
 def _evaluate(config: Config, small: Measured, whole: Scale, workers: int) -> Forecast:
     facts = small.facts["evaluate"]
     users = whole.test_users if config.evaluate.users == "all" else min(config.evaluate.users, whole.test_users)
-    title, user = facts["title_seconds"] / facts["titles"], facts["busy_seconds"] / facts["users"]
+    title = facts["title_seconds"] / max(1, facts["titles"])
+    user = facts["busy_seconds"] / max(1, facts["users"])
     measured = (facts["title_seconds"] + facts["busy_seconds"]) / facts["workers"]
     work = (title * whole.items + user * users) / workers
     basis = f"{users:,} users, {whole.items:,} titles"

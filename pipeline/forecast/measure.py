@@ -128,9 +128,11 @@ def _updated(config: Config, **sections: Mapping[str, Any]) -> Config:
 def whole_scale(share: Scale, interactions: int, users: int, items: int, valid_users: int) -> Scale:
     """The sizes of the whole log, from its totals and what the share has of the rest in proportion.
 
-    `valid_users` is the most that the surrogate is validated on.
+    `valid_users` is the most that the surrogate is validated on. The users of the whole may be estimated: it counts as
+    no smaller than its share.
     """
-    by_user, by_interaction = users / share.users, interactions / share.interactions
+    by_user = max(1.0, users / max(1, share.users))
+    by_interaction = max(1.0, interactions / max(1, share.interactions))
     return Scale(
         interactions=interactions,
         users=users,

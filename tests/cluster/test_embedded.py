@@ -15,7 +15,7 @@ from cluster import embedded
 from cluster.errors import UserError
 from cluster.session import ray_session
 
-embedded._PAUSE_SECONDS = 0.0
+embedded._PAUSE_SECONDS, embedded._PATIENCE_SECONDS = 0.0, 1e6
 said = {}
 for number, (name, value) in enumerate(json.loads(sys.argv[1])):
     os.environ[name] = value
@@ -63,7 +63,7 @@ import psutil, ray
 from cluster import embedded
 from cluster.session import ray_session
 
-embedded._PAUSE_SECONDS = 0.0
+embedded._PAUSE_SECONDS, embedded._PATIENCE_SECONDS = 0.0, 1e6
 
 def kill(name, times):
     dead = set()

@@ -6,10 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.config import Config
 from pipeline.forecast.laws import Forecast, coreset_size, forecasts, total
 from pipeline.forecast.measure import Measured, Scale, whole_scale
+from pipeline.stages.catalogue import STAGE_NAMES
 
 LARGE = Scale(interactions=8000, users=1000, items=500, samples=900, test_users=100, targets=6000, valid_users=80)
 SMALL = Scale(interactions=800, users=100, items=60, samples=90, test_users=10, targets=600, valid_users=8)
@@ -128,6 +131,71 @@ def test_a_coreset_is_a_share_a_count_or_everything() -> None:
         return coreset_size(CONFIG.model_copy(update={"select": CONFIG.select.model_copy(update=keys)}), 9000)
 
     assert (sized(size=0.02), sized(size=64.0), sized(size=1e6), sized(method="full")) == (180, 64, 9000, 9000)
+
+
+def test_shares_that_are_the_whole_log_forecast_what_they_took() -> None:
+    """One interaction apart would have made 4.8 seconds into hours, as would none at all."""
+    for apart in (0, 1):
+        share = replace(LARGE, interactions=LARGE.interactions - apart, samples=LARGE.samples - apart)
+        alike = replace(small(), scale=share)
+        found = {row.stage: row for row in forecasts(CONFIG, large(), alike, LARGE, ALIKE)}
+        for stage in ("ingest", "select"):
+            assert found[stage].seconds == pytest.approx(large().seconds[stage])
+            assert "do not tell" not in found[stage].basis
+        ten_times = {row.stage: row for row in forecasts(CONFIG, large(), alike, WHOLE, ALIKE)}
+        assert ten_times["ingest"].seconds == pytest.approx(10 * large().seconds["ingest"])
+        assert ten_times["ingest"].basis == "80,000 interactions; the shares do not tell how it grows"
+
+
+def test_a_slow_first_epoch_counts_once() -> None:
+    measured = large()
+    first = measured.facts["surrogate"]["epochs"][0]
+    epochs = [{**first, "seconds": 9.0, "samples_per_second": 6000 / 9}, first]
+    slow = replace(
+        measured,
+        facts={**measured.facts, "surrogate": {**measured.facts["surrogate"], "epochs": epochs}},
+        seconds={**measured.seconds, "surrogate": measured.seconds["surrogate"] + 6.0},
+    )
+    row = {row.stage: row for row in forecasts(CONFIG, slow, small(), WHOLE, ALIKE)}["surrogate"]
+    assert (row.fixed, row.work) == (pytest.approx(9.0 + 6.0), pytest.approx(10 * (30.0 + 8.0)))
+
+
+@given(
+    st.sampled_from(("surrogate", "influence", "effort", "finetune", "evaluate")),
+    st.lists(st.integers(1, 10**6), min_size=2, max_size=2),
+)
+def test_more_of_everything_takes_no_less(stage: str, factors: list[int]) -> None:
+    less, more = (
+        {row.stage: row for row in forecasts(CONFIG, large(), small(), _scaled(factor), ALIKE)}[stage]
+        for factor in sorted(factors)
+    )
+    assert 0 < less.seconds <= more.seconds
+    assert more.seconds <= less.seconds * (max(factors) / min(factors)) * (1 + 1e-9)
+
+
+def _scaled(factor: int) -> Scale:
+    return Scale(*(factor * size for size in LARGE.__dict__.values()))
+
+
+def test_runs_of_next_to_nothing_forecast_something() -> None:
+    """A log of a handful of rows, on a clock that saw no time pass."""
+    facts: dict[str, dict[str, Any]] = {
+        stage: dict.fromkeys(found, 0) for stage, found in {**large().facts, **small().facts}.items()
+    }
+    facts["surrogate"]["epochs"] = [{"seconds": 1e-6, "samples_per_second": 1e6, "valid_seconds": 0.0}]
+    facts["influence"]["workers"] = facts["effort"]["workers"] = facts["evaluate"]["workers"] = 1
+    facts["finetune"] |= {"samples": {"train": 0, "valid": 0}, "tokens_per_second": 1e-9}
+    nothing = Measured(
+        Scale(1, 1, 1, 0, 0, 0, 0), dict.fromkeys(STAGE_NAMES, 0.0), facts, dict.fromkeys(STAGE_NAMES, 0)
+    )
+    found = forecasts(CONFIG, nothing, nothing, WHOLE, ALIKE)
+    assert [row.stage for row in found] == list(STAGE_NAMES)
+    assert all(0 <= row.seconds < 1 for row in found)
+
+
+def test_a_whole_that_is_estimated_is_no_smaller_than_its_share() -> None:
+    whole = whole_scale(LARGE, LARGE.interactions, LARGE.users - 10, LARGE.items, 500)
+    assert (whole.samples, whole.targets, whole.test_users) == (LARGE.samples, LARGE.targets, LARGE.test_users)
 
 
 def test_what_is_not_counted_grows_with_users_or_interactions() -> None:
