@@ -18,11 +18,15 @@ class LiveRows(Protocol):
     Attributes
     ----------
     schema : the columns that `read` can give, without those in `DataFile.given`.
+    source : the table and which of its states is read, for the log.
     mark : tells the same file with other rows deleted apart; "" where none is.
     """
 
     @property
     def schema(self) -> pa.Schema: ...
+
+    @property
+    def source(self) -> str: ...
 
     @property
     def mark(self) -> str: ...

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import logging
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,8 +25,6 @@ from cluster.digest import digest
 from cluster.errors import UserError
 from cluster.storage import open_filesystem
 from pipeline.ingest.datafile import DataFile, Place
-
-log = logging.getLogger("dealrec.ingest")
 
 _ROWS_PER_BATCH = 1 << 20
 _PHYSICAL = "delta.columnMapping.physicalName"
@@ -52,6 +49,7 @@ class DeltaRows:
 
     filesystem: pafs.FileSystem
     path: str
+    source: str
     schema: pa.Schema
     stored: Mapping[str, str]
     deleted: npt.NDArray[np.int64]
@@ -103,11 +101,11 @@ def delta_files(place: Place, root: str, below: Sequence[pafs.FileInfo]) -> list
         ) from error
     stored = {column: fields[column].get(_PHYSICAL, column) for column in schema.names}
     schema = pa.schema([column for column in schema if column.name not in partitioned])
-    log.info("%s: version %d of the Delta table %s has %d files", place.key, table.version(), name, len(actions))
+    source = f"version {table.version()} of the Delta table {name}"
     files = []
     for action in actions.to_pylist():
         filesystem, path, scheme = _located(place, root, action["path"])
-        rows = DeltaRows(filesystem, path, schema, stored, struck.get(action["path"], _NONE))
+        rows = DeltaRows(filesystem, path, source, schema, stored, struck.get(action["path"], _NONE))
         given = {column: _as_text((action.get("partition") or {}).get(column)) for column in partitioned}
         size = int(action["size_bytes"])
         files.append(DataFile(filesystem, path, f"{scheme}{path}", "parquet", None, size, given, rows=rows))

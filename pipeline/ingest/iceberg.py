@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,6 @@ from cluster.digest import digest
 from cluster.errors import UserError
 from cluster.storage import open_filesystem
 from pipeline.ingest.datafile import DataFile, Place
-
-log = logging.getLogger("dealrec.ingest")
 
 _METADATA = ".metadata.json"
 _NUMBER = re.compile(r"v?(\d+)[.-]")
@@ -76,6 +73,7 @@ class IcebergRows:
     root: _Root
     metadata: TableMetadata
     task: FileScanTask
+    source: str
 
     @property
     def schema(self) -> pa.Schema:
@@ -115,7 +113,7 @@ def iceberg_files(place: Place, root: str, found: Sequence[pafs.FileInfo]) -> li
             "Mend the table (rewrite_data_files leaves one without deletes), or write it as plain Parquet into another "
             f'folder: spark.read.format("iceberg").load("{name}").write.parquet("...").',
         ) from error
-    log.info("%s: %s of the Iceberg table %s has %d files", place.key, path.rsplit("/", 1)[-1], name, len(tasks))
+    source = f"the Iceberg table {name} by {path.rsplit('/', 1)[-1]}"
     files = []
     for task in tasks:
         if task.file.file_format != FileFormat.PARQUET:
@@ -125,7 +123,7 @@ def iceberg_files(place: Place, root: str, found: Sequence[pafs.FileInfo]) -> li
                 "Write it as plain Parquet into another folder.",
             )
         filesystem, file, scheme = here.locate(task.file.file_path)
-        rows = IcebergRows(here, metadata, task)
+        rows = IcebergRows(here, metadata, task, source)
         files.append(
             DataFile(filesystem, file, f"{scheme}{file}", "parquet", None, task.file.file_size_in_bytes, rows=rows)
         )

@@ -60,6 +60,7 @@ def ingest(
     """
     files = find_files(spec.interactions, "data.interactions", skip_suffix=".item")
     _require_outside(out, files, "data.interactions")
+    _say_tables(files, "data.interactions")
     spec, headers = settle_split(spec, read_headers(files))
     roles = resolve_log(headers, spec)
     catalogue = _catalogue(spec, out)
@@ -77,6 +78,7 @@ def _catalogue(spec: IngestSpec, out: Storage) -> pa.Table | None:
         return None
     files = find_files(spec.items, "data.items", skip_suffix=".inter")
     _require_outside(out, files, "data.items")
+    _say_tables(files, "data.items")
     headers = read_headers(files)
     return read_catalogue(headers, resolve_catalogue(headers, spec), spec)
 
@@ -89,6 +91,12 @@ def _require_outside(out: Storage, files: Sequence[DataFile], key: str) -> None:
                 f"{key}: {file.name} lies in {out.uri}, which is the run's own.",
                 "Choose another run directory with --run-dir, or keep the file elsewhere.",
             )
+
+
+def _say_tables(files: Sequence[DataFile], key: str) -> None:
+    """Which state of a table is read, since the next write makes another."""
+    for source in sorted({file.rows.source for file in files if file.rows is not None}):
+        log.info("%s: %s is read", key, source)
 
 
 def _clear(out: Storage) -> None:

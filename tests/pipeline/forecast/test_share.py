@@ -66,7 +66,7 @@ def test_a_split_by_the_names_of_files_survives(tmp_path: Path) -> None:
         rows = {"user_id": ["a"], "item_id": [part], "position": [number], "title": [part]}
         pq.write_table(pa.table(rows), (tmp_path / "log") / f"{part}.parquet")
     out = Storage.at(tmp_path / "share")
-    config = config_of(tmp_path / "log")
+    config = config_of(tmp_path / "log", split="auto")
     write_shares(config, 9, out, 1, out.child("few"))
     assert {row["item_id"]: row["split"] for row in out.read_table("log.parquet").to_pylist()} == {
         "train": "train",
