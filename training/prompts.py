@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import UserError
+from training.chat_template import frame
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,12 +24,6 @@ LAYOUTS = ("alpaca", "chat")
 UNTITLED = "untitled"
 # Tokenised before a piece and cut off again: a tokenizer that marks the start of a text marks this one.
 ANCHOR = "\n"
-# Stands for the user's turn while a chat template is taken apart.
-SLOT = "USERTURN"
-# Today, for chat templates that print it: a prompt must not depend on the day on which it is made.
-DATE = "26 Jul 2024"
-# Stands before a template, whose own call it takes; the plus keeps the template's first line as it is.
-_FIXED_DATE = f"{{% macro strftime_now(format) %}}{DATE}{{% endmacro +%}}"
 
 
 @dataclass(frozen=True)
@@ -161,7 +156,8 @@ class PromptEncoder:
 
     At most `max_items` newest items are shown. A prompt gets `max_tokens` less a quarter, which is kept for
     the response so that the prompt does not depend on the target; what exceeds it drops the oldest items
-    first. A target longer than the quarter takes room from its own prompt, and is never cut.
+    first. A target longer than the quarter takes room from its own prompt. Titles are taken as they are: what is too
+    long for any prompt is cut beforehand, once for all who see it (`training.titles`).
     """
 
     def __init__(
@@ -193,9 +189,9 @@ class PromptEncoder:
         response = [] if target is None else self.response_ids(int(target))
         prompt = self._prompt_ids(self._shown(history, len(response)))
         if len(prompt) + len(response) > self.max_tokens:
+            title = "" if target is None else f' and the title "{self._title(int(target))[:60]}" {len(response)}'
             raise UserError(
-                f"llm.max_tokens: the template takes {len(prompt)} tokens and the title of item {target} "
-                f"{len(response)}, together more than {self.max_tokens}.",
+                f"llm.max_tokens is {self.max_tokens}: the template takes {len(prompt)} tokens{title}.",
                 remedy="Raise llm.max_tokens, or shorten llm.template or the title.",
             )
         return EncodedPrompt(prompt + response, len(prompt))
@@ -208,7 +204,7 @@ class PromptEncoder:
         template = self.template
         asked = f"{template.history_prefix.rstrip()}{shown}"
         prompt = f"{self._opening}{shown}{self._tail}"
-        turn = prompt if template.layout == "alpaca" else f"{template.instruction}\n\n{asked}"
+        turn = prompt if template.layout == "alpaca" else f"{template.instruction}\n\n{asked}".lstrip()
         return RenderedPrompt(template.instruction, asked, output, turn, prompt + output)
 
     def response_ids(self, item: int) -> list[int]:
@@ -218,6 +214,24 @@ class PromptEncoder:
             ids = [*self._continuation(f'"{self._title(item)}"'), self.tokenizer.eos_token_id]
             self._response[item] = ids
         return ids
+
+    @property
+    def template_tokens(self) -> int:
+        """Tokens of a prompt without any title."""
+        return len(self._head) + len(self._empty)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens that a prompt may have."""
+        return self._prompt_tokens
+
+    def title_tokens(self, titles: Sequence[str]) -> list[int]:
+        """For each title the tokens that it takes, in quotes: as a response with the end-of-sequence token, or as the
+        only one of a history beside what the template takes, whichever is more."""
+        shown = [self._shielded(title) for title in titles]
+        responses = self._continuations([f'"{title}"' for title in shown])
+        newest = self._continuations([f'{self._gap}"{title}"{self._tail}' for title in shown])
+        return [max(r + 1, n - len(self._empty)) for r, n in zip(responses, newest, strict=True)]
 
     def _shown(self, history: Sequence[int], response: int) -> list[int]:
         """The newest items that fit beside a response of so many tokens, oldest first."""
@@ -249,9 +263,11 @@ class PromptEncoder:
         return ids
 
     def _title(self, item: int) -> str:
+        return self._shielded(self.titles[item])
+
+    def _shielded(self, title: str) -> str:
         """The clean title, with what the tokenizer would read as one of its special tokens pulled apart."""
-        title = clean_title(self.titles[item])
-        return self._markup.sub(lambda match: f"{match[0][:1]} {match[0][1:]}", title)
+        return self._markup.sub(lambda match: f"{match[0][:1]} {match[0][1:]}", clean_title(title))
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False).input_ids)
@@ -262,6 +278,17 @@ class PromptEncoder:
         count = len(self._anchor)
         return ids[count:] if ids[:count] == self._anchor else self._ids(text)
 
+    def _continuations(self, texts: list[str]) -> list[int]:
+        """How many ids `_continuation` gives of each text, from one call of the tokenizer."""
+        if not texts:
+            return []
+        count = len(self._anchor)
+        rows = self.tokenizer([ANCHOR + text for text in texts], add_special_tokens=False).input_ids
+        return [
+            len(ids) - count if ids[:count] == self._anchor else len(self._ids(text))
+            for ids, text in zip(rows, texts, strict=True)
+        ]
+
 
 def _alpaca(template: Template) -> tuple[str, str]:
     head = f"### Instruction:\n{template.instruction}\n\n### Input:\n{template.history_prefix.rstrip()}"
@@ -269,28 +296,11 @@ def _alpaca(template: Template) -> tuple[str, str]:
 
 
 def _chat(template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    if not tokenizer.chat_template:
-        raise UserError(
-            "llm.template: the layout is chat, but the tokenizer of llm.model has no chat template.",
-            remedy="Set llm.template.layout to alpaca, or llm.model to a model tuned for chat.",
-        )
-    turn = [{"role": "user", "content": SLOT}]
-    text = str(
-        tokenizer.apply_chat_template(
-            turn,
-            chat_template=_FIXED_DATE + tokenizer.get_chat_template(),
-            tokenize=False,
-            add_generation_prompt=True,
-            date_string=DATE,
-        )
-    )
-    before, slot, after = text.partition(SLOT)
-    if not slot:
-        raise UserError(
-            "llm.template: the chat template of llm.model does not print what the user says.",
-            remedy="Set llm.template.layout to alpaca.",
-        )
-    return f"{before}{template.instruction}\n\n{template.history_prefix.rstrip()}", after
+    # Most templates strip what the user says.
+    turn = f"{template.instruction}\n\n{template.history_prefix.rstrip()}".lstrip()
+    gap, join = _joints(template)
+    before, after = frame(tokenizer, f'{turn}{gap}"A\'s 1st"{join}{gap}"Ünd <b> & 千与"')
+    return f"{before}{turn}", after
 
 
 def _joints(template: Template) -> tuple[str, str]:
