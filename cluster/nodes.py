@@ -74,6 +74,26 @@ def _inspect(nodes: Sequence[dict[str, Any]]) -> list[NodeFacts]:
     ]
 
 
+def ask_nodes(
+    function: Callable[..., Answer], suits: Callable[[dict[str, Any]], bool], *arguments: Any
+) -> dict[str, Answer]:
+    """What a function returns on each living node that suits, by the node's name.
+
+    Parameters
+    ----------
+    suits : by Ray's record of a node, as `living_nodes` gives it.
+
+    Raises `UserError` for nodes that do not answer.
+    """
+
+    def ask(nodes: Sequence[dict[str, Any]]) -> dict[str, Answer]:
+        asked = [node for node in nodes if suits(node)]
+        answers = on_nodes(function, _ids(asked), *arguments)
+        return {_name(node): answer for node, answer in zip(asked, answers, strict=True)}
+
+    return _steadily(ask)
+
+
 def own_versions() -> dict[str, str]:
     """Versions of Python and of PACKAGES in this process."""
     versions = {"python": platform.python_version()}

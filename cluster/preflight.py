@@ -108,9 +108,11 @@ def check_versions(nodes: Sequence[NodeFacts], driver: Mapping[str, str]) -> Fin
 
 
 def require(findings: Sequence[Finding]) -> None:
-    """Raise one `UserError` that names every lack."""
-    lacks = [finding for finding in findings if finding.lack]
+    """Raise one `UserError` that names every lack, each with its remedy."""
+    # Two checks may come upon one fault.
+    lacks = list(dict.fromkeys((finding.lack, finding.remedy) for finding in findings if finding.lack))
+    if len(lacks) == 1:
+        raise UserError(f"{lacks[0][0]}.", lacks[0][1])
     if lacks:
-        raise UserError(
-            "; ".join(finding.lack for finding in lacks) + ".", " ".join(finding.remedy for finding in lacks)
-        )
+        listed = "".join(f"\n{place}. {lack}. {remedy}" for place, (lack, remedy) in enumerate(lacks, start=1))
+        raise UserError(f"{len(lacks)} things are in the way:{listed}")

@@ -21,7 +21,7 @@ from pipeline.config import Config
 from pipeline.config_file import dump_config, json_schema, load_config, load_run_config, parse_text
 from pipeline.console import write_now
 from pipeline.run import RunOptions, default_run_dir, open_run, run_stages
-from pipeline.stages.catalogue import AUDIT, AUDIT_STAGES, stage_names_of
+from pipeline.stages.catalogue import AUDIT, AUDIT_STAGES
 from pipeline.summary import kept_rows, metrics_rows, stage_rows
 from pipeline.text_table import format_table
 
@@ -119,7 +119,6 @@ def audit(options: argparse.Namespace) -> int:
 def doctor(options: argparse.Namespace) -> int:
     """Exit code 2 when something is lacking, so that scripts can ask."""
     from pipeline.doctor import diagnose
-    from pipeline.feasible import setting_findings
 
     config = (
         load_config(options.config, options.overrides)
@@ -127,9 +126,7 @@ def doctor(options: argparse.Namespace) -> int:
         else parse_text('data: {interactions: "-"}', "--set", options.overrides)
     )
     run_dir = options.run_dir or default_run_dir(options.config or "doctor.yaml")
-    found, plans, cluster = diagnose(config, Storage.at(run_dir))
-    if options.config:
-        found = [*setting_findings(config, stage_names_of(config)), *found]
+    found, plans, cluster = diagnose(config, Storage.at(run_dir), bool(options.config))
     rows = [{"what": f.what, "found": f.found, "lack": f.lack or "-", "remedy": f.remedy or "-"} for f in found]
     _show(options, {"findings": rows, "plan": plans}, ("findings", "plan"))
     log.info("Cluster: %s", cluster)

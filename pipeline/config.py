@@ -231,6 +231,13 @@ class LlmConfig(Section):
     template: str | dict[str, Any] = Field("neutral", description="A built-in name, or the parts themselves.")
     max_items: PositiveInt = Field(20, description="History titles a prompt, the last ones.")
     max_tokens: PositiveInt = 512
+    long_titles: Literal["cut", "drop", "error"] = Field(
+        "cut",
+        description="Titles of more than max_title_tokens: shown up to a word, or left out with their interactions.",
+    )
+    max_title_tokens: PositiveInt | None = Field(
+        None, description="Tokens of a title with its quotes; None is a quarter of max_tokens."
+    )
 
     @field_validator("model")
     @classmethod

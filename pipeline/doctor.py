@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import psutil
 import torch
 
 from cluster.errors import UserError
-from cluster.preflight import Finding, check_writable
+from cluster.preflight import Finding
 from cluster.resources import ClusterView
-from cluster.session import is_embedded
 from cluster.shapes import NodeShape
 from cluster.storage import Storage
+from pipeline.checks import Subject, findings
 from pipeline.config import Config
-from pipeline.preflight import cluster_findings, machine_findings
+from pipeline.preflight import CLUSTER_CHECKS, CONFIG_CHECKS, MACHINE_CHECKS
 from pipeline.resource_plan import describe, plan_rows, resource_plan
 from pipeline.run import session
 from pipeline.stages.catalogue import stage_names_of
@@ -23,29 +24,34 @@ from pipeline.stages.catalogue import stage_names_of
 _OBJECT_STORE = 0.3
 
 
-def diagnose(config: Config, run: Storage) -> tuple[list[Finding], list[dict[str, Any]], str]:
-    """What there is and what is lacking, the workers of each stage, and the cluster in words.
+def diagnose(config: Config, run: Storage, with_config: bool = True) -> tuple[list[Finding], list[dict[str, Any]], str]:
+    """What there is and what is lacking by the checks of a run, the workers of each stage, and the cluster in words.
 
     An embedded Ray is not started: it would have what this machine has. A cluster is connected to, and each of its
     nodes is asked. One that does not answer is a lack of its own, beside those that are known without it.
+
+    Parameters
+    ----------
+    with_config : False looks at the machine alone.
     """
-    stages = stage_names_of(config)
-    found = machine_findings(config, stages)
-    if is_embedded(config.cluster.address):
-        found.append(check_writable(run))
-        view = machine_view(config)
+    subject = Subject(config, stage_names_of(config), run)
+    found = findings((*(CONFIG_CHECKS if with_config else ()), *MACHINE_CHECKS), subject)
+    cluster_checks = [check for check in CLUSTER_CHECKS if with_config or " on nodes" not in check.what]
+    if subject.embedded:
+        subject = replace(subject, view=machine_view(config))
+        found += findings(cluster_checks, subject)
     else:
         from pipeline.stages.placement import cluster_view
 
         try:
             with session(config):
-                view = cluster_view(config)
-                found += cluster_findings(config, stages, view, run)
+                subject = replace(subject, view=cluster_view(config))
+                found += findings(cluster_checks, subject)
         except UserError as error:
             lack = error.message.rstrip(".")
             return [*found, Finding("cluster", "no answer", lack, error.remedy)], [], "no answer"
-    plans, lacks = resource_plan(config, view, stages)
-    return [*found, *lacks], plan_rows(plans), describe(view)
+    assert subject.view is not None
+    return found, plan_rows(resource_plan(config, subject.view, subject.stages)[0]), describe(subject.view)
 
 
 def machine_view(config: Config) -> ClusterView:

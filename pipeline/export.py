@@ -94,8 +94,10 @@ def read_samples(
     config: Config, tokenizer: PreTrainedTokenizerBase, coreset: pa.Table, items: pa.Table
 ) -> Iterator[Sample]:
     """Every row of the coreset, by the encoder that fine-tuning uses."""
+    from pipeline.stages.titles import shown_titles
+
     llm = config.llm
-    titles = ["", *items.column("title").to_pylist()]
+    titles = shown_titles(config, items.column("item_id").to_pylist(), items.column("title").to_pylist()).titles
     encoder = PromptEncoder(tokenizer, load_template(llm.template), titles, llm.max_items, llm.max_tokens)
     for history, target in zip(coreset["history"].to_pylist(), coreset["target"].to_pylist(), strict=True):
         encoded, rendered = encoder.encode(history, target), encoder.render(history, target)

@@ -1,109 +1,75 @@
-"""What is wrong with a configuration and can be told in seconds: before Ray starts, before results are discarded."""
+"""What is wrong with a configuration by itself, the LLM apart: told in seconds, before Ray starts."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
+
 from cluster.errors import UserError
-from cluster.preflight import Finding
-from cluster.session import is_embedded
-from pipeline.config import Config
-from pipeline.stages.catalogue import LLM_STAGES
+from cluster.storage import Storage
+from pipeline.checks import Subject
+from pipeline.config import Config, SelectConfig
 
 if TYPE_CHECKING:
     from scoring.surrogate import Surrogate
 
 #: Of a surrogate that is built to be looked at.
 _FEW_ITEMS = 100
-_LOCAL = ("/", ".", "~")
-#: What a folder with a model must hold, by its usual names.
-_MODEL_FILES = {
-    "configuration": ("config.json",),
-    "tokenizer": (
-        "tokenizer.json",
-        "tokenizer.model",
-        "spiece.model",
-        "vocab.json",
-        "vocab.txt",
-        "tokenizer_config.json",
-    ),
-    "weights": ("*.safetensors",),
-}
-#: What configurations of transformers call the number of tokens that a model reads.
-_POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
 
 
-def check_settings(config: Config, stages: Sequence[str]) -> None:
-    """Raise `UserError` for values that would stop one of these stages, after those before it have run."""
-    for check in _checks(stages):
-        check(config)
-
-
-def setting_findings(config: Config, stages: Sequence[str]) -> list[Finding]:
-    """All that `check_settings` would refuse, one by one.
-
-    Of a cluster's inputs nothing is said: its nodes may see files that this machine does not.
-    """
-    asked = stages if is_embedded(config.cluster.address) else [stage for stage in stages if stage != "ingest"]
-    found = []
-    for check in _checks(asked):
-        try:
-            check(config)
-        except UserError as error:
-            found.append(Finding("settings", "of the config", error.message.rstrip("."), error.remedy))
-    # Two checks may come upon the same fault.
-    return list(dict.fromkeys(found))
-
-
-def _checks(stages: Sequence[str]) -> Iterator[Callable[[Config], None]]:
-    if "ingest" in stages:
-        yield _check_inputs
-    if "surrogate" in stages:
-        yield _check_surrogate
-    if "influence" in stages:
-        yield _check_influence
-    if "audit" in stages:
-        yield _check_audit
-    if LLM_STAGES & set(stages):
-        yield _check_template
-        yield _check_model
-    if "finetune" in stages:
-        yield _check_tuning
-
-
-def _check_inputs(config: Config) -> None:
+def check_inputs(subject: Subject) -> str:
+    """The files of the log and of the catalogue are there; the driver reads their headers, on a cluster too."""
     from pipeline.ingest.sources import find_files
 
-    find_files(config.data.interactions, "data.interactions", skip_suffix=".item")
-    if config.data.items is not None:
-        find_files(config.data.items, "data.items", skip_suffix=".inter")
+    data = subject.config.data
+    files = find_files(data.interactions, "data.interactions", skip_suffix=".item")
+    found = f"{len(files):,} file{'s' if len(files) != 1 else ''} of interactions"
+    if data.items is None:
+        return f"{found}, titles among them"
+    files = find_files(data.items, "data.items", skip_suffix=".inter")
+    return f"{found}, {len(files):,} of the catalogue"
 
 
-def _check_surrogate(config: Config) -> None:
-    _small_surrogate(config)
+def check_surrogate(subject: Subject) -> str:
+    """A surrogate of these settings can be built."""
+    model = small_surrogate(subject.config)
+    if model is None:
+        return f"{subject.config.surrogate.model}, importable here"
+    return f"{subject.config.surrogate.model}, its scopes {', '.join(model.scopes())}"
 
 
-def _check_influence(config: Config) -> None:
-    section = config.influence
-    _check_scope(config, "influence.scope", section.scope, (section.solver,))
+def check_influence(subject: Subject) -> str:
+    """The solver can work with the scope."""
+    section = subject.config.influence
+    check_scope(subject.config, "influence.scope", section.scope, (section.solver,))
+    return f"solver {section.solver}, scope {_named(section.scope)}"
 
 
-def _check_audit(config: Config) -> None:
-    for scope in config.audit.scopes or ():
+def check_audit(subject: Subject) -> str:
+    """All scopes of the audit are there."""
+    scopes = subject.config.audit.scopes or ()
+    for scope in scopes:
         # What a solver cannot do with a scope is told in the audit's table.
-        _check_scope(config, "audit.scopes", (scope,), ())
+        check_scope(subject.config, "audit.scopes", (scope,), ())
+    return f"scopes {_named(scopes)}"
 
 
-def _check_scope(config: Config, key: str, patterns: Sequence[str] | None, solvers: Sequence[str]) -> None:
+def _named(scopes: Sequence[str] | None) -> str:
+    return ", ".join(scopes or ("default",))
+
+
+def check_scope(
+    config: Config, key: str, patterns: Sequence[str] | None, solvers: Sequence[str], items: int = _FEW_ITEMS
+) -> None:
+    """Raise `UserError` when the surrogate of so many items has no such scope, or a solver cannot work with it."""
     from scoring.errors import ScoringError
     from scoring.influence import check_exact, linear_layers
     from scoring.objective import reduce_to_scope
     from scoring.surrogate import surrogate_scope
 
-    model = _small_surrogate(config)
+    model = small_surrogate(config, items)
     if model is None:
         return
     try:
@@ -119,7 +85,7 @@ def _check_scope(config: Config, key: str, patterns: Sequence[str] | None, solve
         ) from error
 
 
-def _small_surrogate(config: Config) -> Surrogate | None:
+def small_surrogate(config: Config, items: int = _FEW_ITEMS) -> Surrogate | None:
     """The configured surrogate of a few items: what is wrong with its settings shows in it.
 
     None for one of the user's own, which may insist on the real catalogue; it must be there, though.
@@ -133,63 +99,41 @@ def _small_surrogate(config: Config) -> Surrogate | None:
         if ":" in model:
             surrogate_builder(model)
             return None
-        return build_surrogate(model, _FEW_ITEMS, network_settings(config))
+        return build_surrogate(model, items, network_settings(config))
     except SettingError as error:
         raise UserError(f"surrogate: {error}.", "Correct the settings of the surrogate.") from error
 
 
-def _check_model(config: Config) -> None:
-    """A path of this machine; nodes of a cluster may have others, and names are the hub's to know."""
-    model = config.llm.model
-    if is_embedded(config.cluster.address) and model.startswith(_LOCAL) and not Path(model).expanduser().exists():
-        raise UserError(
-            f"llm.model: {model} is not there.",
-            "Give a folder with a model's files, a GGUF file, or the name of a model on the hub.",
-        )
-    _check_positions(config)
-    _check_model_files(Path(model))
+def require_features(config: Config, section: SelectConfig, data: Storage) -> None:
+    """Raise `UserError` for a selector that asks of the surrogate what only the built-in one has.
 
+    One of the user's own is built for that, with the items of an ingested log, as the training does it.
+    """
+    from pipeline.stages.surrogate import network_settings
+    from pipeline.stages.surrogate_features import SASREC_FEATURES, not_sasrec
+    from scoring.errors import SettingError
+    from scoring.sasrec import SASRec
+    from scoring.selection import selector
+    from scoring.surrogate import build_surrogate
 
-def _check_model_files(folder: Path) -> None:
-    """What is there of a model's folder must be complete. Of other names nothing is known here."""
-    if not folder.is_dir():
+    chosen, model = selector(section.method), config.surrogate.model
+    wanted = [name for name in SASREC_FEATURES if name in (*chosen.scores, *chosen.features)]
+    if not wanted or ":" not in model:
         return
-    for what, patterns in _MODEL_FILES.items():
-        if not any(next(folder.glob(pattern), None) for pattern in patterns):
-            raise UserError(
-                f"llm.model: {folder} holds no {what} ({', '.join(patterns)}).",
-                "Write it with save_pretrained of the model and of its tokenizer; pickled weights are not read.",
-            )
-
-
-def _check_positions(config: Config) -> None:
-    """A model with learned positions fails beyond the last of them, and others were never trained there."""
-    limit = _positions(Path(config.llm.model).expanduser() / "config.json")
-    if limit is not None and config.llm.max_tokens > limit:
-        raise UserError(
-            f"llm.max_tokens is {config.llm.max_tokens}, and {config.llm.model} reads at most {limit} tokens.",
-            f"Set llm.max_tokens to {limit} or less.",
-        )
-
-
-def _positions(file: Path) -> int | None:
-    """Tokens that a model reads by its configuration; None where that is not said. A broken file is told on loading."""
+    counts = data.read_table("items.parquet", ["count"]).column("count").to_numpy()
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    found = [said[key] for key in _POSITIONS if isinstance(said.get(key), int)] if isinstance(said, dict) else []
-    return found[0] if found else None
+        built = build_surrogate(model, len(counts), network_settings(config), torch.from_numpy(counts.copy()))
+    except SettingError as error:
+        raise UserError(f"surrogate: {error}.", "Correct the settings of the surrogate.") from error
+    if not isinstance(built, SASRec):
+        raise not_sasrec(wanted[0])
 
 
-def _check_template(config: Config) -> None:
-    from training.prompts import load_template
-
-    load_template(config.llm.template)
-
-
-def _check_tuning(config: Config) -> None:
+def check_tuning(subject: Subject) -> str:
+    """The settings of the fine-tuning go together."""
     from pipeline.stages.finetune import finetune_spec, llm_spec
     from training.placement import Placement
 
+    config = subject.config
     finetune_spec(config, llm_spec(config), Placement()).check()
+    return f"ZeRO {config.finetune.zero}, {config.finetune.workers} workers, {config.llm.dtype}"

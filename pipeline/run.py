@@ -78,14 +78,14 @@ def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[
     from pipeline.execution import execute
     from pipeline.preflight import check_before_run, check_cluster
 
-    check_before_run(config, names)
+    check_before_run(config, names, run)
     start = time.monotonic()
     with session(config):
         check_cluster(config, names, run)
         # Nothing is thrown away for a run that cannot begin.
         graph.discard(discarded)
         run.write_text("config.yaml", dump_config(config))
-        execute(graph, chosen, [config.select] if "select" in names else [])
+        execute(graph, chosen, [config.select] if "select" in names else [], work=names)
     log.info("Finished in %s: %s", format_seconds(time.monotonic() - start), _shown(run.uri))
     return graph
 

@@ -30,7 +30,7 @@ def small_log(users: int = 60, seed: int = 0) -> pa.Table:
     return pa.table(dict(zip(("user_id", "item_id", "title", "timestamp"), map(list, columns), strict=True)))
 
 
-def write_config(folder: Path, log: Path, llm: Path, **sections: dict[str, object]) -> Path:
+def write_config(folder: Path, log: Path, model: Path, /, **sections: dict[str, object]) -> Path:
     """A config that runs in seconds on the small log and a tiny LLM."""
     values: dict[str, dict[str, object]] = {
         "data": {"interactions": str(log), "split": "leave_one_out"},
@@ -38,7 +38,7 @@ def write_config(folder: Path, log: Path, llm: Path, **sections: dict[str, objec
         "surrogate": {"hidden": 16, "epochs": 3, "batch_tokens": 512},
         "influence": {"damping": 0.05, "curvature_samples": 64},
         "select": {"size": 24, "strata": 6},
-        "llm": {"model": str(llm), "dtype": "float32", "template": "movies", "max_items": 3, "max_tokens": 256},
+        "llm": {"model": str(model), "dtype": "float32", "template": "movies", "max_items": 3, "max_tokens": 256},
         "finetune": {"epochs": 2, "global_batch": 8, "lr": 0.01, "workers": 1, "valid_users": 16, "patience": 0},
         "evaluate": {"users": 20, "beams": 2, "max_new_tokens": 12},
         "cluster": {"actors": 1, "gpus": 0},

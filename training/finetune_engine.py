@@ -64,8 +64,8 @@ def prepare_process(spec: FinetuneSpec) -> None:
     deepspeed.utils.logger.setLevel(logging.ERROR)
     on_cpu = not spec.placement.use_gpu
     _agree(native_op.compiler_missing() if on_cpu else None)
-    accelerator = get_accelerator()
-    if spec.llm.dtype == "float16" and not accelerator.is_fp16_supported():
+    in_half = native_op.computes_in_half() if on_cpu else get_accelerator().is_fp16_supported()
+    if spec.llm.dtype == "float16" and not in_half:
         raise AgreedError(
             "llm.dtype is float16, which the processors of this cluster cannot compute with.",
             "Set llm.dtype to bfloat16 or float32, or fine-tune on GPUs.",

@@ -23,7 +23,7 @@ from training.llm_spec import LLMSpec
 from training.memory import lack_of_memory_as
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # Read by the libraries when they are imported.
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -55,6 +55,30 @@ def load_tokenizer(spec: LLMSpec) -> PreTrainedTokenizerBase:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
     return tokenizer
+
+
+def load_config(spec: LLMSpec) -> PretrainedConfig:
+    """The model's configuration, without its weights. Raises UserError if it cannot be loaded."""
+    from transformers import AutoConfig
+
+    where, options = _source(spec.model)
+    with _quiet("gguf_file" in options):
+        try:
+            return AutoConfig.from_pretrained(where, **options)
+        except Exception as error:  # whatever a broken file makes its reader raise
+            raise _unloadable("configuration", spec, error) from error
+
+
+def load_skeleton(spec: LLMSpec) -> PreTrainedModel:
+    """The model's modules on the meta device, which takes no memory. Raises UserError as load_llm does."""
+    from transformers import AutoModelForCausalLM
+
+    config = load_config(spec)
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config)
+    except Exception as error:  # whatever a configuration makes its class raise
+        raise _unloadable("model", spec, error) from error
 
 
 def load_llm(spec: LLMSpec, device: str | torch.device = "cpu") -> PreTrainedModel:

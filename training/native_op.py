@@ -119,6 +119,14 @@ def _writable(folder: Path) -> bool:
     return False
 
 
+def computes_in_half() -> bool:
+    """Whether this processor computes with float16."""
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+    except (AttributeError, RuntimeError):
+        return False
+
+
 def _instructions() -> str:
     """What the processor can do, as Linux tells it."""
     with contextlib.suppress(OSError):

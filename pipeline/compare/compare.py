@@ -18,7 +18,7 @@ from pipeline.config_file import dump_config
 from pipeline.events import EventLog
 from pipeline.graph import Graph
 from pipeline.run import session
-from pipeline.stages.catalogue import shared_stages
+from pipeline.stages.catalogue import EMBEDDINGS, shared_stages
 from pipeline.stages.validation_half import aimed_influence
 from scoring.selection import selector
 
@@ -92,10 +92,10 @@ def _by_llm(shared: Graph, arms: Sequence[Arm], at_once: int | None) -> list[Out
         # What an arm does holds an evaluation, which is all that the untuned model takes.
         last = [stage.name for stage in own_stages(missing[0][1])] if missing else ["evaluate"]
         names = [*(stage.name for stage in shared.incomplete(shared.stages)), *last]
-        check_before_run(config, names)
+        check_before_run(config, names, run)
         with session(config):
             check_cluster(config, names, run)
-            execute(shared, shared.stages, _selections(config, arms), _SIZES)
+            execute(shared, shared.stages, _selections(config, arms), _SIZES, names)
             prepare_features(config, run, arms)
             untuned.execute(evaluation, EventLog(run))
             _run_arms(config, run, missing, at_once, EventLog(run))
@@ -132,11 +132,14 @@ def _by_proxies(shared: Graph, arms: Sequence[Arm], proxies: Sequence[str]) -> l
         return found
     from pipeline.execution import execute
     from pipeline.preflight import check_before_run, check_cluster
+    from training.proxy_model import SEMANTIC
 
-    check_before_run(config, names)
+    # The titles' embeddings are the LLM's.
+    work = [*names, *([EMBEDDINGS] if SEMANTIC in proxies else [])]
+    check_before_run(config, work, run)
     with session(config):
-        check_cluster(config, names, run)
-        execute(shared, shared.stages, _selections(config, arms), _SIZES)
+        check_cluster(config, work, run)
+        execute(shared, shared.stages, _selections(config, arms), _SIZES, work)
         return proxy_outcomes(config, run, arms, proxies)
 
 

@@ -24,12 +24,15 @@ from pipeline.graph import StageContext
 from pipeline.manifest import read_manifest
 from pipeline.stages.evaluate import embed_titles
 from pipeline.stages.placement import scoring_pool
-from pipeline.tables import ragged_column, read_titles
+from pipeline.stages.titles import llm_titles
+from pipeline.tables import ragged_column
 from training.proxy_loop import PROXY_SETTINGS
 from training.proxy_model import SEMANTIC
 
 #: Raised whenever the code of a proxy, of its tuning or of its ranking changes what it gives.
 _VERSION = 3
+#: What decides the embeddings beside the model, and which titles are cut for it.
+_LLM_KEYS = ("llm.dtype", "llm.template", "llm.max_tokens", "llm.long_titles", "llm.max_title_tokens")
 _FOLDER = ("arms", "_proxies")
 
 
@@ -41,13 +44,20 @@ def proxy_outcomes(config: Config, run: Storage, arms: Sequence[Arm], proxies: S
     out = run.child(*_FOLDER)
     folders = {"ingest": run.child("data"), "surrogate": run.child("surrogate")}
     prepare_features(config, run, arms)
-    embeddings = None
+    embeddings = titles = None
     if SEMANTIC in proxies:
         with closing(LineProgress("titles", "parts")) as progress:
-            titles = read_titles(folders["ingest"])[1:]
+            titles = llm_titles(config, folders["ingest"]).titles[1:]
             embeddings, _ = embed_titles(StageContext(config, run, out, folders, progress), titles)
     work = _work(config, run, arms, proxies)
-    arguments = {"config": config, "run": run, "arms": work, "embeddings": embeddings, "proxies": list(proxies)}
+    arguments = {
+        "config": config,
+        "run": run,
+        "arms": work,
+        "embeddings": embeddings,
+        "titles": titles,
+        "proxies": list(proxies),
+    }
     with closing(LineProgress("arms", "arms")) as progress:
         pool = scoring_pool(StageContext(config, run, out, folders, progress), len(work))
         records = map_shards(ProxyWorker, arguments, list(work), out, pool, progress)
@@ -81,7 +91,7 @@ def _number(config: Config, run: Storage, arm: Arm | None, proxies: Sequence[str
         "proxies": {name: asdict(PROXY_SETTINGS[name]) for name in proxies},
         "config": config_part(config, ("evaluate.users", "evaluate.seed", "evaluate.mask_seen", "llm.max_items")),
         "valid_users": config.finetune.valid_users,
-        "llm": [config.llm.dtype, model_identity(config.llm.model)] if SEMANTIC in proxies else None,
+        "llm": [config_part(config, _LLM_KEYS), model_identity(config.llm.model)] if SEMANTIC in proxies else None,
         "data": _content(run.child("data")),
     }
     if arm is not None:

@@ -47,7 +47,7 @@ class ProxyWorker:
     Parameters
     ----------
     arms : by the number of their shard; None is the proxies before any tuning.
-    embeddings : `titles` [n, d], of the LLM; None without the semantic proxy.
+    embeddings, titles : `titles` [n, d], of the LLM, and the titles as it sees them; None without the semantic proxy.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class ProxyWorker:
         run: Storage,
         arms: Mapping[int, Arm | None],
         embeddings: Broadcast | None,
+        titles: Sequence[str] | None,
         proxies: Sequence[str],
     ) -> None:
         torch.set_num_threads(1)
@@ -63,9 +64,10 @@ class ProxyWorker:
         self._run = run
         self._arms = arms
         data = run.child(STAGES[0].folder)
-        titles = read_titles(data)[1:]
-        self._groups = title_groups(titles)
-        self._directions = {name: torch.from_numpy(_directions(name, titles, embeddings)) for name in proxies}
+        # Spelling is compared whole, however much of it the LLM is shown.
+        seen = {name: read_titles(data)[1:] if name == LEXICAL else titles or () for name in proxies}
+        self._groups = {name: title_groups(shown) for name, shown in seen.items()}
+        self._directions = {name: torch.from_numpy(_directions(name, seen[name], embeddings)) for name in proxies}
         self._users = read_users(config, data)
         self._valid = tuning_pairs(config, self._users["valid"])
 
@@ -82,7 +84,7 @@ class ProxyWorker:
                 tuned = tune_proxy(model, coreset, self._valid, PROXY_SETTINGS[name], seed)
                 facts["tuning"][name] = {**asdict(tuned), "seconds": time.monotonic() - start}
             for split, users in self._users.items():
-                ranks = list_array(rank_users(model, users, self._groups))
+                ranks = list_array(rank_users(model, users, self._groups[name]))
                 columns = [pa.array([name] * len(ranks)), pa.array([split] * len(ranks)), ranks]
                 parts.append(pa.Table.from_arrays(columns, schema=OUTPUT))
         return pa.concat_tables(parts), facts

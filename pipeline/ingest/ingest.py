@@ -31,7 +31,7 @@ from pipeline.ingest.statistics import Tally
 from pipeline.ingest.survey import Survey, merge_surveys, shard_count, survey_block
 from pipeline.ingest.timecuts import find_cuts
 from pipeline.ingest.titles import count_titles
-from pipeline.ingest.vocabulary import Vocabulary, build_vocabulary, items_table
+from pipeline.ingest.vocabulary import IsLong, Vocabulary, build_vocabulary, items_table
 from pipeline.ingest.writer import ShardWriter, drop_duplicates, write_shards
 from scoring.ids import item_keys
 
@@ -41,7 +41,11 @@ _OUTPUTS = ("sequences", "samples", "items.parquet", "statistics.json")
 
 
 def ingest(
-    spec: IngestSpec, out: Storage, progress: Progress, rows_per_partition: int = ROWS_PER_PARTITION
+    spec: IngestSpec,
+    out: Storage,
+    progress: Progress,
+    rows_per_partition: int = ROWS_PER_PARTITION,
+    is_long: IsLong | None = None,
 ) -> dict[str, Any]:
     """Read a log and write what the other stages need; the result does not depend on files, order or cluster.
 
@@ -53,6 +57,7 @@ def ingest(
     out : the run's `data/` folder, where `sequences/`, `samples/{train,valid,test}/`, `items.parquet` and
         `statistics.json` go.
     rows_per_partition : interactions that one task groups and sorts in memory.
+    is_long : which titles are too long; their items are left out of the log and the catalogue. None leaves none out.
 
     Returns
     -------
@@ -67,7 +72,7 @@ def ingest(
     _clear(out)
     try:
         with user_faults():
-            return _Ingest(spec, out, progress, rows_per_partition).run(headers, roles, catalogue)
+            return _Ingest(spec, out, progress, rows_per_partition, is_long).run(headers, roles, catalogue)
     except UserError:
         _clear(out)
         raise
@@ -107,11 +112,14 @@ def _clear(out: Storage) -> None:
 class _Ingest:
     """One ingest under way."""
 
-    def __init__(self, spec: IngestSpec, out: Storage, progress: Progress, rows_per_partition: int) -> None:
+    def __init__(
+        self, spec: IngestSpec, out: Storage, progress: Progress, rows_per_partition: int, is_long: IsLong | None
+    ) -> None:
         self.spec = spec
         self.out = out
         self.progress = progress
         self.rows_per_partition = rows_per_partition
+        self.is_long = is_long
 
     def run(self, headers: Sequence[Header], roles: Roles, catalogue: pa.Table | None) -> dict[str, Any]:
         self.progress.update(0, 1, doing="reading the log")
@@ -122,8 +130,13 @@ class _Ingest:
         survey = merge_surveys(passed(rows, survey_block))
         self._check_rows(survey)
         findings = Examination(self.spec, survey, catalogue, tasks, reader, partial(_title_counts, rows)).findings()
-        vocabulary = build_vocabulary(survey.items, catalogue, self.spec.missing_title)
-        kept = survey.rows[0] - vocabulary.dropped_interactions
+        vocabulary = build_vocabulary(survey.items, catalogue, self.spec.missing_title, self.is_long)
+        kept = survey.rows[0] - vocabulary.dropped_interactions - vocabulary.long_interactions
+        if not kept and vocabulary.long_interactions:
+            raise UserError(
+                f"{self.spec.interactions}: the titles of all items of the log are too long, so nothing is left.",
+                "Set llm.long_titles to cut, or raise llm.max_title_tokens and llm.max_tokens.",
+            )
         if not kept:
             raise UserError(
                 f"{self.spec.interactions}: no item of the log has a title, so nothing is left."
@@ -239,12 +252,14 @@ class _Ingest:
             "without_title": vocabulary.dropped_items,
             "below_min_interactions": vocabulary.below_least,
             "catalogue_without_title": vocabulary.catalogue_without_title,
+            "long_title": vocabulary.long_items,
         }
         totals["dropped"] = {
             "rating": survey.rows[1],
             "rating_missing": survey.rows[2],
             "id_missing": survey.missing_ids,
             "no_title": vocabulary.dropped_interactions,
+            "long_title": vocabulary.long_interactions,
         }
         rules = {"split": self.spec.split, "min_rating": self.spec.min_rating}
         return totals | rules | {"per_user": self.spec.per_user, "max_history": self.spec.max_history}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,6 +16,8 @@ from pipeline.ingest.spelling import mismatch, shown_id
 
 _MERGE_AT = 1 << 20
 _SHOWN = 5
+#: Which of some titles, bool [n], are too long for whoever is to read them.
+IsLong = Callable[[Sequence[str]], npt.NDArray[np.bool_]]
 _FIELDS = [("item", pa.string()), ("title", pa.string()), ("other", pa.string()), ("count", pa.int64())]
 
 
@@ -30,6 +33,8 @@ class Vocabulary:
     dropped_interactions : interactions of those.
     catalogue_without_title : items of the catalogue alone left out because they have no title.
     below_least : items left out because they have too few interactions.
+    long_items, long_interactions : items left out because their titles are too long, of log and catalogue, and the
+        interactions of those.
     """
 
     item_ids: pa.Array
@@ -40,6 +45,8 @@ class Vocabulary:
     dropped_interactions: int
     catalogue_without_title: int
     below_least: int = 0
+    long_items: int = 0
+    long_interactions: int = 0
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -86,7 +93,10 @@ def _merge(pairs: pa.Table) -> pa.Table:
 
 
 def build_vocabulary(
-    log_items: pa.Table, catalogue: pa.Table | None, missing_title: Literal["error", "drop"]
+    log_items: pa.Table,
+    catalogue: pa.Table | None,
+    missing_title: Literal["error", "drop"],
+    is_long: IsLong | None = None,
 ) -> Vocabulary:
     """Number the items of log and catalogue.
 
@@ -95,6 +105,7 @@ def build_vocabulary(
     log_items : item, title, count as `merge_counts` gives them.
     catalogue : item, title, one row or more an item; None when titles come from the log.
     missing_title : what to do with items of the log that have no title.
+    is_long : which titles are too long; their items are left out. None leaves none out.
 
     Raises `UserError` naming the first five items without a title, unless they are to be dropped.
     """
@@ -117,6 +128,10 @@ def build_vocabulary(
             + ", or set data.missing_title: drop to leave their interactions out.",
         )
     kept = items.filter(pc.is_valid(items["title"])).combine_chunks()
+    long = kept.slice(0, 0)
+    if is_long is not None and len(kept):
+        mask = pa.array(is_long(kept["title"].to_pylist()))
+        long, kept = kept.filter(mask), kept.filter(pc.invert(mask)).combine_chunks()
     in_log = int(pc.sum(pc.greater(kept["count"], 0)).as_py() or 0)
     return Vocabulary(
         item_ids=_array(kept["item"]),
@@ -126,6 +141,8 @@ def build_vocabulary(
         dropped_items=len(missing),
         dropped_interactions=int(pc.sum(missing["count"]).as_py() or 0),
         catalogue_without_title=len(untitled) - len(missing),
+        long_items=len(long),
+        long_interactions=int(pc.sum(long["count"]).as_py() or 0),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
+from cluster.digest import json_digest
 from pipeline.config import Config
 from pipeline.fingerprint import code_identity, file_identities, model_identity
 from pipeline.graph import Stage, StageContext, needed_stages
@@ -43,6 +44,15 @@ def log_identity(config: Config) -> Mapping[str, Any]:
     }
 
 
+def _ingest_sources(config: Config) -> Mapping[str, Any]:
+    """The log, and the tokenizer where it decides which items are left out of it."""
+    llm = config.llm
+    if llm.long_titles != "drop":
+        return log_identity(config)
+    counted = [model_identity(llm.model), llm.template, llm.max_tokens, llm.max_title_tokens]
+    return {**log_identity(config), "long titles left out": json_digest(counted)[:16]}
+
+
 def _llm_files(config: Config) -> Mapping[str, Any]:
     return {"llm": model_identity(config.llm.model)}
 
@@ -54,7 +64,14 @@ def _surrogate_code(config: Config) -> Mapping[str, Any]:
 
 
 #: All of `llm` but the model's place: what it is comes with the inputs.
-_LLM_KEYS = ("llm.dtype", "llm.template", "llm.max_items", "llm.max_tokens")
+_LLM_KEYS = (
+    "llm.dtype",
+    "llm.template",
+    "llm.max_items",
+    "llm.max_tokens",
+    "llm.long_titles",
+    "llm.max_title_tokens",
+)
 
 STAGES = (
     Stage(
@@ -75,7 +92,7 @@ STAGES = (
         version=2,
         work=_later("ingest"),
         subfolders=("sequences", "samples/train", "samples/valid", "samples/test"),
-        sources=log_identity,
+        sources=_ingest_sources,
         unit="shards",
     ),
     Stage(
@@ -103,7 +120,7 @@ STAGES = (
         folder="scores/effort",
         needs=("ingest", "influence"),
         keys=("effort", *_LLM_KEYS, "finetune.lora_r", "finetune.lora_alpha", "finetune.targets", "finetune.seed"),
-        version=3,
+        version=4,
         work=_later("effort"),
         sources=_llm_files,
     ),
@@ -120,7 +137,7 @@ STAGES = (
         folder="model",
         needs=("ingest", "select"),
         keys=("finetune", *_LLM_KEYS, "select.reference_users"),
-        version=5,
+        version=6,
         work=_later("finetune"),
         sources=_llm_files,
         unit="steps",
@@ -140,7 +157,7 @@ STAGES = (
         folder="eval",
         needs=("ingest", "surrogate", "finetune"),
         keys=("evaluate", *_LLM_KEYS),
-        version=4,
+        version=5,
         work=_later("evaluate"),
         sources=_llm_files,
         unit="parts",
@@ -200,15 +217,17 @@ UNTUNED_STAGE = Stage(
     folder="arms/untuned/eval",
     needs=("ingest",),
     keys=("evaluate", *_LLM_KEYS),
-    version=1,
+    version=2,
     work=_later("untuned"),
     sources=_llm_files,
     unit="parts",
 )
 
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
-#: Those that load the LLM.
-LLM_STAGES = frozenset({"effort", "finetune", "evaluate"})
+#: Not a stage: the titles' embeddings by the LLM, which a comparison by proxies computes.
+EMBEDDINGS = "embeddings"
+#: What loads the LLM.
+LLM_STAGES = frozenset({"effort", "finetune", "evaluate", UNTUNED_STAGE.name, EMBEDDINGS})
 ARM_STAGES = ("select", "finetune", "evaluate")
 SHARED_STAGES = tuple(stage for stage in STAGES if stage.name not in (*ARM_STAGES, "report"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,11 @@ from cluster.sharded_map import map_shards
 from cluster.shards import pass_cost
 from cluster.storage import Storage
 from pipeline.graph import StageContext
-from pipeline.stages.effort_candidates import Candidates
+from pipeline.stages.effort_candidates import Candidates, require_candidates
 from pipeline.stages.finetune import llm_copy, lora_spec
 from pipeline.stages.placement import llm_device, llm_pool
-from pipeline.tables import read_samples, read_titles, score_table, train_shards
+from pipeline.stages.titles import llm_titles
+from pipeline.tables import read_samples, score_table, train_shards
 from scoring.effort import EffortScorer, Scope, Tokens
 from scoring.errors import ScoringError
 from training.llm import load_llm, load_tokenizer
@@ -53,8 +54,7 @@ def run_effort(context: StageContext) -> Mapping[str, Any]:
     candidates = None
     if section.candidates != "all":
         candidates = Candidates.over(context.folder("influence"), len(indices), section.candidates)
-        if not any(candidates.rule.rates):
-            raise UserError(f"effort.candidates: {section.candidates:g} of the samples is none.", "Raise it.")
+        require_candidates(section.candidates, any(candidates.rule.rates))
     task = EffortTask(
         llm=llm_copy(context),
         lora=lora_spec(config, dropout=0.0),
@@ -65,7 +65,8 @@ def run_effort(context: StageContext) -> Mapping[str, Any]:
         tokens=section.tokens,
         batch_tokens=section.batch_tokens,
     )
-    arguments = {"task": task, "data": data, "candidates": candidates}
+    titles = llm_titles(config, data)
+    arguments = {"task": task, "data": data, "titles": titles.titles, "candidates": candidates}
     pool = llm_pool(context, len(indices))
     records = map_shards(EffortWorker, arguments, indices, context.out, pool, context.progress)
     rows = sum(record.rows for record in records)
@@ -85,29 +86,25 @@ def run_effort(context: StageContext) -> Mapping[str, Any]:
         **pass_cost(records),
         "workers": pool.minimum,
         "candidates": None if candidates is None else candidates.rule.facts(),
+        **titles.facts(),
         "adapter": adapters.pop(),
         "shards": [{"index": r.index, "rows": r.rows, "digest": r.digest, "attempt": r.attempt} for r in records],
     }
 
 
 class EffortWorker:
-    """Holds the LLM with its fresh adapter; scores one shard after another."""
+    """Holds the LLM with its fresh adapter; scores one shard after another. `titles` are by item index."""
 
-    def __init__(self, task: EffortTask, data: Storage, candidates: Candidates | None) -> None:
+    def __init__(self, task: EffortTask, data: Storage, titles: Sequence[str], candidates: Candidates | None) -> None:
         self._task = task
         self._data = data
         self._candidates = candidates
         self._device = llm_device()
         tokenizer = load_tokenizer(task.llm)
-        model = attach_lora(load_llm(task.llm, self._device), task.lora)
-        require_padding(model, task.llm.model)
-        self._adapter = adapter_hash(model)
-        with _scope_faults(task.scope):
-            self._scorer = EffortScorer(model, task.scope, task.tokens)
+        self._scorer = prepare_scorer(task.llm, task.lora, self._device, task.scope, task.tokens)
+        self._adapter = adapter_hash(self._scorer.model)
         self._pad = int(tokenizer.pad_token_id)
-        self._encoder = PromptEncoder(
-            tokenizer, load_template(task.template), read_titles(data), task.max_items, task.max_tokens
-        )
+        self._encoder = PromptEncoder(tokenizer, load_template(task.template), titles, task.max_items, task.max_tokens)
 
     def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
         samples = read_samples(self._data, index)
@@ -132,6 +129,18 @@ class EffortWorker:
     def _score(self, batch: TokenBatch) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         with _scope_faults(self._task.scope):
             return batch.rows, self._scorer.per_sample_norms(batch.to(self._device))
+
+
+def prepare_scorer(llm: LLMSpec, lora: LoraSpec, device: str, scope: Scope, tokens: Tokens) -> EffortScorer:
+    """Load the model with a fresh adapter, ready to be asked for gradient norms.
+
+    Raises `UserError` for a model that cannot be loaded or minds padding, for targets that it lacks, and for a scope
+    that has none of them.
+    """
+    model = attach_lora(load_llm(llm, device), lora)
+    require_padding(model, llm.model)
+    with _scope_faults(scope):
+        return EffortScorer(model, scope, tokens)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cluster.errors import UserError
 from cluster.shards import shard_name
 from cluster.storage import Storage
 from scoring.ids import draw_order
@@ -67,7 +68,7 @@ class CandidateRule:
         counts = np.zeros(_STRATA, dtype=np.int64)
         for part in scores():
             counts += strata.counts(part[np.isfinite(part)])
-        budgets = stratum_budgets(counts, round(share * int(counts.sum())))
+        budgets = stratum_budgets(counts, asked_candidates(share, int(counts.sum())))
         return cls(strata, tuple(float(rate) for rate in budgets / np.maximum(counts, 1)))
 
     def chosen(self, sample_id: npt.NDArray[np.int64], influence: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
@@ -97,6 +98,17 @@ class Candidates:
     def weights(self, index: int) -> npt.NDArray[np.int64]:
         """int64 [N], what each sample of a shard would stand for, as `CandidateRule.weights`."""
         return self.rule.weights(_scores(self.influence, index))
+
+
+def asked_candidates(share: float, samples: int) -> int:
+    """How many candidates a share of so many samples is."""
+    return round(share * samples)
+
+
+def require_candidates(share: float, drawn: bool) -> None:
+    """Raise `UserError` where a share of the samples is none of them."""
+    if not drawn:
+        raise UserError(f"effort.candidates: {share:g} of the samples is none.", "Raise it.")
 
 
 def _scores(folder: Storage, index: int) -> npt.NDArray[np.float32]:

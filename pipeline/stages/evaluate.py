@@ -27,7 +27,8 @@ from pipeline.stages.influence import surrogate_source
 from pipeline.stages.placement import llm_pool
 from pipeline.stages.rankers import LlmTask
 from pipeline.stages.ranking import Question
-from pipeline.tables import ragged_column, read_titles
+from pipeline.stages.titles import llm_titles
+from pipeline.tables import ragged_column
 from scoring.ragged import Ragged
 from training.beam_search import BeamSettings
 from training.metrics import select_targets, summarise_all, user_metrics
@@ -57,7 +58,8 @@ def evaluate_model(context: StageContext, label: str, adapter: Storage | None) -
     """
     config, data, out = context.config, context.folder("ingest"), context.out
     chunks = write_users(data, out, config.evaluate.users, config.evaluate.seed)
-    titles = read_titles(data)[1:]
+    found = llm_titles(config, data)
+    titles = found.titles[1:]
     counts = data.read_table("items.parquet", ["count"]).column("count").to_numpy()
     embeddings, title_seconds = embed_titles(context, titles)
     folder = out.child("_chunks")
@@ -92,6 +94,7 @@ def evaluate_model(context: StageContext, label: str, adapter: Storage | None) -
         "titles": len(titles),
         "title_seconds": title_seconds,
         "unwritable_titles": unwritable,
+        **found.facts(),
         **pass_cost(records),
         "workers": pool.minimum,
     }

@@ -16,8 +16,8 @@ from pipeline.fingerprint import model_identity
 from pipeline.graph import StageContext
 from pipeline.manifest import environment, read_manifest
 from pipeline.stages.placement import room_for_training, tuning_placement
+from pipeline.stages.titles import llm_titles
 from pipeline.stages.validation_half import not_aimed_at
-from pipeline.tables import read_titles
 from training.examples import Eligible, validation_examples
 from training.finetune import FinetuneSpec, finetune
 from training.llm import expand_gguf
@@ -81,19 +81,20 @@ def run_finetune(context: StageContext) -> Mapping[str, Any]:
     valid = validation_examples(data, config.finetune.valid_users, config.finetune.seed, stopping_users(config))
     scratch = context.out.child(CHECKPOINTS)
     placement = tuning_placement(config)
+    titles = llm_titles(config, data)
     room_for_training(context, "finetune", config.finetune.workers, placement)
     losses = finetune(
         finetune_spec(config, llm_copy(context), placement),
         coreset,
         valid,
-        read_titles(data),
+        titles.titles,
         context.out,
         scratch,
         context.progress,
         provenance(context),
     )
     scratch.delete("")
-    return {key: value for key, value in losses.items() if key not in ("train", "valid")}
+    return {**{key: value for key, value in losses.items() if key not in ("train", "valid")}, **titles.facts()}
 
 
 def stopping_users(config: Config) -> Eligible | None:

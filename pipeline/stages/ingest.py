@@ -40,10 +40,16 @@ def ingest_spec(config: Config) -> IngestSpec:
 
 def run_ingest(context: StageContext) -> Mapping[str, Any]:
     """Read, clean and group the log; a killed ingest starts over, for its files are written whole."""
+    config, is_long = context.config, None
+    if config.llm.long_titles == "drop":
+        # Needs the tokenizer, with which no other ingest has to do.
+        from pipeline.stages.titles import long_titles
+
+        is_long = long_titles(config)
     room_for_tasks(context)
-    with watched_room(WorkerShape(), 1, context.config.cluster.wait_seconds):
-        statistics = ingest(ingest_spec(context.config), context.out, context.progress)
-    if context.config.evaluate.mask_seen:
+    with watched_room(WorkerShape(), 1, config.cluster.wait_seconds):
+        statistics = ingest(ingest_spec(config), context.out, context.progress, is_long=is_long)
+    if config.evaluate.mask_seen:
         warn_of_repeats(statistics)
     return statistics
 

@@ -32,6 +32,8 @@ from scoring.ragged import Ragged
 from scoring.sasrec import SASRec
 
 SURROGATE_FEATURES = ("el2n", "grand", "embedding")
+#: Those that are written for the built-in surrogate alone.
+SASREC_FEATURES = ("el2n", "embedding")
 _VERSION = 1
 _SECONDS = "_seconds.json"
 
@@ -121,13 +123,18 @@ def _computation(source: SurrogateSource, name: str) -> Computation:
         return lambda batch: gradient_norms(objective, scope, batch)
     model = source.build_model()
     if not isinstance(model, SASRec):
-        raise UserError(
-            f"select.method: the feature {name} is written for the surrogate sasrec, and surrogate.model is another.",
-            "Choose a method that does without it, such as dealrec, or the surrogate sasrec.",
-        )
+        raise not_sasrec(name)
     if name == "el2n":
         return lambda batch: error_norms(model, batch)
     return lambda batch: pair_embeddings(model, batch)
+
+
+def not_sasrec(name: str) -> UserError:
+    """A feature of `SASREC_FEATURES` is asked of a surrogate of the user's own."""
+    return UserError(
+        f"select.method: the feature {name} is written for the surrogate sasrec, and surrogate.model is another.",
+        "Choose a method that does without it, such as dealrec, or the surrogate sasrec.",
+    )
 
 
 def batched(source: SurrogateSource, compute: Computation, samples: SampleShard) -> npt.NDArray[np.float32]:

@@ -16,6 +16,8 @@ from cluster.nodes import NodeFacts, own_versions
 from cluster.preflight import check_nodes_memory, check_versions
 from tests.killing import ROOT
 from tests.ray_cluster import Cluster, several_nodes
+from tests.small_log import write_log
+from tests.tiny_llm import make_tiny_llm
 
 HERE = NodeFacts("a", own_versions(), ("c++",), 8 << 30, 0)
 
@@ -51,7 +53,15 @@ def cluster(folder: Path) -> Iterator[Cluster]:
 
 def doctor(folder: Path, address: str, run_dir: str, **sections: Any) -> tuple[int, dict[str, Any]]:
     config = folder / "shop.yaml"
-    values = {"data": {"interactions": "-"}, "cluster": {"address": address}, **sections}
+    llm = folder / "llm"
+    if not llm.exists():
+        make_tiny_llm(llm)
+    values = {
+        "data": {"interactions": str(write_log(folder / "log.parquet"))},
+        "llm": {"model": str(llm), "dtype": "float32"},
+        "cluster": {"address": address},
+        **sections,
+    }
     config.write_text(yaml.safe_dump(values), encoding="utf-8")
     command = [sys.executable, "-m", "pipeline", "doctor", str(config), "--json", "--run-dir", run_dir]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

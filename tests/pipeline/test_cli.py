@@ -12,6 +12,7 @@ import yaml
 from pipeline.cli import main
 from tests.killing import ROOT
 from tests.small_log import small_log, write_log
+from tests.tiny_llm import make_tiny_llm
 
 
 def run(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, str]:
@@ -21,7 +22,10 @@ def run(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, 
 
 def config_file(folder: Path, **sections: dict[str, object]) -> str:
     log = write_log(folder / "log.parquet")
-    values: dict[str, dict[str, object]] = {"data": {"interactions": str(log), "split": "leave_one_out"}}
+    values: dict[str, dict[str, object]] = {
+        "data": {"interactions": str(log), "split": "leave_one_out"},
+        "llm": {"model": str(make_tiny_llm(folder / "tiny")), "dtype": "float32"},
+    }
     for name, keys in sections.items():
         values[name] = {**values.get(name, {}), **keys}
     path = folder / "c.yaml"
@@ -147,7 +151,14 @@ def test_doctor_says_what_there_is_and_who_gets_it(tmp_path: Path, capsys: pytes
     config = config_file(tmp_path, cluster={"cpus": 4, "gpus": 0}, finetune={"workers": 3})
     assert main(["doctor", config, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert {row["what"] for row in answer["findings"]} == {"memory", "GPU", "compiler", "storage"}
+    machine = {"memory", "GPU", "compiler", "half precision", "storage", "workers"}
+    llm = {"template", "LLM files", "tokenizer", "prompt", "LLM length", "LLM structure"}
+    assert {row["what"] for row in answer["findings"]} == machine | llm | {
+        "log",
+        "surrogate",
+        "influence",
+        "fine-tuning",
+    }
     workers = {row["stage"]: (row["kind"], row["workers"], row["free cpus"]) for row in answer["plan"]}
     assert workers["effort"] == ("pool", 4, 0)
     assert workers["finetune"] == ("training", 3, 1)
@@ -227,12 +238,10 @@ def test_doctor_finds_what_can_never_be(
 
 
 def test_more_tokens_than_the_model_reads_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "llm").mkdir()
-    (tmp_path / "llm" / "config.json").write_text('{"model_type": "gpt2", "n_positions": 1024}')
-    config = config_file(tmp_path, llm={"model": str(tmp_path / "llm"), "max_tokens": 2048})
+    config = config_file(tmp_path, llm={"model": str(make_tiny_llm(tmp_path / "llm", "gpt2")), "max_tokens": 2048})
     code, text = run(capsys, ["run", config, "--run-dir", str(tmp_path / "run")])
     assert code == 2
-    assert "reads at most 1024 tokens" in one_message(text)
+    assert "reads at most 512 tokens" in one_message(text)
 
 
 def test_doctor_lists_every_lack_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

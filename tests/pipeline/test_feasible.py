@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster.errors import UserError
+from cluster.preflight import Finding
+from pipeline.checks import Subject, findings
 from pipeline.config import Config
-from pipeline.feasible import check_settings, setting_findings
+from pipeline.preflight import CONFIG_CHECKS
 
 
-def config(**sections: Any) -> Config:
-    return Config.model_validate({"data": {"interactions": "-"}, **sections})
+def lacks(stages: tuple[str, ...], **sections: Any) -> list[Finding]:
+    config = Config.model_validate({"data": {"interactions": "-"}, **sections})
+    return [finding for finding in findings(CONFIG_CHECKS, Subject(config, stages)) if finding.lack]
 
 
 @pytest.mark.parametrize(
     ("stages", "sections", "message", "remedy"),
     [
-        (("surrogate",), {"surrogate": {"hidden": 7}}, "surrogate: hidden .7. must be a multiple", "settings"),
+        (("surrogate",), {"surrogate": {"hidden": 7}}, "surrogate: hidden (7) must be a multiple", "settings"),
         (("surrogate",), {"surrogate": {"model": "nowhere:build"}}, "'nowhere:build' cannot be imported", "settings"),
         (("influence",), {"influence": {"scope": ["last_layr"]}}, "influence.scope: no parameter", "last_feed_forward"),
-        (("influence",), {"influence": {"scope": ["re:("]}}, "influence.scope: .*no regular expression", "patterns"),
+        (("influence",), {"influence": {"scope": ["re:("]}}, "no regular expression", "patterns"),
         (
             ("influence",),
             {"influence": {"solver": "ekfac", "scope": ["final_norm.*"]}},
@@ -36,40 +37,29 @@ def config(**sections: Any) -> Config:
             "last_layer",
         ),
         (("audit",), {"audit": {"scopes": ["last_layer", "lst"]}}, "audit.scopes: no parameter matches 'lst'", "all"),
+        (("finetune",), {"finetune": {"zero": 1, "offload": "all"}}, "finetune.offload", "finetune.zero is 3"),
     ],
 )
 def test_what_would_stop_a_stage_is_told_with_its_key(
     stages: tuple[str, ...], sections: dict[str, Any], message: str, remedy: str
 ) -> None:
-    faulty = config(**sections)
-    with pytest.raises(UserError, match=message) as caught:
-        check_settings(faulty, stages)
-    assert remedy in caught.value.remedy
-    assert [finding.remedy for finding in setting_findings(faulty, stages)] == [caught.value.remedy]
+    found = [finding for finding in lacks(stages, **sections) if message in finding.lack]
+    assert len(found) == 1
+    assert remedy in found[0].remedy
+
+
+def test_a_surrogate_that_cannot_be_built_is_told_once() -> None:
+    found = lacks(("surrogate", "influence", "audit"), surrogate={"hidden": 7}, audit={"scopes": ["all"]})
+    assert [finding.what for finding in found] == ["surrogate"]
 
 
 def test_a_stage_that_does_not_run_is_not_asked_about() -> None:
-    faulty = config(surrogate={"hidden": 7}, influence={"scope": ["last_layr"]})
-    check_settings(faulty, ["report"])
+    faulty = {"surrogate": {"hidden": 7}, "influence": {"scope": ["last_layr"]}, "llm": {"model": "/nowhere"}}
+    assert not lacks(("report",), **faulty)
+    assert not lacks(("select",), **faulty)
     # What a solver cannot do with a scope is for the audit's table to say.
-    check_settings(config(audit={"scopes": ["final_norm.*", "all"], "solvers": ["ekfac", "exact"]}), ["audit"])
+    assert not lacks(("audit",), audit={"scopes": ["final_norm.*", "all"], "solvers": ["ekfac", "exact"]})
 
 
 def test_the_defaults_are_feasible() -> None:
-    check_settings(config(), ["surrogate", "influence", "audit"])
-
-
-@pytest.mark.parametrize(
-    ("files", "lacking"),
-    [
-        (["model.safetensors", "tokenizer.json"], "no configuration"),
-        (["model.safetensors", "config.json"], "no tokenizer"),
-        (["config.json", "tokenizer.json", "pytorch_model.bin"], "no weights"),
-        (["config.json", "tokenizer.json", "model-00001-of-00002.safetensors"], None),
-    ],
-)
-def test_a_folder_with_a_part_of_a_model_is_told(tmp_path: Path, files: list[str], lacking: str | None) -> None:
-    for name in files:
-        (tmp_path / name).write_text("{}")
-    found = setting_findings(config(llm={"model": str(tmp_path)}), ["effort"])
-    assert [lacking is not None and lacking in finding.lack for finding in found] == [True] * (lacking is not None)
+    assert not lacks(("surrogate", "influence", "audit"))

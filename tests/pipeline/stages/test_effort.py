@@ -12,7 +12,7 @@ from pipeline.graph import StageContext
 from pipeline.stages.effort import EffortTask, EffortWorker, run_effort
 from pipeline.stages.effort_candidates import Candidates
 from pipeline.stages.finetune import llm_spec, lora_spec
-from pipeline.tables import train_shards
+from pipeline.tables import read_titles, train_shards
 from tests.small_run import SmallRun
 
 
@@ -41,7 +41,8 @@ def test_candidates_alone_get_a_score(small_run: SmallRun, share: float) -> None
         tokens="response",
         batch_tokens=config.effort.batch_tokens,
     )
-    few, whole = EffortWorker(task, data, candidates), EffortWorker(task, data, None)
+    titles = read_titles(data)
+    few, whole = EffortWorker(task, data, titles, candidates), EffortWorker(task, data, titles, None)
     drawn = 0
     for index in indices:
         table, facts = few(index)
