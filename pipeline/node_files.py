@@ -11,7 +11,6 @@ from cluster.errors import UserError
 from cluster.nodes import ask_nodes
 from cluster.storage import is_remote
 from pipeline.checks import Subject
-from pipeline.config import Config
 from pipeline.fingerprint import code_identity, model_identity
 from pipeline.stages.placement import gpus_per_worker
 
@@ -35,10 +34,11 @@ def check_log_files(subject: Subject) -> str:
 
 def check_llm_files(subject: Subject) -> str:
     """The model's files, which every worker with the LLM reads, by name, size and hash; of a hub's, its config."""
-    return same_llm(subject.config, needs_gpu(subject), _unpacked(subject))
+    unpacked = subject.run is not None and not subject.run.remote
+    return same_llm(subject.config.llm.model, needs_gpu(subject), unpacked)
 
 
-def same_llm(config: Config, on_gpus: bool, unpacked: bool) -> str:
+def same_llm(model: str, on_gpus: bool, unpacked: bool) -> str:
     """Raise `UserError` naming the nodes that lack the LLM or have another; else say what there is.
 
     Parameters
@@ -46,23 +46,19 @@ def same_llm(config: Config, on_gpus: bool, unpacked: bool) -> str:
     on_gpus : workers run on nodes with GPUs alone.
     unpacked : a GGUF file is read by the driver alone, which unpacks it into the run directory.
     """
-    path = Path(config.llm.model)
+    path = Path(model)
     suits = _has_gpus if on_gpus else _has_cpus
     if unpacked and path.suffix == ".gguf":
         return "unpacked into the run directory"
     if path.exists():
         return _same("llm.model", str(path.resolve()), _model_files, str(path.resolve()), suits)
-    return _same("llm.model", config.llm.model, _hub_files, config.llm.model, suits)
+    return _same("llm.model", model, _hub_files, model, suits)
 
 
 def needs_gpu(subject: Subject) -> bool:
     """Whether the workers with the LLM are given GPUs."""
     assert subject.view is not None
     return gpus_per_worker(subject.config, subject.view) > 0
-
-
-def _unpacked(subject: Subject) -> bool:
-    return subject.run is not None and not subject.run.remote
 
 
 def check_own_surrogate(subject: Subject) -> str:
@@ -84,7 +80,7 @@ def _same(key: str, what: str, look: Callable[[Any], Facts], argument: Any, suit
         raise UserError(
             f"{key}: {what} is another on {_some(list(differing))} than at the driver: {files} differ.", _remedy(key)
         )
-    return f"{what}, the same on {len(answers)} nodes"
+    return f"{what}, the same on {len(answers)} node{'s' if len(answers) != 1 else ''}"
 
 
 def _remedy(key: str) -> str:

@@ -97,14 +97,14 @@ def cut_titles(encoder: PromptEncoder, titles: Sequence[str], room: int) -> list
 
 
 def beginning(title: str, fits: Callable[[str], bool]) -> str:
-    """The longest beginning of a title that fits, cut at a blank.
+    """The longest beginning that fits of a title that does not, cut at a blank.
 
     Where a blank comes so early that half of what fits would be lost, as in scripts that write without blanks and in
     a title of one long word, it is cut between two characters as a reader sees them.
     """
     whole = _longest(_CHARACTERS.findall(title), fits) or _longest(list(title), fits)
     kept = whole.rstrip()
-    if len(whole) < len(title) and title[len(whole)] != " ":
+    if title[len(whole)] != " ":
         at_blank = whole.rpartition(" ")[0].rstrip()
         kept = at_blank if len(at_blank) >= _WORTH * len(whole) else kept
     # A tokenizer may join what was cut off with the quote behind it.
@@ -114,12 +114,20 @@ def beginning(title: str, fits: Callable[[str], bool]) -> str:
 
 
 def _longest(parts: Sequence[str], fits: Callable[[str], bool]) -> str:
-    """As many of the first parts as fit together. More text hardly ever takes fewer tokens, so halving finds them."""
-    low, high = 0, len(parts)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if fits("".join(parts[:middle])):
-            low = middle
-        else:
-            high = middle - 1
+    """As many of the first parts as fit together, not all of them.
+
+    More text may take a token fewer where two parts join, so what is found depends on where one looks. That is the
+    same for all texts of one beginning, whatever follows: they are cut alike.
+    """
+
+    def fit(count: int) -> bool:
+        return count < len(parts) and fits("".join(parts[:count]))
+
+    high = 1
+    while fit(high):
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fit(middle) else (low, middle)
     return "".join(parts[:low])

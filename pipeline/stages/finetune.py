@@ -15,7 +15,7 @@ from pipeline.config import Config
 from pipeline.fingerprint import model_identity
 from pipeline.graph import StageContext
 from pipeline.manifest import environment, read_manifest
-from pipeline.stages.placement import room_for_training, tuning_placement
+from pipeline.stages.placement import require_llm, room_for_training, tuning_placement
 from pipeline.stages.titles import llm_titles
 from pipeline.stages.validation_half import not_aimed_at
 from training.examples import Eligible, validation_examples
@@ -83,6 +83,7 @@ def run_finetune(context: StageContext) -> Mapping[str, Any]:
     placement = tuning_placement(config)
     titles = llm_titles(config, data)
     room_for_training(context, "finetune", config.finetune.workers, placement)
+    require_llm(context, placement.use_gpu)
     losses = finetune(
         finetune_spec(config, llm_copy(context), placement),
         coreset,

@@ -13,6 +13,7 @@ from cluster.errors import UserError
 from cluster.growth import grow
 from cluster.nodes import living_nodes, unshared
 from cluster.resources import ClusterView, PoolPlan, plan_pool
+from cluster.session import is_embedded
 from cluster.shapes import NodeGroup, NodeShape, WorkerShape
 from cluster.storage import Storage
 from pipeline.config import Config
@@ -105,7 +106,9 @@ def scoring_pool(context: StageContext, shards: int) -> PoolPlan:
 
 def llm_pool(context: StageContext, shards: int) -> PoolPlan:
     """A pool for the LLM, once the cluster has room for the first worker."""
-    return _ready(context, plan_llm(context.config, cluster_view(context.config), shards))
+    plan = _ready(context, plan_llm(context.config, cluster_view(context.config), shards))
+    require_llm(context, on_gpus=plan.shape.gpus > 0)
+    return plan
 
 
 def room_for_tasks(context: StageContext) -> None:
@@ -142,6 +145,24 @@ def _require_shared(run: Storage, nodes: frozenset[str]) -> None:
     lacking = unshared(run)
     if lacking:
         raise UserError(*not_shared(run, lacking))
+
+
+def require_llm(context: StageContext, on_gpus: bool) -> None:
+    """Raise `UserError` when a living node lacks the LLM's files or has others; the same nodes are asked once.
+
+    Nodes that an autoscaler has brought up were not there before the run. Workers run on those with GPUs alone where
+    they are given any.
+    """
+    if not is_embedded(context.config.cluster.address):
+        nodes = frozenset(str(node["NodeID"]) for node in living_nodes())
+        _require_llm(context.config.llm.model, on_gpus, not context.run.remote, nodes)
+
+
+@lru_cache(maxsize=64)
+def _require_llm(model: str, on_gpus: bool, unpacked: bool, nodes: frozenset[str]) -> None:
+    from pipeline.node_files import same_llm
+
+    same_llm(model, on_gpus, unpacked)
 
 
 def not_shared(run: Storage, nodes: list[str]) -> tuple[str, str]:

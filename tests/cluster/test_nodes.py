@@ -95,3 +95,24 @@ def test_what_the_cluster_can_never_hold_is_refused_and_what_it_may_grow_to_is_n
     code, answer = doctor(folder, cluster.address, str(folder / "shared"), finetune={"workers": 7}, cluster=groups)
     assert code == 0
     assert {row["stage"]: (row["now"], row["workers"]) for row in answer["plan"]}["finetune"] == (3, 7)
+
+
+@pytest.mark.slow
+def test_files_that_some_nodes_lack_or_have_otherwise_are_found(cluster: Cluster, folder: Path) -> None:
+    """`runs` is a folder that the second node has for itself, and what lies there the driver alone has."""
+    shared = str(folder / "shared")
+    sections: dict[str, Any] = {"llm": {"model": str(make_tiny_llm(folder / "runs" / "llm")), "dtype": "float32"}}
+    sections["data"] = {"interactions": str(write_log(folder / "runs" / "log.parquet"))}
+    code, answer = doctor(folder, cluster.address, shared, **sections)
+    lacks = {row["what"]: row["lack"] for row in answer["findings"] if row["lack"] != "-"}
+    assert code == 2
+    assert set(lacks) == {"log on nodes", "LLM on nodes"}
+    assert lacks["LLM on nodes"].startswith(f"llm.model: {folder}/runs/llm is not there on 127.0.0.1 (")
+    assert lacks["log on nodes"].startswith(f"data.interactions: {folder}/runs/log.parquet is not there on 127.0.0.1 (")
+    # One node of two: the other sees what the driver sees.
+    assert lacks["LLM on nodes"].count("127.0.0.1") == 1
+
+    code, answer = doctor(folder, cluster.address, shared)
+    assert code == 0
+    found = {row["what"]: row["found"] for row in answer["findings"]}
+    assert found["LLM on nodes"] == f"{folder}/llm, the same on 2 nodes"

@@ -124,3 +124,9 @@ def test_what_the_remedy_says_is_enough() -> None:
     assert title_room(encoder(max_tokens=least), None) >= LEAST_ROOM
     assert title_room(encoder(max_tokens=256), None) == 64
     assert title_room(encoder(max_tokens=256), 90) == 90
+
+
+def test_titles_of_one_beginning_are_cut_alike() -> None:
+    night = "a night in love and the man of the title "
+    assert len(set(shown([night * count for count in range(8, 30)]))) == 1
+    assert len(set(shown(["千与千寻" * count for count in range(30, 60)]))) == 1
