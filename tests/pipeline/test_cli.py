@@ -191,9 +191,12 @@ def test_doctor_of_a_cluster_that_does_not_answer_says_what_else_is_lacking(tmp_
 def test_doctor_asks_for_a_compiler_only_where_there_is_no_gpu(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    config = config_file(tmp_path)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    # With a GPU that is not there, no model can be loaded.
+    monkeypatch.setattr("pipeline.llm_checks._LOADED", 0)
     for gpus, asked in (("auto", False), (0, True)):
-        main(["doctor", config_file(tmp_path, cluster={"gpus": gpus}), "--json"])
+        main(["doctor", config, "--set", f"cluster.gpus={gpus}", "--json"])
         findings = json.loads(capsys.readouterr().out)["findings"]
         assert ("compiler" in {row["what"] for row in findings}) is asked
 
