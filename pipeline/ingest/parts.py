@@ -34,7 +34,8 @@ def settle_split(spec: IngestSpec, headers: Sequence[Header]) -> tuple[IngestSpe
     in_file = find_column(headers[0], "split", spec.columns.get("split"), in_path=False)
     if spec.join_parts or len(set(parts)) < 2 or (spec.split == "column" and in_file is not None):
         return replace(spec, split="global_time") if spec.split == "auto" else spec, headers
-    looks = f"data.interactions: {spec.interactions}: by their names the files are parts of a split ({_shown(headers, parts)})"
+    shown = _shown(headers, parts)
+    looks = f"data.interactions: {spec.interactions}: by their names the files are parts of a split ({shown})"
     if spec.split not in ("auto", "column"):
         raise UserError(
             f"{looks}, and data.split is {spec.split}.",
