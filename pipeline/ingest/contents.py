@@ -66,6 +66,17 @@ class _Readable(io.RawIOBase):
         return len(data)
 
 
+def is_blank(file: DataFile) -> bool:
+    """Whether a text file holds nothing but white space; one that cannot be read is not said to be."""
+    if file.format == "parquet" or file.size > _HEAD:
+        return False
+    try:
+        with open_payload(file) as stream:
+            return not file.size or not bytes(stream.read(_HEAD + 1)).strip(b"\xef\xbb\xbf \t\r\n")
+    except DAMAGE:
+        return not file.size
+
+
 def check_contents(file: DataFile) -> None:
     """Raise `UserError` when a file is empty, unreadable, a pickle, or not of the kind that its name says."""
     try:

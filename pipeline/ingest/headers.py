@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
-import json
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,12 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.errors import UserError
-from pipeline.ingest.contents import DAMAGE, check_contents, damaged, open_text
+from pipeline.ingest.contents import DAMAGE, check_contents, damaged, is_blank, open_text
 from pipeline.ingest.datafile import DataFile
+from pipeline.ingest.jsonline import check_rows_of_objects, is_python, parse_json_line
+
+log = logging.getLogger("dealrec.ingest")
 
 Kind = Literal["text", "number", "datetime", "other"]
 
-DELIMITERS = {"csv": ",", "tsv": "\t", "recbole": "\t"}
 #: Lines whose keys count as columns.
 _JSON_SAMPLE = 10_000
 
@@ -41,9 +43,28 @@ class Header:
 
 
 def read_headers(files: Sequence[DataFile]) -> list[Header]:
-    """Check and read every header, several files at a time. Raises `UserError` for a file that is unfit."""
+    """Check and read every header, several files at a time. Raises `UserError` for a file that is unfit.
+
+    Empty files are left out, as Spark and others write them for parts without rows; all of them must not be empty.
+    """
     with ThreadPoolExecutor(max_workers=16) as pool:
-        return list(pool.map(read_header, files))
+        blank = list(pool.map(is_blank, files))
+        headers = list(pool.map(read_header, (file for file, empty in zip(files, blank, strict=True) if not empty)))
+    if not headers:
+        raise UserError(
+            f"{files[0].name} is empty."
+            if len(files) == 1
+            else f"All {len(files)} files are empty: {files[0].name}, ...",
+            "Remove what is empty, or write it again.",
+        )
+    with_rows = [header for header in headers if header.file.format != "parquet" or _may_have_rows(header)] or headers
+    if len(with_rows) < len(files):
+        log.info("%d of %d files are empty and left out", len(files) - len(with_rows), len(files))
+    return with_rows
+
+
+def _may_have_rows(header: Header) -> bool:
+    return header.file.rows is not None or sum(header.row_groups) > 0
 
 
 def read_header(file: DataFile) -> Header:
@@ -92,8 +113,11 @@ def _kind(dtype: pa.DataType) -> Kind:
 
 
 def _delimited_header(file: DataFile) -> Header:
-    with open_text(file) as text:
-        names = next(csv.reader(text, delimiter=DELIMITERS[file.format]), [])
+    if file.format == "csv":
+        with open_text(file) as text:
+            names = next(csv.reader(text), [])
+    else:
+        names = tab_names(file)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise UserError(f"{file.name}: column '{repeated[0]}' is there twice.", "Rename one of the two.")
@@ -102,14 +126,26 @@ def _delimited_header(file: DataFile) -> Header:
     return Header(file, dict.fromkeys(names, "text"))
 
 
+def tab_names(file: DataFile) -> list[str]:
+    """The column names of a table by tabs, without the quotes that some writers put around them."""
+    with open_text(file) as text:
+        cells = text.readline().rstrip("\r\n").split("\t")
+    return [cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell for cell in cells]
+
+
 def _jsonl_header(file: DataFile) -> Header:
     """The keys of the first objects; a key that comes later only is not a column."""
     kinds: dict[str, Kind] = {}
+    first = ""
     with open_text(file) as text:
         for number, line in enumerate(itertools.islice(text, _JSON_SAMPLE), start=1):
             if line.strip():
+                first = first or line
                 for key, value in parse_json_line(file, number, line).items():
                     kinds[key] = max(kinds.get(key, "number"), _json_kind(value), key=_KIND_ORDER.index)
+    check_rows_of_objects(file, first)
+    if is_python(first):
+        log.info("%s holds Python dicts, which take about ten times as long to read as JSON", file.name)
     return Header(file, kinds)
 
 
@@ -120,26 +156,6 @@ def _json_kind(value: object) -> Kind:
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return "number"
     return "text" if isinstance(value, str) else "other"
-
-
-def parse_json_line(file: DataFile, number: int, line: str | bytes) -> dict[str, object]:
-    """One line of a JSON Lines file. Raises `UserError` naming the line when it is no JSON object."""
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        start = line.lstrip()[:1]
-        hint = (
-            "Write one object a line, not one array or one object over several lines."
-            if number == 1 and start in ("[", b"[", "{", b"{")
-            else "Mend or remove the line; the file may be truncated there."
-        )
-        raise UserError(f"{file.name}, line {number} is not valid JSON ({error}).", hint) from error
-    if not isinstance(value, dict):
-        raise UserError(
-            f"{file.name}, line {number} is not a JSON object.",
-            'Write one object a line, such as {"user_id": 1, "item_id": 7, "timestamp": 0}.',
-        )
-    return value
 
 
 def check_same_kinds(headers: Sequence[Header], columns: Sequence[str]) -> None:

@@ -53,7 +53,7 @@ def settle_split(spec: IngestSpec, headers: Sequence[Header]) -> tuple[IngestSpe
             f"{looks}, and none is for {' or '.join(lacking)}.",
             f"Add the part (names such as train.csv, valid.csv, test.csv), or set {_ELSE}.",
         )
-    log.info("data.split: column, by the names of the files (%s)", _shown(headers, parts))
+    log.info("data.split: column, by the names of the files (%s)", shown)
     named = [
         replace(
             header,

@@ -16,11 +16,12 @@ from pipeline.ingest import values
 from pipeline.ingest.columns import Roles
 from pipeline.ingest.contents import DAMAGE, damaged
 from pipeline.ingest.datafile import DataFile, LiveRows
+from pipeline.ingest.delimited import NumberedBlock, read_csv, read_tabs
 from pipeline.ingest.headers import Header
 from pipeline.ingest.ids import all_present, padded, spelled_ids
 from pipeline.ingest.missing import without_nulls
 from pipeline.ingest.spec import IngestSpec
-from pipeline.ingest.text import NumberedBlock, read_delimited, read_jsonl
+from pipeline.ingest.text import read_jsonl
 from pipeline.ingest.times import TimeStyle, as_times, time_style
 
 log = logging.getLogger("dealrec.ingest")
@@ -42,6 +43,7 @@ _TYPES = {
 }
 _CONVERT = {"position": values.as_numbers, "split": values.as_splits, "title": values.as_titles}
 _IDS = ("user", "item")
+_TEXT_READERS = {"csv": read_csv, "tsv": read_tabs, "recbole": read_tabs, "jsonl": read_jsonl}
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _read_own(piece: Piece, columns: Sequence[str]) -> Iterator[NumberedBlock]:
         return _read_live(piece.file, piece.file.rows, columns)
     if piece.file.format == "parquet":
         return _read_parquet(piece, columns)
-    return (read_jsonl if piece.file.format == "jsonl" else read_delimited)(piece.file, columns)
+    return _TEXT_READERS[piece.file.format](piece.file, columns)
 
 
 def _read_live(file: DataFile, rows: LiveRows, columns: Sequence[str]) -> Iterator[NumberedBlock]:

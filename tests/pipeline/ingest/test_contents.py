@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import logging
 import lzma
 import pickle
 import zipfile
@@ -19,6 +20,7 @@ import pytest
 
 from cluster.errors import UserError
 from pipeline.ingest.contents import check_contents, is_pickle, open_text
+from pipeline.ingest.headers import read_headers
 from pipeline.ingest.sources import find_files
 
 CSV = b"user_id,item_id,timestamp\n1,2,3\n"
@@ -102,3 +104,31 @@ def test_text_is_opened_decompressed(tmp_path: Path, suffix: str, wrap: Callable
     _check(path, wrap(b"\xef\xbb\xbf" + CSV))
     with open_text(find_files(str(path), "k")[0]) as text:
         assert text.read().encode() == CSV
+
+
+@pytest.mark.parametrize("extension", ["csv", "tsv", "jsonl", "json.gz", "csv.xz", "csv.bz2", "inter"])
+def test_empty_parts_are_left_out(tmp_path: Path, extension: str, caplog: pytest.LogCaptureFixture) -> None:
+    wraps: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress}
+    wrap = wraps.get(extension.rsplit(".", 1)[-1], bytes)
+    full = b'{"user_id": 1}\n' if "json" in extension else b"user_id\n1\n"
+    contents = [wrap(b""), wrap(b"\n \n"), wrap(full), b""]
+    for number, data in enumerate(contents):
+        (tmp_path / f"part-{number}.{extension}").write_bytes(data)
+    with caplog.at_level(logging.INFO, logger="dealrec.ingest"):
+        headers = read_headers(find_files(str(tmp_path), "k"))
+    assert [header.file.path.rsplit("/", 1)[-1] for header in headers] == [f"part-2.{extension}"]
+    assert "3 of 4 files are empty and left out" in caplog.text
+    (tmp_path / f"part-2.{extension}").unlink()
+    with pytest.raises(UserError, match=r"All 3 files are empty: .*part-0"):
+        read_headers(find_files(str(tmp_path), "k"))
+    with pytest.raises(UserError, match=rf"part-0\.{extension} is empty\."):
+        read_headers(find_files(str(tmp_path / f"part-0.{extension}"), "k"))
+
+
+def test_parquet_parts_without_rows_need_not_have_the_same_types(tmp_path: Path) -> None:
+    pd.DataFrame({"user_id": [], "item_id": []}, dtype=object).to_parquet(tmp_path / "a.parquet")
+    FRAME.to_parquet(tmp_path / "b.parquet")
+    assert len(read_headers(find_files(str(tmp_path), "k"))) == 1
+    (tmp_path / "b.parquet").write_bytes(b"")
+    with pytest.raises(UserError, match=r"b\.parquet is empty \(0 bytes\)"):
+        read_headers(find_files(str(tmp_path), "k"))

@@ -1,80 +1,28 @@
-"""Readers of text, in small blocks."""
+"""JSON Lines, in small blocks."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cluster.errors import UserError
 from pipeline.ingest import text
+from pipeline.ingest.headers import read_headers
 from pipeline.ingest.sources import find_files
 
 
 def _read(path: Path, content: str | bytes, columns: list[str]) -> list[dict[str, object]]:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return _read_file(path, columns)
+
+
+def _read_file(path: Path, columns: list[str]) -> list[dict[str, object]]:
     file = find_files(str(path), "data.interactions")[0]
-    reader = text.read_jsonl if path.suffix == ".jsonl" else text.read_delimited
-    return [row for table, _ in reader(file, columns) for row in table.to_pylist()]
-
-
-def test_nothing_is_inferred_in_csv(tmp_path: Path) -> None:
-    rows = _read(tmp_path / "a.csv", 'x,user\r\n1,007\r\n"a\nb, c",NA\r\n\r\n,\r\n', ["user", "x"])
-    assert rows == [{"user": "007", "x": "1"}, {"user": "NA", "x": "a\nb, c"}, {"user": None, "x": None}]
-
-
-def test_a_header_without_a_line_end_has_no_rows(tmp_path: Path) -> None:
-    assert _read(tmp_path / "a.csv", "user,x", ["user"]) == []
-
-
-def test_csv_comes_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "BLOCK_BYTES", 64)
-    (tmp_path / "a.csv").write_text("user\n" + "".join(f"u{number}\n" for number in range(200)))
-    blocks = list(text.read_delimited(find_files(str(tmp_path), "k")[0], ["user"]))
-    assert len(blocks) > 5
-    assert [table["user"][0].as_py() for table, _ in blocks] == [f"u{first - 1}" for _, first in blocks]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("a,b\n1,2\n3\n4,5\n", "line 3 has 1 fields where the header has 2"),
-        ("a,b\n1,2\n3,4,5\n", "line 3 has 3 fields where the header has 2"),
-        ("a,b\n" + "1,2\n" * 50 + "3", "line 52 has 1 fields"),
-        (b"a,b\n1,2\n\xff,1\n", "not UTF-8"),
-        ("a,b\n1,2\n" + '"' + "3,4\n" * 30_000, "cannot be read|fields where"),
-    ],
-)
-def test_broken_csv_is_named_by_line(tmp_path: Path, content: str | bytes, message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        _read(tmp_path / "log.csv", content, ["a", "b"])
-    assert "log.csv" in caught.value.message
-
-
-@pytest.mark.parametrize(
-    ("name", "rows", "message"),
-    [
-        ("log.csv", {100: '"Heroes'}, "row after line 101 cannot be read"),
-        ("log.csv", {100: '"Heroes', 103: '"Villains'}, "row after line 101 cannot be read"),
-        ("log.tsv", {100: '"Heroes'}, "cannot be read"),
-        ("log.tsv", {100: '"Heroes', 200: '"Villains"'}, "a quote is open from line 102 to line 202|cannot be read"),
-        ("log.inter", {100: '"Heroes', 200: 'Villains"'}, "a quote is open from line 102|cannot be read"),
-    ],
-)
-def test_a_quote_left_open_swallows_no_rows(tmp_path: Path, name: str, rows: dict[int, str], message: str) -> None:
-    separator = "," if name.endswith("csv") else "\t"
-    lines = [separator.join(("user", "title")), *(f"u{i}{separator}{rows.get(i, 'A')}" for i in range(400))]
-    with pytest.raises(UserError, match=message):
-        _read(tmp_path / name, "\n".join(lines) + "\n", ["user", "title"])
-
-
-@pytest.mark.parametrize("name", ["log.csv", "log.tsv"])
-def test_quotes_that_open_nothing_are_text(tmp_path: Path, name: str) -> None:
-    separator = "," if name.endswith("csv") else "\t"
-    content = f'user{separator}title\n\na{separator}5" disk\n\n\nb{separator}"quoted"\n'
-    rows = _read(tmp_path / name, content, ["user", "title"])
-    assert rows == [{"user": "a", "title": '5" disk'}, {"user": "b", "title": "quoted"}]
+    return [row for table, _ in text.read_jsonl(file, columns) for row in table.to_pylist()]
 
 
 @pytest.mark.parametrize("block", [40, 1 << 20])
@@ -111,3 +59,58 @@ def test_broken_jsonl_is_named_by_line(
     monkeypatch.setattr(text, "BLOCK_BYTES", 100)
     with pytest.raises(UserError, match=message):
         _read(tmp_path / "log.jsonl", '{"user": "a"}\n' * 200 + line, ["user"])
+
+
+def test_python_dicts_are_read_and_nothing_is_run(tmp_path: Path) -> None:
+    lines = [
+        "{'user': 'a', 'title': \"It's\", 'also': {'x': [1, None, True]}}",
+        "{u'user': u'caf\\xe9', u'title': None}",
+        '{"user": "c", "title": "plain JSON"}',
+        "{'user': 7, 'title': 'Quoted \\'x\\''}",
+    ]
+    rows = _read(tmp_path / "a.jsonl", "\n".join(lines) + "\n", ["user", "title"])
+    assert rows == [
+        {"user": "a", "title": "It's"},
+        {"user": "café", "title": None},
+        {"user": "c", "title": "plain JSON"},
+        {"user": "7", "title": "Quoted 'x'"},
+    ]
+    marker = tmp_path / "marker"
+    with pytest.raises(UserError, match="line 1 is a Python dict that holds more than plain values"):
+        _read(tmp_path / "b.jsonl", f"{{'user': open({str(marker)!r}, 'w')}}\n", ["user"])
+    assert not marker.exists()
+    with pytest.raises(UserError, match="line 1, column 'user' holds"):
+        _read(tmp_path / "c.jsonl", "{'user': {1, 2}}\n", ["user"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"user": 1}, {"user": 2}]', r"a\.json is one JSON array\. .*json\.load\(sys\.stdin\)"),
+        ('[\n{"user": 1},\n{"user": 2}\n]', r"a\.json is one JSON array over several lines\. .*json\.load"),
+        ('{\n  "user": 1\n}\n{\n  "user": 2\n}\n', r"a\.json, line 1 ends within an object\. .*jq -c"),
+        ('{"user": 1}{"user": 2}\n', r"a\.json, line 1 holds more than one JSON value\. .*jq -c"),
+        (
+            '{"user": {"0": 1, "1": 2}, "item": {"0": 3, "1": 4}}',
+            r"one JSON object that holds whole columns.*orient",
+        ),
+        ("{'user': nan}\n", "line 1 is a Python dict that holds more than plain values.*as JSON"),
+        ('{"user": 1}\n{"user": 2', r"a\.json, line 2 is not valid JSON .*truncated"),
+        ('"user"\n', "line 1 is not a JSON object"),
+    ],
+)
+def test_other_forms_of_json_are_told_apart(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_headers(find_files(str(tmp_path / "a.json"), "k"))
+
+
+def test_the_remedy_for_an_array_works(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[{"user": "é"},\n {"user": 2}]')
+    with pytest.raises(UserError) as caught:
+        read_headers(find_files(str(tmp_path / "a.json"), "k"))
+    command = caught.value.remedy.removeprefix("Write one object a line: ").removesuffix(".")
+    subprocess.run(
+        command.replace("FILE", "a.json").replace("python", sys.executable), shell=True, cwd=tmp_path, check=True
+    )
+    assert _read_file(tmp_path / "log.jsonl", ["user"]) == [{"user": "é"}, {"user": "2"}]
