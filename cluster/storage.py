@@ -18,11 +18,12 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from cluster.errors import UserError
+from cluster.schemes import checked_uri, local_path, scheme_of, shown
 
 
 def is_remote(uri: str) -> bool:
-    """Whether a path names an object store (`s3://`, `gs://`, ...) rather than a local file."""
-    return "://" in uri and not uri.startswith("file://")
+    """Whether a path names a store (`s3://`, `gs://`, ...) rather than a local file."""
+    return bool(scheme_of(uri))
 
 
 def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -31,11 +32,14 @@ def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     Raises `UserError` for a scheme that is not known or a store that refuses the address.
     """
     if not is_remote(uri):
-        return pafs.LocalFileSystem(), os.path.abspath(uri.removeprefix("file://"))
+        return pafs.LocalFileSystem(), os.path.abspath(local_path(uri))
     try:
-        return pafs.FileSystem.from_uri(uri)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"Cannot open {uri}: {error}.", "Give a local path, or an s3:// or gs:// URI.") from error
+        return pafs.FileSystem.from_uri(checked_uri(uri))
+    except (pa.ArrowException, OSError, ImportError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise UserError(
+            f"{shown(uri)} cannot be opened: {reason}.", "Correct the address, or mend the network."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Storage:
     def at(cls, uri: str | Path) -> Storage:
         """The folder at a local path (made absolute, so workers agree on it) or at a URI."""
         text = str(uri)
-        return cls(text.rstrip("/") if is_remote(text) else os.path.abspath(text.removeprefix("file://")))
+        return cls(text.rstrip("/") if is_remote(text) else os.path.abspath(local_path(text)))
 
     def child(self, *parts: str) -> Storage:
         """The folder below this one; what follows a `?` in the URI of a store (region, endpoint) stays its end."""

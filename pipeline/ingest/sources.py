@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import PurePosixPath
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from cluster.errors import UserError
+from cluster.schemes import shown
 from cluster.storage import is_remote, open_filesystem
 from pipeline.ingest.datafile import DataFile, Format, Place
 from pipeline.ingest.globs import expand, has_pattern, plain_folder
@@ -53,14 +55,22 @@ def find_files(location: str, key: str, skip_suffix: str = "") -> list[DataFile]
     to a table whose log cannot be obeyed.
     """
     remote = is_remote(location)
-    filesystem, root = open_filesystem(location if remote else os.path.expanduser(location))
-    scheme = location.split("://")[0] + "://" if remote else ""
     try:
-        return _find(Place(filesystem, root, scheme, key, location), skip_suffix)
-    except OSError as error:
+        filesystem, root = open_filesystem(location if remote else os.path.expanduser(location))
+    except UserError as error:
+        raise UserError(f"{key}: {error.message}", error.remedy) from error
+    scheme = location.split("://")[0] + "://" if remote else ""
+    # Filesystems from elsewhere, such as that of the Hugging Face hub, raise errors of their own.
+    foreign = (Exception,) if isinstance(filesystem, pafs.PyFileSystem) else ()
+    try:
+        return _find(Place(filesystem, root, scheme, key, shown(location)), skip_suffix)
+    except UserError:
+        raise
+    except (OSError, pa.ArrowException, *foreign) as error:
+        reason = (str(error).strip() or type(error).__name__).partition("\n")[0].rstrip(".")
         raise UserError(
-            f"{key}: {location} cannot be listed ({str(error).splitlines()[0]}).",
-            "Mend its permissions, or the credentials of the store.",
+            f"{key}: {shown(location)} cannot be listed ({reason}).",
+            "Mend its permissions, or the credentials of the store, or the network.",
         ) from error
 
 

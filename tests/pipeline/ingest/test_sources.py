@@ -68,3 +68,19 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, files: list[str], location
     with pytest.raises(UserError, match=message) as caught:
         find_files(str(tmp_path / location), "data.items")
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("http://host/log.csv", r"data\.items: http://host/log\.csv cannot be opened: http: is not read\. Download"),
+        ("hf://datasets/owner/name/x.csv", r"data\.items: hf://datasets/owner/name/x\.csv cannot be listed \(.*\)"),
+    ],
+)
+def test_places_that_cannot_be_reached_are_named_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, location: str, message: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=message) as caught:
+        find_files(location, "data.items")
+    assert "\n" not in str(caught.value)
