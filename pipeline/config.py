@@ -54,7 +54,7 @@ class MinInteractionsConfig(Section):
 class DataConfig(Section):
     """The interaction log and the catalogue."""
 
-    interactions: str = Field(description="Path, directory, glob, s3:// or gs:// URI of the log.")
+    interactions: str = Field(description="Path, directory, glob or URI (s3, gs, abfss, hf) of the log.")
     items: str | None = Field(None, description="The same for the catalogue; None takes titles from the log.")
     columns: Columns = Columns()
     split: Literal["auto", "global_time", "leave_one_out", "column"] = Field(

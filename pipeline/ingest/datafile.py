@@ -85,3 +85,10 @@ class Place:
     scheme: str
     key: str
     location: str
+
+
+def without_views(table: pa.Table) -> pa.Table:
+    """The table with plain strings: Arrow neither filters nor takes rows of string views, which some writers choose."""
+    plain = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+    fields = [column.with_type(plain.get(column.type, column.type)) for column in table.schema]
+    return table.cast(pa.schema(fields)) if any(column.type in plain for column in table.schema) else table

@@ -24,7 +24,7 @@ from deltalake.exceptions import DeltaError
 from cluster.digest import digest
 from cluster.errors import UserError
 from cluster.storage import open_filesystem
-from pipeline.ingest.datafile import DataFile, Place
+from pipeline.ingest.datafile import DataFile, Place, without_views
 
 _ROWS_PER_BATCH = 1 << 20
 _PHYSICAL = "delta.columnMapping.physicalName"
@@ -73,7 +73,7 @@ class DeltaRows:
                 first, last = np.searchsorted(self.deleted, [begin, begin + rows])
                 keep = np.ones(rows, dtype=bool)
                 keep[self.deleted[first:last] - begin] = False
-                table = pa.table(columns_of_batch)
+                table = without_views(pa.table(columns_of_batch))
                 yield table if keep.all() else table.filter(pa.array(keep))
                 begin += rows
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pipeline.ingest import values
 from pipeline.ingest.columns import Roles
 from pipeline.ingest.contents import DAMAGE, damaged
-from pipeline.ingest.datafile import DataFile, LiveRows
+from pipeline.ingest.datafile import DataFile, LiveRows, without_views
 from pipeline.ingest.delimited import NumberedBlock, read_csv, read_tabs
 from pipeline.ingest.headers import Header
 from pipeline.ingest.ids import all_present, padded, spelled_ids
@@ -161,7 +161,7 @@ def _read_parquet(piece: Piece, columns: Sequence[str]) -> Iterator[NumberedBloc
     try:
         with pq.ParquetFile(piece.file.filesystem.open_input_file(piece.file.path)) as parquet:
             for batch in parquet.iter_batches(_ROWS_PER_BATCH, list(piece.row_groups), columns):
-                yield pa.Table.from_batches([batch]), row
+                yield without_views(pa.Table.from_batches([batch])), row
                 row += batch.num_rows
     except DAMAGE as error:
         raise damaged(piece.file, error) from error

@@ -74,6 +74,15 @@ def test_deletion_vectors_strike_rows_out(tmp_path: Path, in_file: bool) -> None
     assert [file.identity() for file in find_files(str(table), "k")] != before
 
 
+def test_a_deletion_vector_on_a_file_that_was_rewritten(tmp_path: Path) -> None:
+    """The library rewrites strings as views."""
+    write_deltalake(tmp_path / "log", rows_of(20))
+    DeltaTable(tmp_path / "log").delete("timestamp = 5")
+    strike_out(tmp_path / "log", [0], in_file=True)
+    assert _read(tmp_path / "log") == _truth(tmp_path / "log")
+    assert [row["timestamp"] for row in _read(tmp_path / "log")] == [n for n in range(1, 20) if n != 5]
+
+
 def test_columns_that_were_renamed_or_added(tmp_path: Path) -> None:
     mapped = tmp_path / "mapped"
     write_deltalake(mapped, rows_of(8))

@@ -53,6 +53,14 @@ def test_low_ratings_go_before_anything_is_checked(tmp_path: Path) -> None:
         _blocks(tmp_path, LogReader(ROLES))
 
 
+def test_strings_stored_as_views_are_filtered_too(tmp_path: Path) -> None:
+    names = {"user_id": ["a", "b"], "item_id": ["x", "y"]}
+    columns = {name: pa.array(values, pa.string_view()) for name, values in names.items()}
+    pq.write_table(pa.table({**columns, "timestamp": [1, 2], "rating": [5, 1]}), tmp_path / "log.parquet")
+    table = _blocks(tmp_path, LogReader(ROLES, min_rating=4.0))
+    assert table["user"].to_pylist() == ["a", None]
+
+
 def test_row_groups_are_read_apart_and_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "_ROWS_PER_BATCH", 15)
     monkeypatch.setattr(reading, "_BYTES_PER_TASK", 500)
