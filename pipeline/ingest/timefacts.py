@@ -161,18 +161,18 @@ def two_units(facts: TimeFacts) -> tuple[int, int] | None:
                 continue
             if low < _COUNTERS and lower < max(2, _COUNTER_SHARE * facts.rows):
                 continue
-            if _is_one_value(facts, low_bin) or _is_one_value(facts, high_bin):
+            if _is_stand_in(facts, low_bin) or _is_stand_in(facts, high_bin):
                 continue
             return low_bin, high_bin
     return None
 
 
-def _is_one_value(facts: TimeFacts, place: int) -> bool:
-    """Whether all that falls into a bin is one repeated value at an end of the log: a stand-in, not a unit."""
-    count = facts.bins[place]
-    return count > 1 and count in (
-        facts.low_count if bin_of(np.array([facts.low]))[0] == place else 0,
-        facts.high_count if bin_of(np.array([facts.high]))[0] == place else 0,
+def _is_stand_in(facts: TimeFacts, place: int) -> bool:
+    """Whether all that falls into a bin is one value, at an end of the log, that programs write for an unknown time."""
+    ends = ((facts.low, facts.low_count), (facts.high, facts.high_count))
+    return any(
+        bin_of(np.array([value]))[0] == place and count == facts.bins[place] and well_known(value, False)
+        for value, count in ends
     )
 
 

@@ -153,3 +153,25 @@ def test_shards_without_users_are_there_all_the_same(tmp_path: Path) -> None:
         assert len(tables) == 9
         assert len({table.schema for table in tables}) == 1
         assert sum(len(table) == 0 for table in tables) >= 5
+
+
+def test_what_the_values_mean_is_counted(tmp_path: Path) -> None:
+    log = make_log(users=30).astype({"user_id": str, "timestamp": object})
+    log["title"] = "Title " + log["item_id"].astype(str)
+    expected, _ = _run(tmp_path, "plain", interactions=write(log, tmp_path / "plain.csv"))
+    padded = log.copy()
+    padded.loc[::2, "user_id"] = " " + padded["user_id"] + "\u00a0"
+    out, statistics = _run(tmp_path, "padded", interactions=write(padded, tmp_path / "padded.csv"))
+    assert _without_columns(files_of(out)) == _without_columns(files_of(expected))
+    assert statistics["values"]["padded_ids"] == len(log.iloc[::2])
+    assert "blanks around" in statistics["values"]["warnings"][0]
+
+    log.loc[::5, "user_id"] = r"\N"
+    log.loc[1::5, "timestamp"] = 0
+    out, statistics = _run(
+        tmp_path, "gaps", interactions=write(log, tmp_path / "gaps.csv"), null_values=[r"\N"], missing_id="drop"
+    )
+    assert statistics["dropped"]["id_missing"] == len(log.iloc[::5])
+    assert statistics["interactions"]["read"] == len(log)
+    assert statistics["interactions"]["kept"] + sum(statistics["dropped"].values()) == len(log)
+    assert statistics["values"]["unknown_times"] == {"0": len(log.iloc[1::5])}

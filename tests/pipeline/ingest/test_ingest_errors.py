@@ -119,3 +119,32 @@ def test_inputs_among_the_outputs_are_refused_and_kept(tmp_path: Path) -> None:
         ingest(spec, out, SilentProgress())
     assert "data.items" in caught.value.message
     assert Path(items).exists()
+
+
+def test_reviews_are_no_catalogue(tmp_path: Path) -> None:
+    lines = ["rating,title,text,asin,parent_asin,user_id,timestamp"]
+    lines += [f"5,Headline {n},Long,a{n % 7},p{n % 6},u{n % 9},{1_600_000_000_000 + n}" for n in range(90)]
+    _fails(tmp_path, r"The titles in data\.interactions are not titles of items: 6 of 6 items", lines)
+
+
+def test_two_units_of_time(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "a.csv").write_text("user,item,title,ts\n" + "u,i,T,1600000000\n" * 3)
+    (tmp_path / "log" / "b.csv").write_text("user,item,title,ts\n" + "u,i,T,1600000000000\n" * 3)
+    with pytest.raises(UserError, match=r"a\.csv, column 'ts', row 1 has 1600000000, .*b\.csv, .* has 1600000000000,"):
+        ingest(IngestSpec(str(tmp_path / "log")), Storage.at(tmp_path / "out"), SilentProgress())
+    assert not (tmp_path / "out" / "statistics.json").exists()
+
+
+def test_a_filter_on_ids_that_leaves_nothing(tmp_path: Path) -> None:
+    values: dict[str, Any] = {"missing_id": "drop", "null_values": ["u0", "u1", "u2", "u3"]}
+    _fails(tmp_path, "data.missing_id: drop leaves out all 40 interactions", [HEADER, *GOOD], **values)
+
+
+def test_a_catalogue_that_spells_its_ids_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\n" + "".join(f"I{n},T{n}\n" for n in range(5)))
+    items = {"items": str(tmp_path / "items.csv")}
+    why = "5 of them are in the catalogue but for upper and lower case: the log has 'i0' where the catalogue has 'I0'"
+    _fails(tmp_path, f"5 items of the log have no title: i0, i1, i2, i3, i4. {why}", [HEADER, *GOOD], **items)
+    why = why.replace("'i0'", "'i.'").replace("'I0'", "'I.'")
+    _fails(tmp_path, f"so nothing is left. {why}", [HEADER, *GOOD], missing_title="drop", **items)
