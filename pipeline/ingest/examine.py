@@ -18,7 +18,8 @@ from pipeline.ingest.reading import LogReader, Piece
 from pipeline.ingest.spec import IngestSpec
 from pipeline.ingest.spelling import CASE, FRACTION, INVISIBLE, ZEROS, Twins, mismatch, twins
 from pipeline.ingest.survey import Survey, are_numbers
-from pipeline.ingest.timefacts import StandIn, bin_of, stand_ins, two_units, unit_name
+from pipeline.ingest.timechecks import StandIn, stand_ins, two_units
+from pipeline.ingest.timefacts import bin_of, unit_name
 from pipeline.ingest.times import FLOAT32_EXACT
 from pipeline.ingest.titles import Spread, count_titles, quoted, several_titles, some_items, spread_of, worth_a_look
 from pipeline.ingest.vocabulary import item_titles
@@ -147,7 +148,7 @@ class Examination:
 
     def _titles(self, found: Findings) -> None:
         if self.catalogue is None:
-            items, key = self.survey.items, "data.interactions"
+            items, key = self.survey.items, f"data.interactions (column '{self.reader.roles['title']}')"
             repeated = int(pc.sum(pc.greater(items["count"], 1)).as_py() or 0)
         else:
             items, key = item_titles(self.catalogue), "data.items"

@@ -164,15 +164,15 @@ WARNINGS: list[tuple[Change, str, dict[str, Any]]] = [
         {"unknown_times": {"4102444800": 40}},
     ),
     (_some("user_id", "null", 200), "2 of 400 interactions have the user 'null'. It is taken as an id", {}),
-    (_of_items("None", "i3"), "Item i3 has the title 'None' in data.interactions. It is taken as a title", {}),
+    (_of_items("None", "i3"), "Item i3 has the title 'None' in data.interactions .*It is taken as a title", {}),
     (
         _second_half("title", lambda titles: "New " + titles),
-        r"12 of 12 items have several titles in data\.interactions; .*\(i1: 'New Title of i1', 'Title of i1'",
+        r"12 of 12 items have several titles in data\.interactions .*\(i1: 'New Title of i1', 'Title of i1'",
         {"items_with_several_titles": 12},
     ),
     (
         _some("title", "A typo", 100),
-        r"\d of 12 items have several titles in data\.interactions; the first in the order",
+        r"\d of 12 items have several titles in data\.interactions \(column 'title'\); the first in the order",
         {"items_with_several_titles": 4},
     ),
     (_second_half("user_id", lambda ids: ids + " "), "200 interactions have blanks around", {"padded_ids": 200}),

@@ -124,7 +124,9 @@ def test_inputs_among_the_outputs_are_refused_and_kept(tmp_path: Path) -> None:
 def test_reviews_are_no_catalogue(tmp_path: Path) -> None:
     lines = ["rating,title,text,asin,parent_asin,user_id,timestamp"]
     lines += [f"5,Headline {n},Long,a{n % 7},p{n % 6},u{n % 9},{1_600_000_000_000 + n}" for n in range(90)]
-    _fails(tmp_path, r"The titles in data\.interactions are not titles of items: 6 of 6 items", lines)
+    _fails(
+        tmp_path, r"The titles in data\.interactions \(column 'title'\) are not titles of items: 6 of 6 items", lines
+    )
 
 
 def test_two_units_of_time(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.ingest.spelling import twins
 from pipeline.ingest.survey import (
     estimate_distinct,
     least_hashes,
@@ -57,6 +58,29 @@ def test_users_are_counted_without_keeping_them(users: int, tolerance: float) ->
     halves = [pa.chunked_array([[f"user{number}" for number in range(low, users)]]) for low in (0, users // 2)]
     sketch = least_hashes(np.concatenate([least_hashes(user_hashes(half)) for half in halves]))
     assert abs(estimate_distinct(sketch) - users) <= tolerance * users
+
+
+def test_spellings_of_a_user_are_drawn_together() -> None:
+    """Half of 20,000 users have a second spelling, in another block: the draw has both or neither."""
+    blocks = [
+        _block([f"{number}" for number in range(20_000)], [1.0] * 20_000, [0] * 20_000),
+        _block([f"{number}.0" for number in range(0, 20_000, 2)], [2.0] * 10_000, [0] * 10_000),
+    ]
+    surveys = [merge_surveys(survey_block(block) for block in order) for order in (blocks, blocks[::-1])]
+    (found,) = twins(surveys[0].some_users)
+    assert set(surveys[0].some_users.to_pylist()) == set(surveys[1].some_users.to_pylist())
+    assert abs(found.count / (found.of - found.count) - 0.5) < 0.05
+    assert all(second == f"{first}.0" for first, second in found.pairs)
+    assert abs(surveys[0].users - 20_000) < 1000
+    assert surveys[0].numeric_users
+
+
+def test_words_among_the_users_are_counted() -> None:
+    blocks = [_block(["nan", "7", "nan"], [1.0] * 3, [0] * 3), _block(["nan", "NULL"], [1.0] * 2, [0] * 2)]
+    survey = merge_surveys(survey_block(block) for block in blocks)
+    assert survey.missing_users == {"nan": 3, "NULL": 1}
+    assert survey.numeric_users
+    assert not merge_surveys(survey_block(block) for block in [*blocks, _block(["u7"], [1.0], [0])]).numeric_users
 
 
 @pytest.mark.parametrize(
