@@ -72,7 +72,7 @@ def start_embedded(cpus: int | None, gpus: int | None) -> None:
 def _start(cpus: int | None, gpus: int | None) -> None:
     # Its workers inherit this process's environment. A runtime environment would start Python twice for each
     # of them, and leave unused those that Ray has started ahead.
-    with _muted(), _environment(), own_token(), patient(float(os.environ[_NODE_VARIABLE])):
+    with muted(), _environment(), own_token(), patient(float(os.environ[_NODE_VARIABLE])):
         ray.init(
             address="local",
             num_cpus=cpus,
@@ -145,8 +145,8 @@ def _remedy(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _muted() -> Iterator[None]:
-    """Drop what starting processes write to standard error below Python; faults come as exceptions."""
+def muted() -> Iterator[None]:
+    """Drop what Ray writes to standard error below Python as it starts or connects; faults come as exceptions."""
     sys.stderr.flush()
     kept = os.dup(2)
     null = os.open(os.devnull, os.O_WRONLY)

@@ -13,7 +13,7 @@ import ray
 import torch
 from ray.exceptions import AuthenticationError
 
-from cluster.embedded import python_path, start_embedded
+from cluster.embedded import muted, python_path, start_embedded
 from cluster.errors import UserError
 from cluster.executions import end_executions
 from cluster.late_calls import forbid_auto_start
@@ -117,8 +117,11 @@ def _join(target: str) -> None:
     try:
         _require_listener(target)
         runtime_env = {"env_vars": {**WORKER_ENVIRONMENT, "PYTHONPATH": python_path()}}
-        ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
+        with muted():
+            ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
     except (ConnectionError, TimeoutError) as error:
+        if "InvalidAuthToken" in f"{error} {error.__cause__}":
+            raise token_fault(target) from error
         raise _no_cluster(target, error) from error
     except ValueError as error:
         raise UserError(
@@ -128,6 +131,8 @@ def _join(target: str) -> None:
     except AuthenticationError as error:
         raise token_fault(target) from error
     except RuntimeError as error:
+        if "InvalidAuthToken" in str(error):
+            raise token_fault(target) from error
         if "connect to GCS" in str(error):
             raise _no_cluster(target, error) from error
         if "ersion mismatch" not in str(error):
@@ -149,7 +154,7 @@ def token_fault(address: str) -> UserError:
     """Of a cluster that was not given the token it asks for."""
     return UserError(
         f"The cluster at {address} asks for a token, and none that it accepts was found.",
-        "Put its token into RAY_AUTH_TOKEN, or into ~/.ray/auth_token.",
+        "Set RAY_AUTH_MODE=token, and put its token into RAY_AUTH_TOKEN or into ~/.ray/auth_token.",
     )
 
 

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from cluster.errors import UserError, user_error_in
+from cluster.home import ensure_home
 from cluster.stopping import Stopped
 from pipeline import __version__, commands
 from pipeline.console import ReaderLeftError
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
     configure_logging(options.verbose)
+    ensure_home()
     return guarded(lambda: int(options.command(options) or EXIT_OK), options.verbose)
 
 

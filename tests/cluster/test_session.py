@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 import ray
@@ -83,6 +84,34 @@ def test_a_session_ends_what_ray_data_still_executes() -> None:
     command = [sys.executable, "-c", _LEFT_IN_THE_MIDST]
     ended = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+
+
+_JOINING = """
+import sys
+from cluster.session import ray_session
+from pipeline.cli import guarded
+from pipeline.logs import configure_logging
+
+def join():
+    with ray_session(sys.argv[1]):
+        return 0
+
+configure_logging()
+sys.exit(guarded(join))
+"""
+
+
+def test_a_cluster_without_its_token_is_refused_in_one_message(ray_local: None, tmp_path: Path) -> None:
+    """Any embedded Ray asks for one. What Ray prints for each of its twenty tries is left out."""
+    address = ray.get_runtime_context().gcs_address
+    command = [sys.executable, "-c", _JOINING, address]
+    settings = environment() | {"HOME": str(tmp_path)}
+    ended = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        f"error: The cluster at {address} asks for a token, and none that it accepts was found. Set "
+        "RAY_AUTH_MODE=token, and put its token into RAY_AUTH_TOKEN or into ~/.ray/auth_token.\n"
+    )
 
 
 _REFUSED = """
