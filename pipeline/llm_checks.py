@@ -47,7 +47,7 @@ def check_template(subject: Subject) -> str:
 def check_files(subject: Subject) -> str:
     """The driver reads the model's tokenizer and configuration, so they must be here on a cluster too.
 
-    Of a model that is not a folder, a name on a hub, `check_tokenizer` and `check_length` ask the hub.
+    Of a name on a hub, its cache here or the hub is asked.
     """
     model = subject.config.llm.model
     path = Path(model)
@@ -122,10 +122,7 @@ def _indexed(folder: Path) -> Iterator[str]:
 
 
 def _require_safetensors(model: str) -> None:
-    """Of a model on a hub: its weights are in this machine's cache or on the hub, as safetensors.
-
-    A hub that does not answer is told by what is loaded from it.
-    """
+    """Of a model on a hub: its weights are in this machine's cache or on the hub, as safetensors."""
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError, HTTPError, OfflineModeIsEnabled
 
@@ -135,8 +132,19 @@ def _require_safetensors(model: str) -> None:
             return
         if any(HfApi().file_exists(model, name) for name in names):
             return
-    except (HTTPError, HFValidationError, OfflineModeIsEnabled, OSError):
-        return
+    except HFValidationError as error:
+        raise UserError(
+            f"llm.model: {model} is neither a folder here nor the name of a model on a hub.",
+            "Give a folder with a model's files, a GGUF file, or a name such as owner/model.",
+        ) from error
+    except (HTTPError, OfflineModeIsEnabled, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")
+        raise UserError(
+            f"llm.model: {model} is no folder here, its weights are not in this machine's cache, and the hub cannot be "
+            f"asked ({reason}).",
+            "Download it where there is a network (`hf download NAME --local-dir FOLDER`) and give the folder, or mend "
+            "the connection to the hub; models that ask for it need a token in HF_TOKEN.",
+        ) from error
     raise UserError(
         f"llm.model: {model} has no weights as safetensors on the hub, or is not there.",
         "Choose a model that has, or load this one where you trust its pickles and write it with save_pretrained.",

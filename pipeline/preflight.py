@@ -27,7 +27,7 @@ from pipeline.checks import Check, Subject, findings
 from pipeline.config import Config
 from pipeline.resource_plan import describe, resource_plan
 from pipeline.stages.catalogue import EMBEDDINGS, LLM_STAGES
-from training.native_op import compiler_error, compiler_missing, computes_in_half
+from training.native_op import cache_folder, compiler_error, compiler_missing, computes_in_half
 
 _LEAST_MEMORY = 2 * 2**30
 
@@ -68,8 +68,13 @@ CONFIG_CHECKS = (
     Check("LLM files", llm_checks.check_files, where=_measures_titles),
     Check("tokenizer", llm_checks.check_tokenizer, where=_measures_titles, after=("LLM files",)),
     Check("prompt", llm_checks.check_prompt, where=_measures_titles, after=("template", "tokenizer")),
-    Check("LLM length", llm_checks.check_length, LLM_STAGES, after=("LLM files",)),
-    Check("LLM structure", llm_checks.check_structure, LLM_STAGES - {EMBEDDINGS}, after=("LLM files", "fine-tuning")),
+    Check("LLM length", llm_checks.check_length, LLM_STAGES, after=("tokenizer",)),
+    Check(
+        "LLM structure",
+        llm_checks.check_structure,
+        LLM_STAGES - {EMBEDDINGS},
+        after=("tokenizer", "LLM length", "fine-tuning"),
+    ),
 )
 
 #: Of this machine, without Ray.
@@ -131,7 +136,7 @@ def _check_compiler() -> Finding:
     """The compiler that fine-tuning on CPU needs; ninja comes with the packages."""
     missing = compiler_missing()
     if missing is None:
-        return Finding("compiler", "a C++ compiler")
+        return Finding("compiler", f"a C++ compiler, building in {cache_folder()}")
     lack, remedy = compiler_error(missing, "this machine")
     return Finding("compiler", "none", lack.rstrip("."), remedy)
 

@@ -6,6 +6,7 @@ hands on what its workers load never loads them.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -192,6 +193,8 @@ def _quiet(gguf: bool) -> Iterator[None]:
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    # What cannot be had of a hub is told by the error that comes of it, after five retries with a line each.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     if not gguf:
         yield
         return

@@ -75,7 +75,7 @@ def build(load: Callable[[], object]) -> None:
     it for ever. Here builds are serialised by a lock that the kernel drops with its holder, so a mark found
     under the lock is stale and removed.
     """
-    folder = _cache_folder()
+    folder = cache_folder()
     os.environ["TORCH_EXTENSIONS_DIR"] = str(folder)
     _put_tools_on_path()
     with _machine_lock(folder / "build.lock"):
@@ -84,7 +84,7 @@ def build(load: Callable[[], object]) -> None:
         load()
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
     """A writable folder that outlives the process, for this version of torch in this environment on this processor.
 
     The build names the headers of the environment by path, so another environment would build it anew. It uses all

@@ -32,7 +32,7 @@ def llm(whole: Path, tmp_path: Path) -> Path:
     return tmp_path / "llm"
 
 
-def lacks(model: Path, stages: tuple[str, ...] = LLM_STAGES, /, **sections: Any) -> list[Finding]:
+def lacks(model: Path | str, stages: tuple[str, ...] = LLM_STAGES, /, **sections: Any) -> list[Finding]:
     values: dict[str, Any] = {"data": {"interactions": "-"}, **sections}
     values["llm"] = {"model": str(model), "dtype": "float32", "template": "movies", **sections.get("llm", {})}
     subject = Subject(Config.model_validate(values), stages)
@@ -102,6 +102,21 @@ def test_a_folder_with_a_part_of_a_model_is_told_once(llm: Path, spoil: Any, lac
     assert len(found) == 1
     assert remedy in found[0].remedy
     assert lacks(llm, ("surrogate", "influence")) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "lack"),
+    [
+        ("someone/no-such-model", "is no folder here, its weights are not in this machine's cache"),
+        ("models/of/mine", "is neither a folder here nor the name of a model on a hub"),
+        ("/nowhere/llm", "is not there"),
+        ("./nowhere.gguf", "is not there"),
+    ],
+)
+def test_a_model_that_cannot_be_had_is_told_once(model: str, lack: str) -> None:
+    found = lacks(model)
+    assert [lack in finding.lack for finding in found] == [True]
+    assert "folder" in found[0].remedy
 
 
 @pytest.mark.parametrize(
