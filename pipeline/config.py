@@ -253,7 +253,9 @@ class FinetuneConfig(Section):
     lora_r: PositiveInt = 8
     lora_alpha: PositiveInt = 16
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    targets: tuple[str, ...] | None = Field(None, description="Modules; None finds query and value projections.")
+    targets: tuple[str, ...] | str | None = Field(
+        None, description="Modules, or all-linear; None finds the query and value projections of all attention layers."
+    )
     epochs: PositiveInt = 50
     patience: Annotated[int, Field(ge=0)] = Field(5, description="Epochs without a lower loss; 0 is off.")
     global_batch: PositiveInt = 128

@@ -18,11 +18,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from scoring.errors import ScopeError, SettingError
-from scoring.projections import find_projections
+from scoring.errors import ScopeError, SettingError, UnadaptedError
+from scoring.projections import find_structure
 
 #: In float16 a probability of 1e-5, shared by a hundred tokens, would be rounded to nothing.
 _HALF_SCALE = 1024.0
+
+#: Before the names of the modules that an adapter wraps.
+_PEFT_PREFIX = "base_model.model."
 
 Scope = Literal["last_v", "all"]
 Tokens = Literal["response", "all"]
@@ -43,8 +46,9 @@ class EffortBatch(Protocol):
 
 @dataclass
 class _Captured:
-    """Inputs and outputs of the tuned linear maps in one forward pass, [B, T, in] and [B, T, out]."""
+    """Calls of the tuned linear maps in one forward pass: the map, its input and its output; a map may have several."""
 
+    modules: list[nn.Module] = field(default_factory=list)
     inputs: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
 
@@ -57,11 +61,12 @@ class EffortScorer:
     model : the adapted model; called with `input_ids`, `attention_mask`, `position_ids` and `use_cache`, its
         `get_output_embeddings()` is the map from hidden states to logits. It is put in evaluation mode and
         all its parameters are frozen.
-    scope : "last_v", lora_B of the last decoder layer's value projection (of the fused one where fused), or
-        "all", every lora_A and lora_B.
+    scope : "last_v", lora_B of the last attention layer's value projection (of the fused one where fused, of each
+        where there are several), or "all", every lora_A and lora_B.
     tokens : "response", or "all": every token of prompt and response but the first.
 
-    Raises ScopeError if the model has no LoRA on what the scope names, SettingError for an unknown option.
+    Raises ScopeError if the model has no LoRA on what the scope names, NoAttentionError for "last_v" of a model
+    without attention, SettingError for an unknown option.
     """
 
     def __init__(self, model: nn.Module, scope: Scope = "last_v", tokens: Tokens = "response") -> None:
@@ -78,11 +83,12 @@ class EffortScorer:
             if isinstance(getattr(module, "lora_B", None), nn.ModuleDict)
         }
         if scope == "last_v":
-            value = find_projections(model).value
-            if value not in adapted:
-                raise ScopeError(f"no LoRA on the last value projection, {value}: adapt it, or use scope all")
-            self.modules = _branches(adapted[value], "lora_B")
-            tuned = {value}
+            tuned = set(find_structure(model).value)
+            bare = sorted(tuned - set(adapted))
+            if bare:
+                maps = tuple(name.removeprefix(_PEFT_PREFIX) for name in bare)
+                raise UnadaptedError(f"no LoRA on the last value projection, {', '.join(maps)}", maps)
+            self.modules = [branch for name in sorted(tuned) for branch in _branches(adapted[name], "lora_B")]
         else:
             parts = [(module, part) for module in adapted.values() for part in ("lora_A", "lora_B")]
             self.modules = [branch for module, part in parts for branch in _branches(module, part)]
@@ -113,11 +119,16 @@ class EffortScorer:
             scale = _HALF_SCALE if logits.dtype == torch.float16 else 1.0
             upstream = _loss_gradient(logits, batch.input_ids[:, 1:][counted], counted, scale)
             gradients = torch.autograd.grad(logits, captured.outputs, upstream, allow_unused=True)
-        padding = batch.attention_mask[:, :, None] == 0
-        squares = torch.zeros(len(counted), device=logits.device)
-        for inputs, gradient in zip(captured.inputs, gradients, strict=True):
+        padding = batch.attention_mask == 0
+        calls: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
+        for module, inputs, gradient in zip(captured.modules, captured.inputs, gradients, strict=True):
             if gradient is not None:
-                squares = squares + _squared_norms(inputs, gradient, padding)
+                calls.setdefault(module, []).append(_token_rows(inputs, gradient, padding))
+        squares = torch.zeros(len(counted), device=logits.device)
+        for pairs in calls.values():
+            # A map that is used again has one gradient, the sum over its uses.
+            x, g = (torch.cat(parts, dim=1) for parts in zip(*pairs, strict=True))
+            squares = squares + _squared_norms(x, g)
         return (squares.sqrt() / scale).float().cpu().numpy()
 
     def _counted(self, batch: EffortBatch) -> Tensor:
@@ -133,6 +144,7 @@ class EffortScorer:
 
         def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             leaf = output if output.requires_grad else output.detach().requires_grad_()
+            captured.modules.append(module)
             captured.inputs.append(args[0].detach())
             captured.outputs.append(leaf)
             return leaf
@@ -189,15 +201,33 @@ def _loss_gradient(logits: Tensor, targets: Tensor, counted: Tensor, scale: floa
     return gradient.mul_(weights[:, None]).to(logits.dtype)
 
 
-def _squared_norms(inputs: Tensor, gradients: Tensor, padding: Tensor) -> Tensor:
-    """[B], ‖Σ_t g_t x_tᵀ‖² of every row, at least in float32."""
-    rows, columns = padding.shape[:2]
-    if inputs.shape[:-1].numel() != rows * columns:
-        raise ScopeError("a tuned map does not see one input a token; per-sample gradients need one")
+def _token_rows(inputs: Tensor, gradients: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
+    """[B, T', in] and [B, T', out] of a call, at least in float32, the gradients 0 on padding; `padding` is [B, T].
+
+    Tokens may be flattened to [B T, in]; a map may see several parts of each, [B, T, parts, in], or one input a row;
+    axes of length 1 change nothing.
+    """
+    rows, columns = padding.shape
+    first, *others = inputs.shape[:-1]
+    inner = [size for size in others if size != 1]
+    whole_row = first == rows and not inner
+    if not whole_row and (first, inner) != (rows * columns, []) and (first, inner[:1]) != (rows, [columns]):
+        raise ScopeError(
+            f"a tuned map sees inputs of shape {tuple(inputs.shape)} where the batch has {rows} rows of {columns} "
+            "tokens, and whose each of them is cannot be told"
+        )
     dtype = torch.promote_types(inputs.dtype, torch.float32)
-    x = inputs.view(rows, columns, -1).to(dtype)
-    g = gradients.view(rows, columns, -1).to(dtype).masked_fill(padding, 0)
-    if columns * (x.shape[-1] + g.shape[-1]) < x.shape[-1] * g.shape[-1]:
+    tokens = 1 if whole_row else columns
+    x = inputs.reshape(rows, tokens, -1, inputs.shape[-1]).to(dtype)
+    g = gradients.reshape(rows, tokens, -1, gradients.shape[-1]).to(dtype)
+    if tokens == columns:
+        g = g.masked_fill(padding[:, :, None, None], 0)
+    return x.flatten(1, 2), g.flatten(1, 2)
+
+
+def _squared_norms(x: Tensor, g: Tensor) -> Tensor:
+    """[B], ‖Σ_t g_t x_tᵀ‖² of every row of x [B, T, in] and g [B, T, out]."""
+    if x.shape[1] * (x.shape[-1] + g.shape[-1]) < x.shape[-1] * g.shape[-1]:
         # ‖Σ_t g_t x_tᵀ‖² = Σ_ts (g_t · g_s)(x_t · x_s)
         return ((x @ x.mT) * (g @ g.mT)).sum(dim=(1, 2))
     return torch.einsum("bto,btr->bor", g, x).square().sum(dim=(1, 2))

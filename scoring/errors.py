@@ -43,3 +43,23 @@ class TooFewSamplesError(ScoringError):
 
 class NoUsableSampleError(TooFewSamplesError):
     """None of the samples has a usable score, whatever number is asked for."""
+
+
+class NoAttentionError(ScoringError):
+    """A language model without attention, which has no query, key and value projections."""
+
+
+class UnadaptedError(ScopeError):
+    """A scope names linear maps that carry no adapter.
+
+    Attributes
+    ----------
+    maps : their names in the model under the adapter.
+    """
+
+    def __init__(self, message: str, maps: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.maps = maps
+
+    def __reduce__(self) -> tuple[type[UnadaptedError], tuple[str, tuple[str, ...]]]:
+        return type(self), (str(self), self.maps)

@@ -1,113 +1,225 @@
-"""Attention projections of a causal language model, found by structure instead of by name.
+"""Attention layers of a causal language model and their projections, found by function instead of by name.
 
-A sequence of one token attends to one key, so its attention weight is 1 whatever the query and the key:
-their projections get no gradient. The first linear map of a decoder layer, in the order of execution, whose
-output has a gradient is therefore the value projection, or the fused projection that contains it.
+Attention is a matrix product of weights that a softmax over tokens makes, with values. A short pass through the model
+records the graph of its output, and the graph is read backwards: from each such product to the linear maps whose
+outputs its values, and the queries and keys behind its weights, are made of. So it does not matter how a model names,
+orders, fuses or shares its maps, which other layers stand between, or what else (a gate, a router, a convolution)
+acts on a token. What the text does not pass through, such as a vision tower, is not in the graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from scoring.errors import ScoringError
+from scoring.errors import NoAttentionError, ScoringError
+from scoring.recorded_pass import RecordedPass, record_pass
 
-# Gradients this much below the largest one of the layer are rounding of a kernel that fuses the attention.
-NEGLIGIBLE = 1e-6
-WRAPPED = ".base_layer"
+_SOFTMAX = ("SoftmaxBackward0", "SafeSoftmaxBackward0")
+_PRODUCTS = ("BmmBackward0", "BaddbmmBackward0", "MmBackward0", "AddmmBackward0")
+#: A prime, so that an axis of so many tokens is taken for no other of a usual model.
+_TOKENS = 13
+#: Of another pass, in which an axis of tokens has another length and one of experts has not.
+_MORE_TOKENS = 17
 
 
 @dataclass(frozen=True)
-class Projections:
-    """Names of the last decoder layer's projections; the same name twice where query and value are fused."""
+class Attention:
+    """One attention layer; every map by its module's name, and the same names again where maps are fused.
 
-    query: str
-    value: str
-    layer: str
-
-    def siblings(self) -> tuple[str, ...]:
-        """Names relative to a decoder layer, which hold in every layer; query first, no repetition."""
-        relative = (name.removeprefix(self.layer + ".") for name in (self.query, self.value))
-        return tuple(dict.fromkeys(relative))
-
-
-def last_decoder_layer(model: nn.Module) -> tuple[str, nn.Module]:
-    """Name and module of the last decoder layer: the end of the longest outermost list of same-class modules.
-
-    Raises ScoringError if the model holds no such list.
+    Attributes
+    ----------
+    module : the module in which the values are weighed.
+    query, key : maps that the weights are made of; empty where none is a linear map.
+    value : maps without which values would be zero; of another layer where its values are used again.
     """
-    best: tuple[str, nn.ModuleList] | None = None
+
+    module: str
+    query: tuple[str, ...]
+    key: tuple[str, ...]
+    value: tuple[str, ...]
+
+    @property
+    def fused(self) -> str:
+        """Which of query, key and value come out of one map with the values: "qkv", "kv" or nothing."""
+        with_key = set(self.value) & set(self.key)
+        return ("qkv" if with_key & set(self.query) else "kv") if with_key else ""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The attention layers that a text passes through, each once, in the order of their last execution.
+
+    Attributes
+    ----------
+    attention : at least one.
+    layers : names of the decoder layers, those without attention too.
+    other_kinds : for every decoder layer that text passes without attention, the class that tells it from the others.
+    """
+
+    attention: tuple[Attention, ...]
+    layers: tuple[str, ...]
+    other_kinds: tuple[str, ...]
+
+    @property
+    def value(self) -> tuple[str, ...]:
+        """The maps of the values of the last attention layer, a single one in most models."""
+        return self.attention[-1].value
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Query and value maps of all attention layers, without repetition."""
+        return tuple(dict.fromkeys(name for layer in self.attention for name in (*layer.query, *layer.value)))
+
+
+def find_structure(model: nn.Module) -> Structure:
+    """The attention layers of a causal language model, by one pass over a few tokens.
+
+    A second pass or two follow if values are made of several maps: those without whose output no value is zero only
+    weigh what the others give. `model(input_ids=[1, 13], use_cache=False)` must return an object with `logits`.
+    Inside a wrapper such as a LoRA layer, the wrapper's own name is given.
+
+    Raises NoAttentionError if nothing weighs tokens by a softmax, ScoringError if values come from no linear map.
+    """
+    found = _attention_products(model)
+    if not found:
+        raise NoAttentionError(f"{_class_name(model)} has no attention: nothing in it weighs tokens by a softmax")
+    shares = _shares(model, found)
+    last: dict[str, Attention] = {}
+    known: set[str] = set()
+    for product in found:
+        value = _essential(product.value, shares.get(product.place, {}))
+        # Values of another layer are that layer's own; anything else reached from here is the stream of states.
+        if not value or any(name not in known and _layer_of(name) != _layer_of(product.module) for name in value):
+            raise ScoringError(f"the values of {product.module} of {_class_name(model)} come from no linear map")
+        known.update(value)
+        attention = Attention(product.module, product.query, product.key, value)
+        earlier = last.pop(product.module, None)
+        last[product.module] = attention if earlier is None else _union(earlier, attention)
+    layers, other = _decoder_layers(model, list(last))
+    return Structure(tuple(last.values()), layers, other)
+
+
+@dataclass(frozen=True)
+class _Product:
+    """Weights times values, by its place among the products of a pass; `width` is the length of the weights' axis."""
+
+    place: int
+    width: int
+    module: str
+    query: tuple[str, ...]
+    key: tuple[str, ...]
+    value: tuple[str, ...]
+    values: Tensor
+
+
+def _attention_products(model: nn.Module) -> list[_Product]:
+    """The products of a pass that weigh tokens: the axis of their weights grows with the text."""
+    found = _products(record_pass(model, _TOKENS))
+    if all(product.width == _TOKENS for product in found):
+        return found
+    longer = _products(record_pass(model, _MORE_TOKENS))
+    if len(longer) != len(found):
+        return [product for product in found if product.width == _TOKENS]
+    return [one for one, other in zip(found, longer, strict=True) if one.width != other.width]
+
+
+def _products(record: RecordedPass) -> list[_Product]:
+    """Products with what a softmax over an axis of at least so many tokens has made, experts and streams among them."""
+    found: list[_Product] = []
+    for node in record.nodes("BmmBackward0"):
+        for side, saved_values in ((0, "_saved_mat2"), (1, "_saved_self")):
+            weights, values = node.next_functions[side][0], node.next_functions[1 - side][0]
+            softmax = [n for n in record.nearest(weights, (*_PRODUCTS, *_SOFTMAX)) if _width(n) >= _TOKENS]
+            saved = getattr(node, saved_values)
+            if not softmax or values is None or saved is None:
+                continue
+            scores = [n for s in softmax for n in record.nearest(s.next_functions[0][0], _PRODUCTS)]
+            operands = [n.next_functions[-2:] for n in scores if n.name() in _PRODUCTS[:2]]
+            found.append(
+                _Product(
+                    len(found),
+                    _width(softmax[0]),
+                    record.module_at(node),
+                    record.linears([left[0] for left, _ in operands], _SOFTMAX + _PRODUCTS[:2]),
+                    record.linears([right[0] for _, right in operands], _SOFTMAX + _PRODUCTS[:2]),
+                    record.linears([values], _SOFTMAX + _PRODUCTS[:2]),
+                    saved.detach(),
+                )
+            )
+            break
+    return found
+
+
+def _width(node: Any) -> int:
+    """The length of a softmax's axis, 0 of other nodes."""
+    if node.name() not in _SOFTMAX:
+        return 0
+    axis = int(node._saved_dim)
+    # The graph keeps a negative axis as an unsigned number.
+    return int(node._saved_result.shape[axis - 2**64 if axis >= 2**63 else axis])
+
+
+def _shares(model: nn.Module, found: list[_Product]) -> dict[int, dict[str, float]]:
+    """For every product whose values are made of several maps, the share of the values that is zero without each."""
+    mixed = [product for product in found if len(product.value) > 1]
+    shares: dict[int, dict[str, float]] = {product.place: {} for product in mixed}
+    for turn in range(max((len(product.value) for product in mixed), default=0)):
+        silent = {product.value[turn]: 0.0 for product in mixed if turn < len(product.value)}
+        again = {product.place: product.values for product in _products(record_pass(model, _TOKENS, silent))}
+        for product in mixed:
+            values = again.get(product.place)
+            if turn < len(product.value) and values is not None and values.shape == product.values.shape:
+                lost = (values == 0) & (product.values != 0)
+                shares[product.place][product.value[turn]] = float(lost.float().mean())
+    return shares
+
+
+def _essential(maps: tuple[str, ...], shares: dict[str, float]) -> tuple[str, ...]:
+    """The maps without which some values are zero; all of them where a shift or a bias leaves none so."""
+    return tuple(name for name in maps if shares.get(name, 0.0) > 0) or maps
+
+
+def _union(one: Attention, other: Attention) -> Attention:
+    """Of a module that weighs values in several products."""
+    return Attention(
+        one.module,
+        tuple(dict.fromkeys(one.query + other.query)),
+        tuple(dict.fromkeys(one.key + other.key)),
+        tuple(dict.fromkeys(one.value + other.value)),
+    )
+
+
+def _decoder_layers(model: nn.Module, attention: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Members of the outermost lists that hold attention, and the class of every one that holds none."""
+    attending = {model.get_submodule(name) for name in attention}
     lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
-    for name, module in lists.items():
-        nested = any(name.startswith(other + ".") for other in lists)
-        if nested or len(module) == 0 or len({type(child) for child in module}) != 1:
-            continue
-        if best is None or len(module) > len(best[1]):
-            best = (name, module)
-    if best is None:
-        raise ScoringError(f"{type(model).__name__} has no list of decoder layers")
-    name, layers = best
-    return f"{name}.{len(layers) - 1}", layers[len(layers) - 1]
+    outermost = {n: m for n, m in lists.items() if not any(n.startswith(f"{other}.") for other in lists)}
+    layers = {
+        f"{name}.{place}": layer
+        for name, module in outermost.items()
+        if attending & set(module.modules())
+        for place, layer in enumerate(module)
+    }
+    having = [layer for layer in layers.values() if attending & set(layer.modules())]
+    common = {type(module) for layer in having for module in layer.modules()}
+    other = []
+    for layer in layers.values():
+        if layer not in having:
+            other.append(next((type(m) for m in layer.children() if type(m) not in common), type(layer)).__name__)
+    return tuple(layers), tuple(other)
 
 
-def find_projections(model: nn.Module) -> Projections:
-    """Query and value projections of the last decoder layer, by one pass forward and back over one token.
-
-    `model(input_ids=[1, 1], use_cache=False)` must return an object with `logits`. Inside a wrapper such as
-    a LoRA layer, the wrapper's own name is given.
-
-    Raises ScoringError if no linear map of the layer gets a gradient.
-    """
-    layer_name, layer = last_decoder_layer(model)
-    order: list[str] = []
-    outputs: list[Tensor] = []
-
-    def record(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.requires_grad:
-                order.append(name)
-                outputs.append(output)
-
-        return hook
-
-    def start_graph(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        if args:
-            return (args[0].detach().requires_grad_(), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": kwargs["hidden_states"].detach().requires_grad_()}
-
-    handles = [layer.register_forward_pre_hook(start_graph, with_kwargs=True)]
-    for name, module in layer.named_modules():
-        # An adapter inside a wrapped layer is no projection of the model.
-        if _is_linear(module) and ".lora_" not in f".{name}":
-            full = f"{layer_name}.{name}"
-            handles.append(module.register_forward_hook(record(full.removesuffix(WRAPPED))))
-    training = model.training
-    model.eval()
-    try:
-        # This kernel's softmax has an exact gradient at one key: zero.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            token = torch.ones((1, 1), dtype=torch.long, device=next(model.parameters()).device)
-            logits = model(input_ids=token, use_cache=False).logits.float()
-            gradients = torch.autograd.grad(logits.square().sum(), outputs, allow_unused=True)
-    finally:
-        for handle in handles:
-            handle.remove()
-        model.train(training)
-    norms = [0.0 if g is None else float(g.float().norm()) for g in gradients]
-    floor = NEGLIGIBLE * max(norms, default=0.0)
-    moved = [name for name, norm in zip(order, norms, strict=True) if norm > floor]
-    if not moved:
-        raise ScoringError(f"no value projection found in {layer_name} of {type(model).__name__}")
-    return Projections(query=order[0], value=moved[0], layer=layer_name)
+def _layer_of(name: str) -> str:
+    """The part of a module's name that ends with its first place in a list."""
+    parts = name.split(".")
+    place = next((index for index, part in enumerate(parts) if part.isdecimal()), 0)
+    return ".".join(parts[: place + 1])
 
 
-def _is_linear(module: nn.Module) -> bool:
-    """Whether the module is a leaf with a weight matrix: nn.Linear, or GPT-2's transposed linear map."""
-    weight = getattr(module, "weight", None)
-    leaf = next(module.children(), None) is None
-    return leaf and isinstance(weight, Tensor) and weight.dim() == 2 and not isinstance(module, nn.Embedding)
+def _class_name(model: nn.Module) -> str:
+    """Of the model inside a wrapper such as PEFT's."""
+    base = getattr(model, "get_base_model", None)
+    return type(model if base is None else base()).__name__

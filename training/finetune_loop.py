@@ -250,7 +250,8 @@ def adapter_config(model: PeftModel, spec: FinetuneSpec) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
         written: dict[str, Any] = json.loads((Path(folder) / "adapter_config.json").read_text())
-    written["target_modules"] = sorted(written["target_modules"])
+    if isinstance(written["target_modules"], list):
+        written["target_modules"] = sorted(written["target_modules"])
     return {**written, "base_model_name_or_path": spec.llm.model, "inference_mode": True}
 
 

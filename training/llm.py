@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from cluster.errors import UserError
+from training.llm_checks import check_kind, check_model, first_line
 from training.llm_spec import LLMSpec
 from training.memory import lack_of_memory_as
 
@@ -85,9 +86,9 @@ def load_skeleton(spec: LLMSpec) -> PreTrainedModel:
 def load_llm(spec: LLMSpec, device: str | torch.device = "cpu") -> PreTrainedModel:
     """The model in evaluation mode, weights in `spec.dtype` on `device`, with greedy generation defaults.
 
-    Raises UserError if it is not there or is no causal language model.
+    Raises UserError if it is not there, is no causal language model, or does not leave padding out.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     spec.check()
     dtype = getattr(torch, spec.dtype)
@@ -97,7 +98,11 @@ def load_llm(spec: LLMSpec, device: str | torch.device = "cpu") -> PreTrainedMod
     options = {"dtype": torch.float32, **options} if gguf else {"dtype": dtype, "use_safetensors": True}
     with _quiet(gguf):
         try:
+            if not gguf:
+                check_kind(AutoConfig.from_pretrained(where), spec.model)
             model = AutoModelForCausalLM.from_pretrained(where, **options)
+        except UserError:
+            raise
         except Exception as error:  # whatever a broken file makes its reader raise
             raise _unloadable("model", spec, error) from error
         # A directory saved from a GGUF model still names the GGUF quantiser.
@@ -107,7 +112,9 @@ def load_llm(spec: LLMSpec, device: str | torch.device = "cpu") -> PreTrainedMod
     model.get_output_embeddings().register_forward_pre_hook(_packed)
     fault = f"llm.model: {spec.model} in {spec.dtype} does not fit in the memory of {device}."
     with lack_of_memory_as(fault, "Use a smaller model, or a device with more memory."):
-        return model.to(device=device, dtype=dtype).eval()
+        model = model.to(device=device, dtype=dtype).eval()
+    check_model(model, spec.model)
+    return model
 
 
 def _packed(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -158,8 +165,7 @@ def _source(model: str) -> tuple[str, dict[str, Any]]:
 
 
 def _unloadable(what: str, spec: LLMSpec, error: Exception) -> UserError:
-    reason = str(error).strip().splitlines() or [type(error).__name__]
-    message = f"llm.model: the {what} of {spec.model} cannot be loaded: {reason[0]}"
+    message = f"llm.model: the {what} of {spec.model} cannot be loaded: {first_line(error)}"
     return UserError(message, remedy=MODEL_REMEDY)
 
 

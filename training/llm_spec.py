@@ -9,6 +9,10 @@ from cluster.errors import UserError
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
+#: PEFT's own word, among the targets of an adapter, for every linear map but the output head.
+ALL_LINEAR = "all-linear"
+
+
 @dataclass(frozen=True)
 class LLMSpec:
     """Which model, and the type its weights are held in, one of DTYPES."""
@@ -29,8 +33,8 @@ class LLMSpec:
 class LoraSpec:
     """A LoRA adapter (Hu et al., 2022): rank, scale alpha / r, and the linear maps it is put on.
 
-    `targets` are module names or their endings; None stands for the query and value projections of every
-    decoder layer, or the fused projection. `seed` fixes A; B starts at zero.
+    `targets` are module names or their endings, or ALL_LINEAR alone; None stands for the query and value projections
+    of every attention layer, or the fused projection. `seed` fixes A; B starts at zero.
     """
 
     r: int = 8

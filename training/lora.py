@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from cluster.errors import UserError
-from scoring.errors import ScoringError
-from scoring.projections import find_projections
+from training.llm_checks import first_line
 from training.llm_spec import LoraSpec
+from training.lora_targets import lora_targets
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -33,31 +33,26 @@ def attach_lora(model: PreTrainedModel, spec: LoraSpec) -> PeftModel:
     """
     from peft import LoraConfig, get_peft_model
 
-    try:
-        targets = spec.targets if spec.targets is not None else find_projections(model).siblings()
-    except ScoringError as error:
-        raise UserError(
-            f"llm.model: where its projections are is not to be seen from its structure: {error}.",
-            "Name the modules of the query and value projections in finetune.targets.",
-        ) from error
+    targets = lora_targets(model, spec.targets)
     config = LoraConfig(
         r=spec.r,
         lora_alpha=spec.alpha,
-        target_modules=list(targets),
+        target_modules=targets,
         lora_dropout=spec.dropout,
         bias="none",
         task_type="CAUSAL_LM",
-        fan_in_fan_out=_transposed(model, targets),
+        fan_in_fan_out=_transposed(model),
     )
     try:
         with torch.random.fork_rng(), warnings.catch_warnings():
-            # PEFT reads an attribute that transformers has renamed.
+            # PEFT reads an attribute that transformers has renamed, and tells of maps that are not transposed.
             warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
             adapted = get_peft_model(model, config)
     except ValueError as error:
         raise UserError(
-            f"finetune.targets: no linear map of the model matches {', '.join(targets)}.",
-            remedy="Name modules of the model, or leave the key out for the query and value projections.",
+            f"finetune.targets: PEFT cannot adapt every module that was named: {first_line(error)}",
+            remedy="Name linear maps, or leave the key out for the query and value projections.",
         ) from error
     seed_lora(adapted, spec.seed)
     return adapted
@@ -94,12 +89,6 @@ def load_adapter(model: PreTrainedModel, folder: str) -> PeftModel:
     return PeftModel.from_pretrained(model, folder).eval()
 
 
-def find_value_projection(model: nn.Module) -> str:
-    """Module name of the last decoder layer's value projection, or of the fused one that holds it."""
-    return find_projections(model).value
-
-
-def _transposed(model: nn.Module, targets: tuple[str, ...]) -> bool:
-    """Whether the targets store their weight as [inputs, outputs], as GPT-2's do."""
-    matched = (m for n, m in model.named_modules() if any(f".{n}".endswith(f".{t}") for t in targets))
-    return any(type(module).__name__ == "Conv1D" for module in matched)
+def _transposed(model: nn.Module) -> bool:
+    """Whether the model stores weights as [inputs, outputs], as GPT-2 does; PEFT sees for itself which maps do not."""
+    return any(type(module).__name__ == "Conv1D" for module in model.modules())

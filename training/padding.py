@@ -24,7 +24,8 @@ def require_padding(model: Any, name: str) -> None:
     """
     # Spread over the vocabulary, whose first tokens are special ones with states far larger than others'.
     length = _TOKENS + _PADDING
-    ids = [(place + 1) * model.config.vocab_size // (length + 1) for place in range(length)]
+    size = int(model.get_input_embeddings().weight.shape[0])
+    ids = [(place + 1) * size // (length + 1) for place in range(length)]
     prompts = [EncodedPrompt(ids[:_TOKENS], _TOKENS), EncodedPrompt(ids, length)]
     alone, padded = _last_logits(model, prompts[:1]), _last_logits(model, prompts)
     if float((alone - padded).norm()) > _TOLERANCE * float(alone.norm()):

@@ -27,9 +27,9 @@ from training.llm import load_llm, load_tokenizer
 from training.llm_spec import LLMSpec, LoraSpec
 from training.lora import adapter_hash, attach_lora
 from training.memory import run_in_parts
-from training.padding import require_padding
 from training.prompts import PromptEncoder, load_template
 from training.token_batches import TokenBatch, token_batches
+from training.trial import scope_fault
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class EffortWorker:
         return score_table(samples.sample_id, "effort", scores, ~chosen), facts
 
     def _score(self, batch: TokenBatch) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        with _scope_faults(self._task.scope):
+        with _scope_faults(self._task.scope, self._task.lora):
             return batch.rows, self._scorer.per_sample_norms(batch.to(self._device))
 
 
@@ -139,15 +139,14 @@ def prepare_scorer(llm: LLMSpec, lora: LoraSpec, device: str, scope: Scope, toke
     """
     model = attach_lora(load_llm(llm, device), lora)
     require_padding(model, llm.model)
-    with _scope_faults(scope):
+    with _scope_faults(scope, lora):
         return EffortScorer(model, scope, tokens)
 
 
 @contextlib.contextmanager
-def _scope_faults(scope: str) -> Iterator[None]:
+def _scope_faults(scope: Scope, lora: LoraSpec) -> Iterator[None]:
     """Modules that effort cannot be measured on are the user's choice: found at once, or in the first batch."""
     try:
         yield
     except ScoringError as error:
-        remedy = "Name the modules of the value projections in finetune.targets, or set effort.scope to all."
-        raise UserError(f"effort.scope {scope} does not go with finetune.targets: {error}.", remedy) from error
+        raise scope_fault(error, scope, lora) from error

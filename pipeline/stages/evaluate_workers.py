@@ -21,7 +21,6 @@ from training.llm import load_llm, load_tokenizer
 from training.llm_spec import LLMSpec
 from training.lora import load_adapter
 from training.metrics import title_groups
-from training.padding import require_padding
 
 UNTUNED, SURROGATE, POPULARITY, SIMILARITY = "LLM, untuned", "surrogate", "popularity", "title similarity"
 
@@ -76,7 +75,6 @@ class RankingWorker:
         if adapter is not None:
             with adapter.local_dir() as folder:
                 model = load_adapter(model, str(folder))
-        require_padding(model, task.llm.model)
         titles, space = question.titles, TitleSpace(embeddings.get()["titles"].astype(np.float32, copy=False))
         ranker = LlmRanker(label, task, model, tokenizer, titles, space)
         self._facts = {"unwritable": ranker.unwritable()}

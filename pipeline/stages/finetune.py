@@ -43,7 +43,8 @@ def llm_copy(context: StageContext) -> LLMSpec:
 def lora_spec(config: Config, dropout: float) -> LoraSpec:
     """The adapter; effort scores are taken where fine-tuning starts, from the same seed, without dropout."""
     section = config.finetune
-    return LoraSpec(section.lora_r, section.lora_alpha, section.targets, dropout, section.seed)
+    targets = (section.targets,) if isinstance(section.targets, str) else section.targets
+    return LoraSpec(section.lora_r, section.lora_alpha, targets, dropout, section.seed)
 
 
 def finetune_spec(config: Config, model_copy: LLMSpec, placement: Placement) -> FinetuneSpec:

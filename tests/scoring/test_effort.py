@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from scoring.effort import EffortScorer, _loss_gradient, _squared_norms
+from scoring.effort import EffortScorer, _loss_gradient, _squared_norms, _token_rows
 from scoring.errors import ScopeError, SettingError
 from tests.tiny_llm import OTHER_FAMILIES, VOCABULARY, make_model, make_other
 from training.llm_spec import LoraSpec
@@ -89,9 +89,9 @@ def test_norms_of_bfloat16_tensors_are_summed_in_float32(shape):
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(4, columns, inner, generator=generator).bfloat16()
     gradients = torch.randn(4, columns, outer, generator=generator).bfloat16()
-    padding = torch.zeros(4, columns, 1, dtype=torch.bool)
+    padding = torch.zeros(4, columns, dtype=torch.bool)
     exact = torch.einsum("bto,bti->boi", gradients.double(), inputs.double()).square().sum(dim=(1, 2))
-    found = _squared_norms(inputs, gradients, padding)
+    found = _squared_norms(*_token_rows(inputs, gradients, padding))
     assert found.dtype == torch.float32
     np.testing.assert_allclose(found.numpy(), exact.numpy(), rtol=1e-5)
 

@@ -8,10 +8,11 @@ import torch
 from peft import PeftModel
 
 from cluster.errors import UserError
+from scoring.projections import find_structure
 from tests.tiny_llm import make_model, make_tiny_llm, make_tokenizer
 from training.llm import expand_gguf, load_llm, load_tokenizer
 from training.llm_spec import LLMSpec, LoraSpec
-from training.lora import adapter_hash, attach_lora, find_value_projection
+from training.lora import adapter_hash, attach_lora
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +160,7 @@ def test_lora_covers_query_and_value_of_every_layer(architecture):
     model = attach_lora(make_model(architecture), LoraSpec(r=4, alpha=8))
     tuned = {name.split(".lora_")[0] for name, p in model.named_parameters() if p.requires_grad}
     assert len(tuned) == (2 if architecture == "gpt2" else 4)
-    assert find_value_projection(model) in tuned
+    assert set(find_structure(model).value) <= tuned
     assert all("lora_" in name for name, p in model.named_parameters() if p.requires_grad)
 
 

@@ -1,0 +1,242 @@
+"""A small random model of the same architecture: what a configuration asks for can be tried before any weight is read.
+
+Widths, experts and vocabulary shrink; the classes, the order of the layers and every switch stay. Depth stays too,
+unless a number of layers is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+VOCABULARY = 384
+_HEADS, _GROUPS = 4, 2
+_MOST_PARAMETERS = 20_000_000
+
+_DEPTHS = (
+    "num_hidden_layers",
+    "n_layer",
+    "n_layers",
+    "num_layers",
+    "decoder_layers",
+    "encoder_layers",
+    "num_decoder_layers",
+    "num_encoder_layers",
+    "num_blocks",
+    "depth",
+    "num_layers_per_stack",
+    "num_global_layers",
+    "conf_num_hidden_layers",
+)
+_HEAD_COUNTS = (
+    "num_attention_heads",
+    "n_head",
+    "n_heads",
+    "num_heads",
+    "decoder_attention_heads",
+    "encoder_attention_heads",
+    "num_decoder_attention_heads",
+    "num_encoder_attention_heads",
+    "attention_heads",
+    "swa_num_attention_heads",
+    "index_n_heads",
+    "linear_num_heads",
+    "linear_num_key_heads",
+    "linear_num_value_heads",
+    "conf_num_attention_heads",
+)
+_GROUP_COUNTS = ("num_key_value_heads", "num_kv_heads", "swa_num_key_value_heads", "kv_n_heads", "num_query_groups")
+#: What each size becomes, by what configurations of transformers call it.
+_SIZES: dict[int, tuple[str, ...]] = {
+    VOCABULARY: ("vocab_size", "vocab_size_per_layer_input", "unpadded_vocab_size", "decoder_vocab_size"),
+    512: (
+        "max_position_embeddings",
+        "n_positions",
+        "n_ctx",
+        "max_seq_len",
+        "context_length",
+        "max_target_positions",
+        "max_source_positions",
+    ),
+    64: (
+        "attention_hidden_size",
+        "mamba_d_ssm",
+        "encoder_hash_byte_group_vocab",
+        "image_size",
+        "num_position_embeddings",
+        "output_channels",
+    ),
+    48: (
+        "intermediate_size",
+        "ffn_dim",
+        "decoder_ffn_dim",
+        "encoder_ffn_dim",
+        "dim_ff",
+        "dff",
+        "d_inner",
+        "d_ff",
+        "n_inner",
+        "mlp_dim",
+        "ffn_hidden_size",
+        "expert_ffn_hidden_size",
+        "feed_forward_size",
+        "moe_intermediate_size",
+        "dense_intermediate_size",
+        "intermediate_size_mlp",
+        "shared_intermediate_size",
+        "shared_expert_intermediate_size",
+        "shared_experts_intermediate_size",
+        "moe_shared_expert_intermediate_size",
+    ),
+    32: (
+        "hidden_size",
+        "hidden_size_global",
+        "backbone_hidden_size",
+        "d_model",
+        "n_embd",
+        "emb_dim",
+        "embed_dim",
+        "embedding_size",
+        "embedding_dim",
+        "word_embed_proj_dim",
+        "lru_width",
+        "input_embedding_size",
+        "output_embedding_size",
+        "pronunciation_embed_dim",
+        "shape_embed_dim",
+        "out_hidden_size",
+        "projector_input_dim",
+        "projector_output_dim",
+        "adapter_input_size",
+        "input_size",
+        "mlp_channels",
+    ),
+    16: (
+        "qk_head_dim",
+        "q_lora_rank",
+        "kv_lora_rank",
+        "o_lora_rank",
+        "index_head_dim",
+        "hidden_size_per_layer_input",
+        "laurel_rank",
+        "router_hidden_size",
+        "hc_lowrank",
+        "gated_norm_rank",
+        "d_rel",
+        "adapter_rank",
+        "ple_embed_dim",
+        "attention_head_dim",
+        "patch_size",
+    ),
+    8: (
+        "head_dim",
+        "dim_head",
+        "d_head",
+        "d_kv",
+        "swa_head_dim",
+        "global_head_dim",
+        "v_head_dim",
+        "qk_rope_head_dim",
+        "qk_nope_head_dim",
+        "linear_head_dim",
+        "linear_key_head_dim",
+        "linear_value_head_dim",
+        "kv_channels",
+        "attention_head_size",
+        "mamba_n_heads",
+        "n_mamba_heads",
+        "mamba_d_head",
+        "mamba_d_state",
+        "mamba_num_heads",
+        "mamba_head_dim",
+        "mamba_headdim",
+        "mamba_dt_rank",
+        "state_size",
+        "ssm_state_size",
+        "time_step_rank",
+        "rotary_dim",
+    ),
+    4: ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts", "zero_expert_num"),
+    2: ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "moe_k", "altup_num_inputs"),
+    1: (
+        "n_group",
+        "n_groups",
+        "topk_group",
+        "num_expert_group",
+        "n_shared_experts",
+        "num_shared_experts",
+        "moe_num_shared_experts",
+        "mamba_n_groups",
+        "mamba_ngroups",
+    ),
+}
+_SIZE_OF = {name: size for size, names in _SIZES.items() for name in names} | dict.fromkeys(_HEAD_COUNTS, _HEADS)
+
+
+def miniature(
+    config: PreTrainedConfig, changes: Mapping[str, Any] | None = None, layers: int | None = None
+) -> PreTrainedConfig:
+    """The configuration with small widths and at most `layers` layers, all of them if it is None.
+
+    `changes` sets values, those of nested configurations as nested mappings. Lists of one entry a layer are cut
+    together with the layers.
+    """
+    return type(config).from_dict(_shrunk(config.to_dict(), changes or {}, layers))
+
+
+def miniature_model(config: PreTrainedConfig, seed: int = 0) -> PreTrainedModel:
+    """A random float32 model of a configuration, in evaluation mode; the global random state is kept.
+
+    Raises ValueError if it is not small, and whatever the library raises if the sizes do not go together.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        count = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+    if count > _MOST_PARAMETERS:
+        raise ValueError(f"{count} parameters are left")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        return model.eval()
+
+
+def _shrunk(values: Mapping[str, Any], changes: Mapping[str, Any], layers: int | None) -> dict[str, Any]:
+    depth = next((values[name] for name in _DEPTHS if _is_count(values.get(name))), 0)
+    kept = next((changes[name] for name in _DEPTHS if name in changes), min(depth, layers or depth))
+    result = {}
+    for name, value in values.items():
+        nested = isinstance(value, dict) and (name.endswith("_config") or name in ("encoder", "decoder"))
+        if name in changes and not (nested and isinstance(changes[name], Mapping) and changes[name]):
+            result[name] = changes[name]
+        elif isinstance(value, dict) and name == "per_layer_config":
+            result[name] = {int(layer): _shrunk(one, {}, None) for layer, one in value.items() if int(layer) < kept}
+        elif nested:
+            result[name] = _shrunk(value, changes.get(name, {}), layers)
+        elif name in _DEPTHS and _is_count(value):
+            result[name] = min(value, layers or value)
+        elif isinstance(value, list) and len(value) == depth:
+            result[name] = [_small_size(name, one, values) for one in value[:kept]]
+        else:
+            result[name] = _small_size(name, value, values)
+    return result | {name: value for name, value in changes.items() if name not in values}
+
+
+def _small_size(name: str, value: Any, values: Mapping[str, Any]) -> Any:
+    if not _is_count(value):
+        return value
+    if name in _GROUP_COUNTS:
+        heads = next((values[count] for count in _HEAD_COUNTS if count in values), None)
+        return _HEADS if value == heads else min(value, _GROUPS)
+    if name.endswith(("_token_id", "_token_index")):
+        return min(value, VOCABULARY - 4)
+    return min(value, _SIZE_OF.get(name, value))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
