@@ -206,7 +206,6 @@ def check_structure(subject: Subject) -> str:
     from pipeline.stages.placement import model_bytes
     from training.llm import load_llm, load_skeleton
     from training.lora import attach_lora
-    from training.padding import require_padding
 
     config, stages = subject.config, set(subject.stages)
     spec, lora = llm_spec(config), lora_spec(config, dropout=0.0)
@@ -218,7 +217,8 @@ def check_structure(subject: Subject) -> str:
                 prepare_scorer(spec, lora, "cpu", config.effort.scope, config.effort.tokens)
             else:
                 model = load_llm(spec)
-                require_padding(attach_lora(model, lora) if "finetune" in stages else model, spec.model)
+                if "finetune" in stages:
+                    attach_lora(model, lora)
         return "loads here, leaves padding out" + (", takes the adapter" if {"effort", "finetune"} & stages else "")
     if lora.targets is None or not {"effort", "finetune"} & stages:
         return "not loaded here, where it is large or packed; its workers look at it"

@@ -134,11 +134,10 @@ class EffortWorker:
 def prepare_scorer(llm: LLMSpec, lora: LoraSpec, device: str, scope: Scope, tokens: Tokens) -> EffortScorer:
     """Load the model with a fresh adapter, ready to be asked for gradient norms.
 
-    Raises `UserError` for a model that cannot be loaded or minds padding, for targets that it lacks, and for a scope
-    that has none of them.
+    Raises `UserError` for a model that cannot be used, for targets that it lacks, and for a scope that has none of
+    them.
     """
     model = attach_lora(load_llm(llm, device), lora)
-    require_padding(model, llm.model)
     with _scope_faults(scope, lora):
         return EffortScorer(model, scope, tokens)
 
