@@ -98,7 +98,10 @@ def padded(values: pa.Array | pa.ChunkedArray) -> pa.Array | None:
     values = decoded(values)
     if not is_text(values.type):
         return None
-    text = pc.cast(values, pa.string())
+    try:
+        text = pc.cast(values, pa.string())
+    except pa.ArrowInvalid:
+        return None  # not UTF-8, which `spelled_ids` refuses with its row
     if not may_be_padded(text):
         return None
     bare = without_padding(text)

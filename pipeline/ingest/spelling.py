@@ -138,7 +138,8 @@ def mismatch(missing: pa.Array, known: pa.Array) -> str:
         there = difference.plain(known)
         place = pc.index_in(difference.plain(missing), value_set=pc.unique(there))
         count = len(place) - place.null_count
-        if count > best:
+        # Ids of two kinds, such as `i7` and `B007`, agree in some of their digits by chance.
+        if count > best and (difference is not PREFIX or 2 * count >= len(missing)):
             best = count
             row = pc.index(pc.is_valid(place), True).as_py()
             own = missing[row].as_py()

@@ -16,7 +16,7 @@ _KNOWN = np.array(
      2.0**31 - 1, 2.0**32 - 1, 4_102_358_400, 4_102_444_800, 9_999_999_999, 32_503_680_000, 253_402_214_400,
      253_402_300_799, 253_402_300_800]
 )  # fmt: skip
-_KNOWN_DATES = (9_999, 19_000_101, 19_700_101, 99_991_231, 2.0**63)
+_KNOWN_NUMBERS = (9_999, 19_000_101, 19_700_101, 99_991_231, -(2.0**63), 2.0**63, 2.0**64)
 #: 1970-01-01 in all time zones, which differ by quarters of an hour.
 _ZONES, _QUARTER = 14 * 3600.0, 900.0
 #: Two units whose windows are closer than this have too little between them to tell them from one long log.
@@ -49,11 +49,15 @@ def two_units(facts: TimeFacts) -> tuple[int, int] | None:
 
 def _is_stand_in(facts: TimeFacts, place: int) -> bool:
     """Whether all that falls into a bin is one value, at an end of the log, that programs write for an unknown time."""
-    ends = ((facts.low, facts.low_count), (facts.high, facts.high_count))
     return any(
         bin_of(np.array([value]))[0] == place and count == facts.bins[place] and well_known(value, False)
-        for value, count in ends
+        for value, count in _ends(facts)
     )
+
+
+def _ends(facts: TimeFacts) -> tuple[tuple[float, int], tuple[float, int]]:
+    """The least and the greatest time, and how often each occurs."""
+    return (facts.low, facts.low_count), (facts.high, facts.high_count)
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,14 @@ def stand_ins(facts: TimeFacts, dates: bool) -> list[StandIn]:
 
     Such a value is repeated, and farther from all others than these spread; for values that programs are known to
     write, such as 1970-01-01 and 9999-12-31, a twentieth of the spread and one row are enough. Numbers count only
-    where most of them are times of today in some unit: positions and counters begin at 0 and have no unknown.
+    where most of the others are times of today in some unit: positions and counters begin at 0 and have no unknown.
 
     Parameters
     ----------
     dates : the log writes dates, which are seconds here.
     """
-    main = [place for place in UNIT_BINS if facts.bins[place] * 2 > facts.rows]
+    odd = sum(count for value, count in _ends(facts) if well_known(value, dates))
+    main = [place for place in UNIT_BINS if facts.bins[place] * 2 > facts.rows - odd]
     if not facts.rows or not (dates or main):
         return []
     found: list[StandIn] = []
@@ -100,7 +105,7 @@ def stand_ins(facts: TimeFacts, dates: bool) -> list[StandIn]:
 
 def well_known(value: float, dates: bool) -> bool:
     """Whether programs write this value for a time that they do not know."""
-    if not dates and value in _KNOWN_DATES:
+    if not dates and value in _KNOWN_NUMBERS:
         return True
     for scale in (1.0,) if dates else (1.0, 1e3, 1e6, 1e9):
         seconds = value / scale

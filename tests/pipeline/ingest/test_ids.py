@@ -61,6 +61,7 @@ def test_blanks_around_an_id_are_not_read(blank: str) -> None:
 def test_ids_without_blanks_are_left_alone() -> None:
     assert padded(pa.array(["u1", "a-b_c"])) is None
     assert padded(pa.array([1, 2])) is None
+    assert padded(pa.array([b"\xff "])) is None
     assert as_ids(pa.array(["xx", "u1", "é"])[1:], ORIGIN).to_pylist() == ["u1", "é"]
     assert as_ids(pa.array([], pa.string()), ORIGIN).to_pylist() == []
 

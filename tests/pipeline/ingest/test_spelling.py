@@ -64,6 +64,7 @@ def test_ids_of_their_own_have_no_twins() -> None:
         (["x\u200by"], ["xy"], r"but for characters that do not show: the log has 'x\\u200by' where .* has 'xy'"),
         (["12", "13"], ["item_12", "item_13"], "2 of them .* but for a prefix: the log has '12' where .* 'item_12'"),
         (["m-12"], ["item_0012"], "but for a prefix"),
+        (["i1", "i2", "i3"], ["B01", "B77"], "^$"),
         (["12"], ["13"], "^$"),
         (["12"], [], "^$"),
     ],

@@ -89,6 +89,8 @@ def test_one_unit_is_no_fault(times: Times) -> None:
         (np.concatenate([NOW // 86_400, [0.0] * 7]), False, [StandIn(0.0, 7, True)]),
         (np.concatenate([1990.0 + np.arange(30), [0.0] * 2]), False, [StandIn(0.0, 2, True)]),
         (np.concatenate([1990.0 + np.arange(30), [9999.0] * 2]), False, [StandIn(9999.0, 2, False)]),
+        (np.concatenate([NOW, [2.0**64] * 3000]), False, [StandIn(2.0**64, 3000, False)]),
+        (np.concatenate([NOW, [0.0] * 3000]), False, [StandIn(0.0, 3000, True)]),
         (NOW, False, []),
         (NOW, True, []),
         (np.concatenate([NOW, [1.0e9]]), False, []),
