@@ -70,10 +70,13 @@ def ingest(
     roles = resolve_log(headers, spec)
     catalogue = _catalogue(spec, out)
     _clear(out)
+    work = _Ingest(spec, out, progress, rows_per_partition, is_long)
     try:
         with user_faults():
-            return _Ingest(spec, out, progress, rows_per_partition, is_long).run(headers, roles, catalogue)
+            return work.run(headers, roles, catalogue)
     except UserError:
+        for doubt in work.doubts:  # what was warned of may be the cause
+            log.warning("%s", doubt)
         _clear(out)
         raise
 
@@ -120,6 +123,7 @@ class _Ingest:
         self.progress = progress
         self.rows_per_partition = rows_per_partition
         self.is_long = is_long
+        self.doubts: list[str] = []
 
     def run(self, headers: Sequence[Header], roles: Roles, catalogue: pa.Table | None) -> dict[str, Any]:
         self.progress.update(0, 1, doing="reading the log")
@@ -130,6 +134,7 @@ class _Ingest:
         survey = merge_surveys(passed(rows, survey_block))
         self._check_rows(survey)
         findings = Examination(self.spec, survey, catalogue, tasks, reader, partial(_title_counts, rows)).findings()
+        self.doubts = findings.warnings
         vocabulary = build_vocabulary(survey.items, catalogue, self.spec.missing_title, self.is_long)
         kept = survey.rows[0] - vocabulary.dropped_interactions - vocabulary.long_interactions
         if not kept and vocabulary.long_interactions:

@@ -150,3 +150,12 @@ def test_a_catalogue_that_spells_its_ids_otherwise(tmp_path: Path) -> None:
     _fails(tmp_path, f"5 items of the log have no title: i0, i1, i2, i3, i4. {why}", [HEADER, *GOOD], **items)
     why = why.replace("'i0'", "'i.'").replace("'I0'", "'I.'")
     _fails(tmp_path, f"so nothing is left. {why}", [HEADER, *GOOD], missing_title="drop", **items)
+
+
+def test_doubts_are_told_before_the_error_that_they_may_explain(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [f"u{n % 4},i{n % 5},{253402300799 if n % 3 else 1_600_000_000 + n},3,T{n % 5},train" for n in range(40)]
+    with caplog.at_level("WARNING", logger="dealrec.ingest"):
+        _fails(tmp_path, "too many interactions of one time", [HEADER, *rows])
+    assert "26 of 40 interactions (65.0%) have the time 253402300799" in caplog.text
