@@ -31,8 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
     configure_logging(options.verbose)
-    ensure_home()
-    return guarded(lambda: int(options.command(options) or EXIT_OK), options.verbose)
+
+    def work() -> int:
+        ensure_home()
+        return int(options.command(options) or EXIT_OK)
+
+    return guarded(work, options.verbose)
 
 
 def guarded(work: Callable[[], int], verbose: bool = False) -> int:

@@ -9,12 +9,14 @@ import sys
 from tests.ray_cluster import ROOT, environment
 
 _FAILING = """
-import contextlib, json, os, sys
+import json, os, sys
 import psutil
 from cluster import embedded
 from cluster.errors import UserError
 from cluster.session import ray_session
+from pipeline.logs import configure_logging
 
+configure_logging()
 embedded._PAUSE_SECONDS, embedded._PATIENCE_SECONDS = 0.0, 1e6
 said = {}
 for number, (name, value) in enumerate(json.loads(sys.argv[1])):
@@ -54,27 +56,27 @@ def test_a_start_that_fails_is_the_users_to_mend_and_leaves_nothing_running() ->
     assert "'soon'. Correct the variable" in value[0]
     assert "tried 3 times: its processes were not ready in time. Free CPU" in patience[0]
     assert [left for _, left in (folder, name, value, patience)] == [[]] * 4
-    assert "Traceback" not in ended.stderr
+    # Of the last one; the others would fail again.
+    assert ended.stderr == "Ray has not started: its processes were not ready in time. Trying again.\n" * 2
 
 
 _DYING = """
-import sys, threading, time
+import contextlib, sys, threading, time
 import psutil, ray
 from cluster import embedded
 from cluster.session import ray_session
 
 embedded._PAUSE_SECONDS, embedded._PATIENCE_SECONDS = 0.0, 1e6
 
-def kill(name, times):
-    dead = set()
-    while len(dead) < times:
-        for child in psutil.Process().children():
-            if child.name() == name and child.pid not in dead:
-                child.kill()
-                dead.add(child.pid)
+def kill_first():
+    while True:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process().children():
+                if child.name() == "raylet":
+                    return child.kill()
         time.sleep(0.005)
 
-threading.Thread(target=kill, args=(sys.argv[1], int(sys.argv[2])), daemon=True).start()
+threading.Thread(target=kill_first, daemon=True).start()
 from pipeline.cli import guarded
 from pipeline.logs import configure_logging
 
@@ -88,15 +90,6 @@ sys.exit(guarded(work))
 
 
 def test_a_start_that_fails_once_is_tried_again() -> None:
-    ended = run(_DYING, "raylet", "1")
+    ended = run(_DYING)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == "Ray has not started: its process raylet ended as it started. Trying again.\n"
-
-
-def test_a_start_that_always_fails_ends_with_the_message() -> None:
-    ended = run(_DYING, "raylet", "3")
-    assert ended.returncode == 2, ended.stderr
-    again = "Ray has not started: its process raylet ended as it started. Trying again."
-    *lines, last = ended.stderr.splitlines()
-    assert lines == [again] * 2
-    assert last.startswith("error: Ray does not start on this machine, tried 3 times: its process raylet ended")
