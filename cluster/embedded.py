@@ -23,13 +23,10 @@ from cluster.token import forget_token, own_token
 log = logging.getLogger("dealrec.cluster")
 
 _NODE_VARIABLE = "RAY_raylet_start_wait_time_s"
-#: Seconds for each step of a start, where Ray has 30 to 100, unless the user has set others. A machine that is busy
-#: takes longer for Ray's Python processes alone.
-_START_ENVIRONMENT = {
-    _NODE_VARIABLE: "120",
-    "RAY_agent_register_timeout_ms": "300000",
-    "RAY_worker_register_timeout_seconds": "300",
-}
+#: Seconds for the whole node and milliseconds for its agents, which are Python processes, unless the user has set
+#: others: a machine that is busy needs more than Ray's 30 seconds. The time of a worker is left at Ray's, which also
+#: notices by it that a worker has died as it started.
+_START_ENVIRONMENT = {_NODE_VARIABLE: "120", "RAY_agent_register_timeout_ms": "300000"}
 _TRIES = 3
 #: After which no other try begins.
 _PATIENCE_SECONDS = 200.0
