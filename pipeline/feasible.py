@@ -136,4 +136,5 @@ def check_tuning(subject: Subject) -> str:
 
     config = subject.config
     finetune_spec(config, llm_spec(config), Placement()).check()
-    return f"ZeRO {config.finetune.zero}, {config.finetune.workers} workers, {config.llm.dtype}"
+    workers = config.finetune.workers
+    return f"ZeRO {config.finetune.zero}, {workers} worker{'s' if workers != 1 else ''}, {config.llm.dtype}"

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from cluster.errors import UserError
 from cluster.storage import Storage
 from pipeline.config import Config
+from pipeline.manifest import read_manifest
 from training.llm import load_tokenizer
 from training.prompts import PromptEncoder, load_template
 from training.titles import CutTitle, cut_titles, title_lengths, title_room
@@ -23,6 +24,8 @@ log = logging.getLogger("dealrec.run")
 LONG_TITLES = "long_titles.json"
 _SHOWN = 5
 _LISTED = 20
+#: The last answer of `llm_titles`: a large catalogue takes the tokenizer many seconds.
+_LAST: dict[tuple[str, str, str | None], LlmTitles] = {}
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,19 @@ class LlmTitles:
 def llm_titles(config: Config, data: Storage) -> LlmTitles:
     """The titles of an ingested catalogue as the LLM sees them.
 
+    A process that asks again, stage after stage, is given what it was given before.
+
     Raises `UserError` for long titles where llm.long_titles is error, naming the first by the log's ids.
     """
-    table = data.read_table("items.parquet", ["item_id", "title"])
-    return shown_titles(config, table.column("item_id").to_pylist(), table.column("title").to_pylist())
+    made = read_manifest(data)
+    key = (config.llm.model_dump_json(), data.uri, None if made is None else made.content)
+    found = _LAST.get(key)
+    if found is None or made is None:
+        table = data.read_table("items.parquet", ["item_id", "title"])
+        found = shown_titles(config, table.column("item_id").to_pylist(), table.column("title").to_pylist())
+        _LAST.clear()
+        _LAST[key] = found
+    return found
 
 
 def shown_titles(config: Config, item_ids: Sequence[str], titles: Sequence[str]) -> LlmTitles:
