@@ -99,12 +99,13 @@ def _uses(facts: Facts, formats: Sequence[str]) -> Iterator[tuple[str, str, str,
     text = same if not facts.differ else "the same, but for samples with other tokens"
     part = "prompt and answer" if whole else "the answer alone"
     frame = "in the frame of that template"
-    # What trainers leave out of what they take for too long, or cut, is an answer.
+    # A sample that is too long for a trainer is dropped, or loses its end, which is the answer.
     long = {
         TRL: "`max_length=None`",
         LLAMA_FACTORY: f"`cutoff_len` of at least {facts.longest}",
         AXOLOTL: f"`sequence_len` of at least {facts.longest}",
     }
+    framed = {tool: text.replace("of at least", "well above") for tool, text in long.items()}
     trained = f"`train_on_prompt: {str(whole).lower()}`"
     inputs = f"`train_on_inputs: {str(whole).lower()}`"
     if "tokens" in formats:
@@ -117,13 +118,13 @@ def _uses(facts: Facts, formats: Sequence[str]) -> Iterator[tuple[str, str, str,
         name = f"`{PREFIX}completions`"
         yield LLAMA_FACTORY, name, f"`template: empty`, {trained}, {long[LLAMA_FACTORY]}", text + without
     if "messages" in formats:
-        other = "" if whole else "; for the answer alone take a file above"
+        other = "" if whole else "; for the answer alone export `completions` or `tokens`"
         yield TRL, "`messages.jsonl`", long[TRL], f"prompt and answer, {frame.replace('that', 'the chat')}{other}"
-        set_ = f"`type: chat_template`, {inputs}, {long[AXOLOTL]}"
+        set_ = f"`type: chat_template`, {inputs}, {framed[AXOLOTL]}"
         yield AXOLOTL, "`messages.jsonl`", set_, f"{part}, {frame}"
     if "alpaca" in formats:
-        yield AXOLOTL, "`alpaca.jsonl`", f"`type: alpaca`, {inputs}, {long[AXOLOTL]}", f"{part}, {frame}"
+        yield AXOLOTL, "`alpaca.jsonl`", f"`type: alpaca`, {inputs}, {framed[AXOLOTL]}", f"{part}, {frame}"
     for name in ("alpaca", "sharegpt", "messages"):
         if name in formats:
-            set_ = f"the model's `template`, {trained}, {long[LLAMA_FACTORY]}"
+            set_ = f"the model's `template`, {trained}, {framed[LLAMA_FACTORY]}"
             yield LLAMA_FACTORY, f"`{PREFIX}{name}`", set_, f"{part}, {frame}"

@@ -167,3 +167,26 @@ def test_what_the_tokenizer_puts_first_is_not_in_the_text_twice(config_file: Pat
     assert rendered.text.startswith("<s>")
     assert not prompt.startswith("<s>")
     assert completion == '"b"</s>'
+
+
+@pytest.mark.parametrize("tokens", ["response", "all"])
+def test_the_card_says_what_to_set_for_what_is_learnt_here(
+    run: Storage,  # noqa: F811
+    config_file: Path,  # noqa: F811
+    tokens: str,
+) -> None:
+    changes = [f"finetune.tokens={tokens}"]
+    longest = max(len(ids) for ids, _ in learnt(run, config_file, changes))
+    card = export(run, config_file, changes).read_text("README.md")
+    answer = ["completion_only_loss=True", "train_on_prompt: false", "train_on_inputs: false"]
+    everything = ["completion_only_loss=False", "train_on_prompt: true", "train_on_inputs: true"]
+    wanted, others = (everything, answer) if tokens == "all" else (answer, everything)
+    assert [setting in card for setting in (*wanted, *others)] == [True] * 3 + [False] * 3
+    assert f"`sequence_len` of at least {longest}" in card
+
+
+def test_a_card_names_only_files_that_are_there(run: Storage, config_file: Path) -> None:  # noqa: F811
+    assert main(["export", str(config_file), "--run-dir", run.uri, "--format", "messages"]) == 0
+    card = run.child("export").read_text("README.md")
+    named = {word.strip("`") for word in card.split() if word.strip("`").endswith((".jsonl", ".parquet"))}
+    assert named == {"messages.jsonl"}
