@@ -23,7 +23,8 @@ from tests.small_log import write_config, write_log
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 #: A command of ours up to the end of its quotation, or of its part of the sentence.
 COMMAND = re.compile(r"`dealrec ([a-z]+|\{\})([^`]*)`|dealrec ([a-z]+|\{\})((?: (?:CONFIG|\{\}|%s|--\S+|http\S+))*)")
-FOREIGN = re.compile(r"`ray [^`]*`|pip install [^.;]*")
+#: Commands of other programs: in quotation marks, in a shell's substitution, or pip's.
+FOREIGN = re.compile(r"`(?!dealrec )[^`]*`|\$\([^)]*\)|pip install [^.;]*")
 #: The commands that work on a run: whoever reads a message may have given any of them.
 OF_A_RUN = ("run", *STAGE_NAMES, "compare", "audit", "export", "plan", "submit")
 #: The commands that come to some places, where these are fewer.
