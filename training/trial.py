@@ -46,7 +46,9 @@ def try_architecture(folder: Path, lora: LoraSpec, scope: Scope | None) -> None:
     """
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.set_verbosity_error()
     try:
         config = AutoConfig.from_pretrained(folder)
         check_kind(config, str(folder))
