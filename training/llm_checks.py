@@ -19,12 +19,12 @@ def check_kind(config: PreTrainedConfig, name: str) -> None:
 
     Raises UserError naming llm.model.
     """
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     kind = config.model_type
     if getattr(config, "is_encoder_decoder", False):
         raise UserError(f"llm.model: {name} ({kind}) is an encoder with a decoder.", OTHER_MODEL)
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         text = config.get_text_config()
         of_text = f" Its part for text is a {text.model_type}." if text is not config and text.model_type else ""
         raise UserError(

@@ -79,7 +79,7 @@ def _say_what_is_left_out(structure: Structure) -> None:
         parts.append(f"{without_query} of {len(structure.attention)} have it on values alone")
     if parts:
         count = len(structure.attention)
-        log.info("LoRA is on queries and values of %d attention layers; %s", count, "; ".join(parts))
+        log.info("LoRA is on queries and values of the attention layers (%d); %s", count, "; ".join(parts))
 
 
 def _linear_maps(model: PreTrainedModel) -> list[str]:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from cluster.errors import UserError
-from scoring.effort import EffortScorer
+from scoring.effort import EffortScorer, Scope
 from scoring.projections import find_structure
 from tests.architecture_table import FILE, committed, page, row
 from tests.architectures import architectures, small_config, small_model
@@ -221,9 +221,14 @@ def _leads_somewhere(architecture):
 def test_the_value_map_that_lacks_an_adapter_is_named_and_naming_it_helps():
     with pytest.raises(UserError, match="no LoRA on the last value projection") as caught:
         try_model(small_model("lfm2"), "lfm2", LoraSpec(r=2, targets=("in_proj",)), "last_v")
-    name = re.search(r"Add (\S+) to finetune.targets", caught.value.remedy).group(1)
-    assert name == "model.layers.1.self_attn.v_proj"
-    for targets, scope in (((name,), "last_v"), (("in_proj",), "all"), (None, "last_v")):
+    name = "model.layers.1.self_attn.v_proj"
+    assert caught.value.remedy.startswith(f"Add {name} to finetune.targets")
+    ways: tuple[tuple[tuple[str, ...] | None, Scope], ...] = (
+        ((name,), "last_v"),
+        (("in_proj",), "all"),
+        (None, "last_v"),
+    )
+    for targets, scope in ways:
         try_model(small_model("lfm2"), "lfm2", LoraSpec(r=2, targets=targets), scope)
 
 
@@ -246,7 +251,7 @@ def test_layers_without_lora_are_told(caplog):
         attach_lora(small_model("llama"), LoraSpec(r=2))
     (record,) = caplog.records
     assert record.getMessage() == (
-        "LoRA is on queries and values of 1 attention layers; 2 of 3 layers have none (2 Lfm2ShortConv)"
+        "LoRA is on queries and values of the attention layers (1); 2 of 3 layers have none (2 Lfm2ShortConv)"
     )
 
 
