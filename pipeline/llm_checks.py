@@ -199,7 +199,7 @@ def check_structure(subject: Subject) -> str:
     """An adapter fits where finetune.targets says, padding is left out, effort can be measured.
 
     A small model is loaded for that, by the functions that its workers call. Of a larger one a small copy of the same
-    structure is tried, and it is asked for the targets without its weights; the first worker that loads it finds the rest.
+    structure is tried, and it is asked for the targets without its weights; the rest shows when a worker loads it.
     """
     from pipeline.stages.effort import prepare_scorer
     from pipeline.stages.finetune import llm_spec, lora_spec
