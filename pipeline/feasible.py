@@ -20,16 +20,23 @@ _FEW_ITEMS = 100
 
 
 def check_inputs(subject: Subject) -> str:
-    """The files of the log and of the catalogue are there; the driver reads their headers, on a cluster too."""
+    """The files of the log and of the catalogue have the columns they need; the driver reads their headers anyway."""
+    from pipeline.ingest.columns import resolve_catalogue, resolve_log
+    from pipeline.ingest.headers import read_headers
+    from pipeline.ingest.parts import settle_split
     from pipeline.ingest.sources import find_files
+    from pipeline.stages.ingest import ingest_spec
 
-    data = subject.config.data
-    files = find_files(data.interactions, "data.interactions", skip_suffix=".item")
-    found = f"{len(files):,} file{'s' if len(files) != 1 else ''} of interactions"
-    if data.items is None:
-        return f"{found}, titles among them"
-    files = find_files(data.items, "data.items", skip_suffix=".inter")
-    return f"{found}, {len(files):,} of the catalogue"
+    spec = ingest_spec(subject.config)
+    files = find_files(spec.interactions, "data.interactions", skip_suffix=".item")
+    spec, headers = settle_split(spec, read_headers(files))
+    columns = ", ".join(f"{role} '{column}'" for role, column in resolve_log(headers, spec).items())
+    found = f"{len(files):,} file{'s' if len(files) != 1 else ''} of interactions, {columns}"
+    if spec.items is None:
+        return found
+    files = find_files(spec.items, "data.items", skip_suffix=".inter")
+    resolve_catalogue(read_headers(files), spec)
+    return f"{found}; {len(files):,} of the catalogue"
 
 
 def check_surrogate(subject: Subject) -> str:
