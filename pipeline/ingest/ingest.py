@@ -15,17 +15,18 @@ from cluster.errors import UserError
 from cluster.progress import Progress
 from cluster.storage import Storage
 from pipeline.ingest.columns import Roles, also_usual, resolve_catalogue, resolve_log
-from pipeline.ingest.core import Core, find_core
+from pipeline.ingest.core import find_core
 from pipeline.ingest.datafile import DataFile
-from pipeline.ingest.examine import Examination, catalogue_mismatch, say_columns
+from pipeline.ingest.examine import Examination, say_columns
 from pipeline.ingest.headers import Header, read_headers
 from pipeline.ingest.notices import say, warnings_of
 from pipeline.ingest.parts import settle_split
 from pipeline.ingest.reading import log_reader, plan_tasks, read_catalogue
+from pipeline.ingest.refusals import require_core, require_parts, require_rows, require_titles
 from pipeline.ingest.samples import SampleRules
 from pipeline.ingest.shuffle import ROWS_PER_PARTITION, by_shard, map_blocks, passed, read_log, user_faults
 from pipeline.ingest.sources import find_files
-from pipeline.ingest.spec import PARTS, IngestSpec, MinInteractions
+from pipeline.ingest.spec import IngestSpec, MinInteractions
 from pipeline.ingest.splits import TimeCuts
 from pipeline.ingest.statistics import Tally
 from pipeline.ingest.survey import Survey, merge_surveys, shard_count, survey_block
@@ -132,38 +133,20 @@ class _Ingest:
             log.info("%s", line)
         rows = read_log(tasks, reader)
         survey = merge_surveys(passed(rows, survey_block))
-        self._check_rows(survey)
+        require_rows(self.spec, survey)
         findings = Examination(self.spec, survey, catalogue, tasks, reader, partial(_title_counts, rows)).findings()
         self.doubts = findings.warnings
         vocabulary = build_vocabulary(survey.items, catalogue, self.spec.missing_title, self.is_long)
-        kept = survey.rows[0] - vocabulary.dropped_interactions - vocabulary.long_interactions
-        if not kept and vocabulary.long_interactions:
-            raise UserError(
-                f"{self.spec.interactions}: the titles of all items of the log are too long, so nothing is left.",
-                "Set llm.long_titles to cut, or raise llm.max_title_tokens and llm.max_tokens.",
-            )
-        if not kept:
-            raise UserError(
-                f"{self.spec.interactions}: no item of the log has a title, so nothing is left."
-                + (f" {why}" if (why := catalogue_mismatch(survey.items, catalogue)) else ""),
-                "Give data.items the catalogue of this log; its item ids must be those of the log.",
-            )
+        kept = require_titles(self.spec, survey, vocabulary, catalogue)
         shards = self.spec.shards or shard_count(survey.rows[0], survey.users, self.spec.per_user)
         self.progress.update(0, shards, doing="grouping by user", interactions=kept)
         grouped = by_shard(rows, vocabulary.item_ids, shards, self.rows_per_partition)
         del rows  # a shuffled copy has taken its place; the object store may let go of it
+        grouped, vocabulary, below = self._narrowed(grouped, vocabulary)
         keys = ray.put(item_keys(vocabulary.item_ids.to_pylist()))
-        below = 0
-        if self.spec.split == "global_time" or self.spec.min_interactions != MinInteractions():
-            grouped = map_blocks(grouped, drop_duplicates, item_keys=keys).materialize()
-        if self.spec.min_interactions != MinInteractions():
-            core = self._core(grouped, len(vocabulary))
-            below = grouped.count() - core.interactions
-            grouped, vocabulary = core.of(grouped), core.vocabulary(vocabulary)
-            keys = ray.put(item_keys(vocabulary.item_ids.to_pylist()))
         cuts = find_cuts(grouped, survey) if self.spec.split == "global_time" else None
         tally = self._write(grouped, survey, vocabulary, keys, shards, cuts)
-        self._check_split(tally, cuts)
+        require_parts(self.spec, tally, cuts)
         statistics = self._statistics(survey, vocabulary, tally)
         statistics["dropped"] |= {"min_interactions": below, "duplicate": kept - below - int(tally.interactions.sum())}
         statistics["values"] = findings.statistics
@@ -175,6 +158,21 @@ class _Ingest:
         self.progress.update(shards, shards, samples=int(tally.samples[0]), rejected=dropped)
         say(statistics)
         return statistics
+
+    def _narrowed(self, grouped: ray.data.Dataset, vocabulary: Vocabulary) -> tuple[ray.data.Dataset, Vocabulary, int]:
+        """Without duplicates where that must be known before the split, and the k-core if it is asked for.
+
+        Also returns its items, and how many interactions are outside the core.
+        """
+        least = self.spec.min_interactions
+        if self.spec.split == "global_time" or least != MinInteractions():
+            grouped = map_blocks(grouped, drop_duplicates).materialize()
+        if least == MinInteractions():
+            return grouped, vocabulary, 0
+        self.progress.update(0, 1, doing="finding users and items with enough interactions")
+        core = find_core(grouped, len(vocabulary), least)
+        require_core(self.spec, core)
+        return core.of(grouped), core.vocabulary(vocabulary), grouped.count() - core.interactions
 
     def _write(
         self,
@@ -196,52 +194,6 @@ class _Ingest:
         for shard in sorted(set(range(shards)) - tally.shards):
             tally.add(writer.write_shard(shard, empty, ray.get(keys)))
         return tally
-
-    def _core(self, grouped: ray.data.Dataset, items: int) -> Core:
-        """The k-core that `data.min_interactions` asks for. Raises `UserError` when nothing is left."""
-        least = self.spec.min_interactions
-        self.progress.update(0, 1, doing="finding users and items with enough interactions")
-        core = find_core(grouped, items, least)
-        if not core.interactions:
-            raise UserError(
-                f"{self.spec.interactions}: no interaction is left after {core.rounds} rounds of dropping users with "
-                f"fewer than {least.user} interactions and items with fewer than {least.item}.",
-                "Lower data.min_interactions.",
-            )
-        return core
-
-    def _check_rows(self, survey: Survey) -> None:
-        kept, low, unrated = survey.rows
-        if kept:
-            return
-        if survey.missing_ids and not low + unrated:
-            raise UserError(
-                f"{self.spec.interactions}: data.missing_id: drop leaves out all {survey.missing_ids:,} interactions.",
-                "Correct data.columns.user, data.columns.item or data.null_values.",
-            )
-        if low + unrated:
-            raise UserError(
-                f"{self.spec.interactions}: data.min_rating {self.spec.min_rating:g} drops all "
-                f"{low + unrated:,} interactions ({low:,} rated lower, {unrated:,} without a rating).",
-                "Lower data.min_rating.",
-            )
-        raise UserError(f"{self.spec.interactions}: the log is empty.", "Give a log with interactions.")
-
-    def _check_split(self, tally: Tally, cuts: TimeCuts | None) -> None:
-        """Raise `UserError` when training, validation or test would have nothing to work on."""
-        lacking = [part for part, count in zip(PARTS, tally.samples, strict=True) if not count]
-        if not lacking:
-            return
-        counts = ", ".join(f"{count:,} {part}" for part, count in zip(PARTS, tally.interactions, strict=True))
-        at = f", cut at {cuts.train_until:g} and {cuts.valid_until:g}" if cuts else ""
-        one_time = cuts is not None and cuts.train_until == cuts.valid_until
-        what = "too many interactions of one time" if one_time else "too few interactions"
-        raise UserError(
-            f"{self.spec.interactions}: {what} for data.split: {self.spec.split}; it gives "
-            f"{counts}{at}, and no {' and no '.join(lacking)} sample with a history before its target.",
-            "Give a longer log, or another data.split"
-            + ("; leave_one_out needs users with three interactions." if not cuts else "."),
-        )
 
     def _statistics(self, survey: Survey, vocabulary: Vocabulary, tally: Tally) -> dict[str, Any]:
         totals = tally.statistics()

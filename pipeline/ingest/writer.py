@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 
 from cluster.shards import shard_name
@@ -62,6 +63,8 @@ def write_shards(block: pa.Table, writer: ShardWriter, item_keys: ray.ObjectRef)
     return writer.write_block(block, ray.get(item_keys))
 
 
-def drop_duplicates(block: pa.Table, item_keys: ray.ObjectRef) -> pa.Table:
+def drop_duplicates(block: pa.Table) -> pa.Table:
     """A block of whole shards without exact duplicates."""
-    return block.take(pa.array(order_log(block, ray.get(item_keys)).rows))
+    # Which of the duplicates comes first does not matter, so any keys will do.
+    any_keys = np.zeros(int(pc.max(block["item"]).as_py() or 0) + 1, dtype=np.uint64)
+    return block.take(pa.array(order_log(block, any_keys).rows))

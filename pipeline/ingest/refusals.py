@@ -1,0 +1,79 @@
+"""Logs that are read well and yet leave too little to work on: each is refused with the cause and a remedy."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from cluster.errors import UserError
+from pipeline.ingest.core import Core
+from pipeline.ingest.examine import catalogue_mismatch
+from pipeline.ingest.spec import PARTS, IngestSpec
+from pipeline.ingest.splits import TimeCuts
+from pipeline.ingest.statistics import Tally
+from pipeline.ingest.survey import Survey
+from pipeline.ingest.vocabulary import Vocabulary
+
+
+def require_rows(spec: IngestSpec, survey: Survey) -> None:
+    """Raise `UserError` when no interaction is left after the rules on ids and ratings."""
+    kept, low, unrated = survey.rows
+    if kept:
+        return
+    if survey.missing_ids and not low + unrated:
+        raise UserError(
+            f"{spec.interactions}: data.missing_id: drop leaves out all {survey.missing_ids:,} interactions.",
+            "Correct data.columns.user, data.columns.item or data.null_values.",
+        )
+    if low + unrated:
+        raise UserError(
+            f"{spec.interactions}: data.min_rating {spec.min_rating:g} drops all "
+            f"{low + unrated:,} interactions ({low:,} rated lower, {unrated:,} without a rating).",
+            "Lower data.min_rating.",
+        )
+    raise UserError(f"{spec.interactions}: the log is empty.", "Give a log with interactions.")
+
+
+def require_titles(spec: IngestSpec, survey: Survey, vocabulary: Vocabulary, catalogue: pa.Table | None) -> int:
+    """Interactions of items whose titles can be used; duplicates count. Raises `UserError` when there are none."""
+    kept = survey.rows[0] - vocabulary.dropped_interactions - vocabulary.long_interactions
+    if kept:
+        return kept
+    if vocabulary.long_interactions:
+        raise UserError(
+            f"{spec.interactions}: the titles of all items of the log are too long, so nothing is left.",
+            "Set llm.long_titles to cut, or raise llm.max_title_tokens and llm.max_tokens.",
+        )
+    why = catalogue_mismatch(survey.items, catalogue)
+    raise UserError(
+        f"{spec.interactions}: no item of the log has a title, so nothing is left." + (f" {why}" if why else ""),
+        "Give data.items the catalogue of this log; its item ids must be those of the log.",
+    )
+
+
+def require_core(spec: IngestSpec, core: Core) -> None:
+    """Raise `UserError` when `data.min_interactions` leaves nothing."""
+    if core.interactions:
+        return
+    least = core.least
+    raise UserError(
+        f"{spec.interactions}: no interaction is left after {core.rounds} rounds of dropping users with "
+        f"fewer than {least.user} interactions and items with fewer than {least.item}.",
+        "Lower data.min_interactions.",
+    )
+
+
+def require_parts(spec: IngestSpec, tally: Tally, cuts: TimeCuts | None) -> None:
+    """Raise `UserError` when training, validation or test would have nothing to work on."""
+    lacking = [part for part, count in zip(PARTS, tally.samples, strict=True) if not count]
+    if not lacking:
+        return
+    counts = ", ".join(f"{count:,} {part}" for part, count in zip(PARTS, tally.interactions, strict=True))
+    at = f", cut at {cuts.train_until:g} and {cuts.valid_until:g}" if cuts else ""
+    one_time = cuts is not None and cuts.train_until == cuts.valid_until
+    what = "too many interactions of one time" if one_time else "too few interactions"
+    raise UserError(
+        f"{spec.interactions}: {what} for data.split: {spec.split}; it gives "
+        f"{counts}{at}, and no {' and no '.join(lacking)} sample with a history before its target.",
+        "Give a longer log, or another data.split"
+        + ("; leave_one_out needs users with three interactions." if not cuts else "."),
+    )
