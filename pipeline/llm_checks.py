@@ -199,12 +199,12 @@ def check_structure(subject: Subject) -> str:
     """An adapter fits where finetune.targets says, padding is left out, effort can be measured.
 
     A small model is loaded for that, by the functions that its workers call. Of a larger one a small copy of the same
-    structure is tried, and it is asked for the targets without its weights; the rest shows when a worker loads it.
+    structure is tried; the rest shows when a worker loads it.
     """
     from pipeline.stages.effort import prepare_scorer
     from pipeline.stages.finetune import llm_spec, lora_spec
     from pipeline.stages.placement import model_bytes
-    from training.llm import load_llm, load_skeleton
+    from training.llm import load_llm
     from training.lora import attach_lora
     from training.trial import try_architecture
 
@@ -221,11 +221,7 @@ def check_structure(subject: Subject) -> str:
                 if "finetune" in stages:
                     attach_lora(model, lora)
         return "loads here, leaves padding out" + (", takes the adapter" if {"effort", "finetune"} & stages else "")
-    folder = Path(spec.model)
-    if (folder / "config.json").is_file():
-        try_architecture(folder, lora, config.effort.scope if "effort" in stages else None)
-    if lora.targets is None or not {"effort", "finetune"} & stages:
-        return "not loaded here, where it is large or packed; its workers look at it"
-    with contextlib.redirect_stdout(io.StringIO()):
-        attach_lora(load_skeleton(spec), lora)
-    return f"has {', '.join(lora.targets)}"
+    if spec.model.endswith(".gguf"):
+        return "not loaded here, where it is packed; its workers look at it"
+    try_architecture(spec.model, lora, config.effort.scope if "effort" in stages else None)
+    return "not loaded here, where it is large; a small copy of its structure can be used"

@@ -71,18 +71,6 @@ def load_config(spec: LLMSpec) -> PretrainedConfig:
             raise _unloadable("configuration", spec, error) from error
 
 
-def load_skeleton(spec: LLMSpec) -> PreTrainedModel:
-    """The model's modules on the meta device, which takes no memory. Raises UserError as load_llm does."""
-    from transformers import AutoModelForCausalLM
-
-    config = load_config(spec)
-    try:
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config)
-    except Exception as error:  # whatever a configuration makes its class raise
-        raise _unloadable("model", spec, error) from error
-
-
 def load_llm(spec: LLMSpec, device: str | torch.device = "cpu") -> PreTrainedModel:
     """The model in evaluation mode, weights in `spec.dtype` on `device`, with greedy generation defaults.
 

@@ -18,8 +18,6 @@ from training.prompts import EncodedPrompt
 from training.token_batches import collate
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from transformers import PreTrainedModel
 
 log = logging.getLogger("dealrec.llm")
@@ -38,8 +36,8 @@ _CANNOT_TELL = (
 )
 
 
-def try_architecture(folder: Path, lora: LoraSpec, scope: Scope | None) -> None:
-    """Raise `UserError` for a model in a folder that cannot be used as asked, by its configuration alone.
+def try_architecture(name: str, lora: LoraSpec, scope: Scope | None) -> None:
+    """Raise `UserError` for a model, in a folder or of a hub, that cannot be used as asked; its configuration will do.
 
     The small copy has the same classes, depth and switches with random weights. Where the library cannot build it,
     nothing is said: what is wrong then shows when the model itself is loaded.
@@ -50,11 +48,11 @@ def try_architecture(folder: Path, lora: LoraSpec, scope: Scope | None) -> None:
 
     transformers_logging.set_verbosity_error()
     try:
-        config = AutoConfig.from_pretrained(folder)
-        check_kind(config, str(folder))
-        try_model(miniature_model(miniature(config)), str(folder), lora, scope)
+        config = AutoConfig.from_pretrained(name)
+        check_kind(config, name)
+        try_model(miniature_model(miniature(config)), name, lora, scope)
     except (*_CANNOT_TELL, StrictDataclassError) as error:
-        log.debug("no small copy of %s: %r", folder, error)
+        log.debug("no small copy of %s: %r", name, error)
 
 
 def try_model(model: PreTrainedModel, name: str, lora: LoraSpec, scope: Scope | None) -> None:

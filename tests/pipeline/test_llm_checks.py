@@ -127,7 +127,7 @@ def test_a_model_that_cannot_be_had_is_told_once(model: str, lack: str) -> None:
         ({"llm": {"max_tokens": 256, "max_title_tokens": 128}}, "llm.max_title_tokens is 128"),
         ({"llm": {"max_tokens": 1024}}, "reads at most 512 tokens"),
         ({"llm": {"max_tokens": 512}, "evaluate": {"max_new_tokens": 200}}, "evaluate.max_new_tokens is 200"),
-        ({"finetune": {"targets": ["no_proj"]}}, "finetune.targets: no linear map of the model matches no_proj"),
+        ({"finetune": {"targets": ["no_proj"]}}, "finetune.targets: no module of the model matches no_proj"),
         ({"finetune": {"targets": ["q_proj"]}}, "effort.scope last_v does not go with finetune.targets"),
         ({"llm": {"template": {"layout": "chat"}}}, "has no chat template"),
     ],
@@ -146,7 +146,7 @@ def test_a_larger_model_is_asked_for_its_targets_without_being_loaded(
     assert lacks(whole) == []
     assert lacks(whole, finetune={"targets": ["q_proj", "v_proj"]}) == []
     found = lacks(whole, finetune={"targets": ["no_proj"]})
-    assert ["no linear map of the model matches no_proj" in finding.lack for finding in found] == [True]
+    assert ["no module of the model matches no_proj" in finding.lack for finding in found] == [True]
 
 
 NEEDS_SYSTEM = (

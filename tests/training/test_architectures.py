@@ -283,7 +283,7 @@ def test_other_kinds_are_refused_by_their_configuration(kind, message, tmp_path)
     CONFIG_MAPPING[kind]().save_pretrained(tmp_path)
     for refuse in (
         lambda: load_llm(LLMSpec(str(tmp_path), "float32")),
-        lambda: try_architecture(tmp_path, LoraSpec(), "last_v"),
+        lambda: try_architecture(str(tmp_path), LoraSpec(), "last_v"),
     ):
         with pytest.raises(UserError, match=message) as caught:
             refuse()
@@ -312,12 +312,12 @@ def test_a_configuration_is_tried_at_its_full_depth_and_small_width(tmp_path):
     assert small.num_hidden_layers == config.num_hidden_layers
     assert small.hidden_size < config.hidden_size
     config.save_pretrained(tmp_path)
-    try_architecture(tmp_path, LoraSpec(targets=("layers.31.self_attn.v_proj",)), "last_v")
+    try_architecture(str(tmp_path), LoraSpec(targets=("layers.31.self_attn.v_proj",)), "last_v")
     with pytest.raises(UserError, match=r"model\.layers\.31\.self_attn\.v_proj"):
-        try_architecture(tmp_path, LoraSpec(targets=("layers.30.self_attn.v_proj",)), "last_v")
+        try_architecture(str(tmp_path), LoraSpec(targets=("layers.30.self_attn.v_proj",)), "last_v")
     AutoModelForCausalLM.from_config(small_config("bert")).config.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="is no causal language model"):
-        try_architecture(tmp_path, LoraSpec(), None)
+        try_architecture(str(tmp_path), LoraSpec(), None)
 
 
 def test_all_linear_stands_alone_and_unknown_names_list_what_there_is():

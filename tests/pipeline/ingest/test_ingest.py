@@ -164,7 +164,7 @@ def test_what_the_values_mean_is_counted(tmp_path: Path) -> None:
     out, statistics = _run(tmp_path, "padded", interactions=write(padded, tmp_path / "padded.csv"))
     assert _without_columns(files_of(out)) == _without_columns(files_of(expected))
     assert statistics["values"]["padded_ids"] == len(log.iloc[::2])
-    assert "blanks around" in statistics["values"]["warnings"][0]
+    assert "blanks around" in statistics["warnings"][0]
 
     log.loc[::5, "user_id"] = r"\N"
     log.loc[1::5, "timestamp"] = 0
