@@ -40,9 +40,9 @@ def _order(statistics: Mapping[str, Any]) -> Iterator[str]:
     targets = ties["users_with_tied_target"] / max(1, ties["of_users_with_target"])
     if pairs >= _TIED_PAIRS or targets >= _TIED_TARGETS:
         yield (
-            f"{pairs:.0%} of consecutive interactions of a user have the same time, and for {targets:.0%} of the users "
-            "with a held-out target it has the time of what precedes it. The log does not say which came first, so a "
-            "hash decides. If the log knows the order, set data.columns.position to the column that holds it."
+            f"{pairs:.0%} of consecutive interactions of a user have the same time, and the held-out target of "
+            f"{targets:.0%} of the users has the time of the interaction before it. The log does not say which came "
+            "first, so a hash decides. If the log knows the order, set data.columns.position to the column that holds it."
         )
     if statistics["users_out_of_order"]:
         yield (
