@@ -42,7 +42,7 @@ def _order(statistics: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{pairs:.0%} of consecutive interactions of a user have the same time, and the held-out target of "
             f"{targets:.0%} of the users has the time of the interaction before it. The log does not say which came "
-            "first, so a hash decides. If the log knows the order, set data.columns.position to the column that holds it."
+            "first, so a hash decides. If the log knows the order, set data.columns.position to the column with it."
         )
     if statistics["users_out_of_order"]:
         yield (
