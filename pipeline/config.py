@@ -58,7 +58,7 @@ class DataConfig(Section):
     items: str | None = Field(None, description="The same for the catalogue; None takes titles from the log.")
     columns: Columns = Columns()
     split: Literal["auto", "global_time", "leave_one_out", "column"] = Field(
-        "auto", description="How the log is divided; auto: as the names of its files say, else global_time."
+        "auto", description="How the log is divided; auto: as a column or its files' names say, else global_time."
     )
     join_parts: bool = Field(False, description="Put files together whose names say train, valid or test.")
     min_rating: float | None = Field(None, description="Interactions rated below it are dropped.")

@@ -6,12 +6,16 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pyarrow.compute as pc
+
 from cluster.errors import UserError
 from pipeline.ingest.columns import find_column
 from pipeline.ingest.datafile import DataFile
 from pipeline.ingest.headers import Header
 from pipeline.ingest.partnames import UNCLEAR, part_in
+from pipeline.ingest.reading import plan_tasks, read_piece
 from pipeline.ingest.spec import PARTS, IngestSpec
+from pipeline.ingest.values import decoded, is_text
 
 log = logging.getLogger("dealrec.ingest")
 
@@ -23,15 +27,19 @@ _ELSE = "data.join_parts: true to put the files together and split them anew"
 def settle_split(spec: IngestSpec, headers: Sequence[Header]) -> tuple[IngestSpec, list[Header]]:
     """What `data.split: auto` means for these files, and the part of each where their names say the split.
 
-    Names are looked at together: they say a split when some stand for one part and others for another or for none. A
-    split column that the files have comes before them. Raises `UserError` for names that say a split when another is
-    asked for, and for a split that lacks a part.
+    A split column that the files have comes first; one that was not asked for counts when its first rows are parts.
+    Names are looked at together: they say a split when some stand for one part and others for another or for none.
+
+    Raises `UserError` for names that say a split when another is asked for, and for a split that lacks a part.
     """
     headers = list(headers)
     if spec.split == "auto" and spec.columns.get("split") is not None:
         spec = replace(spec, split="column")
     parts = [_part(header.file) for header in headers]
     in_file = find_column(headers[0], "split", spec.columns.get("split"), in_path=False)
+    if spec.split == "auto" and in_file is not None and not spec.join_parts and _holds_parts(headers, in_file):
+        log.info("data.split: column, by '%s'; global_time or leave_one_out splits the log anew", in_file)
+        spec = replace(spec, split="column")
     if spec.join_parts or len(set(parts)) < 2 or (spec.split == "column" and in_file is not None):
         return replace(spec, split="global_time") if spec.split == "auto" else spec, headers
     shown = _shown(headers, parts)
@@ -63,6 +71,17 @@ def settle_split(spec: IngestSpec, headers: Sequence[Header]) -> tuple[IngestSpe
         for header, part in zip(headers, parts, strict=True)
     ]
     return replace(spec, split="column", columns={**spec.columns, "split": _COLUMN}), named
+
+
+def _holds_parts(headers: Sequence[Header], column: str) -> bool:
+    """Whether all values of a column are words for parts, by the first block that has any."""
+    for piece in (piece for pieces in plan_tasks(headers) for piece in pieces):
+        for table, _ in read_piece(piece, [column]):
+            values = decoded(table[column])
+            if values.null_count < len(values):
+                words = pc.unique(pc.drop_null(values)).to_pylist() if is_text(values.type) else [None]
+                return all(isinstance(word, str) and part_in(word) in PARTS for word in words)
+    return False
 
 
 def _part(file: DataFile) -> str | None:

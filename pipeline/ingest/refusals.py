@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from cluster.errors import UserError
@@ -69,11 +71,27 @@ def require_parts(spec: IngestSpec, tally: Tally, cuts: TimeCuts | None) -> None
         return
     counts = ", ".join(f"{count:,} {part}" for part, count in zip(PARTS, tally.interactions, strict=True))
     at = f", cut at {cuts.train_until:g} and {cuts.valid_until:g}" if cuts else ""
-    one_time = cuts is not None and cuts.train_until == cuts.valid_until
-    what = "too many interactions of one time" if one_time else "too few interactions"
+    empty = [part for part, count in zip(PARTS, tally.interactions, strict=True) if not count]
+    what = "too few interactions"
+    if cuts is not None and cuts.train_until == cuts.valid_until:
+        what = "too many interactions of one time"
+    elif not empty:
+        what = "too few users with earlier interactions"
+    elif spec.split == "column":
+        what = f"nothing is marked {' or '.join(empty)}"
     raise UserError(
         f"{spec.interactions}: {what} for data.split: {spec.split}; it gives "
         f"{counts}{at}, and no {' and no '.join(lacking)} sample with a history before its target.",
-        "Give a longer log, or another data.split"
-        + ("; leave_one_out needs users with three interactions." if not cuts else "."),
+        _of_parts(spec, empty),
     )
+
+
+def _of_parts(spec: IngestSpec, empty: Sequence[str]) -> str:
+    """What to do about a split that leaves a part without samples, some perhaps without interactions."""
+    if spec.split == "column":
+        first = f"Mark interactions as {' and as '.join(empty)}" if empty else "Give users that are in several parts"
+        return f"{first}, or set data.split: global_time or leave_one_out, which split the log anew."
+    if spec.split == "leave_one_out":
+        return "Give a longer log: leave_one_out needs users with three interactions."
+    first = "Give a longer log" if empty else "Give a log whose users come back"
+    return f"{first}, or set data.split: leave_one_out, which needs users with three interactions."

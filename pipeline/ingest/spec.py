@@ -35,8 +35,8 @@ class IngestSpec:
     ----------
     interactions, items : path, directory, glob or URI; without `items` the titles come from the log.
     columns : role -> column name; a role left out or None is recognised by its usual names.
-    split : how interactions are divided into train, valid and test; "auto" is the split that the names of the files
-        say, else global_time.
+    split : how interactions are divided into train, valid and test; "auto" is the split that a column or the names of
+        the files say, else global_time.
     join_parts : files whose names say a split are put together.
     min_rating : interactions rated below it are dropped before anything else.
     min_interactions : users and items with fewer interactions are dropped, repeatedly, until none is left.

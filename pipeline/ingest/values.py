@@ -11,9 +11,8 @@ import pyarrow.compute as pc
 
 from cluster.errors import UserError
 from pipeline.ingest.missing import without_missing
+from pipeline.ingest.partnames import UNCLEAR, part_in
 from pipeline.ingest.spec import PARTS
-
-_SPLIT_VALUES = {"train": 0, "valid": 1, "validation": 1, "val": 1, "test": 2}
 
 
 @dataclass(frozen=True)
@@ -72,19 +71,23 @@ def _parsed(text: pa.Array) -> pa.Array:
 
 
 def as_splits(values: pa.Array, origin: Origin) -> pa.Array:
-    """The given split as int8: 0 train, 1 valid, 2 test. Raises `UserError` naming any other value."""
-    text = pc.utf8_lower(pc.utf8_trim_whitespace(text_of(decoded(values), origin)))
-    names = pa.array(list(_SPLIT_VALUES))
-    place = pc.index_in(text, value_set=names)
-    unknown = pc.is_null(place)
-    if pc.any(unknown).as_py():
-        row = pc.index(unknown, True).as_py()
-        raise origin.fault(
-            f"'{text[row].as_py()}' is no split",
-            row,
-            f"The values are {', '.join(PARTS)} (also validation, val).",
-        )
-    return pc.take(pa.array(list(_SPLIT_VALUES.values()), pa.int8()), place)
+    """The given split as int8: 0 train, 1 valid, 2 test, in the words that names of files may have too.
+
+    Raises `UserError` naming any other value.
+    """
+    text = trimmed(decoded(values), origin)
+    words = pc.unique(text)
+    parts = [None if word is None else part_in(word) for word in words.to_pylist()]
+    numbers = pa.array([PARTS.index(part) if part in PARTS else None for part in parts], pa.int8())
+    splits = pc.take(numbers, pc.index_in(text, value_set=words))
+    if splits.null_count:
+        row = pc.index(pc.is_null(splits), True).as_py()
+        word = text[row].as_py()
+        what = "the split is missing" if word is None else f"'{word}' is no split"
+        what += ", since it does not say for what it is held out" if word and part_in(word) in UNCLEAR else ""
+        remedy = f"The values are {', '.join(PARTS)} (also training, validation, val, dev, testing)."
+        raise origin.fault(what, row, remedy)
+    return splits
 
 
 def as_titles(values: pa.Array, origin: Origin) -> pa.Array:

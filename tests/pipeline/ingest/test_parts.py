@@ -151,6 +151,24 @@ def test_a_split_column_of_the_file_comes_first(tmp_path: Path) -> None:
     assert (spec.split, splits["test.csv"]) == ("column", ["train"])
 
 
+@pytest.mark.parametrize(
+    ("values", "split"),
+    [
+        (("train", "valid", "test"), "column"),
+        (("Training", "dev", "TEST"), "column"),
+        (("train", "", "test"), "column"),
+        (("train", "valid", "Books"), "global_time"),
+        ((0, 1, 2), "global_time"),
+    ],
+)
+def test_a_split_column_is_not_made_anew(tmp_path: Path, values: tuple[Any, ...], split: str) -> None:
+    frame = make_log()
+    location = write(frame.assign(subset=[values[row % 3] for row in range(len(frame))]), tmp_path / "log.csv")
+    assert _settle(location)[0].split == split
+    assert _settle(location, join_parts=True)[0].split == "global_time"
+    assert _settle(location, split="leave_one_out")[0].split == "leave_one_out"
+
+
 @pytest.mark.usefixtures("ray_local")
 def test_files_and_a_column_give_the_same_samples(tmp_path: Path) -> None:
     """Rows that are in two parts count once, in the earlier part."""

@@ -107,10 +107,15 @@ def test_text_that_is_no_time_is_refused() -> None:
 def test_splits() -> None:
     values = pa.array(["train", "valid", "Validation", " val", "test"]).dictionary_encode()
     assert as_splits(values, ORIGIN).to_pylist() == [0, 1, 1, 1, 2]
-    with pytest.raises(UserError, match=r"row 12: 'dev' is no split\. The values are train, valid, test"):
-        as_splits(pa.array(["train", "dev"]), ORIGIN)
-    with pytest.raises(UserError, match="'None' is no split"):
-        as_splits(pa.array([None, "train"]), ORIGIN)
+    words = pa.array(["training", "Dev", "testing", "TEST", "x_train"])
+    assert as_splits(words, ORIGIN).to_pylist() == [0, 1, 2, 2, 0]
+    with pytest.raises(UserError, match=r"row 12: 'later' is no split\. The values are train, valid, test"):
+        as_splits(pa.array(["train", "later"]), ORIGIN)
+    with pytest.raises(UserError, match=r"'Holdout' is no split, since it does not say for what"):
+        as_splits(pa.array(["train", "Holdout"]), ORIGIN)
+    for missing in (None, " "):
+        with pytest.raises(UserError, match=r"row 11: the split is missing\."):
+            as_splits(pa.array([missing, "train"]), ORIGIN)
 
 
 def test_titles_stay_on_one_line() -> None:
