@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 
 from cluster.errors import UserError
@@ -27,6 +28,10 @@ _USUAL: dict[str, tuple[str, ...]] = {
         "title", "movietitle", "itemtitle", "producttitle", "booktitle", "name", "itemname", "productname",
     ),
 }  # fmt: skip
+
+#: What separates the fields of a kind of table.
+_SEPARATORS = {"csv": "commas", "tsv": "tabs", "recbole": "tabs"}
+_NUMBER = re.compile(r"-?\d+(\.\d*)?")
 
 Roles = Mapping[str, str]
 
@@ -53,7 +58,7 @@ def resolve_log(headers: Sequence[Header], spec: IngestSpec) -> Roles:
         if column is not None and (role in needed or role in ("timestamp", "position")):
             roles[role] = column
         elif role in needed:
-            raise _missing(headers[0], role)
+            raise _missing(headers, role, spec)
     if not {"timestamp", "position"} & set(roles):
         raise UserError(
             f"{headers[0].file.name} has neither a timestamp nor a position column, so the order of a user's "
@@ -103,7 +108,7 @@ def resolve_catalogue(headers: Sequence[Header], spec: IngestSpec) -> Roles:
             wanted = None
         column = find_column(headers[0], role, wanted)
         if column is None:
-            raise _missing(headers[0], role)
+            raise _missing_in_catalogue(headers[0], role)
         roles[role] = column
     check_same_kinds(headers, list(roles.values()))
     return roles
@@ -167,13 +172,48 @@ def _listed(header: Header) -> str:
     return ", ".join(_bare(header, column) for column in names) or "none"
 
 
-def _missing(header: Header, role: str) -> UserError:
+def _missing(headers: Sequence[Header], role: str, spec: IngestSpec) -> UserError:
+    first = headers[0]
     why = {
         "timestamp": "; data.split: global_time needs one",
         "rating": "; data.min_rating needs one",
         "split": "; data.split: column needs one",
         "title": "; the LLM reads titles, so every item needs one",
     }.get(role, "")
+    what = f"{first.file.name} has no {role} column{why}; it has {_listed(first)}."
+    found = ((header, find_column(header, role, spec.columns.get(role))) for header in headers[1:])
+    other = next((f"{header.file.name} has '{column}'" for header, column in found if column is not None), None)
+    if other is not None:
+        return UserError(f"{what} But {other}.", "Name the files of the log alone, by their path or a pattern.")
     remedy = f"Set data.columns.{role} to the column that holds it"
     remedy += ", or data.items to a catalogue with titles." if role == "title" else "."
-    return UserError(f"{header.file.name} has no {role} column{why}; it has {_listed(header)}.", remedy)
+    return _no_header(first) or UserError(what, remedy)
+
+
+def _missing_in_catalogue(header: Header, role: str) -> UserError:
+    remedy = "Set data.columns.title to the column that holds it."
+    if role == "item":  # data.columns.item is for the log, which has a column of that name
+        remedy = "Name its column of item ids item_id, or as that of the log."
+    what = f"{header.file.name}, the catalogue, has no {role} column; it has {_listed(header)}."
+    return _no_header(header) or UserError(what, remedy)
+
+
+def _no_header(header: Header) -> UserError | None:
+    """The error for a table whose first line is no line of column names, or not by the separator of its kind."""
+    if header.file.format not in _SEPARATORS:
+        return None
+    names = [_bare(header, column) for column in header.kinds if column not in header.file.given]
+    own = _SEPARATORS[header.file.format]
+    if len(names) == 1:
+        for separator, name in (("::", "'::'"), ("\t", "tabs"), (";", "semicolons"), ("|", "'|'"), (",", "commas")):
+            if separator in names[0]:
+                return UserError(
+                    f"{header.file.name} has one column, '{names[0]}': its fields seem to be separated by {name}.",
+                    f"Write it with {own} and column names in its first line; a table by tabs is a .tsv.",
+                )
+    if any(_NUMBER.fullmatch(name) for name in names):
+        return UserError(
+            f"{header.file.name} seems to have no column names, since its first line is {', '.join(names)}.",
+            "Write the column names in its first line, such as user_id, item_id, timestamp.",
+        )
+    return None

@@ -82,13 +82,14 @@ def stand_ins(facts: TimeFacts, dates: bool) -> list[StandIn]:
     """
     odd = sum(count for value, count in _ends(facts) if well_known(value, dates))
     main = [place for place in UNIT_BINS if facts.bins[place] * 2 > facts.rows - odd]
-    if not facts.rows or not (dates or main):
-        return []
+    if not facts.rows or facts.low == facts.high or not (dates or main):
+        return []  # of one time alone the ties tell
     found: list[StandIn] = []
     zeros = int(facts.bins[ZERO_BIN])
     by_zero = not dates and zeros > facts.bins[ZERO_BIN + 1 : main[0]].sum()
     if by_zero:
-        found.append(StandIn(0.0, zeros, True))
+        # The values from -1 to 1 are counted together; they are named by the least when it is all of them.
+        found.append(StandIn(facts.low if facts.low_count == zeros else 0.0, zeros, True))
     spread = facts.next_high - facts.next_low
     ends = (
         StandIn(facts.low, facts.low_count, True),

@@ -109,6 +109,36 @@ def test_what_is_missing_is_named(tmp_path: Path, header: str, values: dict[str,
     assert "log0.csv" in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("line", "name", "message"),
+    [
+        ("196,242,3,881250949", "log{}.csv", r"no column names, since its first line is 196, 242, 3.*Write the column"),
+        ("A1,B7,5.0,1400000000", "log{}.csv", "seems to have no column names"),
+        ("196\t242\t3\t881250949", "log{}.tsv", "seems to have no column names"),
+        ("1::1193::5::978300760", "log{}.csv", r"one column, '1::1193.*separated by '::'\. Write it with commas"),
+        ("user_id;item_id;ts", "log{}.csv", r"separated by semicolons\. Write it with commas"),
+        ("user_id\titem_id\tts", "log{}.csv", r"separated by tabs\..*is a \.tsv"),
+        ("user_id,item_id,ts", "log{}.tsv", r"separated by commas\. Write it with tabs"),
+    ],
+)
+def test_a_first_line_that_names_no_columns(tmp_path: Path, line: str, name: str, message: str) -> None:
+    headers = _headers(tmp_path, line, name=name)
+    for resolve in (resolve_log, resolve_catalogue):
+        with pytest.raises(UserError, match=message):
+            resolve(headers, _spec())
+
+
+def test_a_file_of_another_kind_beside_the_log(tmp_path: Path) -> None:
+    headers = _headers(tmp_path, "movieId,imdbId", "userId,movieId,timestamp")
+    with pytest.raises(UserError, match=r"log0\.csv has no user column; .*log1\.csv has 'userId'\. Name the files"):
+        resolve_log(headers, _spec())
+
+
+def test_a_catalogue_without_ids(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the catalogue, has no item column; it has id, title\. Name its column"):
+        resolve_catalogue(_headers(tmp_path, "id,title"), _spec(columns={"item": "product_id"}))
+
+
 def test_a_catalogue_without_titles(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no title column"):
         resolve_catalogue(_headers(tmp_path, "item_id,price"), _spec())

@@ -91,6 +91,8 @@ def test_one_unit_is_no_fault(times: Times) -> None:
         (np.concatenate([1990.0 + np.arange(30), [9999.0] * 2]), False, [StandIn(9999.0, 2, False)]),
         (np.concatenate([NOW, [2.0**64] * 3000]), False, [StandIn(2.0**64, 3000, False)]),
         (np.concatenate([NOW, [0.0] * 3000]), False, [StandIn(0.0, 3000, True)]),
+        (np.concatenate([NOW, [-1.0] * 9]), False, [StandIn(-1.0, 9, True)]),
+        (np.zeros(30), False, []),
         (NOW, False, []),
         (NOW, True, []),
         (np.concatenate([NOW, [1.0e9]]), False, []),
