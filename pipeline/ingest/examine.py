@@ -29,6 +29,8 @@ _SHOWN = 3
 _FAR_ABOVE = 5
 #: Ids that differ in case alone are worth a word from this share of them.
 _CASE_SHARE = 0.01
+#: So many items, and such a share of all, with one title are worth a word.
+_SHARED, _SHARED_SHARE = 5, 0.05
 _DOTTED = r"^\d+\.\d*[1-9]\d*$"
 
 
@@ -107,7 +109,7 @@ class Examination:
         )
 
     def _missing_ids(self, found: Findings) -> None:
-        if self.spec.null_values is not None:
+        if self._none_is_missing():
             return
         survey = self.survey
         items = survey.items.filter(looks_missing(survey.items["item"].combine_chunks()))
@@ -120,7 +122,7 @@ class Examination:
             for word, rows in sorted(words.items()):
                 share = f"{rows:,} of {survey.rows[0]:,} interactions have the {role} '{word}'"
                 why = _why_missing(word, role, numeric, rows > _FAR_ABOVE * others)
-                if why:
+                if why and self.spec.null_values is None:
                     raise UserError(
                         f"{share}, {why}, so it reads as a missing value (first at {self._where(role, word)}).",
                         f"Set data.null_values: ['{word}'] and data.missing_id: drop to leave these interactions out, "
@@ -128,8 +130,16 @@ class Examination:
                     )
                 found.warnings.append(
                     f"{share}. It is taken as an id; if it stands for a missing value, set data.null_values: "
-                    f"['{word}'] and data.missing_id: drop."
+                    f"{self._with_named(word)} and data.missing_id: drop."
                 )
+
+    def _none_is_missing(self) -> bool:
+        """Whether the user has said that no text stands for a missing value."""
+        return self.spec.null_values is not None and not self.spec.null_values
+
+    def _with_named(self, word: str) -> str:
+        """A text beside those that the user calls missing, as the config has them."""
+        return "[" + ", ".join(f"'{value}'" for value in (*(self.spec.null_values or ()), word)) + "]"
 
     def _spellings(self, found: Findings) -> None:
         for role, ids in (("user", self.survey.some_users), ("item", _joined(self.survey.items["item"]))):
@@ -173,6 +183,17 @@ class Examination:
                 f"their characters is taken ({shown}). Give each item one title."
             )
         self._missing_titles(items, key, found)
+        counts = pc.value_counts(_joined(items["title"].drop_null()))
+        most = pa.table({"title": counts.field(0), "items": counts.field(1)}).sort_by(
+            [("items", "descending"), ("title", "ascending")]
+        )
+        if len(most) and most["items"][0].as_py() >= max(_SHARED, _SHARED_SHARE * len(items)):
+            title, count = most["title"][0].as_py(), most["items"][0].as_py()
+            found.warnings.append(
+                f"{count:,} of {len(items):,} items have the title {quoted([title])} in {key}, so they cannot be "
+                f"told apart. If it stands for a missing title, set data.null_values: {self._with_named(title)} and "
+                "data.missing_title: drop."
+            )
 
     def _spread(self, chosen: pa.Array) -> Spread:
         if self.catalogue is not None:
@@ -180,22 +201,23 @@ class Examination:
         return spread_of(self.title_counts(chosen))
 
     def _missing_titles(self, items: pa.Table, key: str, found: Findings) -> None:
-        if self.spec.null_values is not None:
+        if self._none_is_missing():
             return
         named = items.filter(looks_missing(_joined(items["title"])))
         for entry in sorted(pc.value_counts(_joined(named["title"])).to_pylist(), key=lambda entry: entry["values"]):
             title, count = entry["values"], entry["counts"]
             shown = named.filter(pc.equal(named["title"], title)).sort_by("item")["item"].slice(0, _SHOWN).to_pylist()
-            if count > 1 or is_mark(title):
+            if (count > 1 or is_mark(title)) and self.spec.null_values is None:
                 raise UserError(
                     f"{self.spec.items or self.spec.interactions}: {count:,} items have the title '{title}', which "
                     f"reads as a missing title ({', '.join(shown)}{', ...' if count > _SHOWN else ''}).",
                     f"Set data.null_values: ['{title}'], so that data.missing_title says what becomes of them, or "
                     f"data.null_values: [] if that is their title.",
                 )
+            who = f"{count:,} items have" if count > 1 else f"Item {shown[0]} has"
             found.warnings.append(
-                f"Item {shown[0]} has the title '{title}' in {key}. It is taken as a title; if it stands for a missing "
-                f"one, set data.null_values: ['{title}']."
+                f"{who} the title '{title}' in {key}. It is taken as a title; if it stands for a missing one, "
+                f"set data.null_values: {self._with_named(title)}."
             )
 
 

@@ -11,11 +11,13 @@ log = logging.getLogger("dealrec.ingest")
 #: Shares of consecutive pairs, and of users with a target, from which ties distort a model or a metric.
 _TIED_PAIRS = 0.05
 _TIED_TARGETS = 0.01
+#: The share of all interactions, and the multiple of the others' mean, from which one user is hardly a person.
+_ONE_USER, _TIMES_OTHERS = 0.05, 20
 
 
 def warnings_of(statistics: Mapping[str, Any]) -> list[str]:
     """What may distort the results, one sentence each with its remedy, from the content of statistics.json."""
-    return [*_order(statistics), *_leakage(statistics)]
+    return [*_one_user(statistics), *_order(statistics), *_leakage(statistics)]
 
 
 def say(statistics: Mapping[str, Any]) -> None:
@@ -32,6 +34,21 @@ def say(statistics: Mapping[str, Any]) -> None:
             log.info("dropped %s interactions: %s", f"{count:,}", reason.replace("_", " "))
     for warning in statistics["warnings"]:
         log.warning("%s", warning)
+
+
+def _one_user(statistics: Mapping[str, Any]) -> Iterator[str]:
+    kept, most, user = (
+        statistics["interactions"]["kept"],
+        statistics["sequence_length"]["max"],
+        statistics["longest_user"],
+    )
+    others = (kept - most) / max(1, statistics["users"] - 1)
+    if most >= _ONE_USER * kept and most >= _TIMES_OTHERS * others > 0:
+        yield (
+            f"User '{user}' has {most:,} of {kept:,} interactions ({most / kept:.0%}), {most / others:,.0f} times the "
+            "mean of the others. If it stands for people who are not known, put it into data.null_values: "
+            f"['{user}'] and set data.missing_id: drop to leave its interactions out."
+        )
 
 
 def _order(statistics: Mapping[str, Any]) -> Iterator[str]:

@@ -39,7 +39,9 @@ def shard_facts(shard: int, log: OrderedLog, splits: npt.NDArray[np.int8], table
     integers = pa.list_(pa.int64())
     lists = {name: pa.array([values.astype(np.int64)], integers) for name, values in facts.items()}
     out_of_order = pa.array([log.users_out_of_order], pa.int64())
-    return {"shard": pa.array([shard], pa.int64()), "out_of_order": out_of_order, **lists}
+    longest = log.users[int(np.argmax(np.diff(log.offsets)))].as_py() if len(log.users) else None
+    ids = {"shard": pa.array([shard], pa.int64()), "longest": pa.array([longest], pa.string())}
+    return {**ids, "out_of_order": out_of_order, **lists}
 
 
 def tie_counts(log: OrderedLog, splits: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
@@ -71,6 +73,7 @@ class Tally:
     Attributes
     ----------
     item_counts : int64 [3, V + 1] how often each item is a train interaction, a valid and a test target.
+    longest : the user with the most interactions, of several the least id, after minus their number.
     """
 
     item_counts: npt.NDArray[np.int64]
@@ -82,6 +85,7 @@ class Tally:
     ties: _Array = field(default_factory=lambda: np.zeros(len(_TIES), np.int64))
     lengths: Counter[int] = field(default_factory=Counter)
     users_out_of_order: int = 0
+    longest: tuple[int, str] = (0, "")
 
     @classmethod
     def for_items(cls, count: int) -> Tally:
@@ -101,6 +105,8 @@ class Tally:
             self.samples = self.samples + _flat(one["samples"])
             self.empty_histories = self.empty_histories + _flat(one["empty_histories"])
             self.ties = self.ties + _flat(one["ties"])
+            if one["longest"].is_valid:
+                self.longest = min(self.longest, (-int(_flat(one["lengths"])[-1]), one["longest"].as_py()))
             lengths = zip(_flat(one["lengths"]).tolist(), _flat(one["length_counts"]).tolist(), strict=True)
             for length, count in lengths:
                 self.lengths[length] += count
@@ -123,6 +129,7 @@ class Tally:
             "users_out_of_order": self.users_out_of_order,
             "ties": dict(zip(_TIES, self.ties.tolist(), strict=True)),
             "sequence_length": length_summary(self.lengths),
+            "longest_user": self.longest[1],
         }
 
 

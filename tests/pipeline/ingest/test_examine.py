@@ -186,7 +186,7 @@ def test_doubts_are_told(tmp_path: Path, change: Change, warning: str, statistic
     frame = _log()
     change(frame)
     if "1.5" in set(frame["item_id"]):
-        frame = frame.assign(title="Title")
+        frame["title"] = "Title of " + frame["item_id"]
     for files in (1, 4):
         folder = tmp_path / str(files)
         _files(folder, frame, files)
@@ -213,6 +213,18 @@ def test_the_user_says_which_texts_are_missing(tmp_path: Path) -> None:
         _examined(tmp_path, null_values=["nan"])
 
 
+def test_texts_that_the_user_did_not_name_are_told(tmp_path: Path) -> None:
+    frame = _log()
+    frame.loc[::4, "user_id"] = "null"
+    frame.loc[::7, "title"] = r"\N"
+    _files(tmp_path, frame, 1)
+    warnings = _examined(tmp_path, null_values=("NaN",), missing_id="drop").warnings
+    assert any("have the user 'null'" in text and "data.null_values: ['NaN', 'null']" in text for text in warnings)
+    assert any(r"items have the title '\N'" in text and r"['NaN', '\N']" in text for text in warnings)
+    warnings = _examined(tmp_path, null_values=()).warnings
+    assert not any("have the user 'null'" in text or "It is taken as a title" in text for text in warnings)
+
+
 def test_dotted_codes_are_not_numbers(tmp_path: Path) -> None:
     frame = _log().assign(title="T")
     frame["item_id"] = np.resize(["1", "1.0", "1.5", "2.10"], len(frame))
@@ -235,6 +247,15 @@ def test_an_item_with_two_titles_in_the_catalogue(tmp_path: Path) -> None:
         (warning,) = found.warnings
         assert warning.startswith("2 of 12 items have several titles in data.items; the first in the order of")
         assert "(i2: 'Another', 'Title 2'; i4: 'Title 4', 'Zed')" in warning
+
+
+def test_a_title_of_many_items_is_told(tmp_path: Path) -> None:
+    _files(tmp_path, _log(), 1)
+    for shared, told in ((5, True), (4, False)):
+        lines = [f"i{number},{'Unknown' if number <= shared else f'T{number}'}" for number in range(1, 13)]
+        warnings = _examined(tmp_path, items=_catalogue(tmp_path, lines)).warnings
+        assert len(warnings) == told
+        assert all(warning.startswith("5 of 12 items have the title 'Unknown' in data.items") for warning in warnings)
 
 
 def test_a_catalogue_in_two_languages_is_one(tmp_path: Path) -> None:

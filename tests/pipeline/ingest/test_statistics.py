@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.ingest.notices import warnings_of
 from pipeline.ingest.samples import SampleRules, build_tables
 from pipeline.ingest.sequences import order_log
 from pipeline.ingest.spec import SplitName
@@ -46,6 +47,22 @@ def test_shards_add_up() -> None:
     assert statistics["cold_targets"] == {"valid": 1, "test": 1}
     assert statistics["users_with_fewer_than_3"] == 1
     assert statistics["sequence_length"] == {"mean": 3.0, "median": 3.0, "max": 4}
+    assert statistics["longest_user"] == "u0"
+
+
+@pytest.mark.parametrize(
+    ("most", "users", "told"),
+    [(360, 60, True), (50_000, 10_000, True), (100, 60, False), (4_000, 10_000, False), (9, 1, False)],
+)
+def test_one_user_who_is_hardly_a_person_is_told(most: int, users: int, told: bool) -> None:
+    tally = Tally.for_items(5)
+    tally.lengths.update({most: 1, 10: users - 1})
+    tally.longest = (-most, "anonymous")
+    statistics = tally.statistics() | {"split": "global_time"}
+    statistics["interactions"]["kept"] = most + 10 * (users - 1)
+    warnings = [warning for warning in warnings_of(statistics) if "User 'anonymous' has" in warning]
+    assert len(warnings) == told
+    assert all("data.null_values: ['anonymous'] and set data.missing_id: drop" in warning for warning in warnings)
 
 
 def _tie_counts(times: dict[str, list[int]], split: SplitName) -> list[int]:
