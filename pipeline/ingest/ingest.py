@@ -22,7 +22,7 @@ from pipeline.ingest.headers import Header, read_headers
 from pipeline.ingest.notices import say, warnings_of
 from pipeline.ingest.parts import settle_split
 from pipeline.ingest.reading import log_reader, plan_tasks, read_catalogue
-from pipeline.ingest.refusals import require_core, require_parts, require_rows, require_titles
+from pipeline.ingest.refusals import require_choice, require_core, require_parts, require_rows, require_titles
 from pipeline.ingest.samples import SampleRules
 from pipeline.ingest.shuffle import ROWS_PER_PARTITION, by_shard, map_blocks, passed, read_log, user_faults
 from pipeline.ingest.sources import find_files
@@ -147,6 +147,7 @@ class _Ingest:
         cuts = find_cuts(grouped, survey) if self.spec.split == "global_time" else None
         tally = self._write(grouped, survey, vocabulary, keys, shards, cuts)
         require_parts(self.spec, tally, cuts)
+        require_choice(self.spec, vocabulary)
         statistics = self._statistics(survey, vocabulary, tally)
         statistics["dropped"] |= {"min_interactions": below, "duplicate": kept - below - int(tally.interactions.sum())}
         statistics["values"] = findings.statistics

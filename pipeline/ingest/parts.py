@@ -27,7 +27,7 @@ _ELSE = "data.join_parts: true to put the files together and split them anew"
 def settle_split(spec: IngestSpec, headers: Sequence[Header]) -> tuple[IngestSpec, list[Header]]:
     """What `data.split: auto` means for these files, and the part of each where their names say the split.
 
-    A split column that the files have comes first; one that was not asked for counts when its first rows are parts.
+    A split column that the files have comes first; one that was not asked for counts when it holds several.
     Names are looked at together: they say a split when some stand for one part and others for another or for none.
 
     Raises `UserError` for names that say a split when another is asked for, and for a split that lacks a part.
@@ -74,13 +74,16 @@ def settle_split(spec: IngestSpec, headers: Sequence[Header]) -> tuple[IngestSpe
 
 
 def _holds_parts(headers: Sequence[Header], column: str) -> bool:
-    """Whether all values of a column are words for parts, by the first block that has any."""
+    """Whether a column holds words for parts and for several of them, by its blocks until there are two."""
+    parts: set[str | None] = set()
     for piece in (piece for pieces in plan_tasks(headers) for piece in pieces):
         for table, _ in read_piece(piece, [column]):
-            values = decoded(table[column])
-            if values.null_count < len(values):
-                words = pc.unique(pc.drop_null(values)).to_pylist() if is_text(values.type) else [None]
-                return all(isinstance(word, str) and part_in(word) in PARTS for word in words)
+            values = pc.drop_null(decoded(table[column]))
+            if len(values) and not is_text(values.type):
+                return False
+            parts |= {part_in(word) for word in pc.unique(values).to_pylist() if isinstance(word, str)}
+            if len(parts) > 1 or None in parts:
+                return None not in parts
     return False
 
 

@@ -10,6 +10,7 @@ from cluster.errors import UserError
 from pipeline.ingest.core import Core
 from pipeline.ingest.examine import catalogue_mismatch
 from pipeline.ingest.spec import PARTS, IngestSpec
+from pipeline.ingest.spelling import shown_id
 from pipeline.ingest.splits import TimeCuts
 from pipeline.ingest.statistics import Tally
 from pipeline.ingest.survey import Survey
@@ -50,6 +51,16 @@ def require_titles(spec: IngestSpec, survey: Survey, vocabulary: Vocabulary, cat
         f"{spec.interactions}: no item of the log has a title, so nothing is left." + (f" {why}" if why else ""),
         "Give data.items the catalogue of this log; its item ids must be those of the log.",
     )
+
+
+def require_choice(spec: IngestSpec, vocabulary: Vocabulary) -> None:
+    """Raise `UserError` when log and catalogue have one item, which leaves nothing to learn or to rank."""
+    if len(vocabulary) == 1:
+        item = shown_id(vocabulary.item_ids[0].as_py())
+        raise UserError(
+            f"{spec.interactions}: all interactions are of one item, {item}, so there is nothing to recommend.",
+            "Give a log of several items, or correct data.columns.item.",
+        )
 
 
 def require_core(spec: IngestSpec, core: Core) -> None:

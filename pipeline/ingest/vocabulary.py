@@ -122,10 +122,12 @@ def build_vocabulary(
         names = [shown_id(name) for name in missing["item"].slice(0, _SHOWN).to_pylist()]
         shown = ", ".join([*names, *(["..."] if len(missing) > _SHOWN else [])])
         why = mismatch(_array(missing["item"]), _array(titled.filter(pc.is_valid(titled["title"]))["item"]))
+        remedy = "Write item ids alike in the log and in data.items" if why else "Add them to data.items"
+        if catalogue is None:
+            remedy = "Fill in their titles in the log, or set data.items to a catalogue"
         raise UserError(
             f"{len(missing):,} items of the log have no title: {shown}.{' ' if why else ''}{why}",
-            ("Write item ids alike in the log and in data.items" if why else "Add them to data.items")
-            + ", or set data.missing_title: drop to leave their interactions out.",
+            f"{remedy}, or set data.missing_title: drop to leave their interactions out.",
         )
     kept = items.filter(pc.is_valid(items["title"])).combine_chunks()
     long = kept.slice(0, 0)

@@ -45,7 +45,7 @@ def _fails(tmp_path: Path, match: str, lines: list[str], name: str = "log.csv", 
         ("u1,i1,,3,T,train", r"column 'timestamp', row 41: the timestamp is missing", {}),
         ("u1,i1,5,good,T,train", r"column 'rating', row 41: 'good' is not a number", {"min_rating": 1}),
         ("u1,i1,5", r"log\.csv, line 42 has 3 fields where the header has 6", {}),
-        ("u1,i1,5,3,T,dev", r"column 'split', row 41: 'dev' is no split", {"split": "column"}),
+        ("u1,i1,5,3,T,later", r"column 'split', row 41: 'later' is no split", {"split": "column"}),
         ("u1,i9,5,3,,train", r"1 items of the log have no title: i9\. ", {}),
     ],
 )
@@ -73,6 +73,32 @@ def test_parquet_without_rows(tmp_path: Path) -> None:
 
 def test_a_filter_that_leaves_nothing(tmp_path: Path) -> None:
     _fails(tmp_path, r"min_rating 4 drops all 40 interactions \(40 rated lower", [HEADER, *GOOD], min_rating=4)
+
+
+def test_a_log_of_one_item(tmp_path: Path) -> None:
+    rows = [f"u{row % 5},i1,{row},3,T,train" for row in range(40)]
+    _fails(tmp_path, "all interactions are of one item, i1, so", [HEADER, *rows], split="leave_one_out")
+
+
+@pytest.mark.parametrize(
+    ("marks", "message"),
+    [
+        (
+            ("train", "train", "test"),
+            r"nothing is marked valid for data\.split: column.*Mark interactions as valid, or",
+        ),
+        (("train", "Valid", "holdout"), "'holdout' is no split, since it does not say for what"),
+    ],
+)
+def test_a_split_column_that_lacks_a_part(tmp_path: Path, marks: tuple[str, ...], message: str) -> None:
+    rows = [f"u{row % 5},i{row % 4},{row},3,T{row % 4},{marks[row // 14]}" for row in range(40)]
+    _fails(tmp_path, message, [HEADER, *rows])
+
+
+def test_users_that_do_not_come_back(tmp_path: Path) -> None:
+    rows = [f"u{row // 4},i{row % 4},{row},3,T{row % 4},train" for row in range(400)]
+    message = r"too few users with earlier interactions for .*whose users come back, or set data\.split: leave_one_out"
+    _fails(tmp_path, message, [HEADER, *rows], split="global_time")
 
 
 def test_a_catalogue_of_another_log(tmp_path: Path) -> None:
@@ -107,7 +133,7 @@ def test_too_few_interactions(tmp_path: Path, rows: list[str], split: str, match
 def test_faults_that_no_task_is_needed_for(tmp_path: Path) -> None:
     _fails(tmp_path, r"items\.csv does not exist", [HEADER, *GOOD], items=str(tmp_path / "items.csv"))
     _fails(tmp_path, r"no column 'usr' \(data\.columns\.user\)", [HEADER, *GOOD], columns={"user": "usr"})
-    _fails(tmp_path, "has no user column; it has u0, i0", GOOD)
+    _fails(tmp_path, "no column names, since its first line is u0, i0", GOOD)
 
 
 def test_inputs_among_the_outputs_are_refused_and_kept(tmp_path: Path) -> None:

@@ -157,6 +157,8 @@ def test_a_split_column_of_the_file_comes_first(tmp_path: Path) -> None:
         (("train", "valid", "test"), "column"),
         (("Training", "dev", "TEST"), "column"),
         (("train", "", "test"), "column"),
+        (("train", "valid", "holdout"), "column"),
+        (("train", "train", "train"), "global_time"),
         (("train", "valid", "Books"), "global_time"),
         ((0, 1, 2), "global_time"),
     ],

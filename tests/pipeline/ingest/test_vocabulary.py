@@ -40,6 +40,10 @@ def test_items_without_title_are_named() -> None:
         build_vocabulary(log, _catalogue(a="A", b=None), "error")
     with pytest.raises(UserError, match=r"1 items of the log have no title: g\. .*data.missing_title: drop"):
         build_vocabulary(log, _catalogue(a="A", b="B", c="C", d="D", e="E", f="F"), "error")
+    with pytest.raises(
+        UserError, match=r"no title: .*Fill in their titles in the log, or set data\.items to a catalogue"
+    ):
+        build_vocabulary(log, None, "error")
 
 
 def test_items_without_title_can_be_dropped() -> None:
