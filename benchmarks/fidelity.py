@@ -14,14 +14,14 @@ import argparse
 from typing import Any
 
 from cluster.storage import Storage
-from pipeline.audit.scopes import audit_scopes
-from pipeline.audit.specs import ScoreSpec
-from pipeline.cli import main as dealrec
-from pipeline.config import AuditConfig
-from pipeline.config_file import load_config
-from pipeline.stages.audit import RESULT
-from pipeline.stages.influence import solver_settings
-from scoring.fidelity import Estimate
+from pipeline.cli.main import main as dealrec
+from pipeline.engine.config import AuditConfig
+from pipeline.engine.config_file import load_config
+from pipeline.stages.influence_stage import solver_settings
+from pipeline.studies.audit.audit_arms import ScoreSpec
+from pipeline.studies.audit.audit_scopes import audit_scopes
+from pipeline.studies.audit.audit_stage import RESULT
+from scoring.datamodeling import Estimate
 
 
 def audit(config_file: str, run: str) -> tuple[dict[str, Any], dict[str, Any]]:

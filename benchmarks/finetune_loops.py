@@ -11,11 +11,11 @@ from torch import Tensor
 
 from benchmarks.contest import CLOCKS
 from cluster.progress import Progress
-from training.finetune_batches import global_batches
-from training.finetune_data import Examples, sample_losses
-from training.finetune_engine import load_adapted
-from training.finetune_loop import FinetuneJob, Tuner
-from training.finetune_spec import FinetuneSpec
+from training.loops.finetune_batches import global_batches
+from training.loops.finetune_data import Examples, sample_losses
+from training.loops.finetune_engine import load_adapted
+from training.loops.finetune_loop import FinetuneJob, Tuner
+from training.loops.finetune_spec import FinetuneSpec
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from transformers import GenerationConfig
 
 from benchmarks.contest import in_turn, verdict
 from benchmarks.llm_inputs import Inputs, device, parser, read_inputs
-from pipeline.text_table import format_table
-from training.beam_search import BeamSettings, beam_search
-from training.generate import TitleGenerator
-from training.llm import load_llm
-from training.prompts import PromptEncoder
-from training.title_trie import TitleTrie, TrieSteering
-from training.token_batches import TokenBatch, token_batches
+from pipeline.cli.text_table import format_table
+from training.llm.loading import load_llm
+from training.llm.prompts import PromptEncoder
+from training.llm.token_batches import TokenBatch, token_batches
+from training.ranking.beam_search import BeamSettings, beam_search
+from training.ranking.generate import TitleGenerator
+from training.ranking.title_trie import TitleTrie, TrieSteering
 
 BAR = 1.25
 

@@ -21,9 +21,9 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import Config, InfluenceConfig
-from pipeline.manifest import read_manifest
-from pipeline.run import RunOptions, open_run, run_stages
+from pipeline.driver.run_directory import RunOptions, open_run, run_stages
+from pipeline.engine.config import Config, InfluenceConfig
+from pipeline.engine.manifest import read_manifest
 
 _MEBIBYTE = 2**20
 

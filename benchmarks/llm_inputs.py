@@ -14,14 +14,14 @@ import torch
 
 from benchmarks.contest import CLOCKS
 from cluster.errors import UserError
-from cluster.place import PROJECT_ROOT
+from cluster.project_root import PROJECT_ROOT
 from cluster.storage import Storage
 from pipeline.demo.prepare import prepare_llm, prepare_log
-from pipeline.tables import read_titles
-from training.llm import load_tokenizer
-from training.llm_spec import LLMSpec
-from training.prompts import PromptEncoder, load_template
-from training.tables import read_parts
+from pipeline.engine.sample_tables import read_titles
+from training.llm.llm_spec import LLMSpec
+from training.llm.loading import load_tokenizer
+from training.llm.prompts import PromptEncoder, load_template
+from training.loops.array_columns import read_parts
 
 CACHE = PROJECT_ROOT / ".cache" / "demo"
 _COLUMNS = ("user_id", "item_id", "title", "timestamp")

@@ -14,11 +14,11 @@ import logging
 from collections.abc import Sequence
 
 from benchmarks.preparation import log_arguments
-from pipeline.config import Config
-from pipeline.forecast.predict import plan_run
-from pipeline.manifest import read_manifest
-from pipeline.run import RunOptions, open_run, run_stages
-from pipeline.text_table import format_table
+from pipeline.cli.text_table import format_table
+from pipeline.driver.run_directory import RunOptions, open_run, run_stages
+from pipeline.engine.config import Config
+from pipeline.engine.manifest import read_manifest
+from pipeline.studies.forecast.predict import plan_run
 
 _BAR = 1.5
 

@@ -7,8 +7,8 @@ import hashlib
 import logging
 
 from cluster.storage import Storage
-from pipeline.config import Config
-from pipeline.run import RunOptions, open_run, run_stages
+from pipeline.driver.run_directory import RunOptions, open_run, run_stages
+from pipeline.engine.config import Config
 
 
 def log_arguments(parser: argparse.ArgumentParser) -> None:

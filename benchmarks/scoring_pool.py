@@ -40,11 +40,11 @@ from cluster.shapes import WorkerShape
 from cluster.sharded_map import map_shards
 from cluster.shards import shard_name
 from cluster.storage import Storage
-from pipeline.config import InfluenceConfig
-from pipeline.ingest.survey import shard_count
-from pipeline.stages.influence import risk_gradients, solve, surrogate_source
-from pipeline.stages.influence_workers import SHARDS_AT_ONCE, InfluenceWorker
-from pipeline.tables import train_shards
+from pipeline.engine.config import InfluenceConfig
+from pipeline.engine.sample_tables import train_shards
+from pipeline.ingest.log_survey import shard_count
+from pipeline.stages.influence_stage import risk_gradients, solve, surrogate_source
+from pipeline.stages.surrogate_source import SHARDS_AT_ONCE, InfluenceWorker
 
 _OVERHEAD_BAR = 1.15
 _SPEEDUP_BAR = 1.7

@@ -17,7 +17,7 @@ from ray._common.utils import get_default_ray_temp_dir
 
 from cluster.errors import UserError
 from cluster.patience import ProcessEndedError, children, patient
-from cluster.place import PROJECT_ROOT
+from cluster.project_root import PROJECT_ROOT
 from cluster.token import forget_token, own_token
 
 log = logging.getLogger("dealrec.cluster")

@@ -19,7 +19,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.errors import UserError
 from cluster.follow import FINAL, answered
-from cluster.place import PROJECT_ROOT
+from cluster.project_root import PROJECT_ROOT
 from cluster.session import quiet_libraries, token_fault
 
 #: Not shipped to the cluster: large, local, or of no use there.

@@ -13,9 +13,9 @@ import ray
 import torch
 from ray.exceptions import AuthenticationError
 
+from cluster.dataset_runs import end_executions
 from cluster.embedded import muted, python_path, start_embedded
 from cluster.errors import UserError
-from cluster.executions import end_executions
 from cluster.late_calls import forbid_auto_start
 from cluster.token import forget_token
 

@@ -14,11 +14,11 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy
 
+from cluster.capacity_watch import watched_room
+from cluster.dataset_runs import blocks_of
 from cluster.errors import UserError
-from cluster.executions import blocks_of
 from cluster.progress import Progress
 from cluster.resources import PoolPlan
-from cluster.room_watch import watched_room
 from cluster.shards import (
     WORKER_DEATHS,
     ShardRecord,

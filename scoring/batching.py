@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scoring.errors import SettingError
+from scoring.exceptions import SettingError
 from scoring.ragged import Ragged
 
 Rows = npt.NDArray[np.int64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from scoring.errors import ScoringError
+from scoring.exceptions import ScoringError
 from scoring.recorded_pass import record_pass
 
 _TOKENS = 16

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from scoring.fidelity import Estimate
+from scoring.datamodeling import Estimate
 
 Values = npt.NDArray[np.float64]
 RESAMPLES = 1000

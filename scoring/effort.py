@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from scoring.errors import ScopeError, SettingError, UnadaptedError
+from scoring.exceptions import ScopeError, SettingError, UnadaptedError
 from scoring.projections import find_structure
 
 #: In float16 a probability of 1e-5, shared by a hundred tokens, would be rounded to nothing.

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from scoring.curvature import gauss_newton_matrix_sum, gauss_newton_product_sum
-from scoring.errors import SettingError
+from scoring.exceptions import SettingError
 from scoring.gradients import directional_derivatives, finite_batches
 from scoring.kronecker import (
     KroneckerBasis,

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scoring.errors import NonFiniteError, ScopeError
+from scoring.exceptions import NonFiniteError, ScopeError
 from scoring.objective import (
     Differentiable,
     batch_rows,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scoring.errors import SettingError
+from scoring.exceptions import SettingError
 
 TargetColumn = Callable[[Any], Tensor]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from scoring.errors import SettingError
+from scoring.exceptions import SettingError
 
 
 def proposal(item_count: int, item_counts: Sequence[int] | Tensor | None) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from scoring.errors import NoAttentionError, ScoringError
+from scoring.exceptions import NoAttentionError, ScoringError
 from scoring.recorded_pass import RecordedPass, record_pass
 
 _SOFTMAX = ("SoftmaxBackward0", "SafeSoftmaxBackward0")

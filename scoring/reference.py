@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from scoring.errors import SettingError
+from scoring.exceptions import SettingError
 from scoring.ragged import Ragged
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from scoring.batching import HistoryBatch, SequenceBatch
 from scoring.cross_entropy import catalogue_cross_entropy
 from scoring.encoded import EncodedObjective
-from scoring.errors import SettingError
+from scoring.exceptions import SettingError
 from scoring.head import CatalogueHead, Head, SampledHead
 from scoring.losses import BinaryLoss, OutputLoss, SoftmaxLoss
 from scoring.negatives import draw_negatives, proposal

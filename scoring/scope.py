@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from scoring.errors import ScopeError
+from scoring.exceptions import ScopeError
 
 _REGEX_PREFIX = "re:"
 

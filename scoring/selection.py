@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scoring.errors import SettingError
+from scoring.exceptions import SettingError
 from scoring.selectors.ablation import EFFORT, INFLUENCE
 from scoring.selectors.base import Reference, ScoreShard, Selection, SelectionParams, Selector, Shards
 from scoring.selectors.ccs import CCS

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from scoring.errors import ScoringError, SettingError
+from scoring.exceptions import ScoringError, SettingError
 from scoring.sasrec import SASRec, SASRecConfig
 from scoring.scope import Scope, select_scope
 from scoring.surrogate_model import Surrogate

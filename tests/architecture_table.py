@@ -14,11 +14,11 @@ from pathlib import Path
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from cluster.errors import UserError
-from scoring.errors import NoAttentionError
+from scoring.exceptions import NoAttentionError
 from scoring.projections import Attention, find_structure
 from tests.architectures import architectures, small_config, small_model
-from training.llm_checks import check_kind, check_model
-from training.lora_targets import lora_targets
+from training.llm.lora_targets import lora_targets
+from training.llm.usable_models import check_kind, check_model
 
 FILE = Path(__file__).parents[1] / "docs" / "ARCHITECTURES.md"
 _INTRODUCTION = """# Architectures

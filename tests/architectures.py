@@ -10,7 +10,7 @@ from typing import Any
 from transformers import CONFIG_MAPPING, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from training.miniature import miniature, miniature_model
+from training.llm.miniature import miniature, miniature_model
 
 _MIXED = {"num_hidden_layers": 3, "layer_types": ["linear_attention", "full_attention", "linear_attention"]}
 _SHARED_KEYS = {

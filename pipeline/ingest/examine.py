@@ -12,16 +12,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.errors import UserError
-from pipeline.ingest.locate import first_row
-from pipeline.ingest.missing import is_mark, looks_missing
+from pipeline.ingest.ingest_spec import IngestSpec
+from pipeline.ingest.log_survey import LogSurvey, are_numbers
 from pipeline.ingest.reading import LogReader, Piece
-from pipeline.ingest.spec import IngestSpec
-from pipeline.ingest.spelling import CASE, FRACTION, INVISIBLE, ZEROS, Twins, mismatch, twins
-from pipeline.ingest.survey import Survey, are_numbers
-from pipeline.ingest.timechecks import StandIn, stand_ins, two_units
-from pipeline.ingest.timefacts import bin_of, unit_name
-from pipeline.ingest.times import FLOAT32_EXACT
-from pipeline.ingest.titles import Spread, count_titles, quoted, several_titles, some_items, spread_of, worth_a_look
+from pipeline.ingest.values.locate import first_row
+from pipeline.ingest.values.missing import is_mark, looks_missing
+from pipeline.ingest.values.spelling import CASE, FRACTION, INVISIBLE, ZEROS, Twins, mismatch, twins
+from pipeline.ingest.values.time_checks import StandIn, stand_ins, two_units
+from pipeline.ingest.values.time_facts import bin_of, unit_name
+from pipeline.ingest.values.times import FLOAT32_EXACT
+from pipeline.ingest.values.title_checks import (
+    Spread,
+    count_titles,
+    quoted,
+    several_titles,
+    some_items,
+    spread_of,
+    worth_a_look,
+)
 from pipeline.ingest.vocabulary import item_titles
 
 _SHOWN = 3
@@ -54,7 +62,7 @@ class Examination:
     """
 
     spec: IngestSpec
-    survey: Survey
+    survey: LogSurvey
     catalogue: pa.Table | None
     tasks: Sequence[Sequence[Piece]]
     reader: LogReader

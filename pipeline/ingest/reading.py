@@ -12,17 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.ingest import values
-from pipeline.ingest.columns import Roles
-from pipeline.ingest.contents import DAMAGE, damaged
-from pipeline.ingest.datafile import DataFile, LiveRows, without_views
-from pipeline.ingest.delimited import NumberedBlock, read_csv, read_tabs
-from pipeline.ingest.headers import Header
-from pipeline.ingest.ids import all_present, padded, spelled_ids
-from pipeline.ingest.missing import without_nulls
-from pipeline.ingest.spec import IngestSpec
-from pipeline.ingest.text import read_jsonl
-from pipeline.ingest.times import TimeStyle, as_times, time_style
+from pipeline.ingest.files.contents import DAMAGE, damaged
+from pipeline.ingest.files.datafile import DataFile, LiveRows, without_views
+from pipeline.ingest.files.delimited import NumberedBlock, read_csv, read_tabs
+from pipeline.ingest.files.headers import Header
+from pipeline.ingest.files.json_lines import read_jsonl
+from pipeline.ingest.ingest_spec import IngestSpec
+from pipeline.ingest.values import column_values
+from pipeline.ingest.values.columns import Roles
+from pipeline.ingest.values.id_text import all_present, padded, spelled_ids
+from pipeline.ingest.values.missing import without_nulls
+from pipeline.ingest.values.times import TimeStyle, as_times, time_style
 
 log = logging.getLogger("dealrec.ingest")
 
@@ -41,7 +41,7 @@ _TYPES = {
     "split": pa.int8(),
     "title": pa.string(),
 }
-_CONVERT = {"position": values.as_numbers, "split": values.as_splits, "title": values.as_titles}
+_CONVERT = {"position": column_values.as_numbers, "split": column_values.as_splits, "title": column_values.as_titles}
 _IDS = ("user", "item")
 _TEXT_READERS = {"csv": read_csv, "tsv": read_tabs, "recbole": read_tabs, "jsonl": read_jsonl}
 
@@ -93,7 +93,7 @@ def log_reader(headers: Sequence[Header], roles: Roles, spec: IngestSpec) -> Log
         for table, first_row in read_piece(piece, columns):
             table, reason = _rated(table, reader, piece.file.name, first_row)
             if table.num_rows:
-                origin = values.Origin(
+                origin = column_values.Origin(
                     piece.file.name, roles["timestamp"], "timestamp", first_row, np.flatnonzero(reason == KEPT)
                 )
                 return replace(reader, style=time_style(table[roles["timestamp"]], origin))
@@ -180,7 +180,7 @@ def numbered_block(table: pa.Table, reader: LogReader, file: str, first_row: int
     columns: dict[str, pa.Array] = {}
     for roles in (_IDS, [role for role in reader.roles if role not in (*_IDS, "rating")]):
         for role in (role for role in roles if role in reader.roles):
-            origin = values.Origin(file, reader.roles[role], role, first_row, rows)
+            origin = column_values.Origin(file, reader.roles[role], role, first_row, rows)
             columns[role] = _converted(table[reader.roles[role]].combine_chunks(), origin, reader)
         if roles == _IDS and any(column.null_count for column in columns.values()):
             table, columns = _without_missing_ids(table, columns, reason)
@@ -196,8 +196,8 @@ def numbered_block(table: pa.Table, reader: LogReader, file: str, first_row: int
 def _rated(table: pa.Table, reader: LogReader, file: str, first_row: int) -> tuple[pa.Table, np.ndarray]:
     """The rows that the rating filter keeps, where what the user calls missing is null; the reason of each row."""
     for index, name in enumerate(table.column_names if reader.null_values else ()):
-        if values.is_text(values.decoded(table[name]).type):
-            text = pc.cast(values.decoded(table[name]), pa.string())
+        if column_values.is_text(column_values.decoded(table[name]).type):
+            text = pc.cast(column_values.decoded(table[name]), pa.string())
             table = table.set_column(index, name, without_nulls(text, reader.null_values))
     reason = _reasons(table, reader, file, first_row)
     return (table.filter(pa.array(reason == KEPT)) if reason.any() else table), reason
@@ -209,7 +209,7 @@ def _padded_rows(table: pa.Table, reader: LogReader) -> int:
     return int(pc.sum(found[0] if len(found) == 1 else pc.or_(*found)).as_py() or 0) if found else 0
 
 
-def _converted(column: pa.Array, origin: values.Origin, reader: LogReader) -> pa.Array:
+def _converted(column: pa.Array, origin: column_values.Origin, reader: LogReader) -> pa.Array:
     if origin.role in _IDS:
         ids = without_nulls(spelled_ids(column, origin), reader.null_values)
         return ids if reader.missing_id == "drop" else all_present(ids, origin)
@@ -235,8 +235,8 @@ def _reasons(table: pa.Table, reader: LogReader, file: str, first_row: int) -> n
     if reader.min_rating is None:
         return np.zeros(table.num_rows, np.uint8)
     column = reader.roles["rating"]
-    origin = values.Origin(file, column, "rating", first_row)
-    rating = values.as_numbers(table[column].combine_chunks(), origin, required=False)
+    origin = column_values.Origin(file, column, "rating", first_row)
+    rating = column_values.as_numbers(table[column].combine_chunks(), origin, required=False)
     low = pc.fill_null(pc.less(rating, reader.min_rating), False).to_numpy(zero_copy_only=False)
     missing = pc.is_null(rating).to_numpy(zero_copy_only=False)
     return np.where(missing, NO_RATING, np.where(low, LOW_RATING, KEPT)).astype(np.uint8)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.ingest.ingest_spec import SplitName
 from pipeline.ingest.sequences import OrderedLog
-from pipeline.ingest.spec import SplitName
 
 TRAIN, VALID, TEST = 0, 1, 2
 

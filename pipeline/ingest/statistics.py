@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.ingest.repeats import repeated_targets
+from pipeline.ingest.held_out_repeats import repeated_targets
+from pipeline.ingest.ingest_spec import PARTS
 from pipeline.ingest.samples import ShardTables
 from pipeline.ingest.sequences import OrderedLog
-from pipeline.ingest.spec import PARTS
 
 #: The names of what `tie_counts` counts.
 _TIES = ("interactions", "consecutive_pairs", "of_consecutive_pairs", "users_with_tied_target", "of_users_with_target")
@@ -67,7 +67,7 @@ def tie_counts(log: OrderedLog, splits: npt.NDArray[np.int8]) -> npt.NDArray[np.
 
 
 @dataclass
-class Tally:
+class IngestTally:
     """Totals over shards, added up as shards finish.
 
     Attributes
@@ -88,7 +88,7 @@ class Tally:
     longest: tuple[int, str] = (0, "")
 
     @classmethod
-    def for_items(cls, count: int) -> Tally:
+    def for_items(cls, count: int) -> IngestTally:
         return cls(np.zeros((len(PARTS), count + 1), np.int64))
 
     def add(self, facts: pa.Table) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.errors import UserError
-from pipeline.ingest.spelling import mismatch, shown_id
+from pipeline.ingest.values.spelling import mismatch, shown_id
 
 _MERGE_AT = 1 << 20
 _SHOWN = 5

@@ -12,9 +12,9 @@ import ray
 
 from cluster.shards import shard_name
 from cluster.storage import Storage
+from pipeline.ingest.ingest_spec import PARTS, SplitName
 from pipeline.ingest.samples import SampleRules, build_tables
 from pipeline.ingest.sequences import order_log
-from pipeline.ingest.spec import PARTS, SplitName
 from pipeline.ingest.splits import TimeCuts, assign_splits
 from pipeline.ingest.statistics import shard_facts
 

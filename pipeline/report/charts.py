@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from pipeline.report import text
-from pipeline.report.svg import WIDTH, Plot, Scale, bar, describe_range, picture, polyline
-from pipeline.report.svg import text as label
+from pipeline.report import number_format as fmt
+from pipeline.report.svg import WIDTH, Plot, Scale, bar, describe_range, picture, polyline, text
 
 TAIL = 0.5  # percent of the samples at each end that an axis does not make room for
 MAX_LINE_POINTS = 240
@@ -41,7 +40,7 @@ def score_histogram(name: str, everyone: Array, picks: Array) -> Markup:
             plot.x(right) - plot.x(left) - 1,
             plot.y.start - plot.y(share),
             "all",
-            f"{text.number(left)} to {text.number(right)}: {share:.1%} of all, {picked:.1%} of the picks",
+            f"{fmt.number(left)} to {fmt.number(right)}: {share:.1%} of all, {picked:.1%} of the picks",
         )
         for left, right, share, picked in zip(edges[:-1], edges[1:], *shares, strict=True)
         if share or picked
@@ -55,8 +54,8 @@ def score_histogram(name: str, everyone: Array, picks: Array) -> Markup:
         steps = polyline([*points, (plot.x(edges[-1]), plot.y.start)], "picks-step")
     description = (
         f"{len(everyone):,} samples, {describe_range(name, float(everyone.min()), float(everyone.max()))}, "
-        f"median {text.number(float(np.median(everyone)))}"
-        + (f"; median of the {len(picks):,} picks {text.number(float(np.median(picks)))}" if len(picks) else "")
+        f"median {fmt.number(float(np.median(everyone)))}"
+        + (f"; median of the {len(picks):,} picks {fmt.number(float(np.median(picks)))}" if len(picks) else "")
     )
     body = plot.y_axis(percent=True) + "".join(bars) + steps + plot.x_axis(name)
     return picture(f"{name} of all samples and of the picks", description, body, 230)
@@ -127,25 +126,25 @@ def line_chart(
     if level:
         y = plot.y(level[1])
         parts.append(f'<path class="level" d="M{plot.x.start:.1f} {y:.1f}H{plot.x.end:.1f}"/>')
-        parts.append(label(plot.x.end, y - 5, level[0], "note", "end"))
+        parts.append(text(plot.x.end, y - 5, level[0], "note", "end"))
         if abs(y - 9 - name_height) < 18:
             name_height = y + 15
     if mark:
         x = plot.x(mark[1])
         side, anchor = (-6, "end") if x > (plot.x.start + plot.x.end) / 2 else (6, "start")
         parts.append(f'<path class="mark" d="M{x:.1f} {plot.y.start:.1f}V{plot.y.end:.1f}"/>')
-        parts.append(label(x + side, name_height, mark[0], "note", anchor))
+        parts.append(text(x + side, name_height, mark[0], "note", anchor))
     for line in series:
         points = [(plot.x(x), plot.y(y)) for x, y in thin(line.xs, line.ys)]
         parts.append(polyline(points, line.css))
         if line.dots:
             parts += [
                 f'<circle class="{line.css}-dot" cx="{cx:.1f}" cy="{cy:.1f}" r="3">'
-                f"<title>{x_label} {text.number(x)}: {text.number(y)}</title></circle>"
+                f"<title>{x_label} {fmt.number(x)}: {fmt.number(y)}</title></circle>"
                 for (cx, cy), (x, y) in zip(points, thin(line.xs, line.ys), strict=True)
             ]
     description = "; ".join(
-        f"{line.name} from {text.number(line.ys[0])} to {text.number(line.ys[-1])}" for line in series if line.ys
+        f"{line.name} from {fmt.number(line.ys[0])} to {fmt.number(line.ys[-1])}" for line in series if line.ys
     )
     return picture(title, description, "".join(parts) + plot.x_axis(x_label), 230)
 
@@ -158,7 +157,7 @@ def thin(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, float]]:
 
 
 @dataclass(frozen=True)
-class Interval:
+class IntervalRow:
     """A model's mean of a metric, with the ends of its interval if known."""
 
     name: str
@@ -168,14 +167,14 @@ class Interval:
     css: str
 
 
-def interval_chart(metric: str, rows: Sequence[Interval], guide: float | None = None) -> Markup:
+def interval_chart(metric: str, rows: Sequence[IntervalRow], guide: float | None = None) -> Markup:
     """Means and intervals of a metric, a row a model, from zero; `guide` is the place of a vertical line."""
     height = 38 * len(rows) + 34
     scale = Scale(0, max(max(row.high, row.mean) for row in rows) * 1.04 or 1, 10, WIDTH - 66)
     base = height - 24
     parts = [
         f'<path class="grid" d="M{scale(tick):.1f} 4V{base}"/>'
-        + label(scale(tick), base + 16, f"{tick:.4g}", "tick", "middle")
+        + text(scale(tick), base + 16, f"{tick:.4g}", "tick", "middle")
         for tick in scale.ticks()
     ]
     if guide is not None:
@@ -184,11 +183,11 @@ def interval_chart(metric: str, rows: Sequence[Interval], guide: float | None = 
         y = 38 * place + 30
         tip = f"{row.name}: {row.mean:.4f}, from {row.low:.4f} to {row.high:.4f}"
         parts.append(
-            label(10, y - 11, row.name, f"name {row.css}-name")
+            text(10, y - 11, row.name, f"name {row.css}-name")
             + f'<g class="{row.css}"><title>{Markup.escape(tip)}</title>'
             + f'<path class="whisker" d="M{scale(row.low):.1f} {y}H{scale(row.high):.1f}"/>'
             + f'<circle cx="{scale(row.mean):.1f}" cy="{y}" r="5"/></g>'
-            + label(WIDTH, y + 4, f"{row.mean:.4f}", f"value {row.css}-name", "end")
+            + text(WIDTH, y + 4, f"{row.mean:.4f}", f"value {row.css}-name", "end")
         )
     description = "; ".join(f"{row.name} {row.mean:.4f} ({row.low:.4f} to {row.high:.4f})" for row in rows)
     return picture(f"{metric} by model", description, "".join(parts), height)

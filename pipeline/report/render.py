@@ -8,8 +8,8 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from pipeline.report import text
-from pipeline.report.data import ReportData
+from pipeline.report import number_format as fmt
+from pipeline.report.report_data import ReportData
 from pipeline.report.view import page
 
 
@@ -22,8 +22,8 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["count"] = text.count
-    environment.filters["number"] = text.number
+    environment.filters["count"] = fmt.count
+    environment.filters["number"] = fmt.number
     return environment.get_template("page.html.j2")
 
 

@@ -13,7 +13,7 @@ from html import escape
 
 from markupsafe import Markup
 
-from pipeline.report.text import MINUS, number
+from pipeline.report.number_format import MINUS, number
 
 WIDTH = 440
 

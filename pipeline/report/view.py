@@ -10,9 +10,10 @@ import numpy as np
 from markupsafe import Markup
 
 from cluster.progress import format_seconds
-from pipeline.report import ranking, text
+from pipeline.report import number_format as fmt
+from pipeline.report import ranking_section
 from pipeline.report.charts import TAIL, Series, line_chart, score_histogram, strata_chart
-from pipeline.report.data import Array, ReportData
+from pipeline.report.report_data import Array, ReportData
 from pipeline.report.scatter import MAX_PICKS, score_scatter
 
 _IDLE = ("not run", "skipped")
@@ -25,7 +26,7 @@ def page(data: ReportData) -> dict[str, Any]:
         "data": data,
         "facts": _facts(data, sum(seconds)),
         "kept": _kept(data.selection),
-        "verdict": ranking.verdict(data),
+        "verdict": ranking_section.verdict(data),
         "warnings": _all_warnings(data),
         "ranking": _ranking(data),
         "pruning": _pruning(data),
@@ -34,23 +35,21 @@ def page(data: ReportData) -> dict[str, Any]:
         "examples": [_example(example) for example in data.examples],
         "stages": _stages(data.stages),
         "total": format_seconds(sum(seconds)) if seconds else "",
-        "statistics": list(
-            text.flatten({k: v for k, v in data.statistics.items() if k not in ("dropped", "warnings")})
-        ),
+        "statistics": list(fmt.flatten({k: v for k, v in data.statistics.items() if k not in ("dropped", "warnings")})),
         "dropped": [(str(k).replace("_", " "), v) for k, v in (data.statistics.get("dropped") or {}).items()],
-        "provenance": list(text.flatten(data.provenance)),
+        "provenance": list(fmt.flatten(data.provenance)),
     }
 
 
 def _facts(data: ReportData, seconds: float) -> list[tuple[str, str]]:
     facts = [
-        (name, text.count(data.statistics[name]))
+        (name, fmt.count(data.statistics[name]))
         for name in ("users", "items", "interactions")
         if isinstance(data.statistics.get(name), int)
     ]
     if data.selection:
-        facts.append(("samples", text.count(data.selection["samples"])))
-        facts.append(("coreset", text.count(data.selection["chosen"])))
+        facts.append(("samples", fmt.count(data.selection["samples"])))
+        facts.append(("coreset", fmt.count(data.selection["chosen"])))
     if seconds:
         facts.append(("total time", format_seconds(seconds)))
     return facts
@@ -61,7 +60,7 @@ def _kept(selection: Mapping[str, Any] | None) -> str:
     if not selection or not selection.get("samples"):
         return "No coreset was selected yet."
     chosen, samples = selection["chosen"], selection["samples"]
-    return f"{chosen:,} of {samples:,} samples kept, {text.percent(chosen / samples)}."
+    return f"{chosen:,} of {samples:,} samples kept, {fmt.percent(chosen / samples)}."
 
 
 def _all_warnings(data: ReportData) -> list[str]:
@@ -75,11 +74,11 @@ def _ranking(data: ReportData) -> dict[str, Any] | None:
     if not data.metrics:
         return None
     return {
-        "charts": ranking.charts(data),
-        "table": ranking.table(data.metrics, data.focus),
-        "slices": ranking.slice_tables(data),
-        "intervals": ranking.has_interval(data.metrics),
-        "users": text.count(data.users_evaluated) if data.users_evaluated else "",
+        "charts": ranking_section.charts(data),
+        "table": ranking_section.table(data.metrics, data.focus),
+        "slices": ranking_section.slice_tables(data),
+        "intervals": ranking_section.has_interval(data.metrics),
+        "users": fmt.count(data.users_evaluated) if data.users_evaluated else "",
         "baseline": data.baseline if data.baseline in data.metrics else None,
     }
 
@@ -122,7 +121,7 @@ def _pruning(data: ReportData) -> dict[str, Any]:
 
 
 def _selection_facts(selection: Mapping[str, Any]) -> list[tuple[str, str]]:
-    facts = [("method", str(selection.get("method", text.NOTHING)))]
+    facts = [("method", str(selection.get("method", fmt.NOTHING)))]
     if "sees_validation" in selection:
         facts.append(("looks at validation", "yes" if selection["sees_validation"] else "no"))
     if "reference" in selection:
@@ -135,16 +134,16 @@ def _selection_facts(selection: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "lambda" in selection:
         facts.append(("λ, weight of effort", f"{selection['lambda']:g}"))
     if prune:
-        facts.append(("hard prune", f"{prune['dropped']:,} samples, the top {text.percent(prune['share'])}"))
+        facts.append(("hard prune", f"{prune['dropped']:,} samples, the top {fmt.percent(prune['share'])}"))
         if prune["cut_off"] is not None:
-            facts.append(("cut-off score", text.number(prune["cut_off"])))
+            facts.append(("cut-off score", fmt.number(prune["cut_off"])))
     excluded = selection.get("not_ok", 0) + selection.get("nonfinite", 0)
     facts += [
-        ("usable samples", text.count(selection.get("usable", selection["samples"]))),
-        ("excluded (no score)", text.count(excluded)),
-        ("budget", text.count(selection["budget"])),
-        ("chosen", text.count(selection["chosen"])),
-        ("seed", str(selection.get("seed", text.NOTHING))),
+        ("usable samples", fmt.count(selection.get("usable", selection["samples"]))),
+        ("excluded (no score)", fmt.count(excluded)),
+        ("budget", fmt.count(selection["budget"])),
+        ("chosen", fmt.count(selection["chosen"])),
+        ("seed", str(selection.get("seed", fmt.NOTHING))),
     ]
     return facts
 
@@ -181,7 +180,7 @@ def _validation(epochs: Sequence[Mapping[str, Any]]) -> tuple[str, list[tuple[fl
         key = next((key for key in record if "ndcg" in key.lower()), None)
         if key is not None:
             metric = key.lower().removeprefix("valid").strip("_ /")
-            name = f"validation {text.metric_name(metric)}"
+            name = f"validation {fmt.metric_name(metric)}"
             points.append((epoch["epoch"], record[key]))
     return name, _finite_points(points)
 
@@ -209,7 +208,7 @@ def _finetune(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _scalars(metrics: Mapping[str, Any], without: Sequence[str]) -> list[tuple[str, str]]:
-    return list(text.flatten({key: value for key, value in metrics.items() if key not in without}))
+    return list(fmt.flatten({key: value for key, value in metrics.items() if key not in without}))
 
 
 def _example(example: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,7 +233,7 @@ def _stages(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": stage["name"],
-                "time": format_seconds(float(seconds)) if seconds is not None else text.NOTHING,
+                "time": format_seconds(float(seconds)) if seconds is not None else fmt.NOTHING,
                 "width": round(100 * float(seconds) / longest, 1) if seconds and longest else 0,
                 "status": status,
                 "idle": status in _IDLE,

@@ -12,15 +12,15 @@ import pyarrow as pa
 
 from cluster.broadcast import Broadcast
 from cluster.storage import Storage
-from pipeline.stages.influence_workers import SurrogateSource
-from pipeline.stages.placement import llm_device
-from pipeline.stages.rankers import LlmRanker, LlmTask, PopularityRanker, SimilarityRanker, SurrogateRanker
-from pipeline.stages.ranking import Question, Users
-from training.grounding import TextEmbedder, TitleSpace
-from training.llm import load_llm, load_tokenizer
-from training.llm_spec import LLMSpec
-from training.lora import load_adapter
-from training.metrics import title_groups
+from pipeline.stages.evaluated_models import LlmRanker, LlmTask, PopularityRanker, SimilarityRanker, SurrogateRanker
+from pipeline.stages.ranking_task import Question, Users
+from pipeline.stages.surrogate_source import SurrogateSource
+from pipeline.stages.worker_pools import llm_device
+from training.llm.llm_spec import LLMSpec
+from training.llm.loading import load_llm, load_tokenizer
+from training.llm.lora import load_adapter
+from training.ranking.grounding import TextEmbedder, TitleSpace
+from training.ranking.ranking_metrics import title_groups
 
 UNTUNED, SURROGATE, POPULARITY, SIMILARITY = "LLM, untuned", "surrogate", "popularity", "title similarity"
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from cluster.errors import UserError
 from cluster.reduce import ReducePool
-from pipeline.config import InfluenceConfig
-from pipeline.stages.influence_workers import PREPARED_SAMPLES, Chunks, curvature_cuts
-from pipeline.tables import SampleShard
+from pipeline.engine.config import InfluenceConfig
+from pipeline.engine.sample_tables import SampleShard
+from pipeline.stages.surrogate_source import PREPARED_SAMPLES, Chunks, curvature_cuts
 from scoring.kronecker import KroneckerBasis, LayerSums
 from scoring.ragged import concatenate
 from scoring.solvers import Product

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from cluster.shards import finished_shards
 from cluster.storage import Storage
-from pipeline.graph import StageContext
-from pipeline.stages.influence import SOLUTION, check_scores, score_samples
-from pipeline.stages.reference import ReferencePeriod
+from pipeline.engine.graph import StageContext
+from pipeline.stages.influence_stage import SOLUTION, check_scores, score_samples
+from pipeline.stages.reference_period import ReferencePeriod
 from pipeline.stages.surrogate_features import feature_folder, seconds_kept, seconds_taken
 
 _VERSION = 1

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from cluster.shards import shard_name
 from cluster.storage import Storage
+from pipeline.engine.sample_tables import TRAIN_SAMPLES, SampleShard, read_samples, read_user_keys
 from pipeline.stages.effort_candidates import Candidates
-from pipeline.stages.reference import read_timestamps
-from pipeline.tables import TRAIN_SAMPLES, SampleShard, read_samples, read_user_keys
+from pipeline.stages.reference_period import read_timestamps
 from scoring.selection import ScoreShard
 
 _SCORE_STAGES = ("influence", "effort")

@@ -20,12 +20,12 @@ from cluster.errors import UserError
 from cluster.sharded_map import map_shards
 from cluster.shards import finished_shards
 from cluster.storage import Storage
-from pipeline.graph import StageContext
-from pipeline.manifest import read_manifest
-from pipeline.stages.influence import surrogate_source
-from pipeline.stages.influence_workers import SHARDS_AT_ONCE, SurrogateSource, on_one_thread, one_thread
-from pipeline.stages.placement import scoring_pool
-from pipeline.tables import SampleShard, read_samples
+from pipeline.engine.graph import StageContext
+from pipeline.engine.manifest import read_manifest
+from pipeline.engine.sample_tables import SampleShard, read_samples
+from pipeline.stages.influence_stage import surrogate_source
+from pipeline.stages.surrogate_source import SHARDS_AT_ONCE, SurrogateSource, on_one_thread, one_thread
+from pipeline.stages.worker_pools import scoring_pool
 from scoring.batching import HistoryBatch
 from scoring.difficulty import error_norms, gradient_norms, pair_embeddings
 from scoring.ragged import Ragged

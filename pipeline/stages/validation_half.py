@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.config import SelectConfig
+from pipeline.engine.config import SelectConfig
 from scoring.ids import draw_order
 from scoring.selection import selector
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoring.draw import Rows
-from scoring.errors import NoUsableSampleError, SettingError, TooFewSamplesError
+from scoring.exceptions import NoUsableSampleError, SettingError, TooFewSamplesError
 from scoring.normalise import NORMALISATIONS
 from scoring.ragged import Ragged
 from scoring.reference import Reference

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scoring.errors import NonFiniteError, NotConvergedError
+from scoring.exceptions import NonFiniteError, NotConvergedError
 from scoring.solvers.solution import Product, Solution, checked, relative_residual
 
 #: Of an answer that may be used, whatever tolerance was asked for.

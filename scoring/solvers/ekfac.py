@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from scoring.errors import SettingError
+from scoring.exceptions import SettingError
 from scoring.kronecker import KroneckerBasis, LayerSums, LinearLayer
 from scoring.scope import Scope
 from scoring.solvers.solution import Solution, checked

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scoring.errors import NonFiniteError, SettingError
+from scoring.exceptions import NonFiniteError, SettingError
 from scoring.solvers.solution import Solution, checked, relative_residual
 
 

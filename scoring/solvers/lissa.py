@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from scoring.errors import NotConvergedError, SettingError
+from scoring.exceptions import NotConvergedError, SettingError
 from scoring.solvers.solution import Product, Solution, checked, relative_residual
 
 

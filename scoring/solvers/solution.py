@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scoring.errors import NonFiniteError, SettingError
+from scoring.exceptions import NonFiniteError, SettingError
 
 Product = Callable[[Tensor], Tensor]
 """x float64 [P] ↦ Hx float64 [P]; for stacks of right-hand sides [K, P] ↦ [K, P], row by row."""

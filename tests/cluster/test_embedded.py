@@ -14,7 +14,7 @@ import psutil
 from cluster import embedded
 from cluster.errors import UserError
 from cluster.session import ray_session
-from pipeline.logs import configure_logging
+from pipeline.cli.log_lines import configure_logging
 
 configure_logging()
 embedded._PAUSE_SECONDS, embedded._PATIENCE_SECONDS = 0.0, 1e6
@@ -77,8 +77,8 @@ def kill_first():
         time.sleep(0.005)
 
 threading.Thread(target=kill_first, daemon=True).start()
-from pipeline.cli import guarded
-from pipeline.logs import configure_logging
+from pipeline.cli.main import guarded
+from pipeline.cli.log_lines import configure_logging
 
 def work():
     with ray_session("local", cpus=1):

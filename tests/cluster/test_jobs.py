@@ -9,7 +9,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from cluster import jobs as jobs_module
 from cluster.errors import UserError
 from cluster.jobs import exit_code, open_client, submission_id, submit_job
-from pipeline.config_file import dump_config, parse_config, parse_text
+from pipeline.engine.config_file import dump_config, parse_config, parse_text
 
 
 def test_the_same_run_has_the_same_id() -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster.machine_checks import check_nodes_memory, check_versions
 from cluster.nodes import NodeFacts, own_versions
-from cluster.preflight import check_nodes_memory, check_versions
 from tests.killing import ROOT
 from tests.ray_cluster import Cluster, several_nodes
 from tests.small_log import write_log

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from cluster.errors import UserError
-from cluster.place import PROJECT_ROOT
+from cluster.project_root import PROJECT_ROOT
 from cluster.session import WORKER_ENVIRONMENT, connect, is_embedded
 from tests.ray_cluster import ROOT, environment
 
@@ -64,7 +64,7 @@ def test_workers_of_an_embedded_ray_read_this_checkout_and_are_quiet(ray_local: 
 _LEFT_IN_THE_MIDST = """
 import threading, time
 import ray
-from cluster.executions import blocks_of
+from cluster.dataset_runs import blocks_of
 from cluster.session import ray_session
 
 def slow(batch):
@@ -89,8 +89,8 @@ def test_a_session_ends_what_ray_data_still_executes() -> None:
 _JOINING = """
 import sys
 from cluster.session import ray_session
-from pipeline.cli import guarded
-from pipeline.logs import configure_logging
+from pipeline.cli.main import guarded
+from pipeline.cli.log_lines import configure_logging
 
 def join():
     with ray_session(sys.argv[1]):
@@ -118,10 +118,10 @@ _REFUSED = """
 import sys, threading, time
 import ray
 from cluster.errors import UserError
-from cluster.executions import blocks_of
+from cluster.dataset_runs import blocks_of
 from cluster.session import ray_session
-from pipeline.cli import guarded
-from pipeline.logs import configure_logging
+from pipeline.cli.main import guarded
+from pipeline.cli.log_lines import configure_logging
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 def refuse():

@@ -12,8 +12,8 @@ import pytest
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.jobs import list_jobs
-from pipeline.cli import main
-from pipeline.stages.catalogue import STAGES
+from pipeline.cli.main import main
+from pipeline.stages.stage_list import STAGES
 from tests.killing import start
 from tests.small_run import SmallRun
 

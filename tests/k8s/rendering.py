@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.place import PROJECT_ROOT
+from cluster.project_root import PROJECT_ROOT
 
 K8S = PROJECT_ROOT / "k8s"
 OVERLAYS = sorted(path.parent.name for path in (K8S / "overlays").glob("*/kustomization.yaml"))

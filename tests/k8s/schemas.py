@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
-from cluster.place import PROJECT_ROOT
+from cluster.project_root import PROJECT_ROOT
 from tests.k8s.rendering import Manifest
 
 VARIABLE = "DEALREC_KUBERAY_SCHEMAS"

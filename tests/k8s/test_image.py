@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.place import PROJECT_ROOT
+from cluster.project_root import PROJECT_ROOT
 from tests.k8s.rendering import K8S, of_kind, pod_templates, rendered
 
 Instruction = tuple[str, str]

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import Config
+from pipeline.engine.config import Config
 from tests.k8s.house_rules import GPU, HOUSE_RULES, unguarded, unresolved
 from tests.k8s.rendering import K8S, OVERLAYS, cluster_spec, of_kind, render, rendered
 from tests.k8s.rules import faults

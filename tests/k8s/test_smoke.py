@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from pipeline.stages.catalogue import STAGES
+from pipeline.stages.stage_list import STAGES
 from tests.k8s.rendering import of_kind, rendered
 from tests.small_log import small_log, write_log
 from tests.tiny_llm import make_tiny_llm

@@ -14,7 +14,7 @@ from ray.exceptions import ObjectLostError
 
 from cluster.broadcast import Broadcast
 from cluster.storage import Storage
-from pipeline.cli import main
+from pipeline.cli.main import main
 from tests.cluster.fault_driver import Owner
 
 log = logging.getLogger("dealrec.run")

@@ -11,7 +11,7 @@ import pytest
 
 from cluster.shards import ShardRecord, finished_shards
 from cluster.storage import Storage
-from pipeline.manifest import read_manifest
+from pipeline.engine.manifest import read_manifest
 from tests.killing import go_on, kill_when
 from tests.small_run import SmallRun
 

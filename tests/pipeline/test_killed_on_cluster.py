@@ -12,7 +12,7 @@ import pytest
 
 from cluster.shards import finished_shards
 from cluster.storage import Storage
-from pipeline.manifest import read_manifest
+from pipeline.engine.manifest import read_manifest
 from tests.killing import ROOT, kill_when
 from tests.ray_cluster import environment, several_nodes
 from tests.small_run import SmallRun

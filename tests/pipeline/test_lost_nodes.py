@@ -14,7 +14,7 @@ import pytest
 
 from cluster.shards import finished_shards
 from cluster.storage import Storage
-from pipeline.manifest import read_manifest
+from pipeline.engine.manifest import read_manifest
 from tests.killing import start
 from tests.ray_cluster import Cluster, environment, several_nodes
 from tests.small_run import SmallRun

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from cluster.place import PROJECT_ROOT
+from cluster.project_root import PROJECT_ROOT
 from cluster.storage import Storage
-from pipeline.cli import build_parser, main
-from pipeline.config import Config
-from pipeline.config_file import load_config
-from pipeline.graph import Graph
-from pipeline.manifest import Fingerprint, Manifest
-from pipeline.stages.catalogue import AUDIT_STAGES, STAGE_NAMES, STAGES, UNTUNED_STAGE, arm_stages
+from pipeline.cli.main import build_parser, main
+from pipeline.engine.config import Config
+from pipeline.engine.config_file import load_config
+from pipeline.engine.graph import Graph
+from pipeline.engine.manifest import Fingerprint, Manifest
+from pipeline.stages.stage_list import STAGE_NAMES, STAGES, arm_stages
+from pipeline.studies.audit.audit_stages import AUDIT_STAGES
+from pipeline.studies.compare.untuned_stage import UNTUNED_STAGE
 from tests.small_log import write_config, write_log
 
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
@@ -29,16 +31,16 @@ FOREIGN = re.compile(r"`(?!dealrec )[^`]*`|\$\([^)]*\)|pip install [^.;]*")
 OF_A_RUN = ("run", *STAGE_NAMES, "compare", "audit", "export", "plan", "submit")
 #: The commands that come to some places, where these are fewer.
 READERS = {
-    "pipeline/compare/": ("compare",),
-    "pipeline/audit/": ("audit",),
-    "pipeline/export": ("export",),
-    "pipeline/forecast/": ("plan",),
+    "pipeline/studies/compare/": ("compare",),
+    "pipeline/studies/audit/": ("audit",),
+    "pipeline/export/": ("export",),
+    "pipeline/studies/forecast/": ("plan",),
     "cluster/jobs.py:submit_job": ("submit",),
     "cluster/jobs.py": ("submit", "jobs", "logs", "stop"),
     "cluster/follow.py": ("submit", "logs"),
-    "pipeline/run.py:chosen_stages": ("run",),
-    "pipeline/commands.py:_follow": ("submit", "logs"),
-    **{f"pipeline/commands.py:{command}": (command,) for command in (*OF_A_RUN, "doctor", "jobs", "logs", "stop")},
+    "pipeline/driver/run_directory.py:chosen_stages": ("run",),
+    "pipeline/cli/commands.py:_follow": ("submit", "logs"),
+    **{f"pipeline/cli/commands.py:{command}": (command,) for command in (*OF_A_RUN, "doctor", "jobs", "logs", "stop")},
 }
 
 

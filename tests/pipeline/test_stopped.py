@@ -9,7 +9,7 @@ import pytest
 
 from cluster.shards import attempts_at, finished_shards
 from cluster.storage import Storage
-from pipeline.manifest import read_begun, read_manifest
+from pipeline.engine.manifest import read_begun, read_manifest
 from tests.killing import go_on, stop_when
 from tests.small_run import SmallRun
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoring.batching import collate, collate_windows, length_buckets, windows
-from scoring.errors import SettingError
+from scoring.exceptions import SettingError
 from scoring.ragged import Ragged
 
 LENGTHS = st.lists(st.integers(0, 60), max_size=80)

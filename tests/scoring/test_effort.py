@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from scoring.effort import EffortScorer, _loss_gradient, _squared_norms, _token_rows
-from scoring.errors import ScopeError, SettingError
+from scoring.exceptions import ScopeError, SettingError
 from tests.tiny_llm import OTHER_FAMILIES, VOCABULARY, make_model, make_other
-from training.llm_spec import LoraSpec
-from training.lora import attach_lora
-from training.prompts import EncodedPrompt
-from training.token_batches import collate
+from training.llm.llm_spec import LoraSpec
+from training.llm.lora import attach_lora
+from training.llm.prompts import EncodedPrompt
+from training.llm.token_batches import collate
 
 ARCHITECTURES = ("llama", "qwen2", "gpt2")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from scoring.errors import SettingError
+from scoring.exceptions import SettingError
 from scoring.gradients import directional_derivatives, mean_loss_gradient_sum
 from scoring.influence import (
     SOLVERS,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from scoring.errors import NonFiniteError, ScopeError
+from scoring.exceptions import NonFiniteError, ScopeError
 from scoring.kronecker import (
     LayerSums,
     LinearLayer,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scoring.errors import SettingError
+from scoring.exceptions import SettingError
 from scoring.negatives import draw_negatives, proposal
 
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scoring.errors import NoAttentionError, ScoringError
+from scoring.exceptions import NoAttentionError, ScoringError
 from scoring.projections import Attention, find_structure
 from tests.tiny_llm import OTHER_FAMILIES, make_model, make_other
-from training.llm_spec import LoraSpec
-from training.lora import attach_lora
+from training.llm.llm_spec import LoraSpec
+from training.llm.lora import attach_lora
 
 EXPECTED = {
     "llama": ("model.layers.1.self_attn", "q_proj", "k_proj", "v_proj"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scoring.batching import SequenceBatch, collate, collate_windows, windows
-from scoring.errors import SettingError
+from scoring.exceptions import SettingError
 from scoring.ragged import Ragged
 from scoring.sasrec import LOSSES, SASRec, SASRecConfig
 from tests.scoring.cases import histories, sasrec

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from scoring.errors import ScopeError
+from scoring.exceptions import ScopeError
 from scoring.scope import select_scope
 
 

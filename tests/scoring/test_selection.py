@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scoring.errors import SettingError, TooFewSamplesError
+from scoring.exceptions import SettingError, TooFewSamplesError
 from scoring.selection import METHODS, SelectionParams, required_scores, select
 from tests.scoring.selectors.samples import assert_same, parts_of, reference_parts, reference_samples, whole_shard
 

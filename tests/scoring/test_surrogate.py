@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from scoring.batching import SequenceBatch
-from scoring.errors import ScopeError, SettingError
+from scoring.exceptions import ScopeError, SettingError
 from scoring.gradients import directional_derivatives, per_sample_gradients
 from scoring.sasrec import SASRecConfig
 from scoring.surrogate import Surrogate, build_surrogate, surrogate_scope

@@ -11,14 +11,14 @@ import pyarrow as pa
 
 from cluster.progress import Progress
 from cluster.storage import Storage
-from training.examples import encode_examples
-from training.finetune_spec import FinetuneSpec
-from training.llm import load_tokenizer
-from training.llm_spec import LLMSpec, LoraSpec
-from training.prompts import PromptEncoder, load_template
+from training.llm.llm_spec import LLMSpec, LoraSpec
+from training.llm.loading import load_tokenizer
+from training.llm.prompts import PromptEncoder, load_template
+from training.loops.examples import encode_examples
+from training.loops.finetune_spec import FinetuneSpec
 
 if TYPE_CHECKING:
-    from training.finetune_loop import FinetuneJob
+    from training.loops.finetune_loop import FinetuneJob
 
 ITEMS = 12
 TITLES = ["", *(f"Title {number}" for number in range(1, ITEMS + 1))]
@@ -73,7 +73,7 @@ def train_all(runs: Runs, progress: Progress) -> dict[str, Any]:
     a checkpoint before the first step. Returns outcomes by name, "<name> resumed" and "<name> begun" too."""
     import torch.distributed as dist
 
-    from training.finetune_loop import FinetuneJob, finetune_loop
+    from training.loops.finetune_loop import FinetuneJob, finetune_loop
 
     outcomes: dict[str, Any] = {}
     for name, spec in runs.specs.items():
@@ -94,7 +94,7 @@ def train_all(runs: Runs, progress: Progress) -> dict[str, Any]:
 def _begun(job: FinetuneJob, folder: Storage, progress: Progress) -> dict[str, Any]:
     import torch.distributed as dist
 
-    from training.finetune_loop import Tuner, finetune_loop
+    from training.loops.finetune_loop import Tuner, finetune_loop
 
     if dist.get_rank() == 0:
         for name in ("examples/train.parquet", "examples/valid.parquet"):

@@ -18,14 +18,14 @@ from scoring.effort import EffortScorer, Scope
 from scoring.projections import find_structure
 from tests.architecture_table import FILE, committed, page, row
 from tests.architectures import architectures, small_config, small_model
-from training.llm import load_llm
-from training.llm_checks import check_model
-from training.llm_spec import LLMSpec, LoraSpec
-from training.lora import attach_lora
-from training.miniature import miniature
-from training.prompts import EncodedPrompt
-from training.token_batches import collate
-from training.trial import try_architecture, try_model
+from training.llm.llm_spec import LLMSpec, LoraSpec
+from training.llm.loading import load_llm
+from training.llm.lora import attach_lora
+from training.llm.miniature import miniature
+from training.llm.prompts import EncodedPrompt
+from training.llm.token_batches import collate
+from training.llm.trial import try_architecture, try_model
+from training.llm.usable_models import check_model
 
 #: Hybrids, shared and latent keys, gates beside the values, fused maps, mixtures of experts, images, encoders.
 FEW = (

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from scoring.ragged import Ragged
-from training.grounding import TitleSpace
-from training.metrics import rank_targets, title_groups
-from training.proxy_loop import PROXY_SETTINGS, Pairs, ProxySettings, padded, tune_proxy, validation_loss
-from training.proxy_model import PROXIES, ProxyModel, build_proxy
-from training.proxy_ranking import RankedUsers, rank_users
+from training.loops.proxy_loop import PROXY_SETTINGS, Pairs, ProxySettings, padded, tune_proxy, validation_loss
+from training.loops.proxy_model import PROXIES, ProxyModel, build_proxy
+from training.loops.proxy_ranking import RankedUsers, rank_users
+from training.ranking.grounding import TitleSpace
+from training.ranking.ranking_metrics import rank_targets, title_groups
 
 ITEMS, WIDTH, LONGEST = 12, 16, 4
 HISTORY = Ragged.from_rows([[1, 2], [3], [4, 5, 6, 7], [2, 2, 9], []])

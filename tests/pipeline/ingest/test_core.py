@@ -10,8 +10,8 @@ import pytest
 from cluster.errors import UserError
 from cluster.progress import SilentProgress
 from cluster.storage import Storage
-from pipeline.ingest.ingest import ingest
-from pipeline.ingest.spec import IngestSpec, MinInteractions
+from pipeline.ingest.ingest_log import ingest
+from pipeline.ingest.ingest_spec import IngestSpec, MinInteractions
 from tests.pipeline.ingest.logs import make_log, read_parts, write
 
 pytestmark = pytest.mark.usefixtures("ray_local")

@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 
 from cluster.errors import UserError
-from pipeline.ingest.columns import also_usual, resolve_catalogue, resolve_log
 from pipeline.ingest.examine import Examination, Findings, say_columns
-from pipeline.ingest.headers import read_headers
+from pipeline.ingest.files.headers import read_headers
+from pipeline.ingest.files.sources import find_files
+from pipeline.ingest.ingest_spec import IngestSpec
+from pipeline.ingest.log_survey import merge_surveys, survey_block
 from pipeline.ingest.reading import log_reader, plan_tasks, read_catalogue
-from pipeline.ingest.sources import find_files
-from pipeline.ingest.spec import IngestSpec
-from pipeline.ingest.survey import merge_surveys, survey_block
-from pipeline.ingest.titles import count_titles
+from pipeline.ingest.values.columns import also_usual, resolve_catalogue, resolve_log
+from pipeline.ingest.values.title_checks import count_titles
 from tests.pipeline.ingest.logs import write
 
 Change = Callable[[pd.DataFrame], None]

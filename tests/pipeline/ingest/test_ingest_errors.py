@@ -12,8 +12,8 @@ import pytest
 from cluster.errors import UserError
 from cluster.progress import SilentProgress
 from cluster.storage import Storage
-from pipeline.ingest.ingest import ingest
-from pipeline.ingest.spec import IngestSpec
+from pipeline.ingest.ingest_log import ingest
+from pipeline.ingest.ingest_spec import IngestSpec
 from tests.pipeline.ingest.logs import make_catalogue, make_log, write
 
 HEADER = "user_id,item_id,timestamp,rating,title,split"

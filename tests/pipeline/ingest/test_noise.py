@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from cluster.storage import Storage
-from pipeline.config_file import parse_text
-from pipeline.run import RunOptions, run_stages
+from pipeline.driver.run_directory import RunOptions, run_stages
+from pipeline.engine.config_file import parse_text
 from scoring.ragged import Ragged
 from tests.pipeline.ingest.logs import read_parts, write
-from training.surrogate import load_surrogate
-from training.surrogate_data import ValidUsers
-from training.surrogate_validation import target_ranks
+from training.loops.surrogate_data import ValidUsers
+from training.loops.surrogate_training import load_surrogate
+from training.loops.surrogate_validation import target_ranks
 
 USERS, ITEMS, CHOSEN, CUTOFF = 600, 100, 12, 10
 

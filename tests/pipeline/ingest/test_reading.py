@@ -11,9 +11,9 @@ import pytest
 
 from cluster.errors import UserError
 from pipeline.ingest import reading
-from pipeline.ingest.headers import read_headers
+from pipeline.ingest.files.headers import read_headers
+from pipeline.ingest.files.sources import find_files
 from pipeline.ingest.reading import LogReader, plan_tasks, read_catalogue
-from pipeline.ingest.sources import find_files
 from tests.pipeline.ingest.logs import make_catalogue, make_log, write
 
 ROLES = {"user": "user_id", "item": "item_id", "timestamp": "timestamp", "rating": "rating"}

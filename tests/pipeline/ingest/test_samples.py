@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.ingest.ingest_spec import SplitName
 from pipeline.ingest.samples import SampleRules, build_tables, ranges, slices
 from pipeline.ingest.sequences import order_log
-from pipeline.ingest.spec import SplitName
 from pipeline.ingest.splits import (
     Bins,
     TimeCuts,

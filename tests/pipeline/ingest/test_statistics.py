@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.ingest.ingest_spec import SplitName
 from pipeline.ingest.notices import warnings_of
 from pipeline.ingest.samples import SampleRules, build_tables
 from pipeline.ingest.sequences import order_log
-from pipeline.ingest.spec import SplitName
 from pipeline.ingest.splits import TimeCuts, assign_splits
-from pipeline.ingest.statistics import Tally, length_summary, shard_facts, tie_counts
+from pipeline.ingest.statistics import IngestTally, length_summary, shard_facts, tie_counts
 
 
 def _facts(shard: int, items: list[int]) -> pa.Table:
@@ -35,7 +35,7 @@ def _facts(shard: int, items: list[int]) -> pa.Table:
 
 
 def test_shards_add_up() -> None:
-    tally = Tally.for_items(5)
+    tally = IngestTally.for_items(5)
     for facts in (_facts(0, [1, 2, 3, 4]), _facts(2, [2, 5]), _facts(1, [])):
         tally.add(facts)
     statistics = tally.statistics()
@@ -55,7 +55,7 @@ def test_shards_add_up() -> None:
     [(360, 60, True), (50_000, 10_000, True), (100, 60, False), (4_000, 10_000, False), (9, 1, False)],
 )
 def test_one_user_who_is_hardly_a_person_is_told(most: int, users: int, told: bool) -> None:
-    tally = Tally.for_items(5)
+    tally = IngestTally.for_items(5)
     tally.lengths.update({most: 1, 10: users - 1})
     tally.longest = (-most, "anonymous")
     statistics = tally.statistics() | {"split": "global_time"}
@@ -86,7 +86,7 @@ def test_ties_are_counted() -> None:
 
 
 def test_a_shard_in_two_blocks_is_a_fault() -> None:
-    tally = Tally.for_items(5)
+    tally = IngestTally.for_items(5)
     tally.add(_facts(0, [1]))
     with pytest.raises(RuntimeError, match="shard 0"):
         tally.add(_facts(0, [2]))

@@ -12,8 +12,8 @@ from pyiceberg.catalog.sql import SqlCatalog
 
 from cluster.progress import SilentProgress
 from cluster.storage import Storage
-from pipeline.ingest.ingest import ingest
-from pipeline.ingest.spec import IngestSpec
+from pipeline.ingest.ingest_log import ingest
+from pipeline.ingest.ingest_spec import IngestSpec
 from tests.pipeline.ingest.logs import files_of
 from tests.pipeline.ingest.tables import rows_of, strike_out
 

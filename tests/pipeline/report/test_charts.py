@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.report.charts import (
-    Interval,
+    IntervalRow,
     Series,
     interval_chart,
     line_chart,
@@ -15,9 +15,9 @@ from pipeline.report.charts import (
     strata_chart,
     thin,
 )
+from pipeline.report.number_format import MINUS
 from pipeline.report.scatter import MAX_POINTS, score_scatter
 from pipeline.report.svg import Scale, tick_label
-from pipeline.report.text import MINUS
 
 
 def parsed(svg: str) -> ElementTree.Element:
@@ -105,7 +105,7 @@ def test_line_chart_names_level_and_mark():
 
 
 def test_interval_chart_escapes_names_and_starts_at_zero():
-    svg = interval_chart("Recall@10", [Interval("<a> & b", 0.2, 0.1, 0.3, "focus")], guide=0.15)
+    svg = interval_chart("Recall@10", [IntervalRow("<a> & b", 0.2, 0.1, 0.3, "focus")], guide=0.15)
     root = parsed(svg)
     assert "<a> & b" in [node.text for node in root.iter("text")]
     assert "0" in [node.text for node in root.iter("text")]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.report import ReportData, render_report
-from pipeline.report.text import NOTHING
+from pipeline.report.number_format import NOTHING
 from tests.pipeline.report.sample_run import HOSTILE, full_run
 
 VOID = {"meta", "link", "br", "img", "hr"}

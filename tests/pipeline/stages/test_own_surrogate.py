@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cluster.storage import Storage
-from pipeline.cli import main
-from pipeline.manifest import read_manifest
+from pipeline.cli.main import main
+from pipeline.engine.manifest import read_manifest
 from tests.small_log import write_config, write_log
 
 pytestmark = pytest.mark.slow

@@ -6,8 +6,8 @@ import pytest
 
 from cluster.shards import shard_name
 from cluster.storage import Storage
+from pipeline.engine.sample_tables import score_table
 from pipeline.stages.select_inputs import SelectInputs
-from pipeline.tables import score_table
 from scoring.ids import user_keys
 
 IDS = np.array([3, 5, 9], dtype=np.int64)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scoring.errors import SettingError, TooFewSamplesError
+from scoring.exceptions import SettingError, TooFewSamplesError
 from scoring.reference import required_reference
 from scoring.selectors.base import ScoreShard, SelectionParams, asked_size, share_of, survey
 from tests.scoring.selectors.samples import whole_shard

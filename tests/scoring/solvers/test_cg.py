@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scoring.errors import NonFiniteError, NotConvergedError
+from scoring.exceptions import NonFiniteError, NotConvergedError
 from scoring.solvers.cg import solve_cg
 from tests.scoring.solvers.systems import solution, system
 

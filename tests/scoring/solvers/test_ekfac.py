@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from scoring.curvature import gauss_newton_matrix_sum
-from scoring.errors import SettingError
+from scoring.exceptions import SettingError
 from scoring.kronecker import eigenvalue_sums, kronecker_basis, kronecker_factor_sums, linear_layers
 from scoring.losses import SoftmaxLoss
 from scoring.scope import select_scope

@@ -5,7 +5,7 @@ from itertools import repeat
 import pytest
 import torch
 
-from scoring.errors import NotConvergedError, SettingError
+from scoring.exceptions import NotConvergedError, SettingError
 from scoring.solvers.lissa import solve_lissa
 from tests.scoring.solvers.systems import solution, system
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scoring.errors import NonFiniteError, SettingError
+from scoring.exceptions import NonFiniteError, SettingError
 from scoring.solvers.solution import checked, relative_residual
 from tests.scoring.solvers.systems import solution, system
 

@@ -1,0 +1,177 @@
+"""The command line: `dealrec`, or `python -m pipeline`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from cluster.errors import UserError, user_error_in
+from cluster.home import ensure_home
+from cluster.stopping import Stopped
+from pipeline import __version__
+from pipeline.cli import commands
+from pipeline.cli.console import ReaderLeftError
+from pipeline.cli.log_lines import configure_logging
+from pipeline.stages.stage_list import STAGE_NAMES
+from pipeline.studies.audit.audit_stages import AUDIT_STAGE_NAMES
+from scoring.exceptions import ScoringError
+
+log = logging.getLogger("dealrec.cli")
+
+EXIT_OK = 0
+EXIT_OUR_FAULT = 1
+EXIT_USER_FAULT = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 our fault, 2 the user's fault."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    configure_logging(options.verbose)
+
+    def work() -> int:
+        ensure_home()
+        return int(options.command(options) or EXIT_OK)
+
+    return guarded(work, options.verbose)
+
+
+def guarded(work: Callable[[], int], verbose: bool = False) -> int:
+    """What `work` returns, or the exit code of what it raises, which is said in one message."""
+    try:
+        return work()
+    except Stopped:
+        log.error("Stopped. The same command continues where this one stopped.")
+        return 128 + signal.SIGTERM
+    except KeyboardInterrupt:
+        log.error("Interrupted. The same command continues where this one stopped.")
+        return 128 + signal.SIGINT
+    except (UserError, ScoringError) as error:
+        # Of one that a worker raised, Ray's wrapper has the whole traceback for its text.
+        return _user_fault(getattr(error, "cause", error), verbose)
+    except ReaderLeftError:
+        # What is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception as error:  # noqa: BLE001 - the last line of defence: whatever it is gets an exit code
+        fault = user_error_in(error)
+        if fault is not None:
+            return _user_fault(fault, verbose)
+        log.error("A fault of ours, not of your config or data:\n%s", traceback.format_exc())
+        return EXIT_OUR_FAULT
+
+
+def _user_fault(error: Exception, verbose: bool) -> int:
+    if verbose:
+        log.debug("%s", traceback.format_exc())
+    log.error("error: %s", error)
+    return EXIT_USER_FAULT
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="dealrec",
+        description="Prune a recommendation log to the few percent an LLM needs, and tune the LLM on it.",
+    )
+    parser.add_argument("--version", action="version", version=f"dealrec {__version__}")
+    commands_ = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    run = commands_.add_parser("run", help="all stages, those that are complete skipped")
+    _add_run_arguments(run)
+    run.add_argument("--from", dest="first", choices=STAGE_NAMES, help="recompute this stage and what follows")
+    run.add_argument("--until", dest="last", choices=STAGE_NAMES, help="stop after this stage")
+    run.add_argument("--fresh", action="store_true", help="recompute everything")
+    run.set_defaults(command=commands.run)
+
+    for name in STAGE_NAMES:
+        stage = commands_.add_parser(name, help=f"the stage {name} alone")
+        _add_run_arguments(stage)
+        stage.set_defaults(command=commands.run_stage, stage=name)
+
+    compare = commands_.add_parser("compare", help="tune and evaluate on several coresets, one table")
+    _add_run_arguments(compare)
+    compare.add_argument(
+        "--selectors",
+        default="dealrec,random",
+        help="comma-separated; settings of one's own by dealrec+normalise=rank+strata=20",
+    )
+    compare.add_argument("--seeds", type=int, default=1, metavar="N", help="training seeds, each with its selection")
+    compare.add_argument("--first-seed", type=int, default=0, metavar="N", help="the lowest of them")
+    compare.add_argument(
+        "--control", default="random", metavar="NAME", help="the selector that others are held against"
+    )
+    compare.add_argument("--sizes", type=commands.sizes, metavar="A,B", help="shares or counts; select.size by default")
+    compare.add_argument("--draws", type=int, metavar="N", help="random coresets a seed; 3 for proxies, 1 for the LLM")
+    compare.add_argument("--target", choices=("llm", "proxy"), default="llm", help="what is tuned on the coresets")
+    compare.add_argument("--proxies", default="semantic,lexical", help="comma-separated, for --target proxy")
+    compare.add_argument("--arms-at-once", type=int, metavar="N", help="arms of the LLM; as many as fit if left out")
+    compare.set_defaults(command=commands.compare)
+
+    audit = commands_.add_parser("audit", help="how faithful the influence scores are: retraining without samples")
+    _add_run_arguments(audit)
+    audit.add_argument("--from", dest="first", choices=AUDIT_STAGE_NAMES, help="recompute this and what follows")
+    audit.add_argument("--fresh", action="store_true", help="recompute everything, the run's surrogate included")
+    audit.set_defaults(command=commands.audit)
+
+    export = commands_.add_parser("export", help="the coreset as text, for fine-tuning with other tools")
+    _add_run_arguments(export, "RUN", "a run directory, or the config of a run")
+    export.add_argument("--out", metavar="DIR", help="folder or URI; export in the run directory by default")
+    export.add_argument("--format", help="comma-separated; all by default")
+    export.set_defaults(command=commands.export)
+
+    doctor = commands_.add_parser("doctor", help="what this machine or cluster lacks, before anything runs")
+    doctor.add_argument("config", nargs="?", metavar="CONFIG")
+    doctor.add_argument("--run-dir", metavar="DIR", help="folder or URI that all nodes must share")
+    doctor.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    _add_output_arguments(doctor)
+    doctor.set_defaults(command=commands.doctor)
+
+    plan = commands_.add_parser("plan", help="expected time, memory and cost of each stage on this cluster")
+    _add_run_arguments(plan)
+    plan.add_argument("--users", type=int, default=4000, metavar="N", help="users of the share that is measured")
+    plan.set_defaults(command=commands.plan)
+
+    schema = commands_.add_parser("schema", help="the JSON Schema of the config, for editors")
+    _add_output_arguments(schema)
+    schema.set_defaults(command=commands.schema)
+
+    submit = commands_.add_parser("submit", help="run on a cluster as a Ray job")
+    _add_run_arguments(submit)
+    submit.add_argument("--address", required=True, metavar="URL", help="http://HEAD:8265")
+    submit.add_argument("--follow", action=argparse.BooleanOptionalAction, default=True, help="show its log")
+    submit.set_defaults(command=commands.submit)
+    for name, help_ in (
+        ("jobs", "list the jobs of a cluster"),
+        ("logs", "follow a job's log"),
+        ("stop", "stop a job"),
+    ):
+        job = commands_.add_parser(name, help=help_)
+        if name != "jobs":
+            job.add_argument("job", metavar="JOB")
+        job.add_argument("--address", required=True, metavar="URL")
+        _add_output_arguments(job)
+        job.set_defaults(command=getattr(commands, name))
+    return parser
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser, name: str = "CONFIG", kind: str = "a YAML file") -> None:
+    parser.add_argument("config", metavar=name, help=kind)
+    parser.add_argument("--run-dir", metavar="DIR", help="folder or URI; runs/NAME of the config by default")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    _add_output_arguments(parser)
+
+
+def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="machine-readable output on stdout")
+    parser.add_argument("--verbose", action="store_true", help="times, areas and tracebacks in the log")
+
+
+def entry() -> None:
+    """The console command."""
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""A run: its directory, its stages, and what is done when it is started again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.errors import UserError
+from cluster.progress import format_seconds
+from cluster.stopping import STOP
+from cluster.storage import Storage, is_remote
+from pipeline.engine.config import Config
+from pipeline.engine.config_file import dump_config
+from pipeline.engine.graph import Graph, Stage
+from pipeline.stages.stage_list import stages_of
+
+log = logging.getLogger("dealrec.run")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is started.
+
+    Attributes
+    ----------
+    first, last : stages to begin with, recomputing, and to end with.
+    only : the one stage to run.
+    fresh : forget everything that is there.
+    """
+
+    first: str | None = None
+    last: str | None = None
+    only: str | None = None
+    fresh: bool = False
+
+
+def default_run_dir(config_path: str) -> str:
+    """`runs/NAME` for a config file NAME.yaml."""
+    return str(Path("runs") / Path(config_path).stem)
+
+
+def open_run(uri: str, option: str = "--run-dir") -> Storage:
+    """The folder that an option names, made if need be. Raises `UserError` when it cannot be written."""
+    run = Storage.at(uri)
+    try:
+        run.write_bytes("_writable", b"")
+        run.delete("_writable")
+    except (OSError, PermissionError) as error:
+        raise UserError(
+            f"{option} {run.uri} cannot be written: {error}.",
+            f"Choose another {option}, or mend its permissions.",
+        ) from error
+    return run
+
+
+def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[Stage, ...] | None = None) -> Graph:
+    """Bring a run up to date: skip what is complete, resume what is not, compute the rest.
+
+    `stages` are those of a run by this configuration unless others are given.
+
+    Raises `UserError` when the directory holds another configuration's results, naming the keys.
+    """
+    graph = Graph(stages or stages_of(config), config, run)
+    chosen = chosen_stages(graph, options)
+    discarded = _discarded(graph, options)
+    kept = [stage for stage in chosen if stage not in discarded]
+    graph.check(kept)
+    incomplete = graph.incomplete(kept)
+    names = [stage.name for stage in chosen if stage in incomplete or stage in discarded]
+    if not names:
+        run.write_text("config.yaml", dump_config(config))
+        log.info("Everything asked for is complete in %s.", _shown(run.uri))
+        return graph
+    from pipeline.driver.execute import execute
+    from pipeline.preflight.before_run import check_before_run, check_cluster
+
+    check_before_run(config, names, run)
+    start = time.monotonic()
+    with session(config):
+        check_cluster(config, names, run)
+        # Nothing is thrown away for a run that cannot begin.
+        graph.discard(discarded)
+        run.write_text("config.yaml", dump_config(config))
+        execute(graph, chosen, [config.select] if "select" in names else [], work=names)
+    log.info("Finished in %s: %s", format_seconds(time.monotonic() - start), _shown(run.uri))
+    return graph
+
+
+@contextmanager
+def session(config: Config) -> Iterator[None]:
+    """Ray as the cluster section asks for it; what is asked of an autoscaler meanwhile is taken back in the end."""
+    from cluster.scale_up import release
+    from cluster.session import ray_session
+
+    cluster = config.cluster
+    with ray_session(cluster.address, cluster.cpus, None if cluster.gpus == "auto" else cluster.gpus):
+        try:
+            with STOP.handled():
+                yield
+        finally:
+            release()
+
+
+def _discarded(graph: Graph, options: RunOptions) -> Sequence[Stage]:
+    """The stages whose results are not to be kept."""
+    if options.fresh:
+        return graph.stages
+    return graph.after(options.first) if options.first is not None else []
+
+
+def chosen_stages(graph: Graph, options: RunOptions) -> list[Stage]:
+    """The stages that the options ask for, and those that these need."""
+    if options.only is not None:
+        return [graph.stage(options.only)]
+    names = [stage.name for stage in graph.stages]
+    last = names.index(graph.stage(options.last).name) if options.last else len(names) - 1
+    if options.first and names.index(graph.stage(options.first).name) > last:
+        raise UserError(f"--from {options.first} comes after --until {options.last}.", "Exchange them.")
+    again = graph.after(options.first) if options.first else []
+    # Of a run that stops at a stage, also what comes before it that the stage itself can do without.
+    whole = [stage.name for stage in [*again, *graph.needed([names[-1]])]]
+    return graph.needed({names[last], *(name for name in whole if names.index(name) <= last)})
+
+
+def _shown(uri: str) -> str:
+    """A path as a person would type it from here."""
+    if is_remote(uri):
+        return uri
+    path = Path(uri)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else uri

@@ -1,0 +1,49 @@
+"""A finished run in a few rows: how good, and where the time went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.engine.graph import Graph
+from pipeline.engine.manifest import read_manifest
+
+HEADLINE = ("recall@10", "ndcg@10")
+
+
+def stage_rows(graph: Graph) -> list[dict[str, Any]]:
+    """A row a complete stage: seconds of wall time and attempts."""
+    rows = []
+    for stage in graph.stages:
+        manifest = read_manifest(graph.folder(stage))
+        if manifest is not None:
+            rows.append({"stage": stage.name, "seconds": round(manifest.seconds, 1), "attempts": manifest.attempts})
+    return rows
+
+
+def metrics_rows(graph: Graph) -> list[dict[str, Any]]:
+    """A row a model that was evaluated: Recall@10 and NDCG@10, each with its 95% interval."""
+    folder = graph.folder(graph.stage("evaluate"))
+    if read_manifest(folder) is None:
+        return []
+    return [headline_row(name, values) for name, values in folder.read_json("metrics.json")["models"].items()]
+
+
+def kept_rows(statistics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What became of the interactions that ingest read: kept ones by part, dropped ones by reason."""
+    parts = [name for name in statistics["interactions"] if name not in ("read", "kept")]
+    kept = [{"interactions": f"kept for {part}", "count": statistics["interactions"][part]} for part in parts]
+    dropped = [
+        {"interactions": f"dropped: {reason.replace('_', ' ')}", "count": count}
+        for reason, count in statistics["dropped"].items()
+    ]
+    return [{"interactions": "read", "count": statistics["interactions"]["read"]}, *kept, *dropped]
+
+
+def headline_row(name: str, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """One model's headline figures as text: the mean and its interval."""
+    row: dict[str, Any] = {"model": name}
+    for metric in HEADLINE:
+        value = metrics[metric]
+        row[metric] = f"{value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
+    return row

@@ -1,0 +1,1 @@
+"""Configuration, stage graph, manifests and the files of a run."""

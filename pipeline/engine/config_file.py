@@ -1,0 +1,142 @@
+"""From a YAML file and `--set key=value` to a validated configuration, and back."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from cluster.errors import UserError
+from cluster.storage import Storage
+from pipeline.engine.config import Config
+
+
+def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration file and apply overrides.
+
+    Parameters
+    ----------
+    path : a YAML file.
+    overrides : "section.key=value" strings; the value is read as YAML, so numbers and lists work.
+
+    Raises `UserError` that names the file and the key.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"The config {path} does not exist.", "Check the path; the README shows a first one.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The config {path} cannot be read: {error}.", "Give a YAML text file.") from error
+    return parse_text(text, path, overrides)
+
+
+def load_run_config(run: Storage, overrides: Sequence[str] = ()) -> Config:
+    """The configuration that a run directory keeps, with overrides as of `load_config`.
+
+    Raises `UserError` for a folder that is no run.
+    """
+    try:
+        text = run.read_text("config.yaml")
+    except FileNotFoundError:
+        raise UserError(
+            f"{run.uri} holds no config.yaml, so it is not the directory of a run.",
+            "Name the run directory that `dealrec run` said it wrote, or the config.",
+        ) from None
+    return parse_text(text, f"{run.uri}/config.yaml", overrides)
+
+
+def parse_text(text: str, path: str, overrides: Sequence[str] = ()) -> Config:
+    """As `load_config`, of a text, YAML or JSON, that messages call `path`."""
+    try:
+        values = _read(text)
+    # Of a date that cannot be PyYAML raises a ValueError.
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"The config {path} is not YAML: {error}.", "Correct the line named above.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"The config {path} holds no sections.", "Start with `data:` and `interactions:` below it.")
+    for override in overrides:
+        values = _with_override(values, override)
+    return parse_config(values, path)
+
+
+def _read(text: str) -> Any:
+    """JSON is not quite YAML: 1e-05 and characters in two escapes would be read as something else."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return yaml.safe_load(text)
+
+
+def parse_config(values: Mapping[str, Any], source: str) -> Config:
+    """Validate a nested mapping. Raises `UserError` with every fault, each by its key."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        faults = [_describe(fault) for fault in error.errors()]
+        raise UserError(f"{source}: " + "; ".join(faults) + ".", "Correct the keys named and run again.") from None
+
+
+def dump_config(config: Config) -> str:
+    """The whole configuration as YAML, every default visible."""
+    return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+
+
+def json_schema() -> str:
+    """The JSON Schema of the configuration, for editors."""
+    return json.dumps(Config.model_json_schema(by_alias=True), indent=1) + "\n"
+
+
+def _with_override(values: Mapping[str, Any], override: str) -> dict[str, Any]:
+    """A copy of the nested mapping with one key replaced."""
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        raise UserError(
+            f"--set {override} is not of the form section.key=value.", "For example: --set select.size=0.02."
+        )
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"--set {override}: the value is not YAML ({error}).", "Quote it.") from error
+    result = dict(values)
+    level = result
+    for part in parts[:-1]:
+        inner = level.get(part)
+        level[part] = dict(inner) if isinstance(inner, dict) else {}
+        level = level[part]
+    level[parts[-1]] = value
+    return result
+
+
+def _describe(fault: Any) -> str:
+    """One validation fault as "key: what is wrong"."""
+    place = [str(part) for part in fault["loc"]]
+    key = ".".join(place)
+    if fault["type"] == "extra_forbidden":
+        known = _keys_at(place[:-1])
+        near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.0)
+        return f"unknown key {key}" + (f" (nearest valid key: {'.'.join([*place[:-1], near[0]])})" if near else "")
+    if fault["type"] == "missing":
+        return f"key {key} is missing"
+    if not place:
+        return str(fault["msg"]).removeprefix("Value error, ")
+    return f"key {key}: {fault['msg'].removeprefix('Value error, ')} (got {fault['input']!r})"
+
+
+def _keys_at(place: Sequence[str]) -> list[str]:
+    """The valid keys of a section."""
+    model: type[BaseModel] = Config
+    for part in place:
+        section = model.model_fields.get(part)
+        candidates = [] if section is None else [section.annotation, *get_args(section.annotation)]
+        models = [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not models:
+            return []
+        model = models[0]
+    return [field.alias or name for name, field in model.model_fields.items()]

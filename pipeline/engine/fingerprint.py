@@ -1,0 +1,119 @@
+"""What a stage's result depends on, in a form that can be compared and explained."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pafs
+
+from cluster.storage import is_remote, open_filesystem
+from pipeline.engine.config import Config
+
+_BLOCK, _BLOCKS = 1 << 16, 128
+
+
+def config_part(config: Config, keys: Sequence[str]) -> dict[str, Any]:
+    """The chosen sections or keys of a configuration, flattened to "section.key": value."""
+    whole = config.model_dump(mode="json", by_alias=True)
+    part: dict[str, Any] = {}
+    for key in keys:
+        section, _, name = key.partition(".")
+        values = {name: whole[section][name]} if name else whole[section]
+        part |= {f"{section}.{inner}": value for inner, value in values.items()}
+    return dict(sorted(part.items()))
+
+
+def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Each key whose value differs, as "key was A, is B"; of files, the names of those that do."""
+    missing = "not set"
+    found = []
+    for key in sorted(set(old) | set(new)):
+        before, after = old.get(key, missing), new.get(key, missing)
+        if before != after:
+            files = _differing_files(before, after) if isinstance(before, list) and isinstance(after, list) else ""
+            found.append(f"{key} {files or f'was {before!r}, is {after!r}'}")
+    return found
+
+
+def _differing_files(old: Sequence[Any], new: Sequence[Any]) -> str:
+    """What became of files, by the lists that `file_identities` gives of them; empty for other lists."""
+    if not all(isinstance(entry, dict) and "name" in entry for entry in (*old, *new)):
+        return ""
+    before, after = ({entry["name"]: entry for entry in entries} for entries in (old, new))
+    kinds = {
+        "new": sorted(set(after) - set(before)),
+        "gone": sorted(set(before) - set(after)),
+        "changed": sorted(name for name in set(before) & set(after) if before[name] != after[name]),
+    }
+    parts = [f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names]
+    # Files of one name in several folders are told by their number alone.
+    return f"has other files: {', '.join(parts) or f'{len(old)} before, {len(new)} now'}"
+
+
+def _first(names: Sequence[str], count: int = 3) -> str:
+    more = len(names) - count
+    return ", ".join(names[:count]) + (f" and {more} more" if more > 0 else "")
+
+
+def file_identities(files: Sequence[str]) -> list[dict[str, Any]]:
+    """Name, size and content hash of local files; name, size and time of change of remote ones.
+
+    The folder is left out, so that a log may move.
+    """
+    identities: list[dict[str, Any]] = []
+    for file in sorted(files):
+        if is_remote(file):
+            filesystem, path = open_filesystem(file)
+            info = filesystem.get_file_info(path)
+            changed = info.mtime_ns if info.type == pafs.FileType.File else None
+            identities.append({"name": Path(path).name, "size": info.size, "changed": changed})
+        else:
+            identities.append({"name": Path(file).name, "size": Path(file).stat().st_size, "hash": _hash_file(file)})
+    return identities
+
+
+def model_identity(model: str) -> dict[str, Any]:
+    """The identity of an LLM: its name on a hub, or name, size and hash of its local files, large ones by samples.
+
+    Models of one architecture have files of the same names and sizes, so these do not tell them apart.
+    """
+    path = Path(model)
+    if path.is_file():
+        return {"file": path.name, **_size_and_hash(path)}
+    if path.is_dir():
+        files = sorted(entry for entry in path.iterdir() if entry.is_file())
+        return {"files": {entry.name: _size_and_hash(entry) for entry in files}}
+    return {"name": model}
+
+
+def code_identity(module: str) -> dict[str, Any]:
+    """Name and hash of a module's file, which need not be imported for it; no hash where it has none."""
+    try:
+        found = find_spec(module)
+    except ModuleNotFoundError:
+        found = None
+    if found is None or found.origin is None or not Path(found.origin).is_file():
+        return {"module": module}
+    return {"module": module, "hash": _hash_file(found.origin)}
+
+
+def _size_and_hash(path: Path) -> dict[str, Any]:
+    """Size and hash of a file, of blocks spread evenly over it where it is large: any tuning moves all weights."""
+    size = path.stat().st_size
+    if size <= _BLOCK * _BLOCKS:
+        return {"size": size, "hash": _hash_file(str(path))}
+    state = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as stream:
+        for place in range(_BLOCKS):
+            stream.seek(place * (size - _BLOCK) // (_BLOCKS - 1))
+            state.update(stream.read(_BLOCK))
+    return {"size": size, "hash": state.hexdigest()}
+
+
+def _hash_file(file: str) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

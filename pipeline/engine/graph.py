@@ -1,0 +1,261 @@
+"""Stages, what each depends on, and the rules by which one is skipped, resumed, refused or recomputed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.digest import json_digest
+from cluster.errors import UserError
+from cluster.progress import LineProgress, Progress, SeveralProgresses, format_seconds
+from cluster.ray_metrics import StageMetrics
+from cluster.shards import peak_memory
+from cluster.storage import Storage
+from pipeline.engine.config import Config
+from pipeline.engine.events import EventLog
+from pipeline.engine.fingerprint import config_part, differing_keys
+from pipeline.engine.manifest import (
+    BEGUN,
+    MANIFEST,
+    Begun,
+    Fingerprint,
+    Manifest,
+    environment,
+    list_outputs,
+    read_begun,
+    read_manifest,
+)
+
+log = logging.getLogger("dealrec.run")
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage is given: the configuration, the run, its own folder, and somewhere to report to."""
+
+    config: Config
+    run: Storage
+    out: Storage
+    folders: Mapping[str, Storage]
+    progress: Progress
+
+    def folder(self, stage: str) -> Storage:
+        """The folder of a stage that this one needs."""
+        return self.folders[stage]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a run.
+
+    Attributes
+    ----------
+    name, folder : what it is called, and where its manifest and files are, relative to the run.
+    needs : stages whose results it reads.
+    keys : sections or keys of the config that decide its result.
+    version : raised whenever its code changes what it writes.
+    work : does it, and returns the facts for the manifest.
+    subfolders : folders of output files below `folder`.
+    sources : identities of inputs from outside the run.
+    unit : what its progress counts.
+    elastic : those of its keys that may change before it is complete: it goes on from where it was.
+    command : of the command line, which recomputes it by `--from`; None where no command does.
+    """
+
+    name: str
+    folder: str
+    needs: tuple[str, ...]
+    keys: tuple[str, ...]
+    version: int
+    work: Callable[[StageContext], Mapping[str, Any]]
+    subfolders: tuple[str, ...] = ()
+    sources: Callable[[Config], Mapping[str, Any]] = lambda config: {}
+    unit: str = "shards"
+    elastic: tuple[str, ...] = ()
+    command: str | None = "run"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The stages of a run, in an order in which each comes after those it needs."""
+
+    stages: tuple[Stage, ...]
+    config: Config
+    run: Storage
+
+    def stage(self, name: str) -> Stage:
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise UserError(f"There is no stage {name}.", f"The stages are {', '.join(s.name for s in self.stages)}.")
+
+    def folder(self, stage: Stage) -> Storage:
+        return self.run.child(*stage.folder.split("/"))
+
+    def fingerprint(self, stage: Stage) -> Fingerprint | None:
+        """What the stage's result would be of; None while a stage that it needs is not complete."""
+        inputs: dict[str, Any] = dict(stage.sources(self.config))
+        for need in stage.needs:
+            manifest = read_manifest(self.folder(self.stage(need)))
+            if manifest is None:
+                return None
+            inputs[need] = manifest.content
+        return Fingerprint(config_part(self.config, stage.keys), inputs, stage.version)
+
+    def needed(self, names: Iterable[str]) -> list[Stage]:
+        """Stages and all that they depend on, in order."""
+        return needed_stages(self.stages, [self.stage(name).name for name in names])
+
+    def after(self, name: str) -> list[Stage]:
+        """A stage and all that depend on it, in order."""
+        names = {self.stage(name).name}
+        for stage in self.stages:
+            if names & set(stage.needs):
+                names.add(stage.name)
+        return [stage for stage in self.stages if stage.name in names]
+
+    def incomplete(self, stages: Sequence[Stage]) -> list[Stage]:
+        """Those of the stages that are not complete."""
+        return [stage for stage in stages if read_manifest(self.folder(stage)) is None]
+
+    def discard(self, stages: Sequence[Stage]) -> None:
+        """Forget the results of stages, manifests first, so that a kill in between leaves no false completion."""
+        for stage in reversed(stages):
+            folder = self.folder(stage)
+            folder.delete(MANIFEST)
+            folder.delete(BEGUN)
+            folder.delete("")
+
+    def check(self, stages: Sequence[Stage]) -> None:
+        """Refuse a run directory that holds results of another configuration.
+
+        Raises `UserError` that names the keys and both values.
+        """
+        for stage in stages:
+            wanted = self.fingerprint(stage)
+            # What waits for another stage may come before one that does not.
+            if wanted is not None:
+                self._check_stage(stage, wanted)
+
+    def _check_stage(self, stage: Stage, wanted: Fingerprint) -> None:
+        folder = self.folder(stage)
+        complete = read_manifest(folder)
+        found = complete or read_begun(folder)
+        if found is None or found.fingerprint.digest == wanted.digest:
+            return
+        free = () if complete else stage.elastic
+        keys = differing_keys(_without(found.fingerprint.config, free), _without(wanted.config, free))
+        keys += [
+            key.replace(" was ", " changed: was ") for key in differing_keys(found.fingerprint.inputs, wanted.inputs)
+        ]
+        if found.fingerprint.version != wanted.version:
+            keys.append(f"the stage's version was {found.fingerprint.version}, is {wanted.version}")
+        if not keys:
+            return
+        raise UserError(
+            f"{self.run.uri} holds results of stage {stage.name} for another config: {'; '.join(keys)}.",
+            f"{self._recompute(stage)}, or choose another --run-dir.",
+        )
+
+    def _recompute(self, stage: Stage) -> str:
+        """How to replace a stage's results. The command is written out: the one that was given may lack its options."""
+        if stage.command is None:
+            return f"Remove {self.folder(stage).uri} to make it again"
+        return (
+            f"Recompute by `dealrec {stage.command} CONFIG --run-dir {self.run.uri} --from {stage.name}`, start over "
+            f"by `dealrec {stage.command} CONFIG --run-dir {self.run.uri} --fresh`"
+        )
+
+    def execute(self, stages: Sequence[Stage], events: EventLog) -> dict[str, str]:
+        """Run stages in order; those that are complete are skipped.
+
+        Returns
+        -------
+        For each stage, "done" or "complete" (it was already).
+        """
+        states: dict[str, str] = {}
+        for stage in stages:
+            wanted = self.fingerprint(stage)
+            if wanted is None:
+                missing = [need for need in stage.needs if read_manifest(self.folder(self.stage(need))) is None]
+                raise UserError(
+                    f"Stage {stage.name} needs {', '.join(missing)}, not complete in {self.run.uri}.",
+                    f"Run `dealrec {missing[0]} CONFIG` first, or `dealrec run CONFIG` for all of it.",
+                )
+            self._check_stage(stage, wanted)
+            if read_manifest(self.folder(stage)) is not None:
+                log.info("%-10s complete", stage.name)
+                states[stage.name] = "complete"
+                continue
+            self._run_stage(stage, wanted, events)
+            states[stage.name] = "done"
+        return states
+
+    def _run_stage(self, stage: Stage, fingerprint: Fingerprint, events: EventLog) -> None:
+        folder = self.folder(stage)
+        earlier = read_begun(folder)
+        attempts = earlier.attempts + 1 if earlier else 1
+        seconds_before = earlier.seconds if earlier else 0.0
+        shown, metrics = LineProgress(stage.name, stage.unit), StageMetrics(stage.name)
+        context = StageContext(
+            self.config,
+            self.run,
+            folder,
+            {need: self.folder(self.stage(need)) for need in stage.needs},
+            SeveralProgresses(shown, metrics),
+        )
+        start = time.monotonic()
+        try:
+            Begun(fingerprint, attempts, seconds_before).write(folder)
+            events.add("stage_begun", stage=stage.name, folder=stage.folder, attempt=attempts)
+            facts = stage.work(context)
+        except BaseException as error:
+            spent = seconds_before + time.monotonic() - start
+            _record_end(stage, Begun(fingerprint, attempts, spent), folder, events, error)
+            raise
+        finally:
+            shown.close()
+            metrics.close()
+        seconds = seconds_before + time.monotonic() - start
+        outputs = list_outputs(folder, stage.subfolders)
+        content = json_digest([[row["name"], row["digest"]] for row in outputs])
+        made = Manifest(
+            stage.name,
+            fingerprint,
+            content,
+            outputs,
+            facts,
+            seconds,
+            attempts,
+            driver_memory=peak_memory(),
+            environment=environment(),
+        )
+        made.write(folder)
+        events.add("stage_done", stage=stage.name, attempt=attempts, seconds=round(seconds, 3))
+        log.info("%-10s done in %s", stage.name, format_seconds(seconds))
+
+
+def needed_stages(stages: Sequence[Stage], names: Iterable[str]) -> list[Stage]:
+    """The named stages and all that they depend on, of stages that each come after those they need."""
+    wanted = set(names)
+    for stage in reversed(stages):
+        if stage.name in wanted:
+            wanted |= set(stage.needs)
+    return [stage for stage in stages if stage.name in wanted]
+
+
+def _record_end(stage: Stage, begun: Begun, folder: Storage, events: EventLog, error: BaseException) -> None:
+    """Write down how a stage was cut short. Storage that is gone must not hide why."""
+    kind = "stage_stopped" if isinstance(error, KeyboardInterrupt) else "stage_failed"
+    try:
+        begun.write(folder)
+        events.add(kind, stage=stage.name, attempt=begun.attempts, error=f"{type(error).__name__}: {error}")
+    except OSError as unwritten:
+        log.warning("That %s ended so could not be written down: %s", stage.name, unwritten)
+
+
+def _without(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in keys}

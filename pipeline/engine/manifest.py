@@ -1,0 +1,123 @@
+"""The file that makes a stage complete: written last, in one step."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from cluster.digest import digest, json_digest
+from cluster.project_root import PROJECT_ROOT
+from cluster.storage import Storage
+
+MANIFEST = "_manifest.json"
+BEGUN = "_begun.json"
+_VERSIONED = ("ray", "torch", "transformers", "peft", "deepspeed", "pyarrow", "numpy")
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What decides a stage's result: its part of the config, its inputs and the version of its code."""
+
+    config: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    version: int
+
+    @property
+    def digest(self) -> str:
+        return json_digest(asdict(self))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A complete stage.
+
+    Attributes
+    ----------
+    stage, fingerprint : which stage, and of what.
+    content : hash over the names and bytes of the outputs; what comes after depends on it.
+    outputs : a row a file: name, size, digest.
+    facts : what the stage has to say: counts, losses, residuals, shard attempts.
+    seconds : wall time, over all attempts.
+    attempts : times the stage was begun.
+    driver_memory : bytes that the driver held at most, from its start to the end of the stage; 0 is not known.
+    """
+
+    stage: str
+    fingerprint: Fingerprint
+    content: str
+    outputs: Sequence[Mapping[str, Any]]
+    facts: Mapping[str, Any]
+    seconds: float
+    attempts: int
+    driver_memory: int = 0
+    finished: float = field(default_factory=time.time)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    def write(self, folder: Storage) -> None:
+        folder.write_json(MANIFEST, asdict(self) | {"digest": self.fingerprint.digest})
+
+
+def read_manifest(folder: Storage) -> Manifest | None:
+    """The manifest of a complete stage, or None."""
+    if not folder.exists(MANIFEST):
+        return None
+    values = folder.read_json(MANIFEST)
+    values.pop("digest")
+    return Manifest(**values | {"fingerprint": Fingerprint(**values["fingerprint"])})
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A stage that was begun and may not be complete: for which fingerprint, how often, for how long so far."""
+
+    fingerprint: Fingerprint
+    attempts: int
+    seconds: float
+
+    def write(self, folder: Storage) -> None:
+        folder.write_json(BEGUN, asdict(self))
+
+
+def read_begun(folder: Storage) -> Begun | None:
+    if not folder.exists(BEGUN):
+        return None
+    values = folder.read_json(BEGUN)
+    return Begun(Fingerprint(**values["fingerprint"]), values["attempts"], values["seconds"])
+
+
+def list_outputs(folder: Storage, subfolders: Sequence[str]) -> list[dict[str, Any]]:
+    """Name, size and digest of every file of a stage, its bookkeeping left out."""
+    rows: list[dict[str, Any]] = []
+    for sub in ("", *subfolders):
+        for name in folder.list(sub):
+            if name.startswith("_"):
+                continue
+            path = f"{sub}/{name}" if sub else name
+            data = folder.read_bytes(path)
+            rows.append({"name": path, "size": len(data), "digest": digest(data)})
+    return rows
+
+
+def environment() -> dict[str, Any]:
+    """Versions and the git commit of the code, recorded and never compared."""
+    versions = {name: importlib.metadata.version(name) for name in _VERSIONED}
+    return {"python": platform.python_version(), "versions": versions, "commit": _git_commit()}
+
+
+def _git_commit() -> str | None:
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(PROJECT_ROOT), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None

@@ -1,0 +1,1 @@
+"""The coreset and the gradients of a run, written for other tools."""

@@ -1,0 +1,1 @@
+"""Input files: found, identified and read block by block."""

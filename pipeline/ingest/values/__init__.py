@@ -1,0 +1,1 @@
+"""Values of input columns: ids, times, titles, and what is missing."""

@@ -1,0 +1,1 @@
+"""What is checked before the first stage, by `run` and by `doctor` alike."""

@@ -1,0 +1,188 @@
+"""What a run needs, checked before its first stage: one list, for `run` and for `doctor`.
+
+What the log itself does not allow is checked as soon as it is read, by `pipeline.driver.execute.check_log`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from cluster.errors import UserError
+from cluster.machine_checks import (
+    Finding,
+    check_gpus,
+    check_memory,
+    check_nodes_memory,
+    check_versions,
+    check_writable,
+    require,
+)
+from cluster.nodes import own_versions
+from cluster.storage import Storage
+from pipeline.engine.config import Config
+from pipeline.preflight import config_checks, llm_checks, node_files
+from pipeline.preflight.checks import Check, Subject, findings
+from pipeline.preflight.resource_plan import describe, resource_plan
+from pipeline.stages.stage_list import EMBEDDINGS, LLM_STAGES
+from training.loops.native_op import cache_folder, compiler_error, compiler_missing, computes_in_half
+
+_LEAST_MEMORY = 2 * 2**30
+
+_TUNING = frozenset({"finetune"})
+
+
+def _measures_titles(subject: Subject) -> bool:
+    """Whether a stage needs the LLM's tokenizer; the ingest does where items of long titles are left out."""
+    drops = "ingest" in subject.stages and subject.config.llm.long_titles == "drop"
+    return drops or bool(LLM_STAGES & set(subject.stages))
+
+
+def _embedded(subject: Subject) -> bool:
+    return subject.embedded
+
+
+def _tunes_on_cpu(subject: Subject) -> bool:
+    """Whether an embedded Ray fine-tunes on this machine's CPUs, as far as is known."""
+    return subject.embedded and (subject.config.cluster.gpus == 0 or torch.cuda.device_count() == 0)
+
+
+def _has_run(subject: Subject) -> bool:
+    return subject.embedded and subject.run is not None
+
+
+def _own_surrogate(subject: Subject) -> bool:
+    return ":" in subject.config.surrogate.model
+
+
+#: Of the configuration, in seconds, without Ray.
+CONFIG_CHECKS = (
+    Check("log", config_checks.check_inputs, frozenset({"ingest"})),
+    Check("surrogate", config_checks.check_surrogate, frozenset({"surrogate", "influence", "audit"})),
+    Check("influence", config_checks.check_influence, frozenset({"influence"}), after=("surrogate",)),
+    Check("audit", config_checks.check_audit, frozenset({"audit"}), after=("surrogate",)),
+    Check("fine-tuning", config_checks.check_tuning, _TUNING),
+    Check("template", llm_checks.check_template, where=_measures_titles),
+    Check("LLM files", llm_checks.check_files, where=_measures_titles),
+    Check("tokenizer", llm_checks.check_tokenizer, where=_measures_titles, after=("LLM files",)),
+    Check("prompt", llm_checks.check_prompt, where=_measures_titles, after=("template", "tokenizer")),
+    Check("LLM length", llm_checks.check_length, LLM_STAGES, after=("tokenizer",)),
+    Check(
+        "LLM structure",
+        llm_checks.check_structure,
+        LLM_STAGES - {EMBEDDINGS},
+        after=("tokenizer", "LLM length", "fine-tuning"),
+    ),
+)
+
+#: Of this machine, without Ray.
+MACHINE_CHECKS = (
+    Check("memory", lambda subject: check_memory(_LEAST_MEMORY)),
+    Check("GPU", lambda subject: check_gpus(subject.config.cluster.gpus, True), LLM_STAGES, _embedded),
+    Check("compiler", lambda subject: _check_compiler(), _TUNING, _tunes_on_cpu),
+    Check("half precision", lambda subject: _check_half(subject.config), _TUNING, _tunes_on_cpu),
+    Check("storage", lambda subject: _check_writable(subject), where=_has_run),
+)
+
+#: Of what Ray has; the nodes are asked on a cluster alone.
+CLUSTER_CHECKS = (
+    Check("workers", lambda subject: _check_workers(subject)),
+    Check("memory", lambda subject: check_nodes_memory(subject.nodes, _LEAST_MEMORY), where=lambda s: not s.embedded),
+    Check("versions", lambda subject: check_versions(subject.nodes, own_versions()), where=lambda s: not s.embedded),
+    Check("compiler", lambda subject: _check_programs(subject), _TUNING, lambda s: not s.embedded),
+    Check("storage", lambda subject: _check_shared(subject), where=lambda s: not s.embedded),
+    Check("log on nodes", node_files.check_log_files, frozenset({"ingest"}), lambda s: not s.embedded),
+    Check("LLM on nodes", node_files.check_llm_files, LLM_STAGES, lambda s: not s.embedded),
+    Check(
+        "surrogate on nodes",
+        node_files.check_own_surrogate,
+        frozenset({"surrogate", "influence", "select", "evaluate", "audit", "retrain"}),
+        lambda s: not s.embedded and _own_surrogate(s),
+    ),
+)
+
+
+def check_before_run(config: Config, stages: Sequence[str], run: Storage | None = None) -> None:
+    """Raise one `UserError` for all values that cannot be and every lack of this machine, in seconds, before Ray."""
+    require(findings((*CONFIG_CHECKS, *MACHINE_CHECKS), Subject(config, tuple(stages), run)))
+
+
+def check_cluster(config: Config, stages: Sequence[str], run: Storage) -> None:
+    """Refuse what the connected Ray can never do, before the stages that come first.
+
+    Raises `UserError` that names every lack: workers that no node, living or to come, has room for; nodes without a
+    compiler, with too little memory or of other versions; storage that is not shared; files that nodes lack.
+    """
+    from pipeline.stages.worker_pools import cluster_view
+
+    subject = Subject(config, tuple(stages), run)
+    require(findings(CLUSTER_CHECKS, replace(subject, view=cluster_view(config))))
+
+
+def _check_writable(subject: Subject) -> Finding:
+    assert subject.run is not None
+    return check_writable(subject.run)
+
+
+def _check_workers(subject: Subject) -> Sequence[Finding]:
+    assert subject.view is not None
+    lacks = resource_plan(subject.config, subject.view, subject.stages)[1]
+    return lacks or [Finding("workers", describe(subject.view))]
+
+
+def _check_compiler() -> Finding:
+    """The compiler that fine-tuning on CPU needs; ninja comes with the packages."""
+    missing = compiler_missing()
+    if missing is None:
+        return Finding("compiler", f"a C++ compiler, building in {cache_folder()}")
+    lack, remedy = compiler_error(missing, "this machine")
+    return Finding("compiler", "none", lack.rstrip("."), remedy)
+
+
+def _check_half(config: Config) -> str:
+    if config.llm.dtype == "float16" and not computes_in_half():
+        raise UserError(
+            "llm.dtype is float16, which the processors of this machine cannot compute with.",
+            "Set llm.dtype to bfloat16 or float32, or fine-tune on GPUs.",
+        )
+    return config.llm.dtype
+
+
+def _check_programs(subject: Subject) -> list[Finding]:
+    """The compiler where DeepSpeed builds its CPU operator, the toolkit where it would build CUDA ones."""
+    nodes = subject.nodes
+    if node_files.needs_gpu(subject):
+        having = [node for node in nodes if node.gpus and "nvcc" in node.programs]
+        gpu_nodes = sum(1 for node in nodes if node.gpus)
+        # Not a lack, as far as is known without a GPU: the optimizer and the collectives come compiled with torch.
+        return [
+            Finding(
+                "CUDA toolkit",
+                f"nvcc on {len(having)} of {gpu_nodes} living GPU nodes; fine-tuning builds nothing with it",
+            )
+        ]
+    without = [node.name for node in nodes if not {"c++", "g++"} & set(node.programs)]
+    if not without:
+        return [Finding("compiler", "a C++ compiler on every node")]
+    lack, remedy = compiler_error("g++", f"node {', '.join(without)}")
+    return [Finding("compiler", f"none on {len(without)} of {len(nodes)} nodes", lack.rstrip("."), remedy)]
+
+
+def _check_shared(subject: Subject) -> Finding:
+    from cluster.nodes import unshared
+    from pipeline.stages.worker_pools import not_shared
+
+    run = subject.run
+    assert run is not None
+    if len(subject.nodes) < 2:
+        return check_writable(run)
+    try:
+        lacking = unshared(run)
+    except UserError as error:
+        return Finding("storage", run.uri, error.message.rstrip("."), error.remedy)
+    if not lacking:
+        return Finding("storage", f"{run.uri}, shared by all nodes")
+    lack, remedy = not_shared(run, lacking)
+    return Finding("storage", run.uri, lack.rstrip("."), remedy)

@@ -1,0 +1,56 @@
+"""What workers read by a path of their own node: it must be there on every node that they may run on, and the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster.storage import is_remote
+from pipeline.engine.fingerprint import code_identity
+from pipeline.preflight.checks import Subject
+from pipeline.stages.same_on_nodes import MISSING, Facts, has_cpus, same_llm, same_on_nodes
+from pipeline.stages.worker_pools import gpus_per_worker
+
+
+def check_log_files(subject: Subject) -> str:
+    """The files of the log, which the tasks of ingest read, by name and size."""
+    from pipeline.ingest.files.sources import find_files
+
+    data = subject.config.data
+    found = [file.name for file in find_files(data.interactions, "data.interactions", skip_suffix=".item")]
+    files = [str(Path(name).absolute()) for name in found if not is_remote(name)]
+    if not files:
+        return "on storage that all nodes reach"
+    return same_on_nodes("data.interactions", data.interactions, _sizes, files, has_cpus)
+
+
+def check_llm_files(subject: Subject) -> str:
+    """The model's files, which every worker with the LLM reads, by name, size and hash; of a hub's, its config."""
+    unpacked = subject.run is not None and not subject.run.remote
+    return same_llm(subject.config.llm.model, needs_gpu(subject), unpacked)
+
+
+def needs_gpu(subject: Subject) -> bool:
+    """Whether the workers with the LLM are given GPUs."""
+    assert subject.view is not None
+    return gpus_per_worker(subject.config, subject.view) > 0
+
+
+def check_own_surrogate(subject: Subject) -> str:
+    """The module of a surrogate of the user's own, which every worker imports."""
+    module = subject.config.surrogate.model.partition(":")[0]
+    return same_on_nodes("surrogate.model", module, _code, module, has_cpus)
+
+
+def _sizes(files: Sequence[str]) -> Facts:
+    """On a node: the size of each file."""
+    try:
+        return {Path(file).name if len(files) == 1 else file: Path(file).stat().st_size for file in files}
+    except OSError as error:
+        return {MISSING: str(error.filename)}
+
+
+def _code(module: str) -> Facts:
+    """On a node: the source of a module."""
+    found = code_identity(module)
+    return {f"{module}": found["hash"]} if "hash" in found else {MISSING: f"no module {module}"}

@@ -1,0 +1,151 @@
+"""Stage effort: the LLM's gradient norm on every sample, a shard a task."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from cluster.errors import UserError
+from cluster.sharded_map import map_shards
+from cluster.shards import pass_cost
+from cluster.storage import Storage
+from pipeline.engine.graph import StageContext
+from pipeline.engine.sample_tables import read_samples, score_table, train_shards
+from pipeline.stages.effort_candidates import Candidates, require_candidates
+from pipeline.stages.finetune_stage import llm_copy, lora_spec
+from pipeline.stages.prompt_titles import llm_titles
+from pipeline.stages.worker_pools import llm_device, llm_pool
+from scoring.effort import EffortScorer, Scope, Tokens
+from scoring.exceptions import ScoringError
+from training.llm.llm_spec import LLMSpec, LoraSpec
+from training.llm.loading import load_llm, load_tokenizer
+from training.llm.lora import adapter_hash, attach_lora
+from training.llm.memory import run_in_parts
+from training.llm.prompts import PromptEncoder, load_template
+from training.llm.token_batches import TokenBatch, token_batches
+from training.llm.trial import scope_fault
+
+
+@dataclass(frozen=True)
+class EffortTask:
+    """What every worker of the stage needs to know."""
+
+    llm: LLMSpec
+    lora: LoraSpec
+    template: str | Mapping[str, Any]
+    max_items: int
+    max_tokens: int
+    scope: Scope
+    tokens: Tokens
+    batch_tokens: int
+
+
+def run_effort(context: StageContext) -> Mapping[str, Any]:
+    """Score the samples; a killed pass resumes with its missing shards."""
+    config, data = context.config, context.folder("ingest")
+    section = config.effort
+    indices = train_shards(data)
+    candidates = None
+    if section.candidates != "all":
+        candidates = Candidates.over(context.folder("influence"), len(indices), section.candidates)
+        require_candidates(section.candidates, any(candidates.rule.rates))
+    task = EffortTask(
+        llm=llm_copy(context),
+        lora=lora_spec(config, dropout=0.0),
+        template=config.llm.template,
+        max_items=config.llm.max_items,
+        max_tokens=config.llm.max_tokens,
+        scope=section.scope,
+        tokens=section.tokens,
+        batch_tokens=section.batch_tokens,
+    )
+    titles = llm_titles(config, data)
+    arguments = {"task": task, "data": data, "titles": titles.titles, "candidates": candidates}
+    pool = llm_pool(context, len(indices))
+    records = map_shards(EffortWorker, arguments, indices, context.out, pool, context.progress)
+    rows = sum(record.rows for record in records)
+    totals = {key: sum(record.facts[key] for record in records) for key in ("scored", "nonfinite", "tokens")}
+    if totals["nonfinite"] > section.max_nonfinite * rows:
+        raise UserError(
+            f"{totals['nonfinite']} of {rows} effort scores are not finite (effort.max_nonfinite allows "
+            f"{section.max_nonfinite:.2%}).",
+            "Set llm.dtype to float32 or bfloat16, and recompute by `dealrec run CONFIG --from effort`.",
+        )
+    adapters = {record.facts["adapter"] for record in records}
+    if len(adapters) != 1:
+        raise RuntimeError(f"workers started from different adapters: {sorted(adapters)}")
+    return {
+        "rows": rows,
+        **totals,
+        **pass_cost(records),
+        "workers": pool.minimum,
+        "candidates": None if candidates is None else candidates.rule.facts(),
+        **titles.facts(),
+        "adapter": adapters.pop(),
+        "shards": [{"index": r.index, "rows": r.rows, "digest": r.digest, "attempt": r.attempt} for r in records],
+    }
+
+
+class EffortWorker:
+    """Holds the LLM with its fresh adapter; scores one shard after another. `titles` are by item index."""
+
+    def __init__(self, task: EffortTask, data: Storage, titles: Sequence[str], candidates: Candidates | None) -> None:
+        self._task = task
+        self._data = data
+        self._candidates = candidates
+        self._device = llm_device()
+        tokenizer = load_tokenizer(task.llm)
+        self._scorer = prepare_scorer(task.llm, task.lora, self._device, task.scope, task.tokens)
+        self._adapter = adapter_hash(self._scorer.model)
+        self._pad = int(tokenizer.pad_token_id)
+        self._encoder = PromptEncoder(tokenizer, load_template(task.template), titles, task.max_items, task.max_tokens)
+
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+        samples = read_samples(self._data, index)
+        every = np.ones(len(samples), dtype=np.bool_)
+        chosen = every if self._candidates is None else self._candidates.chosen(index, samples.sample_id)
+        rows = np.flatnonzero(chosen)
+        encoded = [
+            self._encoder.encode(samples.history.row(row).tolist(), int(samples.target[row])) for row in rows.tolist()
+        ]
+        scores = np.full(len(samples), np.nan, dtype=np.float32)
+        for batch in token_batches(encoded, self._pad, self._task.batch_tokens):
+            for part, norms in run_in_parts(self._score, batch):
+                scores[rows[part]] = norms
+        facts = {
+            "scored": len(rows),
+            "nonfinite": int((~np.isfinite(scores[chosen])).sum()),
+            "tokens": sum(len(prompt.input_ids) for prompt in encoded),
+            "adapter": self._adapter,
+        }
+        return score_table(samples.sample_id, "effort", scores, ~chosen), facts
+
+    def _score(self, batch: TokenBatch) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        with _scope_faults(self._task.scope, self._task.lora):
+            return batch.rows, self._scorer.per_sample_norms(batch.to(self._device))
+
+
+def prepare_scorer(llm: LLMSpec, lora: LoraSpec, device: str, scope: Scope, tokens: Tokens) -> EffortScorer:
+    """Load the model with a fresh adapter, ready to be asked for gradient norms.
+
+    Raises `UserError` for a model that cannot be used, for targets that it lacks, and for a scope that has none of
+    them.
+    """
+    model = attach_lora(load_llm(llm, device), lora)
+    with _scope_faults(scope, lora):
+        return EffortScorer(model, scope, tokens)
+
+
+@contextlib.contextmanager
+def _scope_faults(scope: Scope, lora: LoraSpec) -> Iterator[None]:
+    """Modules that effort cannot be measured on are the user's choice: found at once, or in the first batch."""
+    try:
+        yield
+    except ScoringError as error:
+        raise scope_fault(error, scope, lora) from error

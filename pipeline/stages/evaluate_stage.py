@@ -1,0 +1,188 @@
+"""Stage evaluate: generation, grounding and all-ranking metrics of the tuned LLM, beside its baselines."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.broadcast import Broadcast
+from cluster.digest import json_digest
+from cluster.sharded_map import map_shards
+from cluster.shards import pass_cost, shard_name
+from cluster.storage import Storage
+from pipeline.engine.config import Config
+from pipeline.engine.fingerprint import model_identity
+from pipeline.engine.graph import StageContext
+from pipeline.engine.sample_tables import ragged_column
+from pipeline.stages.evaluate_workers import Baselines, RankingWorker, TitleWorker
+from pipeline.stages.evaluated_models import LlmTask
+from pipeline.stages.evaluation_users import draw_test_users
+from pipeline.stages.finetune_stage import llm_copy
+from pipeline.stages.influence_stage import surrogate_source
+from pipeline.stages.prompt_titles import llm_titles
+from pipeline.stages.ranking_task import Question
+from pipeline.stages.worker_pools import llm_pool
+from scoring.ragged import Ragged
+from training.loops.repeats import masking_notice, repeated_targets
+from training.ranking.beam_search import BeamSettings
+from training.ranking.ranking_metrics import select_targets, summarise_all, user_metrics
+
+#: Users and titles of one task; they follow nothing of the cluster, so neither do the files.
+USERS_PER_CHUNK = 16
+_TITLES_PER_CHUNK = 512
+_MAX_UNWRITABLE = 0.01
+
+log = logging.getLogger(__name__)
+
+
+def run_evaluate(context: StageContext) -> Mapping[str, Any]:
+    """The tuned LLM, beside the baselines that the config asks for."""
+    return evaluate_model(context, tuned_label(context.config), context.folder("finetune"))
+
+
+def evaluate_model(context: StageContext, label: str, adapter: Storage | None) -> Mapping[str, Any]:
+    """Rank by an LLM and the baselines that the config asks for; finished chunks are kept.
+
+    Writes `metrics.json` and `predictions.parquet`.
+
+    Parameters
+    ----------
+    label, adapter : of the LLM and the folder of what was tuned; None leaves it as it is.
+    """
+    config, data, out = context.config, context.folder("ingest"), context.out
+    chunks = write_users(data, out, config.evaluate.users, config.evaluate.seed)
+    found = llm_titles(config, data)
+    titles = found.titles[1:]
+    counts = data.read_table("items.parquet", ["count"]).column("count").to_numpy()
+    embeddings, title_seconds = embed_titles(context, titles)
+    folder = out.child("_chunks")
+    arguments = {
+        "question": Question(out, titles, config.evaluate.mask_seen),
+        "task": llm_task(context),
+        "label": label,
+        "adapter": adapter,
+        "embeddings": embeddings,
+        "baselines": _baselines(context, counts),
+    }
+    pool = llm_pool(context, len(chunks))
+    records = map_shards(RankingWorker, arguments, chunks, folder, pool, context.progress)
+    predictions = pa.concat_tables([folder.read_table(f"{shard_name(index)}.parquet") for index in chunks])
+    unwritable = max(record.facts.get("unwritable", 0.0) for record in records)
+    if unwritable > _MAX_UNWRITABLE:
+        log.warning(
+            "%.0f%% of titles take more tokens than evaluate.max_new_tokens (%d) and are cut short.",
+            100 * unwritable,
+            config.evaluate.max_new_tokens,
+        )
+    if config.evaluate.mask_seen:
+        asked = pa.concat_tables([out.read_table(f"_users/part-{index:05d}.parquet") for index in chunks])
+        warn_of_repeats(ragged_column(asked, "targets"), ragged_column(asked, "seen"))
+    metrics = measure(predictions, counts, config.evaluate.seed)
+    out.write_table("predictions.parquet", predictions)
+    out.write_json("metrics.json", {**metrics, "focus": label})
+    return {
+        "users": metrics["users"],
+        "targets": metrics["targets"],
+        "models": list(metrics["models"]),
+        "titles": len(titles),
+        "title_seconds": title_seconds,
+        "unwritable_titles": unwritable,
+        **found.facts(),
+        **pass_cost(records),
+        "workers": pool.minimum,
+    }
+
+
+def warn_of_repeats(targets: Ragged, seen: Ragged) -> None:
+    """Say when most test targets are masked, because their user had chosen them before."""
+    notice = masking_notice(repeated_targets(targets, seen), len(targets.values), "test")
+    if notice is not None:
+        log.warning("%s.", notice)
+
+
+def llm_task(context: StageContext) -> LlmTask:
+    section, llm = context.config.evaluate, context.config.llm
+    return LlmTask(
+        llm=llm_copy(context),
+        template=llm.template,
+        max_items=llm.max_items,
+        max_tokens=llm.max_tokens,
+        # Free texts compete by mean log-probability a token; titles of the catalogue by their probability.
+        beams=BeamSettings(section.beams, section.max_new_tokens, float(section.decoding == "free")),
+        decoding=section.decoding,
+        batch_tokens=section.batch_tokens,
+    )
+
+
+def _baselines(context: StageContext, counts: npt.NDArray[np.int64]) -> Baselines | None:
+    if not context.config.evaluate.baselines:
+        return None
+    return Baselines(surrogate_source(context.folder("surrogate"), context.out, None), counts)
+
+
+def tuned_label(config: Config) -> str:
+    """The tuned model's name in tables."""
+    return f"LLM, tuned on {config.select.method} coreset"
+
+
+def write_users(data: Storage, out: Storage, users: int | Literal["all"], seed: int) -> list[int]:
+    """Draw the test users by hash, cut them into chunks that follow the data alone, and return their numbers."""
+    drawn = draw_test_users(data, users, seed)
+    chunks = list(range(-(-drawn.num_rows // USERS_PER_CHUNK)))
+    for index in chunks:
+        part = drawn.slice(index * USERS_PER_CHUNK, USERS_PER_CHUNK)
+        out.write_table(f"_users/part-{index:05d}.parquet", part)
+    return chunks
+
+
+def embed_titles(context: StageContext, titles: Sequence[str]) -> tuple[Broadcast, float]:
+    """The embedding of every title, [n, d], computed once a run and shared by all its arms.
+
+    With it the seconds that all workers together took.
+    """
+    config = context.config
+    spec = llm_copy(context)
+    key = json_digest([model_identity(config.llm.model), spec.dtype, list(titles)])
+    folder = context.run.child("embeddings", key[:16])
+    chunks = list(range(-(-len(titles) // _TITLES_PER_CHUNK)))
+    arguments = {"llm": spec, "titles": titles, "chunk": _TITLES_PER_CHUNK}
+    records = map_shards(TitleWorker, arguments, chunks, folder, llm_pool(context, len(chunks)), context.progress)
+    parts = []
+    for index in chunks:
+        column = folder.read_table(f"part-{index:05d}.parquet").column("embedding").combine_chunks()
+        parts.append(column.values.to_numpy().reshape(len(column), -1))
+    broadcast = Broadcast.put({"titles": np.concatenate(parts)}, folder, "_titles.safetensors")
+    return broadcast, pass_cost(records)["busy_seconds"]
+
+
+def measure(predictions: pa.Table, counts: npt.NDArray[np.int64], seed: int) -> dict[str, Any]:
+    """Metrics of every model over all users, and over warm and cold targets apart.
+
+    Computed once from the gathered ranks. An item is cold when train holds no interaction with it.
+    """
+    models: dict[str, Any] = {}
+    slices: dict[str, dict[str, Any]] = {"warm": {}, "cold": {}}
+    users = targets = 0
+    for label in dict.fromkeys(predictions.column("model").to_pylist()):
+        table = predictions.filter(pc.equal(predictions.column("model"), label))
+        ranks = ragged_column(table, "ranks")
+        items = ragged_column(table, "targets").values
+        warm = counts[items - 1] > 0
+        users, targets = len(ranks), len(items)
+        models[label] = _summary(ranks, seed)
+        for name, chosen in (("warm", warm), ("cold", ~warm)):
+            if chosen.any():
+                slices[name][label] = _summary(select_targets(ranks, chosen), seed)
+    filled = {name: values for name, values in slices.items() if values}
+    return {"users": users, "targets": targets, "models": models, "slices": filled}
+
+
+def _summary(ranks: Ragged, seed: int) -> dict[str, dict[str, float]]:
+    return {name: asdict(interval) for name, interval in summarise_all(user_metrics(ranks), seed=seed).items()}

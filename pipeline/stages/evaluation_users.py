@@ -1,0 +1,50 @@
+"""Whom an evaluation asks: users drawn by hash, of the test period or of the validation period."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from cluster.errors import UserError
+from cluster.storage import Storage
+from training.loops.examples import Eligible, chosen_rows
+
+_COLUMNS = ["sample_id", "user_id", "history", "targets", "seen"]
+
+
+def draw_test_users(data: Storage, users: int | Literal["all"], seed: int) -> pa.Table:
+    """The test users as `draw_users` gives them. Raises `UserError` without any."""
+    drawn = draw_users(data.child("samples", "test"), users, seed)
+    if not drawn.num_rows:
+        raise UserError("There is no test user to evaluate.", "Take more of the log, or another data.split.")
+    return drawn
+
+
+def draw_users(folder: Storage, users: int | Literal["all"], seed: int, eligible: Eligible | None = None) -> pa.Table:
+    """`users` of the users in a folder of samples, as many as there are, in the order of the draw.
+
+    Of users who are not drawn only ids are kept. `eligible` says, of sample ids, which may be; None is all of them.
+
+    Returns
+    -------
+    sample_id, user_id, history, targets, seen.
+    """
+    names = folder.list(suffix=".parquet")
+    ids = [folder.read_table(name, ["sample_id"]).column("sample_id").to_numpy() for name in names]
+    whole = np.concatenate(ids)
+    able = np.arange(len(whole)) if eligible is None else np.flatnonzero(eligible(whole))
+    rows = able[chosen_rows(whole[able], len(able) if users == "all" else users, seed)]
+    order = np.argsort(rows)
+    ends = np.cumsum([len(part) for part in ids])
+    inside = np.split(rows[order], np.searchsorted(rows[order], ends[:-1]))
+    # A shard without any is left out, but for the first: the columns have its types.
+    parts = [
+        folder.read_table(name, _COLUMNS).take(pa.array(mine - (end - len(part))))
+        for name, part, mine, end in zip(names, ids, inside, ends, strict=True)
+        if len(mine) or name == names[0]
+    ]
+    place = np.empty(len(rows), dtype=np.int64)
+    place[order] = np.arange(len(rows))
+    return pa.concat_tables(parts).take(pa.array(place))

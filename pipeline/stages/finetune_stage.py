@@ -1,0 +1,130 @@
+"""Stage finetune: LoRA on the coreset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cluster.digest import json_digest
+from pipeline import __version__
+from pipeline.engine.config import Config
+from pipeline.engine.fingerprint import model_identity
+from pipeline.engine.graph import StageContext
+from pipeline.engine.manifest import environment, read_manifest
+from pipeline.stages.prompt_titles import llm_titles
+from pipeline.stages.validation_half import not_aimed_at
+from pipeline.stages.worker_pools import require_llm, room_for_training, tuning_placement
+from training.llm.llm_spec import LLMSpec, LoraSpec
+from training.llm.loading import expand_gguf
+from training.loops.examples import Eligible, validation_examples
+from training.loops.finetune import FinetuneSpec, finetune
+from training.loops.worker_placement import Placement
+
+CHECKPOINTS = "_checkpoints"
+
+
+def llm_spec(config: Config) -> LLMSpec:
+    """The model; a local path is made absolute, for workers have working directories of their own."""
+    path = Path(config.llm.model)
+    return LLMSpec(str(path.resolve()) if path.exists() else config.llm.model, config.llm.dtype)
+
+
+def llm_copy(context: StageContext) -> LLMSpec:
+    """The same model where workers read it: a GGUF file is unpacked into the run once, which takes a while."""
+    if context.run.remote:
+        return llm_spec(context.config)
+    return expand_gguf(llm_spec(context.config), Path(context.run.uri, "llm"))
+
+
+def lora_spec(config: Config, dropout: float) -> LoraSpec:
+    """The adapter; effort scores are taken where fine-tuning starts, from the same seed, without dropout."""
+    section = config.finetune
+    targets = (section.targets,) if isinstance(section.targets, str) else section.targets
+    return LoraSpec(section.lora_r, section.lora_alpha, targets, dropout, section.seed)
+
+
+def finetune_spec(config: Config, model_copy: LLMSpec, placement: Placement) -> FinetuneSpec:
+    section, llm = config.finetune, config.llm
+    return FinetuneSpec(
+        llm=llm_spec(config),
+        model_copy=model_copy.model,
+        lora=lora_spec(config, section.lora_dropout),
+        template=llm.template,
+        max_items=llm.max_items,
+        max_tokens=llm.max_tokens,
+        tokens=section.tokens,
+        zero=section.zero,
+        offload=section.offload,
+        epochs=section.epochs,
+        global_batch=section.global_batch,
+        lr=section.lr,
+        warmup=section.warmup,
+        weight_decay=section.weight_decay,
+        clip=section.clip,
+        patience=section.patience,
+        micro_batch_tokens=section.micro_batch_tokens,
+        checkpoint_steps=section.checkpoint_steps,
+        activation_checkpointing=section.activation_checkpointing,
+        seed=section.seed,
+        workers=section.workers,
+        placement=placement,
+    )
+
+
+def run_finetune(context: StageContext) -> Mapping[str, Any]:
+    """Tune by Ray Train and DeepSpeed; killed workers and drivers continue from the last checkpoint."""
+    data, config = context.folder("ingest"), context.config
+    coreset = context.folder("select").read_table("coreset.parquet")
+    valid = validation_examples(data, config.finetune.valid_users, config.finetune.seed, stopping_users(config))
+    scratch = context.out.child(CHECKPOINTS)
+    placement = tuning_placement(config)
+    titles = llm_titles(config, data)
+    room_for_training(context, "finetune", config.finetune.workers, placement)
+    require_llm(context, placement.use_gpu)
+    losses = finetune(
+        finetune_spec(config, llm_copy(context), placement),
+        coreset,
+        valid,
+        titles.titles,
+        context.out,
+        scratch,
+        context.progress,
+        provenance(context),
+    )
+    scratch.delete("")
+    return {**{key: value for key, value in losses.items() if key not in ("train", "valid")}, **titles.facts()}
+
+
+def stopping_users(config: Config) -> Eligible | None:
+    """By which validation users tuning is stopped: None for all.
+
+    All arms of a comparison, whatever they are aimed at, are stopped by the same ones, whom no aimed selection looks
+    at: a coreset that holds their samples would be stopped by its own training loss.
+    """
+    return _in_other_half if config.select.reference_users == "half" else None
+
+
+def _in_other_half(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """bool [U]; of a log whose few validation users all are in the aimed half, everyone."""
+    unseen = not_aimed_at(sample_id)
+    return unseen if unseen.any() else np.ones_like(unseen)
+
+
+def provenance(context: StageContext) -> dict[str, str]:
+    """What the model card says about the run: which samples, by which rule, and by which code."""
+    select, data = read_manifest(context.folder("select")), read_manifest(context.folder("ingest"))
+    assert select is not None
+    assert data is not None
+    section, made_by = context.config.select, environment()
+    share = f"{select.facts['chosen']} of {select.facts['samples']} samples"
+    return {
+        "base model digest": json_digest(model_identity(context.config.llm.model)),
+        "coreset": f"{section.method}, {share}, seed {section.seed}",
+        "coreset digest": select.content,
+        "data digest": data.content,
+        "code": f"dealrec {__version__}, commit {made_by['commit'] or 'unknown'}",
+    }

@@ -1,0 +1,151 @@
+"""Stage select: from two scores a sample, and whatever else the method needs, to a coreset."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.errors import UserError
+from cluster.shards import shard_name
+from cluster.storage import Storage
+from pipeline.engine.config import Config, SelectConfig
+from pipeline.engine.graph import StageContext
+from pipeline.engine.manifest import read_manifest
+from pipeline.engine.sample_tables import TRAIN_SAMPLES, train_shards
+from pipeline.stages.effort_candidates import CandidateRule, Candidates
+from pipeline.stages.reference_period import ReferencePeriod, reference_period
+from pipeline.stages.select_inputs import SelectInputs
+from pipeline.stages.validation_half import aimed_influence, aims_at_validation, needs_reference
+from scoring.exceptions import NoUsableSampleError, TooFewSamplesError
+from scoring.selection import ScoreShard, Selection, SelectionParams, select, selector
+
+_COLUMNS = ["sample_id", "user_id", "history", "target"]
+
+
+def selection_params(section: SelectConfig) -> SelectionParams:
+    return SelectionParams(
+        method=section.method,
+        size=section.size if section.size < 1 else int(section.size),
+        lambda_=section.lambda_,
+        strata=section.strata,
+        hard_prune=section.hard_prune,
+        normalise=section.normalise,
+        seed=section.seed,
+        sampling=section.sampling,
+        sharpness=section.sharpness,
+        transport_epsilon=section.transport_epsilon,
+        transport_points=section.transport_points,
+    )
+
+
+def run_select(context: StageContext) -> Mapping[str, Any]:
+    """Stream over the score files, choose, and write the coreset with its report."""
+    data = context.folder("ingest")
+    params = selection_params(context.config.select)
+    method = selector(params.method)
+    indices = train_shards(data)
+    period = reference_period(context) if needs_reference(context.config.select) else None
+    folders = _score_folders(context, indices, period)
+    inputs = SelectInputs(data, folders, method.scores, method.features, _candidates(context))
+    passes = itertools.count(1)
+
+    def shards() -> Iterator[ScoreShard]:
+        number, rows = next(passes), 0
+        for done, shard in enumerate(inputs.shards(indices)):
+            context.progress.update(done, len(indices), rows=rows, reading=number)
+            yield shard
+            rows += len(shard.sample_id)
+
+    try:
+        selection = select(shards, params, period.reference(context) if period and method.sees_validation else None)
+    except NoUsableSampleError as error:
+        raise UserError(
+            f"select.method {params.method}: {error}.",
+            "The score files say why in their column status; or choose a method that needs no scores, such as random.",
+        ) from error
+    except TooFewSamplesError as error:
+        raise UserError(
+            f"select.size: {error}.", "Lower select.size, or take more samples by samples.per_user."
+        ) from error
+    rows = _train_rows(data, indices)
+    if period is not None and params.method == "reference":
+        rows = map(period.table, period.indices())
+    table = coreset_table(rows, selection)
+    report = selection.report | _sight(context.config)
+    report["warnings"] = [*report["warnings"], *(period.warnings if period else ())]
+    context.out.write_table("coreset.parquet", table)
+    context.out.write_json("selection.json", report)
+    context.progress.update(len(indices), len(indices), chosen=table.num_rows)
+    return {key: report[key] for key in ("samples", "usable", "budget", "chosen", "warnings")}
+
+
+def _score_folders(context: StageContext, indices: Sequence[int], period: ReferencePeriod | None) -> dict[str, Storage]:
+    """The folders of the scores and features that are kept in files; the surrogate's are computed where missing.
+
+    An arm of a comparison is given the scores that its method needs, a run both.
+    """
+    method = selector(context.config.select.method)
+    folders = {name: context.folder(name) for name in ("influence", "effort") if name in context.folders}
+    wanted = (*method.scores, *method.features)
+    if set(wanted) & {"el2n", "grand", "embedding"}:
+        # Needs torch and Ray, which most methods can do without here.
+        from pipeline.stages.surrogate_features import SURROGATE_FEATURES, write_features
+
+        folders |= write_features(context, [name for name in SURROGATE_FEATURES if name in wanted], indices)
+    if period is not None and aimed_influence(context.config.select):
+        from pipeline.stages.reference_influence import write_reference_influence
+
+        folders["influence"] = write_reference_influence(context, period, indices)
+    return folders
+
+
+def _candidates(context: StageContext) -> Candidates | None:
+    """By what rule the samples that may be chosen were drawn, where not all were given an effort score."""
+    if "effort" not in selector(context.config.select.method).scores:
+        return None
+    made = read_manifest(context.folder("effort"))
+    rule = None if made is None else made.facts.get("candidates")
+    return None if rule is None else Candidates(CandidateRule.of(rule), context.folder("influence"))
+
+
+def _sight(config: Config) -> dict[str, Any]:
+    """Whether the selection looks at the validation period, itself or through the influence."""
+    section = config.select
+    by_stage = "influence" in selector(section.method).scores and not aimed_influence(section)
+    scored = by_stage and config.influence.target == "valid"
+    sight: dict[str, Any] = {"sees_validation": aims_at_validation(section) or scored}
+    if needs_reference(section):
+        sight["reference"] = section.reference
+        sight["reference_users"] = section.reference_users
+    return sight
+
+
+def _train_rows(data: Storage, indices: Sequence[int]) -> Iterator[pa.Table]:
+    for index in indices:
+        yield data.read_table(f"{TRAIN_SAMPLES}/{shard_name(index)}.parquet", _COLUMNS)
+
+
+def coreset_table(rows: Iterator[pa.Table], selection: Selection) -> pa.Table:
+    """The chosen samples with their scores, ordered by sample id.
+
+    Raises `ValueError` when `rows` do not hold them all.
+    """
+    chosen = pa.array(selection.sample_id, pa.int64())
+    parts = [part.filter(pc.is_in(part.column("sample_id"), value_set=chosen)) for part in rows]
+    samples = pa.concat_tables(parts).sort_by("sample_id")
+    scores = {
+        "influence": pa.array(selection.influence, pa.float32()),
+        "effort": pa.array(selection.effort, pa.float32()),
+        "score": pa.array(selection.score, pa.float32()),
+        "stratum": pa.array(selection.stratum, pa.int32()),
+    }
+    if not np.array_equal(samples.column("sample_id").to_numpy(), selection.sample_id):
+        raise ValueError("the selection names samples that the data does not hold")
+    for name, column in scores.items():
+        samples = samples.append_column(name, column)
+    return samples

@@ -1,0 +1,303 @@
+"""The stages of a run, in order, and what each one's result depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from cluster.digest import json_digest
+from pipeline.engine.config import Config
+from pipeline.engine.fingerprint import code_identity, file_identities, model_identity
+from pipeline.engine.graph import Stage, StageContext, needed_stages
+from pipeline.ingest.files.sources import find_files
+from pipeline.stages.validation_half import aimed_influence
+from scoring.selection import selector
+
+# A stage's libraries take seconds to load, so each is imported when its stage runs.
+
+
+def _ingest(context: StageContext) -> Mapping[str, Any]:
+    from pipeline.stages.ingest_stage import run_ingest
+
+    return run_ingest(context)
+
+
+def _surrogate(context: StageContext) -> Mapping[str, Any]:
+    from pipeline.stages.surrogate_stage import run_surrogate
+
+    return run_surrogate(context)
+
+
+def _influence(context: StageContext) -> Mapping[str, Any]:
+    from pipeline.stages.influence_stage import run_influence
+
+    return run_influence(context)
+
+
+def _effort(context: StageContext) -> Mapping[str, Any]:
+    from pipeline.stages.effort_stage import run_effort
+
+    return run_effort(context)
+
+
+def _select(context: StageContext) -> Mapping[str, Any]:
+    from pipeline.stages.select_stage import run_select
+
+    return run_select(context)
+
+
+def _finetune(context: StageContext) -> Mapping[str, Any]:
+    from pipeline.stages.finetune_stage import run_finetune
+
+    return run_finetune(context)
+
+
+def _evaluate(context: StageContext) -> Mapping[str, Any]:
+    from pipeline.stages.evaluate_stage import run_evaluate
+
+    return run_evaluate(context)
+
+
+def _report(context: StageContext) -> Mapping[str, Any]:
+    from pipeline.stages.report_stage import run_report
+
+    return run_report(context)
+
+
+def log_identity(config: Config) -> Mapping[str, Any]:
+    """The files of the log and the catalogue: name, size and etag or hash of each, and what its place says of it."""
+    sources = (
+        ("interactions", config.data.interactions, ".item"),
+        ("items", config.data.items, ".inter"),
+    )
+    return {
+        key: [
+            identity | file.identity()
+            for file in find_files(location, f"data.{key}", skip_suffix=other)
+            for identity in file_identities([file.name])
+        ]
+        for key, location, other in sources
+        if location is not None
+    }
+
+
+def _ingest_sources(config: Config) -> Mapping[str, Any]:
+    """The log, and the tokenizer where it decides which items are left out of it."""
+    llm = config.llm
+    if llm.long_titles != "drop":
+        return log_identity(config)
+    counted = [model_identity(llm.model), llm.template, llm.max_tokens, llm.max_title_tokens]
+    return {**log_identity(config), "long titles left out": json_digest(counted)[:16]}
+
+
+def llm_files(config: Config) -> Mapping[str, Any]:
+    return {"llm": model_identity(config.llm.model)}
+
+
+def _surrogate_code(config: Config) -> Mapping[str, Any]:
+    """Of a surrogate of the user's own: another version of its code is another surrogate."""
+    module, own, _ = config.surrogate.model.partition(":")
+    return {"surrogate code": code_identity(module)} if own else {}
+
+
+#: All of `llm` but the model's place: what it is comes with the inputs.
+LLM_KEYS = (
+    "llm.dtype",
+    "llm.template",
+    "llm.max_items",
+    "llm.max_tokens",
+    "llm.long_titles",
+    "llm.max_title_tokens",
+)
+
+STAGES = (
+    Stage(
+        name="ingest",
+        folder="data",
+        needs=(),
+        keys=(
+            "data.columns",
+            "data.split",
+            "data.join_parts",
+            "data.min_rating",
+            "data.min_interactions",
+            "data.missing_title",
+            "data.missing_id",
+            "data.null_values",
+            "samples",
+        ),
+        version=2,
+        work=_ingest,
+        subfolders=("sequences", "samples/train", "samples/valid", "samples/test"),
+        sources=_ingest_sources,
+        unit="shards",
+    ),
+    Stage(
+        name="surrogate",
+        folder="surrogate",
+        needs=("ingest",),
+        keys=("surrogate", "samples.max_history", "evaluate.mask_seen"),
+        version=2,
+        work=_surrogate,
+        sources=_surrogate_code,
+        unit="steps",
+        # Its checkpoints fit any number of workers.
+        elastic=("surrogate.workers",),
+    ),
+    Stage(
+        name="influence",
+        folder="scores/influence",
+        needs=("ingest", "surrogate"),
+        keys=("influence",),
+        version=2,
+        work=_influence,
+    ),
+    Stage(
+        name="effort",
+        folder="scores/effort",
+        needs=("ingest", "influence"),
+        keys=("effort", *LLM_KEYS, "finetune.lora_r", "finetune.lora_alpha", "finetune.targets", "finetune.seed"),
+        version=4,
+        work=_effort,
+        sources=llm_files,
+    ),
+    Stage(
+        name="select",
+        folder="coreset",
+        needs=("ingest", "surrogate", "influence", "effort"),
+        keys=("select", "influence.scope", "influence.target"),
+        version=6,
+        work=_select,
+    ),
+    Stage(
+        name="finetune",
+        folder="model",
+        needs=("ingest", "select"),
+        keys=("finetune", *LLM_KEYS, "select.reference_users"),
+        version=6,
+        work=_finetune,
+        sources=llm_files,
+        unit="steps",
+        # Its checkpoints hold whole tensors, so they fit any number of workers and whatever saves memory. A complete
+        # adapter was made by the settings that it names.
+        elastic=(
+            "finetune.workers",
+            "finetune.checkpoint_steps",
+            "finetune.micro_batch_tokens",
+            "finetune.activation_checkpointing",
+            "finetune.zero",
+            "finetune.offload",
+        ),
+    ),
+    Stage(
+        name="evaluate",
+        folder="eval",
+        needs=("ingest", "surrogate", "finetune"),
+        keys=("evaluate", *LLM_KEYS),
+        version=5,
+        work=_evaluate,
+        sources=llm_files,
+        unit="parts",
+    ),
+    Stage(
+        name="report",
+        folder="report",
+        needs=("ingest", "surrogate", "influence", "effort", "select", "finetune", "evaluate"),
+        keys=(),
+        version=1,
+        work=_report,
+        unit="pages",
+    ),
+)
+
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+#: The stage of a comparison that evaluates the LLM before any tuning.
+UNTUNED_NAME = "untuned"
+#: Not a stage: the titles' embeddings by the LLM, which a comparison by proxies computes.
+EMBEDDINGS = "embeddings"
+#: What loads the LLM.
+LLM_STAGES = frozenset({"effort", "finetune", "evaluate", UNTUNED_NAME, EMBEDDINGS})
+ARM_STAGES = ("select", "finetune", "evaluate")
+SHARED_STAGES = tuple(stage for stage in STAGES if stage.name not in (*ARM_STAGES, "report"))
+
+
+def selection_needs(config: Config) -> tuple[str, ...]:
+    """The stages whose results the selection reads; the others need not be there."""
+    section = config.select
+    chosen, aimed = selector(section.method), aimed_influence(section)
+    of_surrogate = {"el2n", "grand", "embedding"} & {*chosen.scores, *chosen.features} or aimed
+    by_effort = "effort" in chosen.scores
+    of_candidates = by_effort and "influence" in _effort_needs(config)
+    by_influence = of_candidates or ("influence" in chosen.scores and not aimed)
+    wanted = (("surrogate", of_surrogate), ("influence", by_influence), ("effort", by_effort))
+    return ("ingest", *(stage for stage, read in wanted if read))
+
+
+def _effort_needs(config: Config) -> tuple[str, ...]:
+    """Candidates are drawn by the influence. The effort of all samples is the LLM's alone, and the dearest pass of all:
+    with another influence it stays as it is."""
+    return ("ingest",) if config.effort.candidates == "all" else ("ingest", "influence")
+
+
+def stages_before_selection(config: Config) -> tuple[Stage, ...]:
+    """The stages that selections of one log share, whether or not they read them."""
+    return tuple(
+        replace(stage, needs=_effort_needs(config)) if stage.name == "effort" else stage for stage in SHARED_STAGES
+    )
+
+
+def stages_of(config: Config) -> tuple[Stage, ...]:
+    """The stages of a run: neither the selection nor the report needs scores that the selection does not read.
+
+    Effort over a whole log is the dearest stage, and most selectors do without.
+    """
+    unread = {"influence", "effort"} - set(selection_needs(config))
+    keys = {"select": _selection_keys(config)}
+    later = (stage for stage in STAGES if stage not in SHARED_STAGES)
+    return stages_before_selection(config) + tuple(
+        replace(
+            stage,
+            needs=tuple(need for need in stage.needs if need not in unread),
+            keys=keys.get(stage.name, stage.keys),
+        )
+        for stage in later
+    )
+
+
+def _selection_keys(config: Config) -> tuple[str, ...]:
+    """An aimed influence is computed by the selection itself, so all of its settings decide the result."""
+    (select,) = (stage for stage in STAGES if stage.name == "select")
+    return ("select", "influence") if aimed_influence(config.select) else select.keys
+
+
+def stage_names_of(config: Config) -> tuple[str, ...]:
+    """The names of the stages that a run goes through."""
+    stages = stages_of(config)
+    return tuple(stage.name for stage in needed_stages(stages, [stages[-1].name]))
+
+
+def shared_stages(configs: Sequence[Config]) -> tuple[Stage, ...]:
+    """The stages that these configurations share, in order: what their selections read, and what that needs.
+
+    They differ in how they select, tune and evaluate alone.
+    """
+    names = [name for config in configs for name in selection_needs(config)]
+    return tuple(needed_stages(stages_before_selection(configs[0]), names))
+
+
+def arm_stages(arm: str, config: Config) -> tuple[Stage, ...]:
+    """A comparison's arm in its own folder: selection, fine-tuning and evaluation, without baselines."""
+    needs = {"select": selection_needs(config), "evaluate": ("ingest", "finetune")}
+    keys = {"select": _selection_keys(config)}
+    return tuple(
+        replace(
+            stage,
+            command=None,
+            folder=f"arms/{arm}/{stage.folder}",
+            needs=needs.get(stage.name, stage.needs),
+            keys=keys.get(stage.name, stage.keys),
+        )
+        for stage in STAGES
+        if stage.name in ARM_STAGES
+    )

@@ -1,0 +1,207 @@
+"""Which hardware a stage's workers are given, from the cluster section and what the cluster has or may get."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import ray
+import torch
+
+from cluster.errors import UserError
+from cluster.nodes import living_nodes, unshared
+from cluster.resources import ClusterView, PoolPlan, plan_pool
+from cluster.scale_up import grow
+from cluster.session import is_embedded
+from cluster.shapes import NodeGroup, NodeShape, WorkerShape
+from cluster.storage import Storage
+from pipeline.engine.config import Config
+from pipeline.engine.graph import StageContext
+from pipeline.stages.same_on_nodes import same_llm
+from training.loops.worker_placement import Placement, require_resources
+
+_WEIGHTS = (".safetensors", ".bin", ".gguf")
+#: Of an interpreter with torch and transformers, and of the activations of a batch of a small model.
+_PROCESS_MEMORY = 2**30
+#: Loading holds some tensors twice.
+_WEIGHTS_HELD = 1.25
+
+
+def node_groups(config: Config) -> tuple[NodeGroup, ...] | None:
+    """What the config says the cluster may grow to; None where the autoscaler is to be asked."""
+    if config.cluster.node_groups is None:
+        return None
+    return tuple(
+        NodeGroup(group.max_nodes, NodeShape(group.cpus, group.gpus, int(group.memory * 2**30)))
+        for group in config.cluster.node_groups
+    )
+
+
+def cluster_view(config: Config) -> ClusterView:
+    """The connected Ray, and what it may grow to."""
+    return ClusterView.now(node_groups(config))
+
+
+def gpus_per_worker(config: Config, view: ClusterView) -> int:
+    """GPUs for each worker of an LLM stage: one where the config asks or the cluster has any, else none."""
+    if config.cluster.gpus == "auto":
+        return min(1, view.gpus)
+    return min(1, config.cluster.gpus)
+
+
+def plan_scoring(config: Config, view: ClusterView, shards: int | None = None) -> PoolPlan:
+    """CPU workers for the surrogate's scores: before the run, or for the shards of a stage.
+
+    What is asked for must fit before the run; later, with nodes lost, fewer workers go on. Raises as `plan_pool` does.
+    """
+    return plan_pool(view, shards, config.cluster.actors, WorkerShape(), fewer_will_do=shards is not None)
+
+
+def plan_llm(config: Config, view: ClusterView, shards: int | None = None) -> PoolPlan:
+    """Like `plan_scoring`, for the LLM's forward passes: a GPU each if there are any, no more GPUs than asked for."""
+    asked = config.cluster.gpus
+    if isinstance(asked, int) and asked > view.gpus and (shards is None or not view.gpus):
+        raise UserError(
+            f"cluster.gpus asks for {asked} GPUs and the cluster has {view.gpus}.",
+            "Set cluster.gpus to 0 to run on CPU, or add GPU nodes.",
+        )
+    actors = config.cluster.actors
+    if actors is None and isinstance(asked, int) and asked:
+        actors = asked
+    worker = WorkerShape(gpus=gpus_per_worker(config, view), memory=llm_memory(config))
+    return plan_pool(view, shards, actors, worker, fewer_will_do=shards is not None)
+
+
+def llm_memory(config: Config) -> int:
+    """Bytes of a node's memory that a worker with the LLM is given: the libraries, a batch, and the weights."""
+    return _PROCESS_MEMORY + int(_WEIGHTS_HELD * model_bytes(config))
+
+
+def model_bytes(config: Config) -> int:
+    """Bytes of the LLM's weights, in a file, a folder or the hub's cache on this machine; 0 where there are none."""
+    path = Path(config.llm.model)
+    if not path.exists():
+        cached = _cached(config.llm.model)
+        if cached is None:
+            return 0
+        path = cached
+    files = [path] if path.is_file() else [entry for entry in path.iterdir() if entry.suffix in _WEIGHTS]
+    return sum(file.stat().st_size for file in files)
+
+
+def _cached(model: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+
+
+def scoring_pool(context: StageContext, shards: int) -> PoolPlan:
+    """A pool of CPU workers, once the cluster has room for the first of them."""
+    return _ready(context, plan_scoring(context.config, cluster_view(context.config), shards))
+
+
+def llm_pool(context: StageContext, shards: int) -> PoolPlan:
+    """A pool for the LLM, once the cluster has room for the first worker."""
+    plan = _ready(context, plan_llm(context.config, cluster_view(context.config), shards))
+    require_llm(context, on_gpus=plan.shape.gpus > 0)
+    return plan
+
+
+def room_for_tasks(context: StageContext) -> None:
+    """Have a first node for Ray Data's tasks, and the run's storage shared by those that are there."""
+    config = context.config
+    grow(WorkerShape(), 1, 1, config.cluster.wait_seconds, lambda: cluster_view(config))
+    require_shared(context.run)
+
+
+def _ready(context: StageContext, plan: PoolPlan) -> PoolPlan:
+    """Let the cluster grow; the pool starts with what fits then, on nodes that share the run's storage."""
+    config = context.config
+    view = grow(plan.shape, plan.maximum, 1, config.cluster.wait_seconds, lambda: cluster_view(config))
+    require_shared(context.run)
+    minimum = max(1, min(plan.maximum, view.room(plan.shape)))
+    return replace(plan, minimum=minimum, wait_seconds=config.cluster.wait_seconds)
+
+
+def room_for_training(context: StageContext, stage: str, workers: int, placement: Placement) -> None:
+    """Have nodes for all workers of a training, and the run's storage shared by those that are there."""
+    require_resources(stage, workers, placement)
+    require_shared(context.run)
+
+
+def require_shared(run: Storage) -> None:
+    """Raise `UserError` when the living nodes do not all see the run directory; nodes are asked once."""
+    nodes = frozenset(str(node["NodeID"]) for node in living_nodes())
+    if len(nodes) > 1:
+        _require_shared(run, nodes)
+
+
+@lru_cache(maxsize=64)
+def _require_shared(run: Storage, nodes: frozenset[str]) -> None:
+    lacking = unshared(run)
+    if lacking:
+        raise UserError(*not_shared(run, lacking))
+
+
+def require_llm(context: StageContext, on_gpus: bool) -> None:
+    """Raise `UserError` when a living node lacks the LLM's files or has others; the same nodes are asked once.
+
+    Nodes that an autoscaler has brought up were not there before the run. Workers run on those with GPUs alone where
+    they are given any.
+    """
+    if not is_embedded(context.config.cluster.address):
+        nodes = frozenset(str(node["NodeID"]) for node in living_nodes())
+        _require_llm(context.config.llm.model, on_gpus, not context.run.remote, nodes)
+
+
+@lru_cache(maxsize=64)
+def _require_llm(model: str, on_gpus: bool, unpacked: bool, nodes: frozenset[str]) -> None:
+    same_llm(model, on_gpus, unpacked)
+
+
+def not_shared(run: Storage, nodes: list[str]) -> tuple[str, str]:
+    """Message and remedy of a `UserError` about a run directory that nodes do not see."""
+    return (
+        f"The run directory {run.uri} is not shared: what one node writes there is not read on {', '.join(nodes)}.",
+        "Choose a --run-dir on storage that all nodes mount, or an s3:// or gs:// URI.",
+    )
+
+
+def llm_device() -> str:
+    """In a worker: the GPU that Ray gave it, or the CPU on one thread.
+
+    A worker that was given none may still see the node's.
+    """
+    if torch.cuda.is_available() and ray.get_gpu_ids():
+        return "cuda"
+    torch.set_num_threads(1)
+    return "cpu"
+
+
+def surrogate_placement(config: Config, view: ClusterView | None = None) -> Placement:
+    """Where the workers that train the surrogate run."""
+    return _training_placement(config, config.surrogate.workers, view or cluster_view(config))
+
+
+def tuning_placement(config: Config, view: ClusterView | None = None) -> Placement:
+    """Where the workers that fine-tune the LLM run; each has the model in its node's memory, at least on loading."""
+    placement = _training_placement(config, config.finetune.workers, view or cluster_view(config))
+    return replace(placement, memory=llm_memory(config))
+
+
+def _training_placement(config: Config, workers: int, view: ClusterView) -> Placement:
+    """On CPU the workers share the cores of a node evenly: of the average one that has any, which the head may not."""
+    use_gpu = gpus_per_worker(config, view) > 0
+    working = sum(node.cpus > 0 for node in (*view.living, *view.addable))
+    threads = 1 if use_gpu else max(1, view.cpus // max(1, working) // workers)
+    return Placement(
+        use_gpu=use_gpu,
+        threads=threads,
+        wait_seconds=config.cluster.wait_seconds,
+        node_groups=node_groups(config),
+    )

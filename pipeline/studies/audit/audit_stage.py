@@ -1,0 +1,155 @@
+"""Stage audit: hold what scores say of removals against what retraining without these samples did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from safetensors.numpy import load
+
+from cluster.broadcast import Broadcast
+from cluster.shards import ShardRecord
+from pipeline.engine.graph import StageContext
+from pipeline.engine.sample_tables import train_count
+from pipeline.stages.influence_stage import surrogate_source
+from pipeline.studies.audit.audit_arms import (
+    CONTROLS,
+    AuditArm,
+    ScoreSpec,
+    removal_arms,
+    score_groups,
+    score_specs,
+    subset_arms,
+)
+from pipeline.studies.audit.audit_scopes import audit_scopes
+from pipeline.studies.audit.audit_table import (
+    ScoreTables,
+    best_of_families,
+    planted_separation,
+    score_row,
+    subset_score,
+    without_resamples,
+)
+from pipeline.studies.audit.effects import Effects
+from pipeline.studies.audit.retrain_stage import best_epoch, measured, one_pass, planted_marks, planted_weights, retrain
+from pipeline.studies.audit.scoring_worker import ScoreWorker
+from scoring.datamodeling import Estimate
+
+RESULT = "audit.json"
+
+
+def run_audit(context: StageContext) -> Mapping[str, Any]:
+    """Two passes on Ray, each resumable: scoring in every way, and retraining without the extremes of the best."""
+    section, target = context.config.audit, context.config.influence.target
+    models = measured(context.folder("retrain"), section)
+    arms = subset_arms(section)[1:]
+    scopes = audit_scopes(section, context.folder("surrogate"))
+    specs = score_specs(section, context.config.influence, scopes)
+    tables, facts = _score(context, score_groups(specs), Effects.measured(arms, models[1:]))
+    rows = _compare(context, specs, tables, facts, models[1:])
+    best = best_of_families(specs, rows, target)
+    extremes = removal_arms(section, [spec.label for spec in best])
+    removals = retrain(context, context.out.child("extremes"), extremes, tables)
+    result = {
+        "scores": [without_resamples(row) for row in rows],
+        "best": [spec.label for spec in best],
+        "recommended": recommended(rows, target),
+        "whole": dict(models[0].facts),
+        "removals": _removals(extremes, removals, models[0]),
+        "samples": train_count(context.folder("ingest")),
+        "subsets": len(arms),
+        "epochs": best_epoch(context),
+    }
+    context.out.write_json(RESULT, result)
+    return {key: result[key] for key in ("recommended", "samples", "subsets", "epochs")}
+
+
+def recommended(rows: Sequence[Mapping[str, Any]], target: str) -> str | None:
+    """The cheapest solve among the ways that are as good as the best; never a control, nor a way that is misled.
+
+    Misled is one by which wrong targets score above right ones beyond chance. As good is what differs from the best by
+    no more than chance, over resamples that they share: first in the prediction of the risk, then, of those, in the
+    separation of wrong targets. Seconds are rounded to tenths; of equal ones the better score is taken.
+    """
+    measure = f"lds_{target}"
+    able = [
+        row
+        for row in rows
+        if row["method"] not in CONTROLS and row[measure] is not None and not (row["auc"] and row["auc"]["high"] < 0.5)
+    ]
+    if not able:
+        return None
+    close = _as_good(_as_good(able, measure), "auc")
+    return str(min(close, key=lambda row: (round(row["seconds"], 1), -row[measure]["value"]))["label"])
+
+
+def _as_good(rows: Sequence[Mapping[str, Any]], measure: str) -> Sequence[Mapping[str, Any]]:
+    """Those that the best does not surpass beyond chance; all, where the question has no answer."""
+    answered = [(Estimate(**row[measure]), row) for row in rows if row[measure] is not None]
+    if not answered:
+        return rows
+    best = max((estimate for estimate, _ in answered), key=lambda estimate: estimate.value)
+    return [row for estimate, row in answered if estimate.may_equal(best)]
+
+
+def _score(
+    context: StageContext, groups: Sequence[Sequence[ScoreSpec]], effects: Effects
+) -> tuple[ScoreTables, dict[str, Any]]:
+    """The scores, and what is known of each way by its label."""
+    out = context.out.child("scores")
+    clean = surrogate_source(context.folder("surrogate"), context.out, None)
+    weights = load(planted_weights(context.folder("retrain")))
+    arguments = {
+        "groups": groups,
+        "influence": context.config.influence,
+        "audit": context.config.audit,
+        "data": context.folder("ingest"),
+        "clean": clean,
+        "planted": replace(clean, weights=Broadcast.put(weights, context.out, "_planted.safetensors")),
+        "effects": effects,
+    }
+    records = one_pass(context, out, ScoreWorker, arguments, 2 * len(groups))
+    facts: dict[str, Any] = {}
+    for record in records[: len(groups)]:
+        facts |= record.facts
+    return ScoreTables(out, groups), facts
+
+
+def _compare(
+    context: StageContext,
+    specs: Sequence[ScoreSpec],
+    tables: ScoreTables,
+    facts: Mapping[str, Any],
+    models: Sequence[ShardRecord],
+) -> list[dict[str, Any]]:
+    """A row a way to score."""
+    table = planted_marks(context.folder("retrain"))
+    sample_id, planted = table["sample_id"].to_numpy(), table["planted"].to_numpy(zero_copy_only=False)
+    arms = subset_arms(context.config.audit)[1:]
+    risks = [record.facts[f"{context.config.influence.target}_risk"] for record in models]
+    return [
+        score_row(
+            spec,
+            facts[spec.label],
+            mean=subset_score(sample_id, tables.read(spec.label), arms, risks),
+            auc=planted_separation(tables.read(spec.label, planted=True), planted),
+        )
+        for spec in specs
+    ]
+
+
+def _removals(arms: Sequence[AuditArm], records: Sequence[ShardRecord], whole: ShardRecord) -> list[dict[str, Any]]:
+    """What each removal did to the validation NDCG@10 and to the risks."""
+    return [
+        {
+            "kind": arm.kind,
+            "score": arm.score,
+            "seed": arm.seed,
+            "removed": record.facts["removed"],
+            "ndcg_change": record.facts["ndcg@10"] - whole.facts["ndcg@10"],
+            "train_risk_change": record.facts["train_risk"] - whole.facts["train_risk"],
+            "valid_risk_change": record.facts["valid_risk"] - whole.facts["valid_risk"],
+        }
+        for arm, record in zip(arms, records, strict=True)
+    ]

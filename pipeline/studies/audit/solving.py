@@ -1,0 +1,133 @@
+"""All solvers and dampings of one scope on the same samples: each solve timed, then one pass for all scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pipeline.engine.config import AuditConfig, InfluenceConfig
+from pipeline.engine.sample_tables import SampleShard
+from pipeline.stages.surrogate_source import CURVATURE_SEED, PREPARED_SAMPLES, SurrogateSource, curvature_cuts
+from pipeline.studies.audit.audit_arms import ScoreSpec
+from pipeline.studies.audit.effects import Effects, risk_gradients
+from pipeline.studies.audit.loaded_log import AuditLog
+from scoring.exceptions import ScoringError
+from scoring.gradients import directional_derivatives_many, weighted_gradient_sums
+from scoring.ids import draw_order
+from scoring.influence import LocalCurvature, eigensystem, kronecker_system, linear_layers, solve_direction
+from scoring.objective import Differentiable, reduce_to_scope
+from scoring.scope import Scope
+from scoring.solvers import Solution, solve_ekfac, solve_exact
+from scoring.surrogate import surrogate_scope
+
+#: Solvers that factor the curvature once for any number of right-hand sides.
+_DIRECT = ("exact", "ekfac")
+
+
+class ScopeScorer:
+    """The ways to score that differ in solver and damping alone.
+
+    Parameters
+    ----------
+    group : those ways; all of one scope.
+    effects : measured ones that are to be predicted; None where only scores are wanted.
+    """
+
+    def __init__(
+        self,
+        group: Sequence[ScoreSpec],
+        influence: InfluenceConfig,
+        audit: AuditConfig,
+        log: AuditLog,
+        source: SurrogateSource,
+        effects: Effects | None,
+    ) -> None:
+        self._group, self._source, self._effects = group, source, effects
+        model = source.build_model()
+        self._scope = surrogate_scope(model, (str(group[0].scope),))
+        self._objective: Differentiable = reduce_to_scope(model, self._scope)
+        sums = partial(weighted_gradient_sums, self._objective, self._scope)
+        self._gradients = risk_gradients(sums, log, source, influence.target, effects, audit)
+        self._curvature, self._preparation = _curvature(self._objective, self._scope, influence, log, source)
+        self._systems: dict[str, tuple[Any, float]] = {}
+
+    def score(self, samples: SampleShard) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, Any]]:
+        """Scores [N] by label, and facts by label: seconds of the solve, residual, predictions, or the error."""
+        facts: dict[str, Any] = {}
+        directions: dict[str, Tensor] = {}
+        for spec in self._group:
+            try:
+                directions[spec.label], facts[spec.label] = self._solve(spec)
+            except ScoringError as error:
+                facts[spec.label] = {"error": str(error)}
+        scores = np.empty((len(samples), len(directions)), dtype=np.float32)
+        if directions:
+            stacked = torch.stack(list(directions.values()))
+            for rows, batch in self._source.batches(samples):
+                found = directional_derivatives_many(self._objective, self._scope, stacked, batch)
+                scores[rows] = found.float().numpy()
+        return dict(zip(directions, scores.T, strict=True)), facts
+
+    def _solve(self, spec: ScoreSpec) -> tuple[Tensor, dict[str, Any]]:
+        """h of the risk itself, and facts; the queries' directions are used and dropped."""
+        whole = self._gradients.whole
+        together = spec.method in _DIRECT
+        preparation = self._prepare(spec.method)
+        started = time.perf_counter()
+        solution = self._solution(spec, torch.cat([whole[None], self._gradients.stacked]) if together else whole)
+        seconds = time.perf_counter() - started + preparation
+        facts = {
+            "seconds": seconds,
+            "residual": solution.residual,
+            "iterations": solution.iterations,
+            "parameters": self._scope.size,
+        }
+        if self._effects:
+            # Iterative solvers are timed on the one system that a run solves; the queries' come after.
+            rest = solution.direction[1:] if together else self._solution(spec, self._gradients.stacked).direction
+            facts |= self._effects.score(self._gradients.predict(rest))
+        return solution.direction[0] if together else solution.direction, facts
+
+    def _prepare(self, method: str) -> float:
+        """Seconds of what all dampings of a solver share: each is told what it would take alone."""
+        if method == "none":
+            return 0.0
+        if method not in _DIRECT:
+            return self._preparation
+        if method not in self._systems:
+            started = time.perf_counter()
+            exact = method == "exact"
+            system = eigensystem(self._curvature, self._scope) if exact else kronecker_system(self._curvature)
+            self._systems[method] = system, time.perf_counter() - started
+        return self._preparation + self._systems[method][1]
+
+    def _solution(self, spec: ScoreSpec, v: Tensor) -> Solution:
+        assert spec.settings is not None
+        damping = spec.settings.damping
+        if spec.method == "exact":
+            return solve_exact(self._systems["exact"][0], v, damping)
+        if spec.method == "ekfac":
+            layers = linear_layers(self._objective, self._scope)
+            basis, eigenvalues = self._systems["ekfac"][0]
+            return solve_ekfac(self._scope, layers, basis, eigenvalues, v, damping)
+        return solve_direction(spec.settings, self._curvature, v, self._scope)
+
+
+def _curvature(
+    objective: Differentiable, scope: Scope, influence: InfluenceConfig, log: AuditLog, source: SurrogateSource
+) -> tuple[LocalCurvature, float]:
+    """The curvature over the samples that the stage would take, and the seconds that its preparation took."""
+    wanted = len(log.samples) if influence.curvature_samples == "all" else influence.curvature_samples
+    drawn = np.argsort(draw_order(log.samples.sample_id, CURVATURE_SEED), kind="stable")[:wanted]
+    started = time.perf_counter()
+    chunks = [source.batches(log.samples.take(rows)) for rows in curvature_cuts(drawn)]
+    batches = [[batch for _, batch in chunk] for chunk in chunks]
+    curvature = LocalCurvature(objective, scope, batches, prepare=wanted <= PREPARED_SAMPLES)
+    return curvature, time.perf_counter() - started

@@ -1,0 +1,81 @@
+"""A comparison on one page: accuracy against size for every selector, the table of differences, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from pipeline.report.charts import Series, line_chart
+from pipeline.report.number_format import metric_name
+from pipeline.studies.compare.comparison_rows import difference_rows, slice_rows, summary_rows
+from pipeline.studies.compare.outcomes import TEST, ZERO_SHOT
+from pipeline.studies.compare.verdict import conclusions
+
+_METRIC = "ndcg@10"
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("pipeline.studies.compare", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2")
+
+
+def comparison_page(result: Mapping[str, Any]) -> str:
+    """The page of a comparison as the text of one HTML file, without scripts and outside resources."""
+    style = Markup(files("pipeline.report").joinpath("page.css").read_text(encoding="utf-8"))
+    models = list(dict.fromkeys(row["model"] for row in result["rows"]))
+    return _template().render(
+        style=style,
+        result=result,
+        metric=metric_name(_METRIC),
+        charts=[(model, size_charts(result["rows"], model, result["control"])) for model in models],
+        summary=_table(summary_rows(result)),
+        differences=_table(difference_rows(result)),
+        slices=[_table(slice_rows(result, kind)) for kind in ("difference", "from_zero_shot")],
+        conclusions=conclusions(result),
+    )
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    return (list(rows[0]), [list(row.values()) for row in rows]) if rows else ([], [])
+
+
+def size_charts(rows: Sequence[Mapping[str, Any]], model: str, control: str) -> list[tuple[str, Markup]]:
+    """For each selector its accuracy against the coreset's size, beside the control's and the untuned model's."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    untuned = None
+    for row in rows:
+        found = row["metrics"].get(TEST, {}).get(_METRIC)
+        if row["model"] != model or found is None:
+            continue
+        if row["selector"] == ZERO_SHOT:
+            untuned = (ZERO_SHOT, found["value"])
+        elif row["size"] is not None:
+            curves.setdefault(row["selector"], []).append((row["samples"], found["value"]))
+    values = [y for points in curves.values() for _, y in points]
+    charts = []
+    for name, points in curves.items():
+        if name == control and len(curves) > 1:
+            continue
+        lines = [_line(name, points, "line")]
+        if control in curves and name != control:
+            lines.insert(0, _line(control, curves[control], "faint"))
+        title = f"{model} {name}: {metric_name(_METRIC)}"
+        charts.append((name, line_chart(title, "samples", lines, level=untuned, values=values)))
+    return charts
+
+
+def _line(name: str, points: Sequence[tuple[float, float]], css: str) -> Series:
+    xs, ys = zip(*sorted(points), strict=True)
+    return Series(name, xs, ys, css, dots=True)

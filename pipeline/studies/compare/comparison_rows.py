@@ -1,0 +1,98 @@
+"""A comparison in the rows of a terminal's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.driver.run_tables import HEADLINE
+from pipeline.studies.compare.outcomes import TEST, ZERO_SHOT
+
+NOTHING = "-"
+
+
+def summary_rows(result: Mapping[str, Any], part: str = TEST) -> list[dict[str, Any]]:
+    """A row for each model, selector and size: means over a part of the targets, what was learnt, and what it costs.
+
+    By the LLM also the validation loss, by which a selector can be chosen before its test users are looked at.
+    """
+    by_loss = any(row.get("valid_loss") is not None for row in result["rows"])
+    return [
+        {
+            **_arm(row),
+            "untuned": _untuned_text(row),
+            **({"valid loss": _loss_text(row.get("valid_loss"))} if by_loss else {}),
+            **{name: _mean_text(row["metrics"].get(part, {}).get(name)) for name in HEADLINE},
+            "above, beyond chance": verdict_text(row, result["control"]),
+            "seconds": round(row["seconds"]["total"], 1),
+            "of full": NOTHING if row["seconds"]["of_full"] is None else f"{row['seconds']['of_full']:.2f}",
+        }
+        for row in result["rows"]
+    ]
+
+
+def difference_rows(result: Mapping[str, Any], part: str = TEST) -> list[dict[str, Any]]:
+    """A row for each model, selector and size: differences from the control and from zero-shot over the targets."""
+    kinds = _kinds(result)
+    return [
+        _arm(row)
+        | {
+            f"{name} - {other}": difference_text(row["metrics"].get(part, {}).get(name), kind)
+            for name in HEADLINE
+            for kind, other in kinds.items()
+        }
+        for row in result["rows"]
+    ]
+
+
+def slice_rows(result: Mapping[str, Any], kind: str = "difference", metric: str = "ndcg@10") -> list[dict[str, Any]]:
+    """A row for each model, selector and size: the difference on each part of the targets.
+
+    Parameters
+    ----------
+    kind : `difference`, from the control, or `from_zero_shot`.
+    """
+    parts = list(dict.fromkeys(part for row in result["rows"] for part in row["metrics"]))
+    other = _kinds(result)[kind]
+    return [
+        _arm(row)
+        | {f"{part} - {other}": difference_text(row["metrics"].get(part, {}).get(metric), kind) for part in parts}
+        for row in result["rows"]
+    ]
+
+
+def _kinds(result: Mapping[str, Any]) -> dict[str, str]:
+    """What each kind of difference is taken from."""
+    return {"difference": result["control"], "from_zero_shot": ZERO_SHOT}
+
+
+def _arm(row: Mapping[str, Any]) -> dict[str, Any]:
+    selector = row["selector"] + ("*" if row["sees_validation"] else "")
+    return {"model": row["model"], "selector": selector, "samples": row["samples"]}
+
+
+def verdict_text(row: Mapping[str, Any], control: str) -> str:
+    """What a row is above of, beyond chance: its control, zero-shot, both, or neither."""
+    above = ((control, row["above_control"]), (ZERO_SHOT, row["above_zero_shot"]))
+    return ", ".join(name for name, holds in above if holds) or NOTHING
+
+
+def _untuned_text(row: Mapping[str, Any]) -> str:
+    """How many arms are best before any tuning."""
+    return f"{row['untuned']}/{len(row['best_steps'])}" if row["best_steps"] else NOTHING
+
+
+def _mean_text(found: Mapping[str, Any] | None) -> str:
+    return NOTHING if found is None else f"{found['value']:.4f}"
+
+
+def _loss_text(loss: float | None) -> str:
+    return NOTHING if loss is None else f"{loss:.4f}"
+
+
+def difference_text(found: Mapping[str, Any] | None, kind: str = "difference") -> str:
+    """A difference with its interval; a dash where there is none: of what is held against itself."""
+    if not found or kind not in found:
+        return NOTHING
+    difference = found[kind]
+    return f"{difference['value']:+.4f} [{difference['low']:+.4f}, {difference['high']:+.4f}]"

@@ -1,0 +1,139 @@
+"""A comparison by proxies: every arm a shard of one pass on Ray, so arms run side by side and a killed pass resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow.compute as pc
+
+from cluster.digest import json_digest
+from cluster.progress import LineProgress
+from cluster.sharded_map import map_shards
+from cluster.shards import ShardRecord, finished_shards, shard_name
+from cluster.storage import Storage
+from pipeline.engine.config import Config
+from pipeline.engine.fingerprint import config_part, model_identity
+from pipeline.engine.graph import StageContext
+from pipeline.engine.manifest import read_manifest
+from pipeline.engine.sample_tables import ragged_column
+from pipeline.stages.evaluate_stage import embed_titles
+from pipeline.stages.prompt_titles import llm_titles
+from pipeline.stages.worker_pools import scoring_pool
+from pipeline.studies.compare.arm_features import prepare_features
+from pipeline.studies.compare.arms import Arm, arm_config, arm_graph
+from pipeline.studies.compare.outcomes import TEST, VALID, ZERO_SHOT, Outcome
+from pipeline.studies.compare.proxy_worker import ProxyWorker
+from training.loops.proxy_loop import PROXY_SETTINGS
+from training.loops.proxy_model import SEMANTIC
+
+#: Raised whenever the code of a proxy, of its tuning or of its ranking changes what it gives.
+_VERSION = 3
+#: What decides the embeddings beside the model, and which titles are cut for it.
+_LLM_KEYS = ("llm.dtype", "llm.template", "llm.max_tokens", "llm.long_titles", "llm.max_title_tokens")
+_FOLDER = ("arms", "_proxies")
+
+
+def proxy_outcomes(config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequence[str]) -> list[Outcome]:
+    """The outcomes of all arms by every proxy, and of the proxies untuned; what is done is not done again.
+
+    Ray is connected, and the shared stages are complete.
+    """
+    out = run.child(*_FOLDER)
+    folders = {"ingest": run.child("data"), "surrogate": run.child("surrogate")}
+    prepare_features(config, run, arms)
+    embeddings = titles = None
+    if SEMANTIC in proxies:
+        with closing(LineProgress("titles", "parts")) as progress:
+            titles = llm_titles(config, folders["ingest"]).titles[1:]
+            embeddings, _ = embed_titles(StageContext(config, run, out, folders, progress), titles)
+    work = _work(config, run, arms, proxies)
+    arguments = {
+        "config": config,
+        "run": run,
+        "arms": work,
+        "embeddings": embeddings,
+        "titles": titles,
+        "proxies": list(proxies),
+    }
+    with closing(LineProgress("arms", "arms")) as progress:
+        pool = scoring_pool(StageContext(config, run, out, folders, progress), len(work))
+        records = map_shards(ProxyWorker, arguments, list(work), out, pool, progress)
+    return _outcomes(out, work, records, proxies)
+
+
+def finished_outcomes(
+    config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequence[str]
+) -> list[Outcome] | None:
+    """The outcomes where all are there already, without Ray; None where any is missing."""
+    out, work = run.child(*_FOLDER), _work(config, run, arms, proxies)
+    records = finished_shards(out, list(work))
+    return None if len(records) < len(work) else _outcomes(out, work, [records[key] for key in work], proxies)
+
+
+def _work(config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequence[str]) -> dict[int, Arm | None]:
+    """The arms by the number of their shard, the proxies before any tuning first."""
+    return {_number(config, run, arm, proxies): arm for arm in (None, *arms)}
+
+
+def _outcomes(
+    out: Storage, work: Mapping[int, Arm | None], records: Sequence[ShardRecord], proxies: Sequence[str]
+) -> list[Outcome]:
+    return [outcome for record in records for outcome in _read(out, work[record.index], record, proxies)]
+
+
+def _number(config: Config, run: Storage, arm: Arm | None, proxies: Sequence[str]) -> int:
+    """The number of an arm's shard: a digest of all that its outcome depends on, so none is ever stale."""
+    inputs: dict[str, Any] = {
+        "version": _VERSION,
+        "proxies": {name: asdict(PROXY_SETTINGS[name]) for name in proxies},
+        "config": config_part(config, ("evaluate.users", "evaluate.seed", "evaluate.mask_seen", "llm.max_items")),
+        "valid_users": config.finetune.valid_users,
+        "llm": [config_part(config, _LLM_KEYS), model_identity(config.llm.model)] if SEMANTIC in proxies else None,
+        "data": _content(run.child("data")),
+    }
+    if arm is not None:
+        graph = arm_graph(config, run, arm)
+        stage = graph.stage("select")
+        needs = {need: _content(graph.folder(graph.stage(need))) for need in stage.needs}
+        part = config_part(arm_config(config, arm), stage.keys)
+        inputs["arm"] = [arm.name, arm.training_seed, part, needs, stage.version]
+    return int(json_digest(inputs)[:12], 16)
+
+
+def _content(folder: Storage) -> str | None:
+    manifest = read_manifest(folder)
+    return None if manifest is None else manifest.content
+
+
+def _read(out: Storage, arm: Arm | None, record: ShardRecord, proxies: Sequence[str]) -> list[Outcome]:
+    """The outcome of each proxy in one arm."""
+    table = out.read_table(f"{shard_name(record.index)}.parquet")
+    facts: Mapping[str, Any] = record.facts
+    found = []
+    for name in proxies:
+        mine = table.filter(pc.equal(table.column("model"), name))
+        ranks = {
+            split: ragged_column(mine.filter(pc.equal(mine.column("split"), split)), "ranks") for split in (TEST, VALID)
+        }
+        if arm is None:
+            found.append(Outcome(name, ZERO_SHOT, None, 0, 0, 0, ranks))
+            continue
+        found.append(
+            Outcome(
+                name,
+                arm.selector,
+                arm.size,
+                arm.training_seed,
+                arm.draw,
+                facts["samples"],
+                ranks,
+                facts["sees_validation"],
+                facts["selection_seconds"],
+                facts["tuning"][name]["seconds"],
+                facts["tuning"][name]["best_step"],
+            )
+        )
+    return found

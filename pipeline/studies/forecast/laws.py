@@ -1,0 +1,151 @@
+"""How the time of each stage grows from a share of the log to the whole of it.
+
+A stage takes a fixed time (starting workers, loading models) and a time that is in proportion to its work and shared
+by its workers. The fixed time is what the share run took beyond its measured work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.engine.config import Config
+from pipeline.studies.forecast.line import line_through
+from pipeline.studies.forecast.measure import Measured, RunSize
+from scoring.selection import FULL
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One stage of the whole run.
+
+    Attributes
+    ----------
+    fixed, work : seconds; the stage takes their sum.
+    basis : what `work` is reckoned from.
+    memory : bytes of one worker at its peak; of the driver, on the share, where it does the work itself.
+    """
+
+    stage: str
+    fixed: float
+    work: float
+    basis: str
+    memory: int
+
+    @property
+    def seconds(self) -> float:
+        return self.fixed + self.work
+
+
+def forecasts(
+    config: Config, large: Measured, small: Measured, whole: RunSize, workers: Mapping[str, int]
+) -> list[Forecast]:
+    """A forecast a stage, in their order.
+
+    Parameters
+    ----------
+    large, small : the share runs of `surrogate_side` and `llm_side`.
+    workers : of influence, effort and evaluate, as the whole log will have them.
+    """
+    return [
+        _line("ingest", large, small, whole.interactions, "interactions"),
+        _surrogate(config, large, whole),
+        _influence(config, large, whole, workers["influence"]),
+        _effort(config, large, whole, workers["effort"]),
+        _line("select", large, small, whole.samples, "samples"),
+        _finetune(config, small, whole),
+        _evaluate(config, small, whole, workers["evaluate"]),
+        Forecast("report", small.seconds["report"], 0.0, "as measured", small.driver["report"]),
+    ]
+
+
+def coreset_size(config: Config, samples: int) -> int:
+    """Samples that fine-tuning gets."""
+    if config.select.method == FULL:
+        return samples
+    size = config.select.size
+    return min(samples, int(size)) if size >= 1 else max(1, round(size * samples))
+
+
+def _line(stage: str, large: Measured, small: Measured, amount: int, unit: str) -> Forecast:
+    """Through the two share runs, both of which had the same workers."""
+    low, high = getattr(small.scale, unit), getattr(large.scale, unit)
+    line = line_through((low, small.seconds[stage]), (high, large.seconds[stage]))
+    basis = f"{amount:,} {unit}"
+    if amount > max(low, high) and not line.told:
+        basis += "; the shares do not tell how it grows"
+    return Forecast(stage, line.fixed, line.slope * amount, basis, large.driver[stage])
+
+
+def _surrogate(config: Config, large: Measured, whole: RunSize) -> Forecast:
+    facts = large.facts["surrogate"]
+    rows = facts["epochs"]
+    # The first epoch also allocates and compiles.
+    targets_second = rows[-1]["samples_per_second"]
+    each_valid = min(row["valid_seconds"] for row in rows)
+    valid = each_valid * whole.valid_users / max(1, large.scale.valid_users)
+    fixed = large.seconds["surrogate"] - len(rows) * (large.scale.targets / targets_second + each_valid)
+    epochs = config.surrogate.epochs
+    work = epochs * (whole.targets / targets_second + valid)
+    basis = f"at most {epochs} epochs of {whole.targets:,} positions, {targets_second:,.0f}/s"
+    # Every worker holds the sequences (int32) and where the targets of each window begin (int64).
+    more = 12 * max(0, whole.targets - large.scale.targets)
+    return Forecast("surrogate", max(0.0, fixed), work, basis, facts["peak_memory"] + more)
+
+
+def _influence(config: Config, large: Measured, whole: RunSize, workers: int) -> Forecast:
+    facts, growth = large.facts["influence"], whole.samples / max(1, large.scale.samples)
+    share = facts["workers"] / workers
+    wanted = config.influence.curvature_samples
+    curvature = whole.samples if wanted == "all" else min(wanted, whole.samples)
+    # A step of LiSSA is over one chunk, however many there are.
+    follows = config.influence.solver not in ("none", "lissa")
+    solve = facts["solve_seconds"] * (curvature / max(1, facts["curvature_samples"]) if follows else 1.0)
+    busy = facts["busy_seconds"] / facts["workers"]
+    fixed = large.seconds["influence"] - facts["gradient_seconds"] - facts["solve_seconds"] - busy
+    work = (facts["gradient_seconds"] * growth + solve + busy * growth) * share
+    basis = f"{whole.samples:,} samples, {curvature:,} for curvature"
+    return Forecast("influence", max(0.0, fixed), work, basis, facts["peak_memory"])
+
+
+def _effort(config: Config, large: Measured, whole: RunSize, workers: int) -> Forecast:
+    facts = large.facts["effort"]
+    candidates = config.effort.candidates
+    prompts = whole.samples if candidates == "all" else round(candidates * whole.samples)
+    each = facts["busy_seconds"] / max(1, facts["scored"])
+    tokens = facts["tokens"] / max(1, facts["scored"])
+    fixed = large.seconds["effort"] - facts["busy_seconds"] / facts["workers"]
+    basis = f"{prompts:,} prompts of {tokens:.0f} tokens, {tokens / max(each, 1e-9):,.0f}/s a worker"
+    return Forecast("effort", max(0.0, fixed), each * prompts / workers, basis, facts["peak_memory"])
+
+
+def _finetune(config: Config, small: Measured, whole: RunSize) -> Forecast:
+    facts, section = small.facts["finetune"], config.finetune
+    samples = coreset_size(config, whole.samples)
+    tokens = facts["tokens"] / max(1, facts["epochs"] * facts["samples"]["train"])
+    validation = facts["valid_seconds"] / (facts["epochs"] + 1) / max(1, facts["samples"]["valid"])
+    valid_users = min(section.valid_users, whole.users)
+    work = section.epochs * samples * tokens / facts["tokens_per_second"]
+    work += (section.epochs + 1) * valid_users * validation
+    fixed = small.seconds["finetune"] - facts["seconds"] - facts["valid_seconds"]
+    basis = f"at most {section.epochs} epochs of {samples:,} samples of {tokens:.0f} tokens"
+    basis += f", {facts['tokens_per_second']:,.0f}/s"
+    return Forecast("finetune", max(0.0, fixed), work, basis, facts["peak_memory"])
+
+
+def _evaluate(config: Config, small: Measured, whole: RunSize, workers: int) -> Forecast:
+    facts = small.facts["evaluate"]
+    users = whole.test_users if config.evaluate.users == "all" else min(config.evaluate.users, whole.test_users)
+    title = facts["title_seconds"] / max(1, facts["titles"])
+    user = facts["busy_seconds"] / max(1, facts["users"])
+    measured = (facts["title_seconds"] + facts["busy_seconds"]) / facts["workers"]
+    work = (title * whole.items + user * users) / workers
+    basis = f"{users:,} users, {whole.items:,} titles"
+    return Forecast("evaluate", max(0.0, small.seconds["evaluate"] - measured), work, basis, int(facts["peak_memory"]))
+
+
+def total(rows: list[Forecast]) -> dict[str, Any]:
+    """Seconds of the whole run, and the stage that takes most of them."""
+    dominating = max(rows, key=lambda row: row.seconds)
+    return {"seconds": sum(row.seconds for row in rows), "dominating": dominating.stage}

@@ -1,0 +1,144 @@
+"""The two small runs that rates are measured by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.errors import UserError
+from cluster.storage import Storage
+from pipeline.driver.run_directory import RunOptions, run_stages
+from pipeline.engine.config import Config
+from pipeline.engine.graph import Graph
+from pipeline.engine.manifest import read_manifest
+from pipeline.stages.stage_list import STAGES
+
+#: LLM prompts that effort is timed on, and coreset samples that fine-tuning is.
+_PROMPTS, _TUNED = 96, 32
+_VALID_USERS = 8
+
+
+@dataclass(frozen=True)
+class RunSize:
+    """Sizes that the stages' times follow.
+
+    Attributes
+    ----------
+    interactions, users, items : of the log.
+    samples, test_users : rows of the train and of the test samples.
+    targets : train positions of the surrogate.
+    valid_users : those that an epoch of the surrogate is validated on.
+    """
+
+    interactions: int
+    users: int
+    items: int
+    samples: int
+    test_users: int
+    targets: int
+    valid_users: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A share run that is complete: its sizes, and by stage its seconds, facts and the bytes that the driver held."""
+
+    scale: RunSize
+    seconds: Mapping[str, float]
+    facts: Mapping[str, Mapping[str, Any]]
+    driver: Mapping[str, int]
+
+
+def surrogate_side(config: Config, shards: int, samples: int) -> Config:
+    """For ingest, surrogate, influence, effort and select: many users, all items, few prompts.
+
+    `samples` is about how many the share has.
+    """
+    epochs = min(2, config.surrogate.epochs)
+    return _updated(
+        config,
+        samples={"shards": shards},
+        surrogate={"epochs": epochs, "patience": epochs},
+        effort={"candidates": min(1.0, _PROMPTS / samples)},
+        select={"size": _size(_PROMPTS // 4, samples), "hard_prune": 0.0},
+    )
+
+
+def llm_side(config: Config, shards: int, samples: int, test_users: int) -> Config:
+    """For finetune, evaluate and report: few users and their items alone, a handful of samples."""
+    return _updated(
+        config,
+        samples={"shards": shards},
+        surrogate={"epochs": 1},
+        influence={"solver": "none"},
+        effort={"candidates": min(1.0, 8 / samples)},
+        select={"method": "random", "size": _size(_TUNED, samples)},
+        finetune={
+            "epochs": 1,
+            "patience": 0,
+            "global_batch": min(config.finetune.global_batch, _TUNED // 2),
+            "valid_users": min(config.finetune.valid_users, _VALID_USERS),
+        },
+        evaluate={"users": test_users},
+    )
+
+
+def _size(wanted: int, samples: int) -> float:
+    """As `select.size`, of about so many `samples`: a share, so that it is never more than there are."""
+    return min(0.99, wanted / samples)
+
+
+def measure(config: Config, run: Storage, last: str | None = None) -> Measured:
+    """Bring a share run up to date, to the stage `last`; read what it took. One of another config is discarded."""
+    graph = Graph(STAGES, config, run)
+    names = [stage.name for stage in graph.stages]
+    done = names[: names.index(last) + 1] if last else names
+    try:
+        graph.check([graph.stage(name) for name in done])
+    except UserError:
+        graph.discard(graph.stages)
+    run_stages(config, run, RunOptions(last=last), STAGES)
+    seconds, facts, driver = {}, {}, {}
+    for name in done:
+        manifest = read_manifest(graph.folder(graph.stage(name)))
+        assert manifest is not None
+        seconds[name], facts[name], driver[name] = manifest.seconds, manifest.facts, manifest.driver_memory
+    return Measured(_scale(graph, facts), seconds, facts, driver)
+
+
+def _scale(graph: Graph, facts: Mapping[str, Mapping[str, Any]]) -> RunSize:
+    statistics = graph.folder(graph.stage("ingest")).read_json("statistics.json")
+    return RunSize(
+        interactions=statistics["interactions"]["kept"],
+        users=statistics["users"],
+        items=statistics["items"]["all"],
+        samples=statistics["samples"]["train"],
+        test_users=statistics["samples"]["test"],
+        targets=facts["surrogate"]["train_targets"],
+        valid_users=facts["surrogate"]["valid_users"],
+    )
+
+
+def _updated(config: Config, **sections: Mapping[str, Any]) -> Config:
+    changes = {name: getattr(config, name).model_copy(update=dict(keys)) for name, keys in sections.items()}
+    return config.model_copy(update=changes)
+
+
+def whole_scale(share: RunSize, interactions: int, users: int, items: int, valid_users: int) -> RunSize:
+    """The sizes of the whole log, from its totals and what the share has of the rest in proportion.
+
+    `valid_users` is the most that the surrogate is validated on. The users of the whole may be estimated: it counts as
+    no smaller than its share.
+    """
+    by_user = max(1.0, users / max(1, share.users))
+    by_interaction = max(1.0, interactions / max(1, share.interactions))
+    return RunSize(
+        interactions=interactions,
+        users=users,
+        items=items,
+        samples=max(1, round(share.samples * by_user)),
+        test_users=max(1, round(share.test_users * by_user)),
+        targets=max(1, round(share.targets * by_interaction)),
+        valid_users=min(valid_users, round(share.valid_users * by_user)),
+    )

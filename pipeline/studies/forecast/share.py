@@ -1,0 +1,143 @@
+"""A share of a log: all interactions of some users, drawn by hash, and the sizes of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cluster.errors import UserError
+from cluster.storage import Storage
+from pipeline.engine.config import Config
+from pipeline.ingest.files.headers import read_headers
+from pipeline.ingest.files.sources import find_files
+from pipeline.ingest.ingest_spec import PARTS
+from pipeline.ingest.log_survey import LogSurvey, merge_surveys, survey_block, user_hashes
+from pipeline.ingest.reading import KEPT, log_reader, plan_tasks, read_catalogue
+from pipeline.ingest.split_files import settle_split
+from pipeline.ingest.values.columns import resolve_catalogue, resolve_log
+from pipeline.stages.ingest_stage import ingest_spec
+
+
+@dataclass(frozen=True)
+class LogSize:
+    """The whole log: interactions that are kept, users (estimated above some thousand), and items."""
+
+    interactions: int
+    users: int
+    items: int
+
+
+class UserDraw:
+    """Collects the rows of the users whose hash is least, while blocks pass by.
+
+    Whenever twice as many users as wanted are at hand, all but those of the least hashes go, and no later one of a
+    greater hash is taken; so one pass is enough, in memory of the share.
+    """
+
+    def __init__(self, wanted: int) -> None:
+        self._wanted = wanted
+        self._bound = (1 << 63) - 1
+        self._hashes: dict[str, int] = {}
+        self._blocks: list[pa.Table] = []
+
+    def add(self, block: pa.Table) -> None:
+        """Take from a normalised block what belongs to the share, as far as is known by now."""
+        users = pc.unique(block["user"])
+        names = [name for name in users.to_pylist() if name is not None]
+        hashes = user_hashes(pa.chunked_array([pa.array(names, pa.string())])).tolist()
+        self._hashes |= {name: key for name, key in zip(names, hashes, strict=True) if key <= self._bound}
+        if len(self._hashes) > 2 * self._wanted:
+            self._keep_least()
+            self._blocks = [self._own(kept) for kept in self._blocks]
+        self._blocks.append(self._own(block))
+
+    def table(self) -> pa.Table:
+        """The rows of `wanted` users, or of all where there are fewer."""
+        self._keep_least()
+        return pa.concat_tables([self._own(block) for block in self._blocks])
+
+    def _keep_least(self) -> None:
+        least = sorted(self._hashes.items(), key=lambda entry: entry[1])[: self._wanted]
+        self._hashes = dict(least)
+        self._bound = least[-1][1] if len(least) == self._wanted else self._bound
+
+    def _own(self, block: pa.Table) -> pa.Table:
+        return block.filter(pc.is_in(block["user"], value_set=pa.array(list(self._hashes), pa.string())))
+
+
+def write_shares(config: Config, users: int, many: Storage, few_users: int, few: Storage) -> LogSize:
+    """Write two shares, each as `log.parquet` and `items.parquet` in names that ingest recognises, in one pass.
+
+    Parameters
+    ----------
+    users, many : users of the first, all where the log has fewer. It keeps every item, as models that score all
+        items see them.
+    few_users, few : the second is of users of the first, and has their items alone.
+
+    Raises `UserError` for a log that cannot be read, as ingest does.
+    """
+    spec = ingest_spec(config)
+    files = find_files(spec.interactions, "data.interactions", skip_suffix=".item")
+    spec, headers = settle_split(spec, read_headers(files))
+    reader = log_reader(headers, resolve_log(headers, spec), spec)
+    draw, redraw = UserDraw(users), UserDraw(few_users)
+
+    def blocks() -> Iterator[pa.Table]:
+        for pieces in plan_tasks(headers):
+            for block in reader(pieces):
+                draw.add(block.filter(pc.equal(block["reason"], KEPT)))
+                yield survey_block(block)
+
+    survey = merge_surveys(blocks())
+    if survey.rows[0] == 0:
+        raise UserError(f"{spec.interactions}: no interaction is left of the log.", "Give a log with interactions.")
+    log = draw.table()
+    catalogue = _catalogue(config, survey)
+    redraw.add(log)
+    part = redraw.table()
+    _write(many, log, catalogue)
+    _write(few, part, catalogue.filter(pc.is_in(catalogue["item"], value_set=pc.unique(part["item"]))))
+    return LogSize(survey.rows[0], survey.users, len(pc.unique(catalogue["item"])))
+
+
+def share_config(config: Config, folder: Storage) -> Config:
+    """The same configuration over the share; filters and names were applied when it was written."""
+    filesystem, log = folder.fs_path("log.parquet")
+    given = "split" in pq.read_schema(log, filesystem=filesystem).names
+    data = {
+        "interactions": f"{folder.uri}/log.parquet",
+        "items": f"{folder.uri}/items.parquet",
+        # The share has one file, so that names no longer say the split.
+        "split": "column" if given else config.data.split,
+        "missing_title": "drop",
+        "null_values": [],
+    }
+    return config.model_copy(update={"data": type(config.data).model_validate(data)})
+
+
+def _catalogue(config: Config, survey: LogSurvey) -> pa.Table:
+    """item, title of the whole log or of its catalogue."""
+    if config.data.items is None:
+        return survey.items.select(["item", "title"])
+    spec = ingest_spec(config)
+    headers = read_headers(find_files(config.data.items, "data.items", skip_suffix=".inter"))
+    return read_catalogue(headers, resolve_catalogue(headers, spec), spec)
+
+
+def _write(out: Storage, log: pa.Table, catalogue: pa.Table) -> None:
+    out.write_table("log.parquet", _named(log))
+    out.write_table("items.parquet", catalogue.rename_columns(["item_id", "title"]))
+
+
+def _named(log: pa.Table) -> pa.Table:
+    """Normal columns under the names that ingest looks for, splits as words again."""
+    columns = {"user_id": log["user"], "item_id": log["item"]}
+    columns |= {name: log[name] for name in ("timestamp", "position") if name in log.column_names}
+    if "split" in log.column_names:
+        columns["split"] = pa.array(np.array(PARTS, dtype=object)[log["split"].to_numpy()], pa.string())
+    return pa.table(columns)

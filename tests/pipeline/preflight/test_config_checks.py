@@ -1,0 +1,65 @@
+"""What is wrong with a configuration and can be told before anything runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cluster.machine_checks import Finding
+from pipeline.engine.config import Config
+from pipeline.preflight.before_run import CONFIG_CHECKS
+from pipeline.preflight.checks import Subject, findings
+
+
+def lacks(stages: tuple[str, ...], **sections: Any) -> list[Finding]:
+    config = Config.model_validate({"data": {"interactions": "-"}, **sections})
+    return [finding for finding in findings(CONFIG_CHECKS, Subject(config, stages)) if finding.lack]
+
+
+@pytest.mark.parametrize(
+    ("stages", "sections", "message", "remedy"),
+    [
+        (("surrogate",), {"surrogate": {"hidden": 7}}, "surrogate: hidden (7) must be a multiple", "settings"),
+        (("surrogate",), {"surrogate": {"model": "nowhere:build"}}, "'nowhere:build' cannot be imported", "settings"),
+        (("influence",), {"influence": {"scope": ["last_layr"]}}, "influence.scope: no parameter", "last_feed_forward"),
+        (("influence",), {"influence": {"scope": ["re:("]}}, "no regular expression", "patterns"),
+        (
+            ("influence",),
+            {"influence": {"solver": "ekfac", "scope": ["final_norm.*"]}},
+            "influence.scope: ekfac treats linear layers",
+            "last_layer",
+        ),
+        (
+            ("influence",),
+            {"influence": {"solver": "exact", "scope": ["all"]}},
+            "influence.scope: solver exact takes scopes of at most 10,000",
+            "last_layer",
+        ),
+        (("audit",), {"audit": {"scopes": ["last_layer", "lst"]}}, "audit.scopes: no parameter matches 'lst'", "all"),
+        (("finetune",), {"finetune": {"zero": 1, "offload": "all"}}, "finetune.offload", "finetune.zero is 3"),
+    ],
+)
+def test_what_would_stop_a_stage_is_told_with_its_key(
+    stages: tuple[str, ...], sections: dict[str, Any], message: str, remedy: str
+) -> None:
+    found = [finding for finding in lacks(stages, **sections) if message in finding.lack]
+    assert len(found) == 1
+    assert remedy in found[0].remedy
+
+
+def test_a_surrogate_that_cannot_be_built_is_told_once() -> None:
+    found = lacks(("surrogate", "influence", "audit"), surrogate={"hidden": 7}, audit={"scopes": ["all"]})
+    assert [finding.what for finding in found] == ["surrogate"]
+
+
+def test_a_stage_that_does_not_run_is_not_asked_about() -> None:
+    faulty = {"surrogate": {"hidden": 7}, "influence": {"scope": ["last_layr"]}, "llm": {"model": "/nowhere"}}
+    assert not lacks(("report",), **faulty)
+    assert not lacks(("select",), **faulty)
+    # What a solver cannot do with a scope is for the audit's table to say.
+    assert not lacks(("audit",), audit={"scopes": ["final_norm.*", "all"], "solvers": ["ekfac", "exact"]})
+
+
+def test_the_defaults_are_feasible() -> None:
+    assert not lacks(("surrogate", "influence", "audit"))

@@ -1,0 +1,49 @@
+"""What workers read by a path of their own node, compared with what the driver sees."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.errors import UserError
+from pipeline.preflight.node_files import _code
+from pipeline.stages.same_on_nodes import _model_files, has_cpus, same_llm, same_on_nodes
+from tests.tiny_llm import make_tiny_llm
+
+
+def _other(name: str) -> Mapping[str, Any]:
+    """Something that no two processes see alike, and something that all do."""
+    return {name: os.getpid(), "same": 1}
+
+
+def test_files_that_differ_are_named(ray_local: None) -> None:
+    with pytest.raises(UserError, match=r"llm.model: /m is another on .* than at the driver: a.safetensors differ"):
+        same_on_nodes("llm.model", "/m", lambda argument: _other("a.safetensors"), None, has_cpus)
+
+
+def test_a_model_of_all_nodes_is_the_same(ray_local: None, tmp_path: Path) -> None:
+    llm = make_tiny_llm(tmp_path / "llm")
+    assert same_llm(str(llm), False, True) == f"{llm}, the same on 1 node"
+    # Nodes without a GPU run no worker that needs one.
+    assert same_llm(str(llm), True, True).endswith("on 0 nodes")
+    assert set(_model_files(str(llm))) >= {"config.json", "model.safetensors", "tokenizer.json"}
+
+
+def test_a_hub_that_nodes_do_not_reach_is_told(ray_local: None) -> None:
+    with pytest.raises(UserError, match=r"llm.model: someone/no-such-model is not there on ") as caught:
+        same_llm("someone/no-such-model", False, True)
+    assert "hub" in caught.value.remedy
+
+
+def test_a_gguf_file_is_read_by_the_driver_alone_where_the_run_is_shared(tmp_path: Path) -> None:
+    assert "unpacked" in same_llm(str(tmp_path / "m.gguf"), False, unpacked=True)
+
+
+def test_code_that_a_node_lacks_is_told(ray_local: None) -> None:
+    with pytest.raises(UserError, match=r"no module nowhere_to_be_found") as caught:
+        same_on_nodes("surrogate.model", "nowhere_to_be_found", _code, "nowhere_to_be_found", has_cpus)
+    assert "PYTHONPATH" in caught.value.remedy

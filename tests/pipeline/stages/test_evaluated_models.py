@@ -1,0 +1,156 @@
+"""What rankers make of an answer: an oracle reaches the best value there can be, and nothing more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from pipeline.engine.sample_tables import ragged_column
+from pipeline.stages.evaluated_models import LlmRanker, LlmTask, SimilarityRanker
+from pipeline.stages.ranking_task import PREDICTIONS, Users
+from scoring.ragged import Ragged
+from tests.tiny_llm import make_model, make_tokenizer
+from training.llm.llm_spec import LLMSpec
+from training.llm.token_batches import TokenBatch
+from training.ranking.beam_search import BeamSettings
+from training.ranking.generate import Generated
+from training.ranking.grounding import TextEmbedder, TitleSpace
+from training.ranking.ranking_metrics import title_groups, user_metrics
+from training.ranking.title_trie import OUTSIDE
+
+TITLES = [
+    f"Title {word}"
+    for word in ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+]
+TITLES[6] = TITLES[2]
+HISTORY = [[1, 2], [3], [4, 5, 6], [2]]
+TARGETS = [[3], [8, 9], [7, 10, 11], [12]]
+BEAMS = 3
+
+
+def users(seen: bool = True) -> Users:
+    table = pa.table({"sample_id": pa.array(range(4), pa.int64()), "user_id": ["a", "b", "c", "d"]})
+    history = Ragged.from_rows(HISTORY)
+    return Users(table, history, Ragged.from_rows(TARGETS), history if seen else None)
+
+
+class Oracle:
+    """Knows every user's targets, and says them in order, as many as there are beams."""
+
+    def __init__(self, constrained: bool) -> None:
+        self.constrained = constrained
+
+    def run(self, batch: TokenBatch) -> Generated:
+        chosen = [TARGETS[row][:BEAMS] for row in batch.rows.tolist()]
+        items = np.full((len(chosen), BEAMS), OUTSIDE, dtype=np.int64)
+        if self.constrained:
+            for row, targets in enumerate(chosen):
+                items[row, : len(targets)] = targets
+        scores = np.zeros((len(chosen), BEAMS), dtype=np.float32)
+        texts = [[TITLES[item - 1] for item in targets] for targets in chosen]
+        return Generated(texts, scores, items, batch.rows)
+
+
+def llm_ranker(decoding: Any, max_new_tokens: int = 12) -> LlmRanker:
+    model, tokenizer = make_model(), make_tokenizer()
+    embeddings = TextEmbedder(model, tokenizer).embed(TITLES)
+    beams = BeamSettings(BEAMS, max_new_tokens)
+    task = LlmTask(LLMSpec("none", "float32"), "movies", 5, 256, beams, decoding, 4096)
+    return LlmRanker("oracle", task, model, tokenizer, TITLES, TitleSpace(embeddings))
+
+
+def rank(decoding: Any) -> tuple[pa.Table, dict[str, np.ndarray]]:
+    ranker = llm_ranker(decoding)
+    ranker._generator = Oracle(decoding == "constrained")  # type: ignore[assignment]
+    table = ranker.rank(users())
+    assert table.schema == PREDICTIONS
+    return table, user_metrics(ragged_column(table, "ranks"))
+
+
+def test_an_oracle_with_a_beam_a_target_scores_the_most_there_is() -> None:
+    table, metrics = rank("constrained")
+    # Every target is within the beams, so all are found before anything else.
+    assert ragged_column(table, "ranks").values.tolist() == [1, 1, 2, 1, 2, 3, 1]
+    for name, values in metrics.items():
+        np.testing.assert_allclose(values, 1.0, err_msg=name)
+    assert table.column("grounded").to_pylist() == [targets[0] for targets in TARGETS]
+
+
+def test_a_beam_that_is_masked_leaves_the_first_place_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user of a beam that was seen already is given the next beam, however near the seen title is to another."""
+    ranker = llm_ranker("constrained")
+    asked = users()
+    assert asked.seen is not None
+    seen = [int(asked.seen.row(user)[0]) for user in range(len(asked))]
+    beams = [[first, targets[0]] for first, targets in zip(seen, TARGETS, strict=True)]
+    texts = [TITLES[first - 1] for first in seen]
+    monkeypatch.setattr(ranker, "_generate", lambda _: (texts, Ragged.from_rows(beams)))
+    table = ranker.rank(asked)
+    assert table.column("grounded").to_pylist() == [targets[0] for targets in TARGETS]
+    assert [int(row[0]) for row in table.column("ranks").to_pylist()] == [1] * len(TARGETS)
+
+
+def test_a_title_is_found_though_the_user_has_seen_another_item_of_it() -> None:
+    """Items 3 and 7 share a title. The beams of a real trie name the first, which the user has seen."""
+    ranker = llm_ranker("constrained")
+    trie = ranker._generator.trie
+    assert trie is not None
+    encoder = ranker._encoder
+    leaf = int(trie.walk(torch.tensor([encoder.response_ids(7)])))
+    found = [12, int(trie.items[leaf]), 1]
+    assert found[1] == 3
+
+    class Fixed:
+        def run(self, batch: TokenBatch) -> Generated:
+            items = np.tile(np.array(found, dtype=np.int64), (len(batch.rows), 1))
+            texts = [[TITLES[item - 1] for item in found]] * len(batch.rows)
+            return Generated(texts, np.zeros(items.shape, dtype=np.float32), items, batch.rows)
+
+    ranker._generator = Fixed()  # type: ignore[assignment]
+    table = pa.table({"sample_id": pa.array([0, 1], pa.int64()), "user_id": ["a", "b"]})
+    history = Ragged.from_rows([[3], [5]])
+    targets = Ragged.from_rows([[7, 1], [7, 3]])
+    ranks = ragged_column(ranker.rank(Users(table, history, targets, history)), "ranks")
+    assert ranks.values.tolist() == [2, 3, 2, 2]
+
+
+@pytest.mark.parametrize(("limit", "share"), [(1, 1.0), (1000, 0.0)])
+def test_titles_that_are_too_long_to_write_are_counted(limit: int, share: float) -> None:
+    assert llm_ranker("free", max_new_tokens=limit).unwritable() == share
+    assert llm_ranker("constrained", max_new_tokens=limit).unwritable() == 0.0
+
+
+def test_constrained_decoding_reaches_titles_of_any_length() -> None:
+    table = llm_ranker("constrained", max_new_tokens=1).rank(users())
+    assert set(table.column("generated").to_pylist()) <= set(TITLES)
+
+
+def test_an_oracle_that_says_one_title_puts_that_target_first() -> None:
+    table, metrics = rank("free")
+    ranks = ragged_column(table, "ranks")
+    assert [int(ranks.row(user)[0]) for user in range(4)] == [1, 1, 1, 1]
+    assert table.column("generated").to_pylist() == [TITLES[targets[0] - 1] for targets in TARGETS]
+    # Users with one target are perfect; with several, the first alone is worth 1 / targets and its gain.
+    for user, targets in enumerate(TARGETS):
+        ideal = sum(1 / np.log2(place + 2) for place in range(len(targets)))
+        assert metrics["recall@5"][user] >= 1 / len(targets) - 1e-12
+        assert metrics["ndcg@5"][user] >= 1 / ideal - 1e-12
+        if len(targets) == 1:
+            assert metrics["recall@5"][user] == metrics["ndcg@5"][user] == 1.0
+
+
+@pytest.mark.parametrize("max_items", [1, 2])
+def test_similar_titles_are_those_near_the_shown_history(max_items: int) -> None:
+    directions = np.eye(12, dtype=np.float32)
+    # Items 3 and 8 lie beside item 2, items 10 and 5 beside item 1.
+    directions[[2, 7]] = 0.9 * directions[1] + 0.1 * directions[[2, 7]]
+    directions[[9, 4]] = 0.9 * directions[0] + 0.1 * directions[[9, 4]]
+    table = SimilarityRanker("similar", TitleSpace(directions), title_groups(TITLES), max_items).rank(users())
+    assert table.schema == PREDICTIONS
+    # What the user has seen is no candidate.
+    assert table.column("grounded").to_pylist()[3] in (3, 8)
+    assert table.column("grounded").to_pylist()[0] in ((3, 8) if max_items == 1 else (3, 8, 10, 5))

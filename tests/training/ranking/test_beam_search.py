@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import GenerationConfig
+
+from tests.tiny_llm import VOCABULARY, make_model
+from training.llm.prompts import EncodedPrompt
+from training.llm.token_batches import collate
+from training.ranking.beam_search import BeamSettings, beam_search
+
+MODELS = {name: make_model(name) for name in ("llama", "qwen2", "gpt2")}
+
+
+class EndTokens:
+    """Ends at any of many tokens, so that random models end early."""
+
+    def __init__(self, ends):
+        self.ends = torch.tensor(ends)
+
+    def start(self, count):
+        return torch.zeros(count, dtype=torch.long)
+
+    def restrict(self, log_probs, states):
+        return log_probs
+
+    def advance(self, states, tokens):
+        return states, torch.isin(tokens, self.ends)
+
+
+def prompts(lengths, seed=0):
+    generator = np.random.default_rng(seed)
+    return [EncodedPrompt(generator.integers(3, VOCABULARY, n).tolist(), n) for n in lengths]
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+@pytest.mark.parametrize("beams", [1, 4])
+def test_results_equal_those_of_transformers(architecture, penalty, beams):
+    model = MODELS[architecture]
+    batch = collate(prompts([3, 9, 14, 6]), 0)
+    for end in (17, 230):
+        found = beam_search(model, batch, EndTokens([end]), BeamSettings(beams, 9, penalty))
+        reference = model.generate(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            generation_config=GenerationConfig(
+                num_beams=beams,
+                num_return_sequences=beams,
+                max_new_tokens=9,
+                length_penalty=penalty,
+                do_sample=False,
+                early_stopping=False,
+                eos_token_id=end,
+                pad_token_id=0,
+                return_dict_in_generate=True,
+                output_scores=True,
+            ),
+        )
+        generated = reference.sequences[:, batch.input_ids.shape[1] :].view(4, beams, -1)
+        for row in range(4):
+            for beam in range(beams):
+                length = int(found.lengths[row, beam])
+                assert found.tokens[row, beam, :length].tolist() == generated[row, beam, :length].tolist()
+        if beams > 1:
+            scores = reference.sequences_scores.view(4, beams)
+            torch.testing.assert_close(found.scores, scores, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sampled_from(sorted(MODELS)),
+    st.lists(st.integers(1, 12), min_size=2, max_size=5),
+    st.lists(st.integers(0, VOCABULARY - 1), max_size=90),
+    st.integers(1, 3),
+)
+def test_a_prompt_does_not_depend_on_its_batch(architecture, lengths, ends, beams):
+    encoded = prompts(lengths)
+    steering, options = EndTokens(ends), BeamSettings(beams, 5)
+    together = beam_search(MODELS[architecture], collate(encoded, 0), steering, options)
+    for row in range(len(encoded)):
+        alone = beam_search(MODELS[architecture], collate(encoded, 0, [row]), steering, options)
+        torch.testing.assert_close(alone.scores[0], together.scores[row], rtol=1e-4, atol=1e-5)
+        assert torch.equal(alone.lengths[0], together.lengths[row])
+        assert (together.scores[row].diff() <= 0).all()
+
+
+def test_scores_are_sums_of_log_probabilities():
+    model, encoded = MODELS["llama"], prompts([4, 7])
+    found = beam_search(model, collate(encoded, 0), EndTokens(range(60, 90)), BeamSettings(3, 6, 1.0))
+    for row, prompt in enumerate(encoded):
+        for beam in range(3):
+            tokens = found.tokens[row, beam, : found.lengths[row, beam]]
+            ids = torch.cat([torch.tensor(prompt.input_ids), tokens])[None]
+            with torch.no_grad():
+                logits = model(input_ids=ids).logits[0, len(prompt.input_ids) - 1 : -1]
+            total = logits.log_softmax(-1).gather(1, tokens[:, None]).sum()
+            assert float(found.scores[row, beam]) == pytest.approx(float(total) / len(tokens), rel=1e-4)
+
+
+def test_finished_prompts_leave_the_batch():
+    model, sizes = make_model("llama"), []
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: sizes.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    found = beam_search(model, collate(prompts([5, 8, 3]), 0), EndTokens(range(0, VOCABULARY, 2)), BeamSettings(2, 9))
+    assert sizes[:1] == [3]
+    assert all(later <= 6 for later in sizes)
+    assert sizes[1:] == sorted(sizes[1:], reverse=True)
+    assert torch.isfinite(found.scores).all()

@@ -1,0 +1,202 @@
+"""Loading a causal language model and its tokenizer.
+
+The model libraries take seconds to load. They are imported where something is loaded, so that a process that only
+hands on what its workers load never loads them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from cluster.errors import UserError
+from training.llm.llm_spec import LLMSpec
+from training.llm.memory import lack_of_memory_as
+from training.llm.usable_models import check_kind, check_model, first_line
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+# Read by the libraries when they are imported.
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+MODEL_REMEDY = (
+    "Set llm.model to a directory written by save_pretrained, to a .gguf file, or to the name of a causal "
+    "language model on a hub this machine can reach; weights are read from safetensors or GGUF only."
+)
+
+
+def load_tokenizer(spec: LLMSpec) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, padding on the left; a tokenizer without a padding token pads with its EOS.
+
+    Raises UserError if it cannot be loaded or has no EOS token.
+    """
+    from transformers import AutoTokenizer
+
+    where, options = _source(spec.model)
+    with _quiet("gguf_file" in options):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(where, **options)
+        except Exception as error:  # whatever a broken file makes its reader raise
+            raise _unloadable("tokenizer", spec, error) from error
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"llm.model: the tokenizer of {spec.model} has no end-of-sequence token.", remedy=MODEL_REMEDY)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def load_config(spec: LLMSpec) -> PretrainedConfig:
+    """The model's configuration, without its weights. Raises UserError if it cannot be loaded."""
+    from transformers import AutoConfig
+
+    where, options = _source(spec.model)
+    with _quiet("gguf_file" in options):
+        try:
+            return AutoConfig.from_pretrained(where, **options)
+        except Exception as error:  # whatever a broken file makes its reader raise
+            raise _unloadable("configuration", spec, error) from error
+
+
+def load_llm(spec: LLMSpec, device: str | torch.device = "cpu") -> PreTrainedModel:
+    """The model in evaluation mode, weights in `spec.dtype` on `device`, with greedy generation defaults.
+
+    Raises UserError if it is not there, is no causal language model, or does not leave padding out.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    spec.check()
+    dtype = getattr(torch, spec.dtype)
+    where, options = _source(spec.model)
+    gguf = "gguf_file" in options
+    # GGUF blocks are expanded in float32 and rounded once.
+    options = {"dtype": torch.float32, **options} if gguf else {"dtype": dtype, "use_safetensors": True}
+    with _quiet(gguf):
+        try:
+            if not gguf:
+                check_kind(AutoConfig.from_pretrained(where), spec.model)
+            model = AutoModelForCausalLM.from_pretrained(where, **options)
+        except UserError:
+            raise
+        except Exception as error:  # whatever a broken file makes its reader raise
+            raise _unloadable("model", spec, error) from error
+        # A directory saved from a GGUF model still names the GGUF quantiser.
+        if getattr(model, "quantization_method", None) == "gguf":
+            model = _plain_copy(model)
+    model.generation_config = _greedy(model)
+    model.get_output_embeddings().register_forward_pre_hook(_packed)
+    fault = f"llm.model: {spec.model} in {spec.dtype} does not fit in the memory of {device}."
+    with lack_of_memory_as(fault, "Use a smaller model, or a device with more memory."):
+        model = model.to(device=device, dtype=dtype).eval()
+    check_model(model, spec.model)
+    return model
+
+
+def _packed(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Hands the output head a contiguous input.
+
+    The last columns of longer sequences are strided, and for such an input without a gradient the product with the
+    head copies the head's whole weight once a row: half the time of generation on a CPU.
+    """
+    return (args[0].contiguous(), *args[1:])
+
+
+def expand_gguf(spec: LLMSpec, directory: Path) -> LLMSpec:
+    """Writes a GGUF model with its tokenizer as a plain directory, once, and returns the spec that names it.
+
+    Reading GGUF takes many times longer than reading the directory. Any other model's spec comes back as it
+    is. The directory appears complete or not at all. Raises UserError as load_llm does.
+    """
+    if not spec.model.endswith(".gguf"):
+        return spec
+    if not directory.exists():
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=directory.parent))
+        scratch.chmod(0o755)
+        try:
+            with _quiet(gguf=True):
+                load_tokenizer(spec).save_pretrained(scratch)
+                load_llm(spec).save_pretrained(scratch)
+            scratch.rename(directory)
+        except OSError:
+            # Another process may have been first.
+            if not directory.is_dir():
+                raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return LLMSpec(str(directory), spec.dtype)
+
+
+def _source(model: str) -> tuple[str, dict[str, Any]]:
+    path = Path(model)
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise UserError(f"llm.model: there is no file {model}.", remedy=MODEL_REMEDY)
+        return str(path.parent), {"gguf_file": path.name}
+    looks_local = path.is_absolute() or model.startswith((".", "~"))
+    if looks_local and not path.is_dir():
+        raise UserError(f"llm.model: there is no directory {model}.", remedy=MODEL_REMEDY)
+    return model, {}
+
+
+def _unloadable(what: str, spec: LLMSpec, error: Exception) -> UserError:
+    message = f"llm.model: the {what} of {spec.model} cannot be loaded: {first_line(error)}"
+    return UserError(message, remedy=MODEL_REMEDY)
+
+
+def _plain_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """The same class and tensors without the quantiser's traces, which refuse casts and later saves."""
+    config = type(model.config).from_dict(
+        {key: value for key, value in model.config.to_dict().items() if key != "quantization_config"}
+    )
+    plain = type(model)(config)
+    plain.load_state_dict(model.state_dict(), assign=True)
+    plain.tie_weights()
+    return plain
+
+
+def _greedy(model: PreTrainedModel) -> GenerationConfig:
+    """Keeps the special tokens of the model's generation defaults and none of its sampling."""
+    from transformers import GenerationConfig
+
+    given = model.generation_config
+    sources = [source for source in (given, model.config) if source is not None]
+    tokens: dict[str, Any] = {}
+    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        tokens[key] = next((v for s in sources if (v := getattr(s, key, None)) is not None), None)
+    return GenerationConfig(**tokens)
+
+
+@contextmanager
+def _quiet(gguf: bool) -> Iterator[None]:
+    """No progress bars and no warnings of the model libraries while loading."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    # What cannot be had of a hub is told by the error that comes of it, after five retries with a line each.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    if not gguf:
+        yield
+        return
+    from transformers import modeling_gguf_pytorch_utils as gguf_reader
+
+    bar = gguf_reader.tqdm  # the one progress bar that no setting reaches
+    gguf_reader.tqdm = partial(bar, disable=True)
+    try:
+        yield
+    finally:
+        gguf_reader.tqdm = bar

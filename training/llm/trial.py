@@ -1,0 +1,83 @@
+"""Try on a small random copy of a model what would be done with it, before anything is spent."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cluster.errors import UserError
+from scoring.effort import EffortScorer, Scope
+from scoring.exceptions import NoAttentionError, ScoringError, UnadaptedError
+from training.llm.llm_spec import ALL_LINEAR, LoraSpec
+from training.llm.lora import attach_lora
+from training.llm.miniature import miniature, miniature_model
+from training.llm.prompts import EncodedPrompt
+from training.llm.token_batches import collate
+from training.llm.usable_models import OTHER_MODEL, check_kind, check_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+log = logging.getLogger("dealrec.llm")
+
+#: What configurations and models raise whose sizes do not go together once they are small, or that lack a package.
+_CANNOT_TELL = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def try_architecture(name: str, lora: LoraSpec, scope: Scope | None) -> None:
+    """Raise `UserError` for a model, in a folder or of a hub, that cannot be used as asked; its configuration will do.
+
+    The small copy has the same classes, depth and switches with random weights. Where the library cannot build it,
+    nothing is said: what is wrong then shows when the model itself is loaded.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    try:
+        config = AutoConfig.from_pretrained(name)
+        check_kind(config, name)
+        try_model(miniature_model(miniature(config)), name, lora, scope)
+    except (*_CANNOT_TELL, StrictDataclassError) as error:
+        log.debug("no small copy of %s: %r", name, error)
+
+
+def try_model(model: PreTrainedModel, name: str, lora: LoraSpec, scope: Scope | None) -> None:
+    """Check a model, put an adapter on it and score two samples, unless `scope` is None. Raises `UserError`."""
+    check_model(model, name)
+    adapted = attach_lora(model, lora)
+    if scope is None:
+        return
+    size = int(model.get_output_embeddings().weight.shape[0])
+    ids = np.linspace(1, size - 1, 12).astype(int).tolist()
+    try:
+        EffortScorer(adapted, scope).per_sample_norms(collate([EncodedPrompt(ids, 8), EncodedPrompt(ids[3:], 6)], 0))
+    except ScoringError as error:
+        raise scope_fault(error, scope, lora) from error
+
+
+def scope_fault(error: ScoringError, scope: Scope, lora: LoraSpec) -> UserError:
+    """What to do about modules that effort cannot be measured on; each remedy has been followed in a test."""
+    if isinstance(error, NoAttentionError):
+        return UserError(f"effort.scope {scope} needs attention: {error}.", "Set effort.scope to all.")
+    message = f"effort.scope {scope} does not go with finetune.targets: {error}."
+    if isinstance(error, UnadaptedError):
+        maps = ", ".join(error.maps)
+        return UserError(message, f"Add {maps} to finetune.targets, or leave the key out, or set effort.scope to all.")
+    if scope == "all" and lora.targets is not None:
+        kept = "leave finetune.targets out" if lora.targets != (ALL_LINEAR,) else "set effort.scope to last_v"
+        return UserError(message, f"For effort, {kept}.")
+    return UserError(f"llm.model: {error}.", OTHER_MODEL)

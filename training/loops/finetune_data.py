@@ -1,0 +1,53 @@
+"""A rank's share of the encoded examples, and the loss of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional
+
+from training.llm.token_batches import IGNORED, TokenBatch, collate
+from training.loops.examples import Encoded
+from training.loops.finetune_batches import deal
+
+
+def sample_losses(model: Any, batch: TokenBatch) -> Tensor:
+    """ℓ_LLM of each row, float32 [B]: the mean negative log-likelihood of its labelled tokens."""
+    kept = batch.logits_to_keep
+    logits = model(**batch.model_inputs(), logits_to_keep=kept, use_cache=False).logits
+    labels = batch.labels[:, -kept:][:, 1:]
+    each = functional.cross_entropy(
+        logits[:, :-1].float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
+    )
+    return each.sum(dim=1) / (labels != IGNORED).sum(dim=1)
+
+
+class Examples:
+    """Encoded examples and their share for this rank."""
+
+    def __init__(self, prompts: Encoded, pad_id: int, micro_tokens: int, device: torch.device) -> None:
+        self.prompts = prompts
+        self.lengths = prompts.lengths
+        self._pad_id = pad_id
+        self._micro_tokens = micro_tokens
+        self._device = device
+        self._idle = np.array([int(self.lengths.argmin())])
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def micro_batches(self, rows: np.ndarray) -> list[tuple[TokenBatch, int]]:
+        """This rank's part of a global batch: (batch, rows that count); 0 marks one that only keeps step."""
+        dealt = deal(rows, self.lengths, dist.get_rank(), dist.get_world_size(), self._micro_tokens)
+        return [(self._batch(part if len(part) else self._idle), len(part)) for part in dealt]
+
+    def idle(self) -> TokenBatch:
+        """The cheapest batch there is."""
+        return self._batch(self._idle)
+
+    def _batch(self, rows: np.ndarray) -> TokenBatch:
+        return collate(self.prompts, self._pad_id, rows).to(self._device)

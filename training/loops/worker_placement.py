@@ -1,0 +1,82 @@
+"""Where training workers run, and the refusal of a world size that the cluster cannot hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ray
+
+from cluster.errors import UserError
+from cluster.resources import ClusterView
+from cluster.scale_up import grow
+from cluster.shapes import NodeGroup, WorkerShape, shape_text
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where training workers run and what they may use; nothing here changes what they compute beyond rounding.
+
+    Attributes
+    ----------
+    use_gpu : one GPU a worker and NCCL, else CPUs and gloo.
+    cpus_per_worker : logical CPUs that Ray reserves for each.
+    memory : bytes of a node's memory that Ray reserves for each; 0 reserves none.
+    threads : threads of torch in each.
+    max_failures : restarts from the last checkpoint after a worker died, before the run fails.
+    wait_seconds : how long an autoscaler may take to bring missing nodes, and lost ones to come back.
+    node_groups : what the cluster may grow to; None asks its autoscaler.
+    """
+
+    use_gpu: bool = False
+    cpus_per_worker: float = 1.0
+    memory: int = 0
+    threads: int = 1
+    max_failures: int = 3
+    wait_seconds: float = 900.0
+    node_groups: tuple[NodeGroup, ...] | None = None
+
+    def worker(self) -> WorkerShape:
+        """What one worker takes."""
+        return WorkerShape(self.cpus_per_worker, 1 if self.use_gpu else 0, self.memory)
+
+    def bundle(self) -> dict[str, float]:
+        """Resources that one worker reserves, by Ray's names."""
+        return self.worker().bundle()
+
+
+def require_resources(name: str, workers: int, placement: Placement) -> None:
+    """Refuse a world size that the cluster can never hold, and wait for nodes that an autoscaler may bring.
+
+    Raises `UserError` naming `<name>.workers`, what a worker needs and how many the cluster has room for.
+    """
+
+    def view() -> ClusterView:
+        return ClusterView.now(placement.node_groups)
+
+    fault = shortage(name, workers, placement, view())
+    if fault is not None:
+        raise fault
+    grow(placement.worker(), workers, workers, placement.wait_seconds, view)
+
+
+def shortage(name: str, workers: int, placement: Placement, view: ClusterView) -> UserError | None:
+    """Why the cluster can never hold the workers, however far it grows, or None."""
+    room = view.reachable_room(placement.worker())
+    if room >= workers:
+        return None
+    if placement.use_gpu and view.gpus == 0:
+        return UserError(
+            f"{name} is to run on GPUs, but no node of the cluster has one.",
+            "Set cluster.gpus to 0 to train on CPUs, or run on a cluster with GPUs.",
+        )
+    remedy = f"Set {name}.workers to {room} or add nodes" if room else "Take larger nodes, or work that needs less"
+    return UserError(
+        f"{name}.workers is {workers} and each worker needs {shape_text(placement.worker())}, "
+        f"but the cluster has room for {room}.",
+        f"{remedy}; where an autoscaler would add them, say so with cluster.node_groups.",
+    )
+
+
+def living_nodes() -> list[dict[str, float]]:
+    """The resources of each node that is alive."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -1,0 +1,1 @@
+"""From a language model's output to ranked items and metrics."""

@@ -1,0 +1,166 @@
+"""Beam search over a causal LM with a cache, steered by a small automaton.
+
+A prompt is read once, not once a beam, and a prompt whose search is over leaves the batch. Scores, and the
+rule that ends a search, are those of the usual algorithm: twice as many candidates as beams, finished ones
+counted among the first half, over when no open beam can at its present length beat the worst finished one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from training.llm.token_batches import TokenBatch
+
+
+@dataclass(frozen=True)
+class BeamSettings:
+    """`length_penalty` p divides a sequence's sum of log-probabilities by the p-th power of its length.
+
+    With 0 the scores are log-probabilities, which suits a comparison of titles; with 1 means a token.
+    """
+
+    beams: int = 4
+    max_new_tokens: int = 48
+    length_penalty: float = 1.0
+
+
+class Steering(Protocol):
+    """What may be generated and when it ends, by a state (an integer) a sequence."""
+
+    def start(self, count: int) -> Tensor:
+        """int64 [count], the state before the first token."""
+
+    def restrict(self, log_probs: Tensor, states: Tensor) -> Tensor:
+        """[M, V] with minus infinity on the tokens that may not follow."""
+
+    def advance(self, states: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """States after the tokens, and whether the sequences end with them; any shape."""
+
+
+@dataclass(frozen=True)
+class Beams:
+    """K sequences for each of B prompts, best first.
+
+    Attributes
+    ----------
+    scores : float32 [B, K], minus infinity where there is no sequence.
+    tokens : int64 [B, K, L]; only the first `lengths` count.
+    lengths, states : int64 [B, K].
+    """
+
+    scores: Tensor
+    tokens: Tensor
+    lengths: Tensor
+    states: Tensor
+
+    def pick(self, index: Tensor) -> Beams:
+        """The sequences at `index` [B, K'] of each prompt."""
+        wide = index[:, :, None].expand(-1, -1, self.tokens.shape[2])
+        return Beams(
+            self.scores.gather(1, index),
+            self.tokens.gather(1, wide),
+            self.lengths.gather(1, index),
+            self.states.gather(1, index),
+        )
+
+    def best(self, count: int) -> tuple[Beams, Tensor]:
+        """The best `count` of each prompt, and where they stood."""
+        index = self.scores.topk(count, dim=1).indices
+        return self.pick(index), index
+
+    def rows(self, index: Tensor) -> Beams:
+        return Beams(self.scores[index], self.tokens[index], self.lengths[index], self.states[index])
+
+    def scored(self, scores: Tensor) -> Beams:
+        return replace(self, scores=scores)
+
+
+@torch.inference_mode()
+def beam_search(model: Any, batch: TokenBatch, steering: Steering, settings: BeamSettings) -> Beams:
+    """Continues the prompts of a batch, whose last column is the last token of each.
+
+    `model` is a causal LM of transformers, or a PEFT wrapper of one, in evaluation mode, on the device of
+    the batch.
+    """
+    prompts, count = len(batch), settings.beams
+    device = batch.input_ids.device
+    running = Beams(
+        scores=torch.zeros((prompts, 1), device=device),
+        tokens=torch.zeros((prompts, 1, settings.max_new_tokens), dtype=torch.long, device=device),
+        lengths=torch.zeros((prompts, 1), dtype=torch.long, device=device),
+        states=steering.start(prompts)[:, None],
+    )
+    finished = running.pick(torch.zeros((prompts, count), dtype=torch.long, device=device))
+    finished = finished.scored(torch.full_like(finished.scores, -torch.inf))
+    open_rows = torch.arange(prompts, device=device)
+    mask = batch.attention_mask
+    output = model(**batch.model_inputs(), use_cache=True, logits_to_keep=1)
+    for length in range(1, settings.max_new_tokens + 1):
+        candidates, ended, parents = _extend(running, output.logits[:, -1], steering, count)
+        if length == settings.max_new_tokens:
+            ended = torch.ones_like(ended)
+        final = candidates.scores / length**settings.length_penalty
+        leading = torch.arange(final.shape[1], device=device) < count
+        done = candidates.scored(final.masked_fill(~(ended & leading), -torch.inf))
+        kept = _merge(finished.rows(open_rows), done, count)
+        _store(finished, open_rows, kept)
+        running, index = candidates.scored(candidates.scores.masked_fill(ended, -torch.inf)).best(count)
+        outlook = running.scores[:, 0] / length**settings.length_penalty
+        alive = (outlook > kept.scores[:, -1]).nonzero().flatten()
+        if len(alive) == 0:
+            break
+        # Places in the cache of the surviving beams' parents.
+        width = output.logits.shape[0] // len(open_rows)
+        places = (parents.gather(1, index) + torch.arange(len(open_rows), device=device)[:, None] * width)[alive]
+        output.past_key_values.reorder_cache(places.flatten())
+        running, open_rows = running.rows(alive), open_rows[alive]
+        mask = mask[places.flatten()]
+        mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
+        output = model(
+            input_ids=running.tokens[:, :, length - 1].reshape(-1, 1),
+            attention_mask=mask,
+            position_ids=mask.sum(dim=1, keepdim=True) - 1,
+            past_key_values=output.past_key_values,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+    return finished
+
+
+def _extend(running: Beams, logits: Tensor, steering: Steering, count: int) -> tuple[Beams, Tensor, Tensor]:
+    """The best 2 `count` continuations, whether each ends, and the beam each comes from."""
+    rows, beams = running.scores.shape
+    log_probs = steering.restrict(logits.float().log_softmax(dim=-1), running.states.flatten())
+    total = running.scores[:, :, None] + log_probs.view(rows, beams, -1)
+    scores, flat = total.flatten(1).topk(2 * count, dim=1)
+    parents, tokens = flat // total.shape[2], flat % total.shape[2]
+    candidates = running.pick(parents)
+    states, ended = steering.advance(candidates.states, tokens)
+    place = candidates.lengths[:, :, None]
+    return (
+        Beams(scores, candidates.tokens.scatter(2, place, tokens[:, :, None]), candidates.lengths + 1, states),
+        ended,
+        parents,
+    )
+
+
+def _merge(old: Beams, new: Beams, count: int) -> Beams:
+    """The best `count` of both."""
+    both = Beams(
+        torch.cat([old.scores, new.scores], dim=1),
+        torch.cat([old.tokens, new.tokens], dim=1),
+        torch.cat([old.lengths, new.lengths], dim=1),
+        torch.cat([old.states, new.states], dim=1),
+    )
+    return both.best(count)[0]
+
+
+def _store(all_rows: Beams, index: Tensor, rows: Beams) -> None:
+    all_rows.scores[index] = rows.scores
+    all_rows.tokens[index] = rows.tokens
+    all_rows.lengths[index] = rows.lengths
+    all_rows.states[index] = rows.states

@@ -1,0 +1,166 @@
+"""From generated texts to a ranking of the whole catalogue (BIGRec's grounding, Bao et al., 2023).
+
+A text's embedding is the LLM's final hidden state at its last token, with the adapter switched off; an item
+is as good as its title is near, in L2, to the best generated text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from scoring.ragged import Ragged, concatenate
+from training.llm.memory import run_in_parts
+from training.llm.prompts import EncodedPrompt, clean_title, leading_ids
+from training.llm.token_batches import TokenBatch, token_batches
+from training.ranking.ranking_metrics import rank_targets
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Embeddings = npt.NDArray[np.float32]
+
+
+class TextEmbedder:
+    """Embeds texts with a causal LM of transformers, or with the base model under a PEFT wrapper.
+
+    `max_tokens` bounds the cells of a batch, padding included.
+    """
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, max_tokens: int = 8192) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        self.device = next(model.parameters()).device
+        adapted = hasattr(model, "disable_adapter")
+        self._backbone = (model.get_base_model() if adapted else model).base_model
+        self._leading = leading_ids(tokenizer)
+
+    @property
+    def width(self) -> int:
+        """d, the size of an embedding."""
+        return int(self.model.get_output_embeddings().weight.shape[1])
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """float32 [N, d]; equal texts, after cleaning, are embedded once and get the same bytes."""
+        unique, place = np.unique([clean_title(text) for text in texts], return_inverse=True)
+        found = np.empty((len(unique), self.width), dtype=np.float32)
+        encoded = [self._encode(str(text)) for text in unique]
+        for batch in token_batches(encoded, self.tokenizer.pad_token_id, self.max_tokens):
+            for rows, states in run_in_parts(self._last_states, batch):
+                found[rows] = states
+        return found[place]
+
+    def embed_generated(self, texts: Sequence[str], titles: Sequence[str], known: Embeddings) -> Embeddings:
+        """float32 [N, d]; a text that is a title gets that title's row of `known`, to the bit."""
+        row_of = {clean_title(title): row for row, title in reversed(list(enumerate(titles)))}
+        rows = np.array([row_of.get(clean_title(text), -1) for text in texts], dtype=np.int64)
+        result = np.empty((len(texts), known.shape[1]), dtype=np.float32)
+        result[rows >= 0] = known[rows[rows >= 0]]
+        free = np.flatnonzero(rows < 0)
+        if len(free):
+            result[free] = self.embed([texts[row] for row in free.tolist()])
+        return result
+
+    def _encode(self, text: str) -> EncodedPrompt:
+        ids = self._leading + list(self.tokenizer(text, add_special_tokens=False).input_ids)
+        return EncodedPrompt(ids, len(ids))
+
+    @torch.inference_mode()
+    def _last_states(self, batch: TokenBatch) -> tuple[npt.NDArray[np.int64], Embeddings]:
+        off: AbstractContextManager[Any] = getattr(self.model, "disable_adapter", nullcontext)()
+        with off:
+            states = self._backbone(**batch.to(self.device).model_inputs(), use_cache=False).last_hidden_state
+        return batch.rows, states[:, -1].float().cpu().numpy()
+
+
+class TitleSpace:
+    """The titles' embeddings, [n, d], row j for item j + 1, prepared once for many questions.
+
+    Everything is measured from the catalogue's mean: the states share a large common part, which would drown
+    the differences in rounding and make all titles point the same way.
+    """
+
+    def __init__(self, titles: Embeddings) -> None:
+        self.titles = titles
+        self._centre = titles.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self._centred = titles - self._centre
+        self._squares = np.einsum("nd,nd->n", self._centred, self._centred)
+
+    def __len__(self) -> int:
+        return len(self.titles)
+
+    @property
+    def directions(self) -> Embeddings:
+        """float32 [n, d], unit rows: their inner products are the cosines of `similarities`."""
+        return self._centred / np.sqrt(np.maximum(self._squares, np.float32(1e-24)))[:, None]
+
+    def distances(self, generated: Embeddings) -> Embeddings:
+        """float32 [U, n], Euclidean distances of [U, d] to the titles."""
+        a = generated - self._centre
+        squares = (a * a).sum(axis=1)[:, None] + self._squares[None] - 2 * (a @ self._centred.T)
+        return np.sqrt(np.maximum(squares, 0), dtype=np.float32)
+
+    def similarities(self, histories: Ragged) -> Embeddings:
+        """float32 [U, n], the mean cosine similarity of every title to the titles of a history, 0 for none.
+
+        The zero-shot control: what the embeddings know before anything is learnt or generated. `histories`
+        holds the items of each of the U users.
+        """
+        lengths = np.sqrt(np.maximum(self._squares, np.float32(1e-24)))
+        shown = histories.values - 1
+        queries = np.zeros((len(histories), self.titles.shape[1]), dtype=np.float32)
+        np.add.at(queries, histories.row_of_value(), self._centred[shown] / lengths[shown, None])
+        counts = np.maximum(histories.lengths, 1).astype(np.float32)
+        return (queries / counts[:, None]) @ self._centred.T / lengths
+
+
+def title_scores(generated: Embeddings, titles: TitleSpace, beams: Ragged | None = None) -> Embeddings:
+    """float32 [U, n], what `rank_by_distance` ranks by: nearness, and the beams' items above it."""
+    scores = -titles.distances(generated)
+    if beams is not None:
+        _promote(scores, beams)
+    return scores
+
+
+def rank_by_distance(
+    generated: Embeddings,
+    titles: TitleSpace,
+    targets: Ragged,
+    seen: Ragged | None = None,
+    groups: npt.NDArray[np.int64] | None = None,
+    beams: Ragged | None = None,
+) -> Ragged:
+    """Ranks of each user's targets among all items, nearest first, as `metrics.rank_targets` counts them.
+
+    Parameters
+    ----------
+    generated : [U, d], the embedding of each user's best text.
+    beams : items that constrained decoding found for each user, best first; they go before all others.
+    """
+    parts: list[Ragged] = []
+    for start, stop in _chunks(len(generated), len(titles)):
+        rows = np.arange(start, stop)
+        scores = title_scores(generated[start:stop], titles, None if beams is None else beams.take(rows))
+        masked = None if seen is None else seen.take(rows)
+        parts.append(rank_targets(scores, targets.take(rows), masked, groups))
+    return concatenate(parts)
+
+
+def _promote(scores: Embeddings, beams: Ragged) -> None:
+    """Lifts the beams' items above the best of the others, keeping their order."""
+    top = scores.max(axis=1)
+    place = np.arange(len(beams.values)) - np.repeat(beams.offsets[:-1], beams.lengths)
+    row = beams.row_of_value()
+    scores[row, beams.values - 1] = top[row] + (beams.lengths[row] - place)
+
+
+def _chunks(rows: int, columns: int, cells: int = 1 << 24) -> Iterator[tuple[int, int]]:
+    step = max(1, cells // max(columns, 1))
+    for start in range(0, rows, step):
+        yield start, min(start + step, rows)

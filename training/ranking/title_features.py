@@ -1,0 +1,61 @@
+"""What a title says of an item before anything is learnt: directions whose inner products are cosine similarities."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from training.llm.prompts import clean_title
+
+Directions = npt.NDArray[np.float32]
+_GRAMS = (3, 4, 5)
+_BUCKETS = 1 << 15
+_PROJECTION_SEED = 0x7175
+
+
+def lexical_directions(titles: Sequence[str], width: int = 256) -> Directions:
+    """float32 [n, width], unit rows: hashed character n-gram TF-IDF of the titles, reduced by a random projection.
+
+    The projection is Gaussian and fixed, so inner products are those of the TF-IDF vectors within about 1/√width
+    (Johnson and Lindenstrauss). Knows spelling and nothing else: no language model is in it.
+    """
+    weights = _tf_idf(titles)
+    projection = np.random.default_rng(_PROJECTION_SEED).standard_normal((_BUCKETS, width), dtype=np.float32)
+    reduced: Directions = np.asarray(weights @ projection, dtype=np.float32)
+    return unit_rows(reduced)
+
+
+def unit_rows(vectors: Directions) -> Directions:
+    """Rows of length 1; a row of zeros stays."""
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    return vectors / np.maximum(lengths, np.float32(1e-12))[:, None]
+
+
+def character_grams(title: str) -> Counter[str]:
+    """The n-grams of 3 to 5 characters of a title in lower case, with a space at both ends."""
+    text = f" {clean_title(title).lower()} "
+    return Counter(text[start : start + n] for n in _GRAMS for start in range(max(1, len(text) - n + 1)))
+
+
+def _tf_idf(titles: Sequence[str]) -> sparse.csr_matrix:
+    """[n, buckets]: (1 + ln count) · (1 + ln((1 + n) / (1 + titles with it))), n-grams hashed by CRC-32."""
+    # Arrays of machine numbers: a catalogue has a hundred n-grams a title.
+    rows, columns, values = array("q", [0]), array("i"), array("f")
+    for title in titles:
+        for gram, count in character_grams(title).items():
+            columns.append(zlib.crc32(gram.encode("utf-8", "replace")) % _BUCKETS)
+            values.append(1.0 + math.log(count))
+        rows.append(len(columns))
+    parts = (np.frombuffer(values, np.float32), np.frombuffer(columns, np.int32), np.frombuffer(rows, np.int64))
+    counts = sparse.csr_matrix(parts, shape=(len(titles), _BUCKETS))
+    counts.sum_duplicates()
+    found = np.bincount(counts.indices, minlength=_BUCKETS)
+    rarity = 1.0 + np.log((1 + len(titles)) / (1 + found))
+    return counts @ sparse.diags_array(rarity.astype(np.float32))
