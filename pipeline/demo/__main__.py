@@ -25,7 +25,7 @@ SELECTORS = ("dealrec", "random")
 
 
 def demo(cache: Path, run_dir: Path) -> list[dict[str, Any]]:
-    """Run everything that is not done yet; return the rows of the final table."""
+    """Run everything that is not complete yet; return the rows of the final table."""
     interactions, model = prepare_log(cache), prepare_llm(cache)
     config = load_config(
         str(Path(__file__).with_name("demo.yaml")),

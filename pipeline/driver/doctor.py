@@ -1,4 +1,4 @@
-"""`dealrec doctor`: everything a config needs, looked at without running any of it."""
+"""Diagnose a machine or cluster: check everything that a config needs without running any stage."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from pipeline.preflight.checks import Subject, findings
 from pipeline.preflight.resource_plan import describe, plan_rows, resource_plan
 from pipeline.stages.stage_list import stage_names_of
 
-#: The share of the free memory that Ray keeps for its object store; workers are given the rest.
+#: The share of the free memory that Ray reserves for its object store; workers get the rest.
 _OBJECT_STORE = 0.3
 
 
 def diagnose(config: Config, run: Storage, with_config: bool = True) -> tuple[list[Finding], list[dict[str, Any]], str]:
-    """What there is and what is lacking by the checks of a run, the workers of each stage, and the cluster in words.
+    """Return the findings of a run's checks, the workers of each stage, and a description of the cluster.
 
-    An embedded Ray is not started: it would have what this machine has. A cluster is connected to, and each of its
-    nodes is asked. One that does not answer is a lack of its own, beside those that are known without it.
+    No embedded Ray is started, since it would have what this machine has. A cluster is connected to and each of its
+    nodes asked. A cluster that does not answer is itself a finding, beside those that need no cluster.
 
     Parameters
     ----------
-    with_config : False looks at the machine alone.
+    with_config : False checks the machine only.
     """
     subject = Subject(config, stage_names_of(config), run)
     found = findings((*(CONFIG_CHECKS if with_config else ()), *MACHINE_CHECKS), subject)
@@ -55,7 +55,7 @@ def diagnose(config: Config, run: Storage, with_config: bool = True) -> tuple[li
 
 
 def machine_view(config: Config) -> ClusterView:
-    """What an embedded Ray would have here."""
+    """Return what an embedded Ray would have on this machine."""
     cluster = config.cluster
     cpus = cluster.cpus or psutil.cpu_count() or 1
     gpus = torch.cuda.device_count() if cluster.gpus == "auto" else cluster.gpus

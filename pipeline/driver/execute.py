@@ -1,4 +1,4 @@
-"""Executes stages, the log first: what the others cannot do with it is refused before anything is trained on it."""
+"""Execute stages, ingest first, and check the ingested log before anything is trained on it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,18 @@ def execute(
     key: str = "select.size",
     work: Sequence[str] | None = None,
 ) -> None:
-    """Bring `stages` up to date, which `selections` are to be made from.
+    """Bring `stages` up to date.
 
     Parameters
     ----------
-    key : where the user has given the sizes.
-    work : names of all stages that are to do something, what comes after `stages` included; those of `stages` that
-        are not complete if left out.
+    selections : the selections that will read these stages.
+    key : the option or key by which the user gave the sizes.
+    work : the names of all stages that still have work to do, later ones included; by default the incomplete ones of
+        `stages`.
 
-    Raises `UserError` for what the log does not allow, and whatever a stage does.
+    Raises
+    ------
+    UserError : the log does not allow what is asked for, or a stage raised it.
     """
     events = EventLog(graph.run)
     if work is None:
@@ -49,11 +52,13 @@ def execute(
 def check_log(
     config: Config, run: Storage, data: Storage, stages: Sequence[str], selections: Sequence[SelectConfig], key: str
 ) -> None:
-    """Refuse what these stages cannot do with the ingested log, and say which titles are cut.
+    """Refuse what these stages cannot do with the ingested log, and log which titles are cut.
 
-    Raises `UserError` for a selection of more samples than there are, for candidates of effort that are none, for a
-    scope too large for its solver, for a selector that the surrogate does not serve, for an empty reference period,
-    and for long titles where they are an error.
+    Raises
+    ------
+    UserError : a selection wants more samples than there are, no candidate is left for effort, a scope is too large for
+        its solver, the surrogate lacks a feature that a selector needs, the reference period is empty, or a title is
+        too long where that is an error.
     """
     from pipeline.preflight.config_checks import check_scope
     from pipeline.stages.effort_candidates import asked_candidates, require_candidates
@@ -63,7 +68,7 @@ def check_log(
         share = config.effort.candidates
         require_candidates(share, asked_candidates(share, train_count(data)) > 0)
     if "influence" in stages and config.influence.solver == "exact":
-        # Its scope may hold the items, whose number was not known before.
+        # Its scope may include the item embeddings, and their number is known only now.
         items = int(data.read_json("statistics.json")["items"]["all"])
         check_scope(config, "influence.scope", config.influence.scope, ("exact",), items)
     for section in {(s.method, s.influence, s.reference, s.reference_users): s for s in selections}.values():
@@ -75,7 +80,7 @@ def check_log(
 
 
 def _check_selection(config: Config, run: Storage, data: Storage, section: SelectConfig) -> None:
-    """What a selector reads beside scores is there: the surrogate's features, the samples that it is aimed at."""
+    """Check that a selector finds what it reads beside scores: surrogate features and a reference period."""
     from pipeline.preflight.config_checks import require_features
     from pipeline.stages.validation_half import needs_reference
 
@@ -88,7 +93,7 @@ def _check_selection(config: Config, run: Storage, data: Storage, section: Selec
 
 
 def require_samples(data: Storage, selections: Sequence[SelectConfig], key: str) -> None:
-    """Raise `UserError` when a selection asks for more samples than were made of the log."""
+    """Raise `UserError` when a selection asks for more samples than the log has."""
     sizes = [section.size for section in selections if section.method != FULL]
     if not sizes:
         return

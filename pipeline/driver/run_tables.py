@@ -1,4 +1,4 @@
-"""A finished run in a few rows: how good, and where the time went."""
+"""Summarise a finished run in a few rows: its metrics, and where the time went."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEADLINE = ("recall@10", "ndcg@10")
 
 
 def stage_rows(graph: Graph) -> list[dict[str, Any]]:
-    """A row a complete stage: seconds of wall time and attempts."""
+    """Return a row for each complete stage: wall seconds and attempts."""
     rows = []
     for stage in graph.stages:
         manifest = read_manifest(graph.folder(stage))
@@ -22,7 +22,7 @@ def stage_rows(graph: Graph) -> list[dict[str, Any]]:
 
 
 def metrics_rows(graph: Graph) -> list[dict[str, Any]]:
-    """A row a model that was evaluated: Recall@10 and NDCG@10, each with its 95% interval."""
+    """Return a row for each evaluated model: Recall@10 and NDCG@10, each with its 95% interval."""
     folder = graph.folder(graph.stage("evaluate"))
     if read_manifest(folder) is None:
         return []
@@ -30,7 +30,7 @@ def metrics_rows(graph: Graph) -> list[dict[str, Any]]:
 
 
 def kept_rows(statistics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What became of the interactions that ingest read: kept ones by part, dropped ones by reason."""
+    """Return what happened to the interactions that ingest read: those kept by split, those dropped by reason."""
     parts = [name for name in statistics["interactions"] if name not in ("read", "kept")]
     kept = [{"interactions": f"kept for {part}", "count": statistics["interactions"][part]} for part in parts]
     dropped = [
@@ -41,7 +41,7 @@ def kept_rows(statistics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def headline_row(name: str, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """One model's headline figures as text: the mean and its interval."""
+    """Format one model's headline metrics: the mean and its interval."""
     row: dict[str, Any] = {"model": name}
     for metric in HEADLINE:
         value = metrics[metric]

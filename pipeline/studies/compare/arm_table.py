@@ -1,24 +1,30 @@
-"""From the ranks of all arms to one row a model, selector and size: means, paired differences, intervals, cost."""
+"""Turn the ranks of all arms into one row per model, selector and size: means, paired differences, and cost."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.studies.compare.arms import RANDOM
 from pipeline.studies.compare.outcomes import TEST, VALID, ZERO_SHOT, Outcome
+from pipeline.studies.compare.records import (
+    ArmRow,
+    DifferenceKind,
+    EstimateRecord,
+    MetricRecord,
+    SecondsRecord,
+)
 from pipeline.studies.compare.verdict import verdict
 from scoring.comparison import Resamples, estimate, paired_difference
+from scoring.datamodeling import Estimate
 from scoring.ragged import Ragged
 from scoring.selection import FULL
 from training.ranking.ranking_metrics import select_targets, user_metrics
 
 Values = npt.NDArray[np.float64]
-#: Of one model, selector and size.
+#: A model, a selector and a size.
 Key = tuple[str, str, float | None]
 
 
@@ -27,24 +33,21 @@ def comparison_rows(
     slices: Mapping[str, npt.NDArray[np.bool_]],
     scoring_seconds: Mapping[str, float],
     control: str = RANDOM,
-) -> list[dict[str, Any]]:
-    """A row for each model, selector and size, in the order of `outcomes`.
+) -> list[ArmRow]:
+    """Return a row for each model, selector and size, in the order of `outcomes`.
 
     Parameters
     ----------
-    outcomes : of all arms; each selector has the same training seeds.
-    slices : names of sets of test targets, bool [M] each.
-    scoring_seconds : by selector, what its scores cost.
-    control : the selector that the others are held against.
+    outcomes : the outcomes of all arms; every selector has the same training seeds.
+    slices : sets of test targets by name, bool [M] each.
+    scoring_seconds : the cost of the scores by selector.
+    control : the selector that the others are compared with.
 
     Returns
     -------
-    model, selector, size, samples, seeds, sees_validation; `best_steps` of the arms, by seed and draw, and `untuned`,
-    how many of them are best at step 0; `valid_loss` and `untuned_loss` (their means, None of proxies); `seconds` with
-    scoring, selection, tuning, total and `of_full`, the total over that of `full` (None without it); and `metrics`, for
-    each part ("test", its slices, "valid") and metric the estimate of the mean, of the `difference` from the control's
-    coreset of the same size, and of the difference `from_zero_shot`, both over the same resamples of seeds and users.
-    `full` is held against the control's largest. `above_control`, `above_zero_shot` and `winner` are the verdict.
+    The rows, as `ArmRow` describes them. `metrics` holds, for each part of the targets ("test", its slices, "valid")
+    and each metric, the mean, its difference from the control's coreset of the same size, and its difference from
+    zero-shot, both over the same resamples of seeds and users. `full` is compared with the control's largest coreset.
     """
     groups: dict[Key, list[Outcome]] = {}
     for outcome in outcomes:
@@ -54,21 +57,24 @@ def comparison_rows(
         full = rows.get((model, FULL, None))
         total = row["seconds"]["total"]
         row["seconds"]["of_full"] = total / full["seconds"]["total"] if full and full["seconds"]["total"] else None
-        row["metrics"] = {}
     samples = {key: row["samples"] for key, row in rows.items()}
     for part, values in _parts(groups, slices):
         for key, found in _estimates(values, samples, control).items():
             rows[key]["metrics"][part] = found
-    return [{**row, **verdict(row)} for row in rows.values()]
+    for row in rows.values():
+        row.update(verdict(row["metrics"]))
+    return list(rows.values())
 
 
-def _facts(group: Sequence[Outcome], scoring_seconds: Mapping[str, float]) -> dict[str, Any]:
+def _facts(group: Sequence[Outcome], scoring_seconds: Mapping[str, float]) -> ArmRow:
+    """Return the row of a group without its metrics and verdict."""
     first = group[0]
-    seconds = {
-        "scoring": scoring_seconds.get(first.selector, 0.0),
-        "selection": float(np.mean([outcome.selection_seconds for outcome in group])),
-        "tuning": float(np.mean([outcome.tuning_seconds for outcome in group])),
-    }
+    scoring = scoring_seconds.get(first.selector, 0.0)
+    selection = float(np.mean([outcome.selection_seconds for outcome in group]))
+    tuning = float(np.mean([outcome.tuning_seconds for outcome in group]))
+    seconds = SecondsRecord(
+        scoring=scoring, selection=selection, tuning=tuning, total=scoring + selection + tuning, of_full=None
+    )
     ordered = sorted(group, key=lambda outcome: (outcome.seed, outcome.draw))
     steps = [outcome.best_step for outcome in ordered if outcome.best_step is not None]
     return {
@@ -83,7 +89,9 @@ def _facts(group: Sequence[Outcome], scoring_seconds: Mapping[str, float]) -> di
         "untuned": steps.count(0),
         "valid_loss": _mean([outcome.valid_loss for outcome in group]),
         "untuned_loss": _mean([outcome.untuned_loss for outcome in group]),
-        "seconds": {**seconds, "total": sum(seconds.values())},
+        "seconds": seconds,
+        "metrics": {},
+        **verdict({}),
     }
 
 
@@ -95,14 +103,14 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _parts(
     groups: Mapping[Key, Sequence[Outcome]], slices: Mapping[str, npt.NDArray[np.bool_]]
 ) -> Iterator[tuple[str, dict[Key, dict[str, Values]]]]:
-    """For each part of the targets, the metrics of every group, [seeds, draws, users] each."""
+    """Yield the metrics of every group, [seeds, draws, users] each, for each part of the targets."""
     sliced = [(name, TEST, chosen) for name, chosen in slices.items()]
     for part, split, chosen in [(TEST, TEST, None), *sliced, (VALID, VALID, None)]:
         yield part, {key: _grid(group, split, chosen) for key, group in groups.items() if split in group[0].ranks}
 
 
 def _grid(group: Sequence[Outcome], split: str, chosen: npt.NDArray[np.bool_] | None) -> dict[str, Values]:
-    """Each metric of a group's outcomes, [seeds, draws, users], seeds and draws in their order."""
+    """Return each metric of a group's outcomes, [seeds, draws, users], ordered by seed and draw."""
     measured = {(outcome.seed, outcome.draw): _measure(outcome.ranks[split], chosen) for outcome in group}
     seeds, draws = ([*sorted({place[axis] for place in measured})] for axis in (0, 1))
     names = next(iter(measured.values()))
@@ -115,14 +123,13 @@ def _measure(ranks: Ragged, chosen: npt.NDArray[np.bool_] | None) -> dict[str, V
 
 def _estimates(
     grids: Mapping[Key, Mapping[str, Values]], samples: Mapping[Key, int], control: str
-) -> dict[Key, dict[str, Any]]:
-    """The estimates of every metric of every group; all groups of as many seeds meet the same resamples."""
+) -> dict[Key, dict[str, MetricRecord]]:
+    """Estimate every metric of every group; groups with the same number of seeds share their resamples."""
     drawn: dict[tuple[int, int], Resamples] = {}
-    found: dict[Key, dict[str, Any]] = {}
+    found: dict[Key, dict[str, MetricRecord]] = {}
     for key, grid in grids.items():
-        # What has no seeds of its own, the untuned model, is held against every seed of the control, and every seed
-        # of the others against it.
-        against = {
+        # The untuned model has no seeds, so it is compared with every seed of the others.
+        against: dict[DifferenceKind, Mapping[str, Values] | None] = {
             "difference": grids.get(control_of(key, samples, control)) if key[1] != control else None,
             "from_zero_shot": grids.get((key[0], ZERO_SHOT, None)) if key[1] != ZERO_SHOT else None,
         }
@@ -131,17 +138,22 @@ def _estimates(
             seeds, _, users = values.shape
             if not users:
                 continue
-            found[key][name] = asdict(estimate(values.mean(axis=1), _resamples(drawn, seeds, users)))
+            metric = MetricRecord(**_record(estimate(values.mean(axis=1), _resamples(drawn, seeds, users))))
             for kind, other in against.items():
                 if other is not None:
                     difference = _difference(values, other[name])
                     drawing = _resamples(drawn, len(difference), users)
-                    found[key][name][kind] = asdict(estimate(difference, drawing))
+                    metric[kind] = _record(estimate(difference, drawing))
+            found[key][name] = metric
     return found
 
 
+def _record(found: Estimate) -> EstimateRecord:
+    return {"value": found.value, "low": found.low, "high": found.high}
+
+
 def _difference(values: Values, other: Values) -> Values:
-    """[S, U], the mean of the draws of `values` [S, D, U] less that of `other`; either may have one seed for all."""
+    """Return [S, U]: the mean over the draws of `values` [S, D, U] less that of `other`; one seed broadcasts to all."""
     seeds = max(len(values), len(other))
     means = np.broadcast_to(values.mean(axis=1), (seeds, values.shape[2]))
     return paired_difference(means, np.broadcast_to(other, (seeds, *other.shape[1:])))
@@ -154,7 +166,7 @@ def _resamples(drawn: dict[tuple[int, int], Resamples], seeds: int, users: int) 
 
 
 def control_of(key: Key, samples: Mapping[Key, int], control: str) -> Key:
-    """What a group is held against: the control of its own size, or with the most samples where it has none."""
+    """Return the control of a group: that of its own size, or the largest one where the group has no size."""
     model, _, size = key
     if size is not None:
         return model, control, size
@@ -162,8 +174,8 @@ def control_of(key: Key, samples: Mapping[Key, int], control: str) -> Key:
     return max(controls, key=lambda other: samples[other], default=(model, control, None))
 
 
-def unequal_sizes(rows: Sequence[Mapping[str, Any]], control: str) -> list[str]:
-    """A text for each selector that chose fewer or more samples than its control did for the same size."""
+def unequal_sizes(rows: Sequence[ArmRow], control: str) -> list[str]:
+    """Return a warning for each selector that chose fewer or more samples than its control for the same size."""
     of_control = {row["size"]: row["samples"] for row in rows if row["selector"] == control}
     unequal = {
         (row["selector"], row["size"]): row["samples"]
@@ -176,5 +188,5 @@ def unequal_sizes(rows: Sequence[Mapping[str, Any]], control: str) -> list[str]:
 def _unequal(selector: str, samples: int, control: str, of_control: int) -> str:
     chosen = f"{selector} chose {samples:,} samples where {control} chose {of_control:,}"
     if samples < of_control:
-        return f"{chosen}: it had no more to choose from, so its differences are those of a smaller coreset, too"
-    return f"{chosen}, which had no more to choose from, so its differences are those of a larger coreset, too"
+        return f"{chosen}: it found no more usable samples, so its differences also reflect a smaller coreset"
+    return f"{chosen}: {control} found no more usable samples, so the differences also reflect a larger coreset"

@@ -1,4 +1,4 @@
-"""The arms of a comparison: a selector, a size and a seed each, in a folder of its own below `arms/`."""
+"""The arms of a comparison: each a selector, a size and a seed, in its own folder below `arms/`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pipeline.studies.compare.variant import Variant, parse_variant
 from scoring.selection import FULL
 
 RANDOM = "random"
-#: Seeds of a further draw lie this much higher, so arms keep their names when seeds or draws are added.
+#: The offset between the seeds of two draws, so that arms keep their names when seeds or draws are added.
 _DRAW = 1000
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One coreset and what is tuned on it.
+    """One coreset and the model tuned on it.
 
     Attributes
     ----------
-    selector : as `parse_variant` reads it.
+    selector : a method or a variant of one, in the form that `parse_variant` reads.
     size : a share of the samples or a count; None for `full`, which has no size.
-    seed : of the selection. Its last three digits are the training seed, the rest counts further draws.
+    seed : the seed of the selection. Its last three digits are the training seed, the rest counts further draws.
     """
 
     selector: str
@@ -35,13 +35,13 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """The folder below `arms/`."""
+        """The name of the folder below `arms/`."""
         size = None if self.size is None else int(self.size) if self.size >= 1 else self.size
         return f"{self.selector}-n{'all' if size is None else size}-s{self.seed}"
 
     @property
     def variant(self) -> Variant:
-        """The method and its own settings."""
+        """The method and the settings that differ from the run's."""
         return parse_variant(self.selector)
 
     @property
@@ -55,16 +55,16 @@ class Arm:
 
 @dataclass(frozen=True)
 class Request:
-    """What is compared.
+    """What to compare.
 
     Attributes
     ----------
-    selectors : methods or variants of them; costs are held against `full`.
-    seeds : training seeds, each with a selection of its own.
-    sizes : as `select.size`.
-    draws : selections of `random` for each training seed.
-    first_seed : the lowest training seed; what was chosen by some seeds is reported by others.
-    control : the selector from which differences are taken.
+    selectors : methods or variants of them; costs are compared with that of `full`.
+    seeds : the number of training seeds, each with its own selection.
+    sizes : the coreset sizes, each in the form of `select.size`.
+    draws : the number of selections by `random` for each training seed.
+    first_seed : the lowest training seed, so that one set of seeds can choose and another report.
+    control : the selector that differences are taken from.
     """
 
     selectors: Sequence[str]
@@ -75,27 +75,34 @@ class Request:
     control: str = RANDOM
 
     def arms(self) -> list[Arm]:
-        """All arms, the coresets of `full` once a seed.
+        """List all arms; `full` has one per seed.
 
-        Raises `UserError` for an unknown selector, for counts that cannot be, and for sizes that cannot.
+        Raises
+        ------
+        UserError : a selector is unknown, or a count or size is out of range.
         """
         if not self.selectors:
-            raise UserError("--selectors: none.", "Name some, separated by commas; docs/METHOD.md lists them.")
+            raise UserError(
+                "--selectors names no selector.", "Name some, separated by commas; docs/METHOD.md lists them."
+            )
         for name in self.selectors:
             parse_variant(name)
         if self.control not in (RANDOM, *self.selectors) or self.control == FULL:
             raise UserError(
-                f"--control {self.control} is not among the selectors with a size.", "Name it in --selectors too."
+                f"--control {self.control} is not among the selectors that have a size.",
+                "Name it in --selectors as well.",
             )
         counts = (("seeds", self.seeds, 1), ("draws", self.draws, 1), ("first-seed", self.first_seed, 0))
         for name, count, least in counts:
             if not least <= count < _DRAW:
-                raise UserError(f"--{name} {count} is out of range.", f"Give {least} to {_DRAW - 1}.")
+                raise UserError(f"--{name} must be from {least} to {_DRAW - 1}, got {count}.", "Change it.")
         if (end := self.first_seed + self.seeds) > _DRAW:
-            raise UserError(f"--first-seed and --seeds go to seed {end - 1}, beyond {_DRAW - 1}.", "Lower one of them.")
+            raise UserError(f"--first-seed and --seeds reach seed {end - 1}; the highest is {_DRAW - 1}.", "Lower one.")
         for size in self.sizes:
             if not 0 < size < float("inf") or (size >= 1 and size != int(size)):
-                raise UserError(f"--sizes: {size:g} is no size.", "Give shares below 1, or whole numbers of samples.")
+                raise UserError(
+                    f"--sizes: a size must be a share below 1 or a whole number of samples, got {size:g}.", "Change it."
+                )
         return [
             Arm(name, size, seed + _DRAW * draw)
             for name in self.selectors
@@ -106,19 +113,19 @@ class Request:
 
 
 def arm_config(config: Config, arm: Arm) -> Config:
-    """The run's configuration with the arm's selection and seeds.
+    """Return the run's configuration with the arm's selection and seeds.
 
-    Aimed methods look at half of the validation users, so that the others can choose among the methods.
+    Aimed methods look at half of the validation users only, so that the other half can choose among the methods.
     """
     variant = arm.variant
-    # The run's preset is that of its own method.
+    # The run's preset belongs to the run's method.
     changes = {"preset": None, **variant.settings, "seed": arm.seed, "reference_users": "half"}
     if arm.size is not None:
         changes["size"] = arm.size
     select = SelectConfig.model_validate({**config.select.model_dump(by_alias=True), **changes})
     if select.preset == "paper" and config.influence.target != "train":
         raise UserError(
-            f"--selectors: {arm.selector} scores the influence on the train risk, and influence.target is "
+            f"--selectors: {arm.selector} needs the influence on the train risk, but influence.target is "
             f"{config.influence.target}.",
             "Compare it in a run with influence.target: train.",
         )
@@ -128,6 +135,6 @@ def arm_config(config: Config, arm: Arm) -> Config:
 
 
 def arm_graph(config: Config, run: Storage, arm: Arm) -> Graph:
-    """The stages that the arm shares with the run, and its own selection, fine-tuning and evaluation."""
+    """Return the stages that the arm shares with the run, and its own selection, fine-tuning and evaluation."""
     made = arm_config(config, arm)
     return Graph(stages_before_selection(made) + arm_stages(arm.name, made), made, run)

@@ -1,4 +1,4 @@
-"""Whom a comparison asks, and the targets that its slices are made of."""
+"""The users that a comparison evaluates on, and the slices of their targets."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ _POPULAR = (1, 20, 100)
 
 
 def read_users(config: Config, data: Storage) -> dict[str, RankedUsers]:
-    """The test users that stage evaluate draws, and the validation users that no aimed method looks at.
+    """Return the test users that stage evaluate draws, and the validation users that no aimed method looks at.
 
-    Raises `UserError` without a test user.
+    Raises
+    ------
+    UserError : there is no test user.
     """
     section = config.evaluate
     tables = {
@@ -35,7 +37,7 @@ def read_users(config: Config, data: Storage) -> dict[str, RankedUsers]:
 
 
 def masking_notices(users: Mapping[str, RankedUsers]) -> list[str]:
-    """A text for the test users and one for the validation users, where most of their targets are masked."""
+    """Return a warning for the test users and one for the validation users, where most of their targets are masked."""
     notices = [
         masking_notice(repeated_targets(asked.targets, asked.seen), len(asked.targets.values), name)
         for asked, name in ((users[TEST], "test"), (users[VALID], "validation"))
@@ -45,7 +47,7 @@ def masking_notices(users: Mapping[str, RankedUsers]) -> list[str]:
 
 
 def tuning_pairs(config: Config, users: RankedUsers) -> Pairs:
-    """What tuning stops by: `finetune.valid_users` targets, the first of every user, then the second, and so on."""
+    """Return `finetune.valid_users` pairs for early stopping: first every user's first target, then the second."""
     row = users.targets.row_of_value()
     place = np.arange(len(row)) - users.targets.offsets[row]
     chosen = np.lexsort((row, place))[: config.finetune.valid_users]
@@ -59,10 +61,10 @@ def _users(table: pa.Table, config: Config) -> RankedUsers:
 
 
 def target_slices(data: Storage, targets: npt.NDArray[np.int32]) -> Mapping[str, npt.NDArray[np.bool_]]:
-    """Which targets [M] belong to each slice; those without any are left out.
+    """Return which targets [M] belong to each slice; empty slices are left out.
 
-    Warm targets have an interaction in train, cold ones none. The others leave out the targets that were the most
-    frequent ones of the whole validation period: a gain that goes with them was recent popularity.
+    Warm targets have an interaction in train, cold ones have none. The other slices leave out the most frequent targets
+    of the whole validation period: a gain that disappears with them came from recent popularity.
     """
     counts = data.read_table("items.parquet", ["count"]).column("count").to_numpy()
     valid, recent = data.child("samples", "valid"), np.zeros(len(counts) + 1, dtype=np.int64)
@@ -70,7 +72,7 @@ def target_slices(data: Storage, targets: npt.NDArray[np.int32]) -> Mapping[str,
         recent += np.bincount(
             ragged_column(valid.read_table(name, ["targets"]), "targets").values, minlength=len(recent)
         )
-    # The most frequent first; of equally frequent ones the lower item.
+    # The most frequent first; the lower index first among equals.
     popular = np.argsort(-recent, kind="stable")
     popular = popular[recent[popular] > 0]
     warm = counts[targets - 1] > 0

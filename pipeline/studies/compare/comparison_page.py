@@ -1,22 +1,23 @@
-"""A comparison on one page: accuracy against size for every selector, the table of differences, and what it cost."""
+"""Show a comparison on one page: accuracy by size for every selector, the table of differences, and the cost."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from pipeline.report.charts import Series, line_chart
 from pipeline.report.number_format import metric_name
-from pipeline.studies.compare.comparison_rows import difference_rows, slice_rows, summary_rows
+from pipeline.studies.compare.comparison_rows import TextRow, difference_rows, slice_rows, summary_rows
 from pipeline.studies.compare.outcomes import TEST, ZERO_SHOT
+from pipeline.studies.compare.records import ArmRow, ComparisonRecord, DifferenceKind
 from pipeline.studies.compare.verdict import conclusions
 
 _METRIC = "ndcg@10"
+_KINDS: tuple[DifferenceKind, ...] = ("difference", "from_zero_shot")
 
 
 @cache
@@ -31,8 +32,8 @@ def _template() -> Template:
     return environment.get_template("page.html.j2")
 
 
-def comparison_page(result: Mapping[str, Any]) -> str:
-    """The page of a comparison as the text of one HTML file, without scripts and outside resources."""
+def comparison_page(result: ComparisonRecord) -> str:
+    """Return the page of a comparison as one HTML file, without scripts or outside resources."""
     style = Markup(files("pipeline.report").joinpath("page.css").read_text(encoding="utf-8"))
     models = list(dict.fromkeys(row["model"] for row in result["rows"]))
     return _template().render(
@@ -42,17 +43,17 @@ def comparison_page(result: Mapping[str, Any]) -> str:
         charts=[(model, size_charts(result["rows"], model, result["control"])) for model in models],
         summary=_table(summary_rows(result)),
         differences=_table(difference_rows(result)),
-        slices=[_table(slice_rows(result, kind)) for kind in ("difference", "from_zero_shot")],
+        slices=[_table(slice_rows(result, kind)) for kind in _KINDS],
         conclusions=conclusions(result),
     )
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+def _table(rows: Sequence[TextRow]) -> tuple[list[str], list[list[str | int | float]]]:
     return (list(rows[0]), [list(row.values()) for row in rows]) if rows else ([], [])
 
 
-def size_charts(rows: Sequence[Mapping[str, Any]], model: str, control: str) -> list[tuple[str, Markup]]:
-    """For each selector its accuracy against the coreset's size, beside the control's and the untuned model's."""
+def size_charts(rows: Sequence[ArmRow], model: str, control: str) -> list[tuple[str, Markup]]:
+    """Chart each selector's accuracy by coreset size, beside that of the control and of the untuned model."""
     curves: dict[str, list[tuple[float, float]]] = {}
     untuned = None
     for row in rows:

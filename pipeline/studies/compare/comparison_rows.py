@@ -1,20 +1,20 @@
-"""A comparison in the rows of a terminal's tables."""
+"""Format a comparison as rows of text for the terminal and the page."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from pipeline.driver.run_tables import HEADLINE
 from pipeline.studies.compare.outcomes import TEST, ZERO_SHOT
+from pipeline.studies.compare.records import ArmRow, ComparisonRecord, DifferenceKind, MetricRecord
 
 NOTHING = "-"
+#: Cells by column.
+TextRow = dict[str, str | int | float]
 
 
-def summary_rows(result: Mapping[str, Any], part: str = TEST) -> list[dict[str, Any]]:
-    """A row for each model, selector and size: means over a part of the targets, what was learnt, and what it costs.
+def summary_rows(result: ComparisonRecord, part: str = TEST) -> list[TextRow]:
+    """Return a row for each model, selector and size: means over a part of the targets, what was learnt, and the cost.
 
-    By the LLM also the validation loss, by which a selector can be chosen before its test users are looked at.
+    A comparison by the LLM also shows the validation loss, which can choose a selector before the test users are seen.
     """
     by_loss = any(row.get("valid_loss") is not None for row in result["rows"])
     return [
@@ -31,8 +31,8 @@ def summary_rows(result: Mapping[str, Any], part: str = TEST) -> list[dict[str, 
     ]
 
 
-def difference_rows(result: Mapping[str, Any], part: str = TEST) -> list[dict[str, Any]]:
-    """A row for each model, selector and size: differences from the control and from zero-shot over the targets."""
+def difference_rows(result: ComparisonRecord, part: str = TEST) -> list[TextRow]:
+    """Return a row for each model, selector and size: differences from the control and from zero-shot."""
     kinds = _kinds(result)
     return [
         _arm(row)
@@ -45,12 +45,12 @@ def difference_rows(result: Mapping[str, Any], part: str = TEST) -> list[dict[st
     ]
 
 
-def slice_rows(result: Mapping[str, Any], kind: str = "difference", metric: str = "ndcg@10") -> list[dict[str, Any]]:
-    """A row for each model, selector and size: the difference on each part of the targets.
+def slice_rows(result: ComparisonRecord, kind: DifferenceKind = "difference", metric: str = "ndcg@10") -> list[TextRow]:
+    """Return a row for each model, selector and size: the difference on each part of the targets.
 
     Parameters
     ----------
-    kind : `difference`, from the control, or `from_zero_shot`.
+    kind : `difference` for differences from the control, or `from_zero_shot`.
     """
     parts = list(dict.fromkeys(part for row in result["rows"] for part in row["metrics"]))
     other = _kinds(result)[kind]
@@ -61,28 +61,28 @@ def slice_rows(result: Mapping[str, Any], kind: str = "difference", metric: str 
     ]
 
 
-def _kinds(result: Mapping[str, Any]) -> dict[str, str]:
-    """What each kind of difference is taken from."""
+def _kinds(result: ComparisonRecord) -> dict[DifferenceKind, str]:
+    """Return the name of what each kind of difference is taken from."""
     return {"difference": result["control"], "from_zero_shot": ZERO_SHOT}
 
 
-def _arm(row: Mapping[str, Any]) -> dict[str, Any]:
+def _arm(row: ArmRow) -> TextRow:
     selector = row["selector"] + ("*" if row["sees_validation"] else "")
     return {"model": row["model"], "selector": selector, "samples": row["samples"]}
 
 
-def verdict_text(row: Mapping[str, Any], control: str) -> str:
-    """What a row is above of, beyond chance: its control, zero-shot, both, or neither."""
+def verdict_text(row: ArmRow, control: str) -> str:
+    """Name what a row is above, beyond chance: its control, zero-shot, both, or neither."""
     above = ((control, row["above_control"]), (ZERO_SHOT, row["above_zero_shot"]))
     return ", ".join(name for name, holds in above if holds) or NOTHING
 
 
-def _untuned_text(row: Mapping[str, Any]) -> str:
-    """How many arms are best before any tuning."""
+def _untuned_text(row: ArmRow) -> str:
+    """Show how many arms are best before any tuning."""
     return f"{row['untuned']}/{len(row['best_steps'])}" if row["best_steps"] else NOTHING
 
 
-def _mean_text(found: Mapping[str, Any] | None) -> str:
+def _mean_text(found: MetricRecord | None) -> str:
     return NOTHING if found is None else f"{found['value']:.4f}"
 
 
@@ -90,8 +90,8 @@ def _loss_text(loss: float | None) -> str:
     return NOTHING if loss is None else f"{loss:.4f}"
 
 
-def difference_text(found: Mapping[str, Any] | None, kind: str = "difference") -> str:
-    """A difference with its interval; a dash where there is none: of what is held against itself."""
+def difference_text(found: MetricRecord | None, kind: DifferenceKind = "difference") -> str:
+    """Format a difference with its interval; a dash where there is none, as for the control itself."""
     if not found or kind not in found:
         return NOTHING
     difference = found[kind]

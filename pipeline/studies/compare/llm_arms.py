@@ -1,4 +1,4 @@
-"""A comparison by the LLM itself: every arm fine-tuned and evaluated by the stages of a run, in its own folder."""
+"""Compare by the LLM itself: the stages of a run fine-tune and evaluate every arm in its own folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MODEL = "LLM"
 
 
 def untuned_graph(config: Config, run: Storage) -> Graph:
-    """What ends in the untuned model's ranks: the run's own evaluation if it is up to date, else a stage for it."""
+    """Return the graph that ranks by the untuned model: the run's own evaluation if up to date, else a stage for it."""
     whole = Graph(stages_of(config), config, run)
     own = replace(whole, stages=tuple(whole.needed(["evaluate"])))
     if config.evaluate.baselines and _is_up_to_date(own, own.stages[-1:]):
@@ -42,12 +42,12 @@ def _is_up_to_date(graph: Graph, stages: Sequence[Stage]) -> bool:
 
 
 def own_stages(graph: Graph) -> list[Stage]:
-    """The stages that an arm does not share."""
+    """List the stages that an arm does not share with others."""
     return [stage for stage in graph.stages if stage.name in ARM_STAGES]
 
 
 def llm_outcomes(graphs: Sequence[tuple[Arm, Graph]], untuned: Graph) -> list[Outcome]:
-    """The outcomes of complete arms, and of the untuned model."""
+    """Read the outcomes of complete arms and of the untuned model."""
     zero_shot = _ranks(untuned.folder(untuned.stages[-1]), UNTUNED)
     outcomes = [Outcome(_MODEL, ZERO_SHOT, None, 0, 0, 0, {TEST: zero_shot})]
     for arm, graph in graphs:
@@ -67,7 +67,7 @@ def llm_outcomes(graphs: Sequence[tuple[Arm, Graph]], untuned: Graph) -> list[Ou
                 report["sees_validation"],
                 select.seconds,
                 tuned.seconds,
-                # Of equal ones the earlier: a step that gains nothing is no step.
+                # The earliest among equals, since a step that gains nothing does not count.
                 min(losses, key=lambda look: (look["loss"], look["step"]))["step"],
                 tuned.facts["best"]["loss"],
                 losses[0]["loss"],

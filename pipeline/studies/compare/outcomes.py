@@ -1,4 +1,4 @@
-"""What an arm came to, whatever model was tuned on it: the rank of every target of every user."""
+"""The outcome of an arm, whatever model was tuned on it: the rank of every target of every user."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 
 from scoring.ragged import Ragged
 
-#: In place of a selector: the model before any tuning.
+#: The name of the model before any tuning, in place of a selector.
 ZERO_SHOT = "zero-shot"
 TEST, VALID = "test", "valid"
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """One model of one arm.
+    """The outcome of one model in one arm.
 
     Attributes
     ----------
-    model : what was tuned: the LLM, or a proxy by name.
-    selector, size, seed, draw : of the arm; size None where there is none.
-    samples : in the coreset.
+    model : the model that was tuned: the LLM, or a proxy by name.
+    selector, size, seed, draw : what the arm is; size is None where it has none.
+    samples : the number of samples in the coreset.
     sees_validation : whether the selection looked at the validation period.
-    ranks : for each split, the ranks of each user's targets; users in the same order in all outcomes.
-    selection_seconds, tuning_seconds : wall seconds that only this arm took.
-    best_step : the optimizer step with the lowest validation loss, 0 for the untuned model; None of that model itself.
-        A proxy is left at this step. Of the LLM the best adapter is kept, even where no adapter beats step 0.
-    valid_loss : of the LLM's best adapter, on the validation users whom no selection looks at; None of others.
-    untuned_loss : of the LLM on the same users before its tuning; None of others.
+    ranks : the ranks of each user's targets by split; users have the same order in all outcomes.
+    selection_seconds, tuning_seconds : the wall seconds that this arm alone took.
+    best_step : the optimizer step with the lowest validation loss; 0 if that is before any tuning, None for the untuned
+        model itself. A proxy returns to this step. The LLM keeps its best adapter even where none beats step 0.
+    valid_loss : the loss of the LLM's best adapter on validation users that no selection looks at; None for proxies.
+    untuned_loss : the loss of the LLM on the same users before tuning; None for proxies.
     """
 
     model: str

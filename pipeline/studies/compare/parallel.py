@@ -1,4 +1,4 @@
-"""Arms as parallel work: each driven by a task of its own, as many at once as the cluster has workers for."""
+"""Run arms in parallel: each in its own task, as many at once as the cluster has workers for."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pipeline.stages.worker_pools import cluster_view, tuning_placement
 from pipeline.studies.compare.arms import Arm, arm_graph
 from pipeline.studies.compare.llm_arms import own_stages
 
-#: How often an arm is driven again after its node or process died; its stages go on from what they had finished.
+#: How often an arm is retried after its node or process died; its stages resume.
 _RETRIES = 3
 
 
 def arms_at_once(config: Config) -> int:
-    """How many arms the living nodes can fine-tune side by side.
+    """Return how many arms the living nodes can fine-tune side by side.
 
-    On GPUs that is what there are GPUs for. On CPUs the threads of a training worker take a whole node.
+    GPUs limit the number where there are any. On CPUs the threads of one training worker use a whole node.
     """
     view, workers = cluster_view(config), config.finetune.workers
     placement = tuning_placement(config, view)
@@ -35,11 +35,13 @@ def arms_at_once(config: Config) -> int:
 
 
 def drive_arms(config: Config, run: Storage, arms: Sequence[Arm], count: int, progress: Progress) -> None:
-    """Bring `count` arms at once up to date, each with its share of the evaluating workers.
+    """Bring arms up to date, `count` at once, each with its share of the evaluation workers.
 
-    An arm's events are in its own folder. When one fails, the others are let go; finished stages stay.
+    The events of an arm are in its own folder. When one arm fails, the others are cancelled; finished stages stay.
 
-    Raises `UserError` when an arm does.
+    Raises
+    ------
+    UserError : an arm raised it.
     """
     view = cluster_view(config)
     shape = tuning_placement(config, view).worker()
@@ -47,7 +49,7 @@ def drive_arms(config: Config, run: Storage, arms: Sequence[Arm], count: int, pr
         answer_for(shape)
     actors = max(1, (config.cluster.actors or view.room(shape)) // count)
     config = config.model_copy(update={"cluster": config.cluster.model_copy(update={"actors": actors})})
-    # The tasks only wait for the workers they start, which are what takes CPUs and GPUs.
+    # The tasks only wait; the workers that they start take the CPUs and GPUs.
     room = watched_room(shape, config.finetune.workers, config.cluster.wait_seconds)
     drive = ray.remote(_drive).options(num_cpus=0, max_retries=_RETRIES)
     waiting, running = deque(arms), set[ray.ObjectRef]()
@@ -69,7 +71,7 @@ def drive_arms(config: Config, run: Storage, arms: Sequence[Arm], count: int, pr
 
 
 def _drive(config: Config, run: Storage, arm: Arm) -> tuple[str, str] | None:
-    """In a task: the arm's own stages; message and remedy if the user is at fault, so that it is not retried."""
+    """Execute the arm's stages; return message and remedy of a `UserError`, which Ray must not retry."""
     configure_ray_data()
     graph = arm_graph(config, run, arm)
     try:

@@ -1,11 +1,10 @@
-"""A comparison by proxies: every arm a shard of one pass on Ray, so arms run side by side and a killed pass resumes."""
+"""Compare by proxies: every arm is a shard of one pass on Ray, so arms run side by side and a killed pass resumes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
-from typing import Any
 
 import pyarrow.compute as pc
 
@@ -29,17 +28,17 @@ from pipeline.studies.compare.proxy_worker import ProxyWorker
 from training.loops.proxy_loop import PROXY_SETTINGS
 from training.loops.proxy_model import SEMANTIC
 
-#: Raised whenever the code of a proxy, of its tuning or of its ranking changes what it gives.
+#: Raise this whenever the code of a proxy, of its tuning or of its ranking changes its result.
 _VERSION = 3
-#: What decides the embeddings beside the model, and which titles are cut for it.
+#: The keys that decide the embeddings beside the model's files, and which titles are cut.
 _LLM_KEYS = ("llm.dtype", "llm.template", "llm.max_tokens", "llm.long_titles", "llm.max_title_tokens")
 _FOLDER = ("arms", "_proxies")
 
 
 def proxy_outcomes(config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequence[str]) -> list[Outcome]:
-    """The outcomes of all arms by every proxy, and of the proxies untuned; what is done is not done again.
+    """Return the outcomes of all arms by every proxy, and of the untuned proxies; finished arms are not repeated.
 
-    Ray is connected, and the shared stages are complete.
+    Ray must be connected and the shared stages complete.
     """
     out = run.child(*_FOLDER)
     folders = {"ingest": run.child("data"), "surrogate": run.child("surrogate")}
@@ -67,14 +66,14 @@ def proxy_outcomes(config: Config, run: Storage, arms: Sequence[Arm], proxies: S
 def finished_outcomes(
     config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequence[str]
 ) -> list[Outcome] | None:
-    """The outcomes where all are there already, without Ray; None where any is missing."""
+    """Return the outcomes without Ray if all are there already; None if any is missing."""
     out, work = run.child(*_FOLDER), _work(config, run, arms, proxies)
     records = finished_shards(out, list(work))
     return None if len(records) < len(work) else _outcomes(out, work, [records[key] for key in work], proxies)
 
 
 def _work(config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequence[str]) -> dict[int, Arm | None]:
-    """The arms by the number of their shard, the proxies before any tuning first."""
+    """Map shard numbers to arms; None stands for the untuned proxies and comes first."""
     return {_number(config, run, arm, proxies): arm for arm in (None, *arms)}
 
 
@@ -85,8 +84,8 @@ def _outcomes(
 
 
 def _number(config: Config, run: Storage, arm: Arm | None, proxies: Sequence[str]) -> int:
-    """The number of an arm's shard: a digest of all that its outcome depends on, so none is ever stale."""
-    inputs: dict[str, Any] = {
+    """Number an arm's shard by a digest of everything that its outcome depends on, so that no outcome is ever stale."""
+    inputs: dict[str, object] = {
         "version": _VERSION,
         "proxies": {name: asdict(PROXY_SETTINGS[name]) for name in proxies},
         "config": config_part(config, ("evaluate.users", "evaluate.seed", "evaluate.mask_seen", "llm.max_items")),
@@ -109,9 +108,9 @@ def _content(folder: Storage) -> str | None:
 
 
 def _read(out: Storage, arm: Arm | None, record: ShardRecord, proxies: Sequence[str]) -> list[Outcome]:
-    """The outcome of each proxy in one arm."""
+    """Read the outcome of each proxy in one arm."""
     table = out.read_table(f"{shard_name(record.index)}.parquet")
-    facts: Mapping[str, Any] = record.facts
+    facts = record.facts
     found = []
     for name in proxies:
         mine = table.filter(pc.equal(table.column("model"), name))

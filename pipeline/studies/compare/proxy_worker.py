@@ -1,4 +1,4 @@
-"""What runs inside the actors of a comparison by proxies: one arm after another, from selection to ranks."""
+"""The actors of a comparison by proxies: each takes one arm after another from selection to ranks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OUTPUT = pa.schema([("model", pa.string()), ("split", pa.string()), ("ranks", pa
 
 
 def _directions(name: str, titles: Sequence[str], embeddings: Broadcast | None) -> npt.NDArray[np.float32]:
-    """float32 [n, d], what the proxy of that name knows of the titles."""
+    """Return float32 [n, d], what the proxy of that name knows of the titles."""
     if name == LEXICAL:
         return lexical_directions(titles)
     assert embeddings is not None
@@ -42,12 +42,12 @@ def _directions(name: str, titles: Sequence[str], embeddings: Broadcast | None) 
 
 
 class ProxyWorker:
-    """Selects a coreset, tunes every proxy on it, and ranks for all users.
+    """Select a coreset, tune every proxy on it, and rank for all users.
 
     Parameters
     ----------
-    arms : by the number of their shard; None is the proxies before any tuning.
-    embeddings, titles : `titles` [n, d], of the LLM, and the titles as it sees them; None without the semantic proxy.
+    arms : the arms by shard number; None stands for the untuned proxies.
+    embeddings, titles : the LLM's `titles` [n, d], and the titles as it sees them; None without the semantic proxy.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ProxyWorker:
         self._run = run
         self._arms = arms
         data = run.child(STAGES[0].folder)
-        # Spelling is compared whole, however much of it the LLM is shown.
+        # The lexical proxy compares whole titles, however much of them the LLM sees.
         seen = {name: read_titles(data)[1:] if name == LEXICAL else titles or () for name in proxies}
         self._groups = {name: title_groups(shown) for name, shown in seen.items()}
         self._directions = {name: torch.from_numpy(_directions(name, seen[name], embeddings)) for name in proxies}
@@ -90,7 +90,7 @@ class ProxyWorker:
         return pa.concat_tables(parts), facts
 
     def _select(self, arm: Arm) -> tuple[Pairs, dict[str, Any]]:
-        """The arm's coreset, selected here unless it is there."""
+        """Return the arm's coreset, selecting it first unless it is there."""
         graph = arm_graph(self._config, self._run, arm)
         stage = graph.stage("select")
         folder = graph.folder(stage)

@@ -1,11 +1,11 @@
-"""`dealrec compare`: bring all arms up to date; say which selectors are better than random, and at what cost."""
+"""Bring all arms of a comparison up to date, and tell which selectors are better than random at what cost."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Any, Literal
+from typing import Literal
 
 from cluster.errors import UserError
 from cluster.progress import LineProgress
@@ -19,6 +19,7 @@ from pipeline.stages.stage_list import EMBEDDINGS, shared_stages
 from pipeline.stages.validation_half import aimed_influence
 from pipeline.studies.compare.arms import Arm, Request, arm_config, arm_graph
 from pipeline.studies.compare.outcomes import TEST, Outcome
+from pipeline.studies.compare.records import ComparisonRecord
 from pipeline.studies.compare.stale_arms import check_arms, check_shared
 from scoring.selection import selector
 
@@ -28,7 +29,7 @@ Target = Literal["llm", "proxy"]
 PROXY_NAMES = ("semantic", "lexical")
 _TRIED = "arms/tried.json"
 _SIZES = "--sizes (by default select.size)"
-#: Of the run, which a comparison with other settings leaves as it is.
+#: The configuration of the run; a comparison with other settings leaves it as it is.
 CONFIG = "config.yaml"
 
 
@@ -39,33 +40,34 @@ def compare(
     target: Target,
     proxies: Sequence[str] = PROXY_NAMES,
     at_once: int | None = None,
-) -> dict[str, Any]:
-    """Run the arms that are not there yet and write `arms/comparison-TARGET.json` and `.html`.
+) -> ComparisonRecord:
+    """Run the arms that are missing, and write `arms/comparison-TARGET.json` and `.html`.
 
     Parameters
     ----------
-    at_once : arms of the LLM that are tuned side by side; None for as many as the cluster has workers for.
+    at_once : the number of LLM arms to tune side by side; None for as many as the cluster has workers for.
 
     Returns
     -------
-    The content of the former: `rows` as `comparison_rows` gives them, the number of arms `asked` for now and `tried`
-    in this run directory so far, and what was compared.
+    The content of the JSON file.
 
-    Raises `UserError` for an impossible request and for a directory of another configuration.
+    Raises
+    ------
+    UserError : the request is impossible, or the directory holds results of another configuration.
     """
     unknown = [name for name in proxies if name not in PROXY_NAMES]
     if unknown or not proxies:
-        raise UserError(f"--proxies: no proxy {', '.join(unknown)}.", f"There are {', '.join(PROXY_NAMES)}.")
+        named = f"unknown proxy {', '.join(unknown)}" if unknown else "no proxy given"
+        raise UserError(f"--proxies: {named}.", f"The proxies are {', '.join(PROXY_NAMES)}.")
     if at_once is not None and at_once < 1:
-        raise UserError(f"--arms-at-once {at_once} is no number of arms.", "Give at least 1, or leave it out.")
+        raise UserError(f"--arms-at-once must be at least 1, got {at_once}.", "Give 1 or more, or leave it out.")
     arms = request.arms()
     shared = Graph(shared_stages([arm_config(config, arm) for arm in arms]), config, run)
     check_shared(shared)
     if not run.exists(CONFIG):
         run.write_text(CONFIG, dump_config(config))
     outcomes = _by_llm(shared, arms, at_once) if target == "llm" else _by_proxies(shared, arms, proxies)
-    result = _result(config, run, request, target, outcomes)
-    result["asked"], result["tried"] = len(arms), _count_tried(run, target, arms)
+    result = _result(config, run, request, target, outcomes, _count_tried(run, target, arms))
     run.write_text(f"arms/config-{target}.yaml", dump_config(config))
     run.write_json(f"arms/comparison-{target}.json", result)
     from pipeline.studies.compare.comparison_page import comparison_page
@@ -89,7 +91,7 @@ def _by_llm(shared: Graph, arms: Sequence[Arm], at_once: int | None) -> list[Out
         from pipeline.driver.execute import execute
         from pipeline.preflight.before_run import check_before_run, check_cluster
 
-        # What an arm does holds an evaluation, which is all that the untuned model takes.
+        # The stages of an arm include an evaluation, which is all that the untuned model needs.
         last = [stage.name for stage in own_stages(missing[0][1])] if missing else ["evaluate"]
         names = [*(stage.name for stage in shared.incomplete(shared.stages)), *last]
         check_before_run(config, names, run)
@@ -105,7 +107,7 @@ def _by_llm(shared: Graph, arms: Sequence[Arm], at_once: int | None) -> list[Out
 def _run_arms(
     config: Config, run: Storage, arms: Sequence[tuple[Arm, Graph]], at_once: int | None, events: EventLog
 ) -> None:
-    """Select, fine-tune and evaluate: by the driver itself where just one arm at a time is worked on."""
+    """Select, fine-tune and evaluate; the driver does so itself when only one arm runs at a time."""
     from pipeline.studies.compare.llm_arms import own_stages
     from pipeline.studies.compare.parallel import arms_at_once, drive_arms
 
@@ -134,7 +136,7 @@ def _by_proxies(shared: Graph, arms: Sequence[Arm], proxies: Sequence[str]) -> l
     from pipeline.preflight.before_run import check_before_run, check_cluster
     from training.loops.proxy_model import SEMANTIC
 
-    # The titles' embeddings are the LLM's.
+    # The LLM embeds the titles.
     work = [*names, *([EMBEDDINGS] if SEMANTIC in proxies else [])]
     check_before_run(config, work, run)
     with session(config):
@@ -144,8 +146,8 @@ def _by_proxies(shared: Graph, arms: Sequence[Arm], proxies: Sequence[str]) -> l
 
 
 def _result(
-    config: Config, run: Storage, request: Request, target: Target, outcomes: Sequence[Outcome]
-) -> dict[str, Any]:
+    config: Config, run: Storage, request: Request, target: Target, outcomes: Sequence[Outcome], tried: int
+) -> ComparisonRecord:
     from pipeline.studies.compare.arm_table import comparison_rows, unequal_sizes
     from pipeline.studies.compare.compared_users import masking_notices, read_users, target_slices
     from pipeline.studies.compare.costs import scoring_seconds
@@ -173,20 +175,22 @@ def _result(
             *harmful_control(rows, request.control),
             *masking_notices(users),
         ],
+        "asked": len(request.arms()),
+        "tried": tried,
     }
 
 
 def _has_seen_all(config: Config) -> bool:
-    """Whether the selection reads the stage's influence on the validation risk, that of all validation users."""
+    """Tell whether the selection reads an influence on the risk of all validation users."""
     reads = "influence" in selector(config.select.method).scores and not aimed_influence(config.select)
     return reads and config.influence.target == "valid"
 
 
 def _lacking(request: Request) -> list[str]:
-    """What a reader would look for in vain."""
+    """Return a warning where a table that readers expect is missing."""
     if request.control in request.selectors:
         return []
-    return [f"{request.control} is not among the selectors, so no difference is shown"]
+    return [f"{request.control} is not among the selectors, so the tables show no differences from it"]
 
 
 def _selections(config: Config, arms: Sequence[Arm]) -> list[SelectConfig]:
@@ -194,7 +198,7 @@ def _selections(config: Config, arms: Sequence[Arm]) -> list[SelectConfig]:
 
 
 def _count_tried(run: Storage, target: Target, arms: Sequence[Arm]) -> int:
-    """All arms that were ever compared in this directory: what the best of them must be judged by."""
+    """Count all arms ever compared in this directory: the more were tried, the less the best one means."""
     tried = run.read_json(_TRIED) if run.exists(_TRIED) else {}
     tried[target] = sorted({*tried.get(target, ()), *(arm.name for arm in arms)})
     run.write_json(_TRIED, tried)

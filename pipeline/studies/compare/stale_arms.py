@@ -1,4 +1,4 @@
-"""What is of another configuration is refused, with a remedy that `dealrec compare` has: it recomputes nothing."""
+"""Refuse results of another configuration, with remedies that `dealrec compare` offers; it recomputes nothing."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from cluster.errors import UserError
 from cluster.storage import Storage
 from pipeline.engine.graph import Graph, Stage
 
-#: Arms that a message names one by one.
+#: The number of arms that a message names one by one.
 _NAMED = 8
 
 
 def check_shared(shared: Graph) -> None:
-    """Refuse a directory whose shared stages are of another configuration.
+    """Refuse a directory whose shared stages belong to another configuration.
 
-    A comparison recomputes none of them: the run's own results and all of its arms may rest on them.
+    A comparison recomputes none of them, because the run's own results and all of its arms may depend on them.
     """
     try:
         shared.check(shared.stages)
@@ -29,19 +29,19 @@ def check_shared(shared: Graph) -> None:
 
 
 def _first_stale(graph: Graph) -> str:
-    """The first stage whose results are of another configuration."""
+    """Return the name of the first stage whose results belong to another configuration."""
     for stage in graph.stages:
         try:
             graph.check([stage])
         except UserError:
             return stage.name
-    raise ValueError("every stage is of this configuration")
+    raise ValueError("every stage belongs to this configuration")
 
 
 def check_arms(run: Storage, arms: Sequence[tuple[str, Graph, Sequence[Stage]]]) -> None:
-    """Refuse arms, each a name with its graph and its own stages, that were made by another configuration.
+    """Refuse arms that another configuration made; an arm is a name, its graph and its own stages.
 
-    The run's own stages are an arm only where they are of this configuration, so a refused one has its own folder.
+    The run's own stages serve as an arm only under this configuration, so a refused arm has its own folder.
     """
     refused: dict[str, UserError] = {}
     for name, graph, own in arms:

@@ -1,4 +1,4 @@
-"""A selector as a comparison names it: a method, and what differs from the run's settings, `dealrec+normalise=rank`."""
+"""Selectors as a comparison names them: a method and the settings that differ, as in `dealrec+normalise=rank`."""
 
 from __future__ import annotations
 

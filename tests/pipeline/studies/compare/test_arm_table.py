@@ -14,6 +14,7 @@ from pipeline.studies.compare.arm_table import Key, comparison_rows, control_of,
 from pipeline.studies.compare.comparison_page import comparison_page, size_charts
 from pipeline.studies.compare.comparison_rows import difference_rows, slice_rows, summary_rows
 from pipeline.studies.compare.outcomes import TEST, VALID, ZERO_SHOT, Outcome
+from pipeline.studies.compare.records import ArmRow, ComparisonRecord, DifferenceKind, MetricRecord
 from scoring.ragged import Ragged
 
 TARGETS = Ragged.from_rows([[1], [2, 3], [4], [5, 6, 7]])
@@ -49,9 +50,27 @@ def recall(found: Ragged, cutoff: int, chosen: np.ndarray | None = None) -> np.n
     return np.array(rows)
 
 
-def rows() -> dict[tuple[str, float | None], dict[str, Any]]:
+def rows() -> dict[tuple[str, float | None], ArmRow]:
     found = comparison_rows(outcomes(), SLICES, {"top": 5.0, "random": 0.0, "full": 0.0})
     return {(row["selector"], row["size"]): row for row in found}
+
+
+def record(found: list[ArmRow]) -> ComparisonRecord:
+    return {
+        "target": "proxy",
+        "selectors": ["top", "random", "full"],
+        "sizes": [8, 16],
+        "seeds": 2,
+        "first_seed": 0,
+        "draws": 3,
+        "control": "random",
+        "users": {"test": 4, "valid": 4},
+        "asked": 18,
+        "tried": 20,
+        "rows": found,
+        "chosen": [{"size": 8.0, "selector": "top"}, {"size": 16.0, "selector": None}],
+        "warnings": [],
+    }
 
 
 def test_means_and_paired_differences_by_brute_force() -> None:
@@ -155,7 +174,7 @@ def test_the_order_of_the_arms_changes_no_figure() -> None:
 
 def test_a_comparison_without_a_control_has_no_differences() -> None:
     alone = [o for o in outcomes() if o.selector == "top"]
-    result = {"control": "random", "rows": comparison_rows(alone, {}, {})}
+    result = record(comparison_rows(alone, {}, {}))
     (first, second) = difference_rows(result)
     assert first["ndcg@10 - random"] == second["ndcg@10 - zero-shot"] == summary_rows(result)[1]["of full"] == "-"
 
@@ -176,31 +195,20 @@ def test_a_smaller_coreset_than_the_controls_is_told_once_a_selector() -> None:
 
 def test_losses_of_the_llm_are_shown_where_there_are_any() -> None:
     found = [outcome("random", 16.0, seed) for seed in (0, 1)]
-    assert "valid loss" not in summary_rows({"control": "random", "rows": comparison_rows(found, {}, {})})[0]
+    assert "valid loss" not in summary_rows(record(comparison_rows(found, {}, {})))[0]
     tuned = [replace(arm, valid_loss=loss) for arm, loss in zip(found, (2.0, 3.0), strict=True)]
     untuned = replace(outcome("random", None, 0), selector="zero-shot")
     rows = comparison_rows([untuned, *tuned], {}, {})
-    assert [row["valid loss"] for row in summary_rows({"control": "random", "rows": rows})] == ["-", "2.5000"]
+    assert [row["valid loss"] for row in summary_rows(record(rows))] == ["-", "2.5000"]
 
 
 def test_terminal_and_page_show_every_arm() -> None:
-    result: dict[str, Any] = {
-        "target": "proxy",
-        "selectors": ["top", "random", "full"],
-        "sizes": [8, 16],
-        "seeds": 2,
-        "draws": 3,
-        "control": "random",
-        "users": {"test": 4, "valid": 4},
-        "asked": 18,
-        "tried": 20,
-        "rows": list(rows().values()),
-        "chosen": [{"size": 8.0, "selector": "top"}, {"size": 16.0, "selector": None}],
-        "warnings": ["top chose 7 samples where random chose 8"],
-    }
+    result = record(list(rows().values()))
+    result["warnings"] = ["top chose 7 samples where random chose 8"]
+    kinds: tuple[tuple[DifferenceKind, str], ...] = (("difference", "random"), ("from_zero_shot", "zero-shot"))
     for table in (summary_rows(result), difference_rows(result), slice_rows(result)):
         assert [row["selector"] for row in table] == [row["selector"] for row in result["rows"]]
-    for kind, other in (("difference", "random"), ("from_zero_shot", "zero-shot")):
+    for kind, other in kinds:
         assert {f"{part} - {other}" for part in ("test", "warm", "valid")} <= set(slice_rows(result, kind)[0])
     page = comparison_page(result)
     assert "18 arms, 20 tried" in page
@@ -214,12 +222,15 @@ def test_terminal_and_page_show_every_arm() -> None:
 
 def test_the_charts_of_a_model_have_one_scale() -> None:
     """Random's line is then the same picture in all of them."""
-    metrics = lambda value: {"metrics": {TEST: {"ndcg@10": {"value": value}}}}  # noqa: E731
-    found = [
-        {"model": "m", "selector": name, "size": size, "samples": size, **metrics(height * size)}
-        for name, height in (("random", 0.01), ("top", 0.001), ("ccs", 0.05))
-        for size in (8, 16)
-    ]
+    (row,) = comparison_rows([outcome("random", 8.0, 0)], {}, {})
+    found: list[ArmRow] = []
+    for name, height in (("random", 0.01), ("top", 0.001), ("ccs", 0.05)):
+        for size in (8, 16):
+            value = height * size
+            metrics: dict[str, dict[str, MetricRecord]] = {
+                TEST: {"ndcg@10": {"value": value, "low": value, "high": value}}
+            }
+            found.append({**row, "model": "m", "selector": name, "size": size, "samples": size, "metrics": metrics})
     pictures = [str(picture) for _, picture in size_charts(found, "m", "random")]
     lines = [re.findall(r'<(?:path|polyline) class="faint"[^>]*>', picture) for picture in pictures]
     assert len(pictures) == 2

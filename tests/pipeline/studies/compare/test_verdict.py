@@ -13,6 +13,7 @@ from pipeline.studies.compare.arm_table import comparison_rows
 from pipeline.studies.compare.comparison_page import comparison_page
 from pipeline.studies.compare.comparison_rows import difference_rows, summary_rows
 from pipeline.studies.compare.outcomes import TEST, VALID, ZERO_SHOT, Outcome
+from pipeline.studies.compare.records import ArmRow, ComparisonRecord
 from pipeline.studies.compare.verdict import chosen_by_validation, conclusions, harmful_control
 from scoring.ragged import Ragged
 
@@ -27,7 +28,7 @@ def arm(selector: str, seed: int, shift: int, draw: int = 0, **facts: Any) -> Ou
     return Outcome("m", selector, size, seed, draw, 8, {TEST: places, VALID: places}, **facts)
 
 
-def table(shifts: dict[str, Sequence[int]], model: str = "m") -> list[dict[str, Any]]:
+def table(shifts: dict[str, Sequence[int]], model: str = "m") -> list[ArmRow]:
     """Rows of arms by how much lower they put the targets, one number a seed; random in three draws."""
     found = [arm(ZERO_SHOT, 0, 0)]
     for selector, places in shifts.items():
@@ -36,21 +37,25 @@ def table(shifts: dict[str, Sequence[int]], model: str = "m") -> list[dict[str, 
     return comparison_rows([replace(outcome, model=model) for outcome in found], {}, {})
 
 
-def result(rows: list[dict[str, Any]], control: str = "random") -> dict[str, Any]:
-    facts = {
+def result(rows: list[ArmRow], control: str = "random") -> ComparisonRecord:
+    return {
         "target": "proxy",
         "selectors": ["random"],
+        "sizes": [8.0],
+        "seeds": SEEDS,
+        "first_seed": 0,
+        "draws": 3,
+        "control": control,
+        "users": {"test": USERS},
+        "rows": rows,
+        "chosen": chosen_by_validation(rows),
+        "warnings": [],
         "asked": 1,
         "tried": 1,
-        "seeds": SEEDS,
-        "draws": 3,
-        "users": {"test": USERS},
     }
-    chosen = chosen_by_validation(rows)
-    return {"rows": rows, "control": control, "sizes": [8.0], "chosen": chosen, "warnings": [], **facts}
 
 
-def by_name(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def by_name(rows: list[ArmRow]) -> dict[str, ArmRow]:
     return {row["selector"]: row for row in rows}
 
 
