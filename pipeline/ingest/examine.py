@@ -1,4 +1,4 @@
-"""What the values of a log mean: refused where they would mislead, warned of where they may."""
+"""Check what the values of a log mean: refuse those that would mislead, warn about those that may."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _DOTTED = r"^\d+\.\d*[1-9]\d*$"
 
 @dataclass
 class Findings:
-    """What an examination found: sentences for the user, and counts for statistics.json."""
+    """What an examination found: warnings for the user, and counts for statistics.json."""
 
     warnings: list[str] = field(default_factory=list)
     statistics: dict[str, Any] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Examination:
-    """A log that was surveyed, and what it takes to look at it again.
+    """A log that was surveyed, with what is needed to look at it again.
 
     Attributes
     ----------
@@ -69,7 +69,10 @@ class Examination:
     title_counts: Callable[[pa.Array], Iterable[pa.Table]]
 
     def findings(self) -> Findings:
-        """Raises `UserError` with the place of a value that is not what it seems, and the remedy."""
+        """Return the warnings and counts.
+
+        Raises `UserError` with the place of a value that is not what it seems, and the remedy.
+        """
         found = Findings()
         self._times(found)
         self._missing_ids(found)
@@ -142,11 +145,11 @@ class Examination:
                 )
 
     def _none_is_missing(self) -> bool:
-        """Whether the user has said that no text stands for a missing value."""
+        """Return whether the user has declared that no text stands for a missing value."""
         return self.spec.null_values is not None and not self.spec.null_values
 
     def _with_named(self, word: str) -> str:
-        """A text beside those that the user calls missing, as the config has them."""
+        """Return `data.null_values` with one more text, as the config would write it."""
         return "[" + ", ".join(f"'{value}'" for value in (*(self.spec.null_values or ()), word)) + "]"
 
     def _spellings(self, found: Findings) -> None:
@@ -230,7 +233,7 @@ class Examination:
 
 
 def catalogue_mismatch(log_items: pa.Table, catalogue: pa.Table | None) -> str:
-    """Why items of the log have no title in the catalogue, where spelling is the reason; else empty."""
+    """Return why items of the log have no title in the catalogue if spelling is the reason, else ""."""
     if catalogue is None:
         return ""
     titled = item_titles(catalogue)
@@ -262,7 +265,7 @@ def _why_missing(word: str, role: str, numeric: bool, many: bool) -> str:
 
 
 def _is_one_id(pair: Twins, ids: pa.Array) -> bool:
-    """Whether spellings that differ so can only be those of one id, by what the other ids look like."""
+    """Return whether these spellings can only belong to one id, judging by the other ids."""
     if pair.difference is INVISIBLE:
         return True
     if pair.difference is FRACTION:
@@ -295,7 +298,7 @@ def _unknown_time(stand_in: StandIn, rows: int, kind: str) -> str:
 
 
 def say_columns(roles: Mapping[str, str], others: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Which columns were taken, and which others could have been."""
+    """Yield which columns were taken, and which others could have been."""
     yield "columns of the log: " + ", ".join(f"{role} '{column}'" for role, column in roles.items())
     for role, column in others:
         yield f"column '{column}' could be the {role} as well; set data.columns.{role} to take it"

@@ -1,4 +1,4 @@
-"""How many held-out targets of a shard are items that their user had chosen before."""
+"""Count the held-out targets of a shard that their user had chosen before."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BITS = 2
 
 
 def repeated_targets(log: OrderedLog, splits: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
-    """int64 [2], of the validation and of the test targets: those with the same user and item in an earlier part.
+    """Count validation and test targets whose user chose the same item in an earlier part; int64 [2].
 
     Parameters
     ----------

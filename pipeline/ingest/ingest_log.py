@@ -1,4 +1,4 @@
-"""The stage: a log and a catalogue in, sequences, samples, items and statistics out."""
+"""Ingest: read a log and a catalogue, write sequences, samples, items and statistics."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def ingest(
 ) -> dict[str, Any]:
     """Read a log and write what the other stages need; the result does not depend on files, order or cluster.
 
-    What is left of an earlier ingest is removed first. Files are checked on the driver before any task
-    starts. Exact duplicates (same user, item, timestamp and position) count once, before the split is made.
+    Remains of an earlier ingest are removed first. Files are checked on the driver before any task starts. Exact
+    duplicates (same user, item, timestamp and position) count once and are dropped before the split.
 
     Parameters
     ----------
-    out : the run's `data/` folder, where `sequences/`, `samples/{train,valid,test}/`, `items.parquet` and
-        `statistics.json` go.
+    out : the run's `data/` folder, for `sequences/`, `samples/{train,valid,test}/`, `items.parquet` and
+        `statistics.json`.
     rows_per_partition : interactions that one task groups and sorts in memory.
     is_long : which titles are too long; their items are left out of the log and the catalogue. None leaves none out.
 
@@ -93,7 +93,7 @@ def _catalogue(spec: IngestSpec, out: Storage) -> pa.Table | None:
 
 
 def _require_outside(out: Storage, files: Sequence[DataFile], key: str) -> None:
-    """Refuse inputs that lie where ingest writes, and clears before it does."""
+    """Refuse inputs inside the folder that ingest clears and writes to."""
     for file in files:
         if Storage.at(file.name).uri.startswith(f"{out.uri}/"):
             raise UserError(
@@ -103,7 +103,7 @@ def _require_outside(out: Storage, files: Sequence[DataFile], key: str) -> None:
 
 
 def _say_tables(files: Sequence[DataFile], key: str) -> None:
-    """Which state of a table is read, since the next write makes another."""
+    """Log which version of a table is read, since the next write creates another."""
     for source in sorted({file.rows.source for file in files if file.rows is not None}):
         log.info("%s: %s is read", key, source)
 
@@ -114,7 +114,7 @@ def _clear(out: Storage) -> None:
 
 
 class _Ingest:
-    """One ingest under way."""
+    """One ingest in progress."""
 
     def __init__(
         self, spec: IngestSpec, out: Storage, progress: Progress, rows_per_partition: int, is_long: IsLong | None
@@ -161,9 +161,9 @@ class _Ingest:
         return statistics
 
     def _narrowed(self, grouped: ray.data.Dataset, vocabulary: Vocabulary) -> tuple[ray.data.Dataset, Vocabulary, int]:
-        """Without duplicates where that must be known before the split, and the k-core if it is asked for.
+        """Drop duplicates if that must happen before the split, and take the k-core if it is wanted.
 
-        Also returns its items, and how many interactions are outside the core.
+        Return the interactions left, their items, and how many interactions are outside the core.
         """
         least = self.spec.min_interactions
         if self.spec.split == "global_time" or least != MinInteractions():
@@ -184,7 +184,7 @@ class _Ingest:
         shards: int,
         cuts: TimeCuts | None,
     ) -> IngestTally:
-        """Write every shard; those that no user fell into are written here, empty."""
+        """Write every shard; shards without users are written here, empty."""
         rules = SampleRules(self.spec.per_user, self.spec.max_history, survey.whole_timestamps)
         writer = ShardWriter(self.out, self.spec.split, rules, cuts)
         tally = IngestTally.for_items(len(vocabulary))

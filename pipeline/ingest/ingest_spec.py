@@ -1,4 +1,4 @@
-"""What an ingest is asked to do."""
+"""The specification of an ingest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARTS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class MinInteractions:
-    """The least number of interactions that a user and an item must have to stay; 1 keeps all."""
+    """The number of interactions that a user and an item need to stay; 1 keeps all."""
 
     user: int = 1
     item: int = 1

@@ -16,7 +16,7 @@ _ONE_USER, _TIMES_OTHERS = 0.05, 20
 
 
 def warnings_of(statistics: Mapping[str, Any]) -> list[str]:
-    """What may distort the results, one sentence each with its remedy, from the content of statistics.json."""
+    """Return warnings about what may distort the results, each with its remedy."""
     return [*_one_user(statistics), *_order(statistics), *_leakage(statistics)]
 
 

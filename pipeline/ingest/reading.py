@@ -1,4 +1,4 @@
-"""The input files as blocks of one normal form, on the driver or on Ray Data."""
+"""Read the input files as blocks of one normal form, on the driver or on Ray Data."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _TEXT_READERS = {"csv": read_csv, "tsv": read_tabs, "recbole": read_tabs, "jsonl
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a file that one task reads: some row groups of a Parquet file, or all of another."""
+    """A part of a file that one task reads: some row groups of a Parquet file, or all of another file."""
 
     file: DataFile
     row_groups: tuple[int, ...] = ()
@@ -74,9 +74,9 @@ class LogReader:
     style: TimeStyle | None = None
 
     def __call__(self, pieces: Sequence[Piece]) -> Iterator[pa.Table]:
-        """Normal blocks: user, item, [timestamp], [position], [split], [title], reason.
+        """Yield normal blocks: user, item, [timestamp], [position], [split], [title], reason.
 
-        Rows that were dropped stay as rows of nulls with a `reason`, so that they are counted.
+        Dropped rows stay as rows of nulls with a `reason`, so that they are counted.
         """
         for piece in pieces:
             for table, first_row in read_piece(piece, list(dict.fromkeys(self.roles.values()))):
@@ -84,7 +84,7 @@ class LogReader:
 
 
 def log_reader(headers: Sequence[Header], roles: Roles, spec: IngestSpec) -> LogReader:
-    """The reader of a log, which has looked at its first row of times."""
+    """Return the reader of a log, after a look at its first row with a time."""
     reader = LogReader(roles, spec.min_rating, spec.missing_id, tuple(spec.null_values or ()))
     if "timestamp" not in roles:
         return reader
@@ -101,7 +101,7 @@ def log_reader(headers: Sequence[Header], roles: Roles, spec: IngestSpec) -> Log
 
 
 def plan_tasks(headers: Sequence[Header]) -> list[list[Piece]]:
-    """Pieces grouped so that a task reads tens of megabytes: few tasks for a small log, many for a large."""
+    """Group pieces so that a task reads tens of megabytes: few tasks for a small log, many for a large one."""
     tasks: list[list[Piece]] = []
     room = 0
     for piece in (piece for header in headers for piece in _pieces(header)):
@@ -128,7 +128,7 @@ def _pieces(header: Header) -> Iterator[Piece]:
 
 
 def read_piece(piece: Piece, columns: Sequence[str]) -> Iterator[NumberedBlock]:
-    """The columns of a piece, block by block. Raises `UserError` where the file cannot be read."""
+    """Yield the columns of a piece, block by block. Raises `UserError` if the file cannot be read."""
     given = piece.file.given
     for table, row in _read_own(piece, [column for column in columns if column not in given]):
         for column in columns:
@@ -168,12 +168,15 @@ def _read_parquet(piece: Piece, columns: Sequence[str]) -> Iterator[NumberedBloc
 
 
 def normalise(table: pa.Table, reader: LogReader, file: str, first_row: int) -> pa.Table:
-    """One block in the types and names that the rest works with; the rating filter precedes all checks."""
+    """Convert one block to the normal types and names; the rating filter comes before all checks."""
     return numbered_block(table, reader, file, first_row)[0]
 
 
 def numbered_block(table: pa.Table, reader: LogReader, file: str, first_row: int) -> tuple[pa.Table, np.ndarray]:
-    """`normalise`, and which rows of the table its kept rows are (int64, from 0); these come first."""
+    """Normalise a block and number its kept rows.
+
+    Return the block, whose kept rows come first, and the row of the table that each of these came from (int64, from 0).
+    """
     table, reason = _rated(table, reader, file, first_row)
     padding = _padded_rows(table, reader)
     rows = np.flatnonzero(reason == KEPT)
@@ -194,7 +197,10 @@ def numbered_block(table: pa.Table, reader: LogReader, file: str, first_row: int
 
 
 def _rated(table: pa.Table, reader: LogReader, file: str, first_row: int) -> tuple[pa.Table, np.ndarray]:
-    """The rows that the rating filter keeps, where what the user calls missing is null; the reason of each row."""
+    """Apply the rating filter, after replacing the user's `null_values` with null.
+
+    Return the rows that are kept, and the reason of every row.
+    """
     for index, name in enumerate(table.column_names if reader.null_values else ()):
         if column_values.is_text(column_values.decoded(table[name]).type):
             text = pc.cast(column_values.decoded(table[name]), pa.string())
@@ -221,7 +227,7 @@ def _converted(column: pa.Array, origin: column_values.Origin, reader: LogReader
 def _without_missing_ids(
     table: pa.Table, columns: dict[str, pa.Array], reason: np.ndarray
 ) -> tuple[pa.Table, dict[str, pa.Array]]:
-    """What is left without the rows that lack an id, which are marked in `reason`."""
+    """Drop the rows that lack an id, and mark them in `reason`."""
     present = np.ones(table.num_rows, dtype=bool)
     for column in columns.values():
         present &= pc.is_valid(column).to_numpy(zero_copy_only=False)
@@ -231,7 +237,7 @@ def _without_missing_ids(
 
 
 def _reasons(table: pa.Table, reader: LogReader, file: str, first_row: int) -> np.ndarray:
-    """uint8 [rows]: kept, rated too low, or without a rating while one is asked for."""
+    """Return uint8 [rows]: kept, rated too low, or without a required rating."""
     if reader.min_rating is None:
         return np.zeros(table.num_rows, np.uint8)
     column = reader.roles["rating"]
@@ -243,7 +249,7 @@ def _reasons(table: pa.Table, reader: LogReader, file: str, first_row: int) -> n
 
 
 def read_catalogue(headers: Sequence[Header], roles: Roles, spec: IngestSpec | None = None) -> pa.Table:
-    """All (item, title) rows of a catalogue, in this process; a title may be null."""
+    """Return all (item, title) rows of a catalogue, read in this process; a title may be null."""
     reader = LogReader(roles)
     if spec is not None:
         reader = replace(reader, missing_id=spec.missing_id, null_values=tuple(spec.null_values or ()))

@@ -25,12 +25,13 @@ _ELSE = "data.join_parts: true to put the files together and split them anew"
 
 
 def settle_split(spec: IngestSpec, headers: Sequence[Header]) -> tuple[IngestSpec, list[Header]]:
-    """What `data.split: auto` means for these files, and the part of each where their names say the split.
+    """Decide what `data.split: auto` means for these files, and assign parts to files if their names say the split.
 
-    A split column that the files have comes first; one that was not asked for counts when it holds several.
-    Names are looked at together: they say a split when some stand for one part and others for another or for none.
+    A split column in the files comes first. One that was not asked for is used if it holds several parts. Names are
+    judged
+    together: they say a split if some stand for one part and others for another part or for none.
 
-    Raises `UserError` for names that say a split when another is asked for, and for a split that lacks a part.
+    Raises `UserError` if the names say a split and another one is asked for, and for a split that lacks a part.
     """
     headers = list(headers)
     if spec.split == "auto" and spec.columns.get("split") is not None:
@@ -74,7 +75,7 @@ def settle_split(spec: IngestSpec, headers: Sequence[Header]) -> tuple[IngestSpe
 
 
 def _holds_parts(headers: Sequence[Header], column: str) -> bool:
-    """Whether a column holds words for parts and for several of them, by its blocks until there are two."""
+    """Return whether a column holds words for several parts, reading blocks until there are two."""
     parts: set[str | None] = set()
     for piece in (piece for pieces in plan_tasks(headers) for piece in pieces):
         for table, _ in read_piece(piece, [column]):
@@ -88,7 +89,7 @@ def _holds_parts(headers: Sequence[Header], column: str) -> bool:
 
 
 def _part(file: DataFile) -> str | None:
-    """By the value of a `split=...` folder, or a partition column of a table, else by the names in the path."""
+    """Return the part by a `split=...` folder or a table's partition column, else by the names in the path."""
     for column in ("split", "subset"):
         value = file.given.get(column)
         if value is not None and column not in file.unasked:
@@ -97,6 +98,6 @@ def _part(file: DataFile) -> str | None:
 
 
 def _shown(headers: Sequence[Header], parts: Sequence[str | None]) -> str:
-    """One file of each part."""
+    """Return one file per part."""
     first = {part: header.file.name for header, part in reversed(list(zip(headers, parts, strict=True))) if part}
     return ", ".join(f"{part}: {first[part].rsplit('/', 1)[-1]}" for part in (*PARTS, *UNCLEAR) if part in first)

@@ -1,4 +1,4 @@
-"""Counts of an ingest: those of a partition, and their totals."""
+"""The counts of an ingest: those of a shard, and their totals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Array = npt.NDArray[np.integer]
 
 
 def shard_facts(shard: int, log: OrderedLog, splits: npt.NDArray[np.int8], tables: ShardTables) -> dict[str, pa.Array]:
-    """The counts of one shard as a row of small lists."""
+    """Return the counts of one shard as a row of small lists."""
     lengths, length_counts = np.unique(np.diff(log.offsets), return_counts=True)
     facts: dict[str, _Array] = {
         "interactions": np.bincount(splits, minlength=len(PARTS)),
@@ -45,10 +45,11 @@ def shard_facts(shard: int, log: OrderedLog, splits: npt.NDArray[np.int8], table
 
 
 def tie_counts(log: OrderedLog, splits: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
-    """Counts of what the log's times leave open, int64 [5].
+    """Count what the log's times leave open, int64 [5].
 
-    Interactions that share their time with another of the user; consecutive pairs of one time; consecutive
-    pairs; users with a held-out target of the time of what precedes it; users with a held-out target.
+    In order: interactions that share their time with another one of the user; consecutive pairs with the same time; all
+    consecutive pairs; users whose held-out target has the time of the interaction before it; users with a held-out
+    target.
     """
     user = log.user_of_row
     shared = log.tied.copy()
@@ -92,7 +93,7 @@ class IngestTally:
         return cls(np.zeros((len(PARTS), count + 1), np.int64))
 
     def add(self, facts: pa.Table) -> None:
-        """Add rows of `shard_facts`. Raises `RuntimeError` when a shard comes twice."""
+        """Add rows of `shard_facts`. Raises `RuntimeError` if a shard comes twice."""
         for row in range(facts.num_rows):
             one = {name: facts[name][row] for name in facts.column_names}
             shard = one["shard"].as_py()
@@ -114,7 +115,7 @@ class IngestTally:
                 self.item_counts[index, _flat(one[f"{part}_items"])] += _flat(one[f"{part}_counts"])
 
     def statistics(self) -> dict[str, Any]:
-        """The totals under the names that statistics.json uses."""
+        """Return the totals under the names that statistics.json uses."""
         train, *held_out = self.item_counts
         cold = [int(counts[train == 0].sum()) for counts in held_out]
         return {
@@ -142,7 +143,7 @@ def _by_part(counts: Iterable[int]) -> dict[str, int]:
 
 
 def length_summary(lengths: Counter[int]) -> dict[str, float]:
-    """Mean, median and maximum of interactions a user, from how often each length occurs."""
+    """Return mean, median and maximum of interactions per user, from how often each length occurs."""
     ordered = np.array(sorted(lengths.items()), dtype=np.int64).reshape(-1, 2)
     if not len(ordered):
         return {"mean": 0.0, "median": 0.0, "max": 0}

@@ -1,4 +1,4 @@
-"""Logs that are read well and yet leave too little to work on: each is refused with the cause and a remedy."""
+"""Refuse logs that can be read but leave too little to work on, each with the cause and a remedy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.ingest.vocabulary import Vocabulary
 
 
 def require_rows(spec: IngestSpec, survey: LogSurvey) -> None:
-    """Raise `UserError` when no interaction is left after the rules on ids and ratings."""
+    """Raise `UserError` if the rules on ids and ratings leave no interaction."""
     kept, low, unrated = survey.rows
     if kept:
         return
@@ -37,7 +37,10 @@ def require_rows(spec: IngestSpec, survey: LogSurvey) -> None:
 
 
 def require_titles(spec: IngestSpec, survey: LogSurvey, vocabulary: Vocabulary, catalogue: pa.Table | None) -> int:
-    """Interactions of items whose titles can be used; duplicates count. Raises `UserError` when there are none."""
+    """Count the interactions of items whose titles can be used, duplicates included.
+
+    Raises `UserError` if there are none.
+    """
     kept = survey.rows[0] - vocabulary.dropped_interactions - vocabulary.long_interactions
     if kept:
         return kept
@@ -54,7 +57,7 @@ def require_titles(spec: IngestSpec, survey: LogSurvey, vocabulary: Vocabulary, 
 
 
 def require_choice(spec: IngestSpec, vocabulary: Vocabulary) -> None:
-    """Raise `UserError` when log and catalogue have one item, which leaves nothing to learn or to rank."""
+    """Raise `UserError` if log and catalogue have one item: there is nothing to learn or to rank."""
     if len(vocabulary) == 1:
         item = shown_id(vocabulary.item_ids[0].as_py())
         raise UserError(
@@ -64,7 +67,7 @@ def require_choice(spec: IngestSpec, vocabulary: Vocabulary) -> None:
 
 
 def require_core(spec: IngestSpec, core: Core) -> None:
-    """Raise `UserError` when `data.min_interactions` leaves nothing."""
+    """Raise `UserError` if `data.min_interactions` leaves nothing."""
     if core.interactions:
         return
     least = core.least
@@ -76,7 +79,7 @@ def require_core(spec: IngestSpec, core: Core) -> None:
 
 
 def require_parts(spec: IngestSpec, tally: IngestTally, cuts: TimeCuts | None) -> None:
-    """Raise `UserError` when training, validation or test would have nothing to work on."""
+    """Raise `UserError` if training, validation or test has nothing to work on."""
     lacking = [part for part, count in zip(PARTS, tally.samples, strict=True) if not count]
     if not lacking:
         return
@@ -98,7 +101,7 @@ def require_parts(spec: IngestSpec, tally: IngestTally, cuts: TimeCuts | None) -
 
 
 def _of_parts(spec: IngestSpec, empty: Sequence[str]) -> str:
-    """What to do about a split that leaves a part without samples, some perhaps without interactions."""
+    """Return what to do about a split with a part that has no samples, or not even interactions."""
     if spec.split == "column":
         first = f"Mark interactions as {' and as '.join(empty)}" if empty else "Give users that are in several parts"
         return f"{first}, or set data.split: global_time or leave_one_out, which split the log anew."

@@ -1,4 +1,4 @@
-"""The item vocabulary: which items there are, their index, their titles."""
+"""The item vocabulary: the items, their indices and their titles."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FIELDS = [("item", pa.string()), ("title", pa.string()), ("other", pa.string())
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Items in the order of their ids as text: the item at row r has index r + 1, and 0 is padding.
+    """Items ordered by their ids as text: the item in row r has index r + 1, and 0 is padding.
 
     Attributes
     ----------
@@ -53,8 +53,10 @@ class Vocabulary:
 
 
 def count_items(block: pa.Table) -> pa.Table:
-    """One row an item of a block of the log: item, the least and the greatest of its titles, null where there are none,
-    and its count."""
+    """Return one row per item of a block: item, its least and its greatest title, and its count.
+
+    The titles are null if the item has none.
+    """
     if "title" not in block.column_names:
         counts = pc.value_counts(block["item"].combine_chunks())
         items, count = counts.field(0), counts.field(1)
@@ -69,12 +71,12 @@ def _fields(*columns: Any) -> pa.Table:
 
 
 def item_titles(rows: pa.Table) -> pa.Table:
-    """The titles of a catalogue (item, title, one row or more an item) in the form of `count_items`, counting none."""
+    """Bring the titles of a catalogue (item, title, one or more rows per item) into the form of `count_items`."""
     return _merge(_fields(rows["item"], rows["title"], rows["title"], np.zeros(len(rows), np.int64)))
 
 
 def merge_counts(tables: Iterable[pa.Table]) -> pa.Table:
-    """The sums over many blocks, merged as they come so that memory follows the vocabulary, not the log."""
+    """Sum many blocks as they come, so that memory grows with the vocabulary, not with the log."""
     total = pa.schema(_FIELDS).empty_table()
     waiting: list[pa.Table] = []
     rows = 0
@@ -87,7 +89,7 @@ def merge_counts(tables: Iterable[pa.Table]) -> pa.Table:
 
 
 def _merge(pairs: pa.Table) -> pa.Table:
-    """Counts added; of several titles of one item the least counts, so that file order never matters."""
+    """Add counts; of several titles of one item take the least, so that file order never matters."""
     merged = pa.TableGroupBy(pairs, "item").aggregate([("title", "min"), ("other", "max"), ("count", "sum")])
     return _fields(*(merged[name] for name in ("item", "title_min", "other_max", "count_sum")))
 
@@ -103,7 +105,7 @@ def build_vocabulary(
     Parameters
     ----------
     log_items : item, title, count as `merge_counts` gives them.
-    catalogue : item, title, one row or more an item; None when titles come from the log.
+    catalogue : item, title, one or more rows per item; None if titles come from the log.
     missing_title : what to do with items of the log that have no title.
     is_long : which titles are too long; their items are left out. None leaves none out.
 
@@ -154,12 +156,12 @@ def _array(column: pa.ChunkedArray) -> pa.Array:
 
 
 def item_indices(items: pa.ChunkedArray, vocabulary: pa.Array) -> pa.ChunkedArray:
-    """int32 index from 1 of every item; null where the vocabulary lacks it."""
+    """Return the int32 index, from 1, of every item; null if the vocabulary lacks it."""
     return pc.add(pc.index_in(items, value_set=vocabulary), pa.scalar(1, pa.int32()))
 
 
 def items_table(vocabulary: Vocabulary, train_counts: np.ndarray) -> pa.Table:
-    """items.parquet: item_index int32 (1..V), item_id, title, count int64 of train interactions.
+    """Build items.parquet: item_index int32 (1..V), item_id, title, count int64 of train interactions.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Look at the first bytes of a file: is it what its name says, and is it safe to read."""
+"""Look at the first bytes of a file: is it what its name says, and is it safe to read?"""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DAMAGE = (OSError, EOFError, lzma.LZMAError, zlib.error, pa.ArrowException)
 
 
 def open_payload(file: DataFile) -> IO[bytes]:
-    """The decompressed bytes of a file, as a stream."""
+    """Open the decompressed bytes of a file as a stream."""
     raw = file.filesystem.open_input_stream(file.path, compression=None, buffer_size=1 << 20)
     if file.compression is None:
         return _as_io(raw)
@@ -39,19 +39,19 @@ def open_payload(file: DataFile) -> IO[bytes]:
 
 
 def _as_io(stream: Any) -> IO[bytes]:
-    """Arrow's streams are file objects without saying so in their types."""
+    """Return the stream, typed as the file object that Arrow's streams are."""
     return stream
 
 
 @contextlib.contextmanager
 def open_text(file: DataFile) -> Iterator[io.TextIOWrapper]:
-    """The characters of a UTF-8 file, with its line ends as they are and no byte order mark."""
+    """Open a UTF-8 file as characters: line ends stay as they are, a byte order mark is dropped."""
     with open_payload(file) as stream:
         yield io.TextIOWrapper(io.BufferedReader(_Readable(stream)), "utf-8-sig", newline="")
 
 
 class _Readable(io.RawIOBase):
-    """Arrow's streams lack the `readinto` that Python's text streams need."""
+    """A stream with the `readinto` that Python's text streams need and Arrow's lack."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -67,7 +67,7 @@ class _Readable(io.RawIOBase):
 
 
 def is_blank(file: DataFile) -> bool:
-    """Whether a text file holds nothing but white space; one that cannot be read is not said to be."""
+    """Return whether a text file holds nothing but white space; False if it cannot be read."""
     if file.format == "parquet" or file.size > _HEAD:
         return False
     try:
@@ -78,7 +78,7 @@ def is_blank(file: DataFile) -> bool:
 
 
 def check_contents(file: DataFile) -> None:
-    """Raise `UserError` when a file is empty, unreadable, a pickle, or not of the kind that its name says."""
+    """Raise `UserError` if a file is empty, unreadable, a pickle, or not of the kind that its name says."""
     try:
         with file.filesystem.open_input_stream(file.path, compression=None) as raw:
             head = bytes(raw.read(_HEAD))
@@ -104,7 +104,7 @@ def check_contents(file: DataFile) -> None:
 
 
 def is_pickle(head: bytes) -> bool:
-    """Whether bytes begin like a pickle of any protocol, a torch archive, or a compressed joblib dump."""
+    """Return whether bytes begin like a pickle of any protocol, a torch archive, or a compressed joblib dump."""
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return True
     if head.startswith(b"PK\x03\x04"):
@@ -118,7 +118,7 @@ def is_pickle(head: bytes) -> bool:
 
 
 def damaged(file: DataFile, error: BaseException) -> UserError:
-    """The error for a file that cannot be read to its end."""
+    """Return the error for a file that cannot be read to its end."""
     if isinstance(error, UnicodeDecodeError):
         return UserError(f"{file.name} is not UTF-8.", "Save the file as UTF-8.")
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,4 +1,4 @@
-"""One input file, and what is known of it before it is opened."""
+"""One input file, and what is known about it before it is opened."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Format = Literal["parquet", "csv", "tsv", "jsonl", "recbole"]
 
 
 class LiveRows(Protocol):
-    """The rows of a data file that its table counts, under the names that the table gives its columns.
+    """The rows of a data file that belong to its table, with the table's column names.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class LiveRows(Protocol):
     def mark(self) -> str: ...
 
     def read(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """The columns of the live rows, some at a time."""
+        """Yield the columns of the live rows, block by block."""
         ...
 
 
@@ -63,14 +63,14 @@ class DataFile:
     rows: LiveRows | None = None
 
     def identity(self) -> dict[str, Any]:
-        """What decides the result beside the file's bytes; empty for most files."""
+        """Return what decides the result besides the file's bytes; empty for most files."""
         facts = {"given": dict(self.given), "part": self.part, "rows": self.rows.mark if self.rows else None}
         return {key: value for key, value in facts.items() if value}
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where to look for files, and how the user called it.
+    """Where to look for files, and what the user called it.
 
     Attributes
     ----------
@@ -88,7 +88,10 @@ class Place:
 
 
 def without_views(table: pa.Table) -> pa.Table:
-    """The table with plain strings: Arrow neither filters nor takes rows of string views, which some writers choose."""
+    """Return the table with plain strings.
+
+    Some writers choose string views, and Arrow can neither filter nor take rows of those.
+    """
     plain = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
     fields = [column.with_type(plain.get(column.type, column.type)) for column in table.schema]
     return table.cast(pa.schema(fields)) if any(column.type in plain for column in table.schema) else table

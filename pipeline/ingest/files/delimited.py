@@ -1,4 +1,4 @@
-"""Readers of CSV and of tables by tabs, a block of rows at a time."""
+"""Read CSV and tab-separated tables, one block of rows at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SURELY_QUOTED = r'^"(?:[^"]|"")*""(?:[^"]|"")*"$'
 
 
 def read_csv(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]:
-    """Columns of a CSV file, all as text, empty fields as null.
+    """Yield columns of a CSV file as text, with empty fields as null.
 
     Nothing is inferred, so ids such as 007 keep their zeros and every block has the same types.
     Raises `UserError` naming the line of a ragged or unclosed row.
@@ -55,7 +55,7 @@ def read_csv(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]:
 
 
 def read_tabs(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]:
-    """Columns of a TSV or RecBole file, all as text, empty fields as null.
+    """Yield columns of a TSV or RecBole file as text, with empty fields as null.
 
     Such tables are mostly written without quoting, so quotes are text, but for cells that show a CSV writer: in TSV
     those that are quoted whole, in RecBole only those with doubled quotes inside. A file whose rows have the right
@@ -93,7 +93,7 @@ def read_tabs(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]
 
 
 def _after(file: DataFile, columns: Sequence[str], names: Sequence[str], row: int) -> Iterator[NumberedBlock]:
-    """The rows from `row` on of a table by tabs that a CSV writer has quoted; those before read alike either way."""
+    """Yield the rows from `row` on of a quoted tab-separated table; earlier rows read the same either way."""
     quoted = pacsv.ParseOptions(delimiter="\t", newlines_in_values=True)
     begin = 1
     try:
@@ -110,7 +110,7 @@ def _after(file: DataFile, columns: Sequence[str], names: Sequence[str], row: in
 def _parsed(
     stream: _Counted, columns: Sequence[str], parse: pacsv.ParseOptions, names: Sequence[str] | None = None
 ) -> Iterator[pa.Table]:
-    """Arrow's blocks. With `names`, they take the place of the first line."""
+    """Yield Arrow's blocks. With `names`, these replace the first line."""
     read = pacsv.ReadOptions(block_size=BLOCK_BYTES)
     if names is not None:
         read = pacsv.ReadOptions(block_size=BLOCK_BYTES, column_names=list(names), skip_rows=1)
@@ -125,7 +125,7 @@ def _parsed(
 
 
 def _unquoted(table: pa.Table, evidence: str) -> pa.Table:
-    """The cells without the quotes that a CSV writer put around and into them."""
+    """Return the cells without the quotes that a CSV writer put around and inside them."""
     for index, name in enumerate(table.column_names):
         cells = table[name].cast(pa.string())
         quoted = pc.fill_null(pc.match_substring_regex(cells, evidence), False)
@@ -137,7 +137,7 @@ def _unquoted(table: pa.Table, evidence: str) -> pa.Table:
 
 
 class _Counted:
-    """A stream that counts the quotes and the line ends that go by."""
+    """A stream that counts the quotes and line ends that pass through it."""
 
     closed = False
 
@@ -153,13 +153,15 @@ class _Counted:
         return data
 
     def close(self) -> None:
-        """Whoever opened the stream closes it."""
+        """Do nothing: whoever opened the stream closes it."""
 
 
 def _quoting_fault(file: DataFile, delimiter: str) -> UserError | None:
-    """The line at fault by the rules of CSV, found by a second, slower reading; None where there is none.
+    """Return the error for the first line that breaks the rules of CSV, or None if no line does.
 
-    In a table by tabs a cell over several lines that holds whole rows is a quote that was never meant as one.
+    It reads the file a second time, more slowly. In a tab-separated table, a cell over several lines that holds whole
+    rows
+    comes from a quote that was never meant as one.
     """
     line = 1
     try:
@@ -190,7 +192,7 @@ def _holds_rows(cell: str, width: int) -> bool:
 
 
 def _ragged_fault(file: DataFile, width: int) -> UserError | None:
-    """The first line with another number of tabs than the header, quotes being text."""
+    """Return the error for the first line whose number of tabs differs from the header's; quotes are text."""
     number = 0
     try:
         with open_text(file) as text:

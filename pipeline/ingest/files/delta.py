@@ -1,4 +1,4 @@
-"""The live files of a Delta table, by its log."""
+"""The live files of a Delta table, as its log lists them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class DeltaRows:
         return digest(self.deleted.tobytes()) if len(self.deleted) else ""
 
     def read(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """The columns of the live rows; one that the table got after the file was written is null."""
+        """Yield the columns of the live rows; a column added after the file was written is null."""
         with pq.ParquetFile(self.filesystem.open_input_file(self.path)) as parquet:
             there = set(parquet.schema_arrow.names)
             names = {column: self.stored[column] for column in columns if self.stored[column] in there}
@@ -79,10 +79,10 @@ class DeltaRows:
 
 
 def delta_files(place: Place, root: str, below: Sequence[pafs.FileInfo]) -> list[DataFile]:
-    """The files that the newest version of a Delta table consists of, with the values of its partition columns.
+    """Return the files of the newest version of a Delta table, with the values of its partition columns.
 
-    The log is read from a copy where the table is remote, so that one way leads to every store.
-    Raises `UserError` for a log that cannot be read or asks for what this reader does not know.
+    If the table is remote, its log is copied first, so that one code path serves every store.
+    Raises `UserError` if the log cannot be read or needs a feature that this reader does not support.
     """
     name = f"{place.scheme}{root}"
     try:
@@ -126,7 +126,7 @@ def _check_protocol(table: DeltaTable, key: str, name: str) -> None:
 
 @contextlib.contextmanager
 def _log_folder(filesystem: pafs.FileSystem, root: str, below: Sequence[pafs.FileInfo]) -> Iterator[str]:
-    """A local folder with the table's log: the table's own, or a copy without its data."""
+    """Provide a local folder with the table's log: the table's own, or a copy without its data."""
     if isinstance(filesystem, pafs.LocalFileSystem):
         yield root
         return
@@ -148,7 +148,7 @@ def _log_folder(filesystem: pafs.FileSystem, root: str, below: Sequence[pafs.Fil
 
 
 def _struck_rows(table: DeltaTable, paths: Sequence[str]) -> dict[str, npt.NDArray[np.int64]]:
-    """The rows that deletion vectors strike out, by the path of the file as the log writes it."""
+    """Return the rows that deletion vectors delete, keyed by the file's path as the log writes it."""
     if "deletionVectors" not in (table.protocol().reader_features or ()):
         return {}
     by_name: dict[str, list[str]] = {}
@@ -166,7 +166,10 @@ def _struck_rows(table: DeltaTable, paths: Sequence[str]) -> dict[str, npt.NDArr
 
 
 def _located(place: Place, root: str, path: str) -> tuple[pafs.FileSystem, str, str]:
-    """Filesystem, path in it and scheme of a file of the log, whose path is relative or, in a clone, a URI."""
+    """Return filesystem, path in it and scheme of a file in the log.
+
+    The log gives its path relative to the table or, in a clone, as a URI.
+    """
     scheme = urlparse(path).scheme
     if not scheme:
         return place.filesystem, f"{root}/{unquote(path)}", place.scheme
@@ -175,7 +178,7 @@ def _located(place: Place, root: str, path: str) -> tuple[pafs.FileSystem, str, 
 
 
 def _as_text(value: Any) -> str | None:
-    """The value of a partition column as text that is read like a cell of a text file."""
+    """Return the value of a partition column as text, to be read like a cell of a text file."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bytes):

@@ -1,4 +1,4 @@
-"""The columns of input files, read on the driver before any work starts."""
+"""Read the columns of input files on the driver, before any work starts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _JSON_SAMPLE = 10_000
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself.
+    """What a file says about itself.
 
     Attributes
     ----------
@@ -43,9 +43,10 @@ class Header:
 
 
 def read_headers(files: Sequence[DataFile]) -> list[Header]:
-    """Check and read every header, several files at a time. Raises `UserError` for a file that is unfit.
+    """Check and read every header, several files at a time.
 
-    Empty files are left out, as Spark and others write them for parts without rows; all of them must not be empty.
+    Empty files are left out: Spark and others write them for parts without rows.
+    Raises `UserError` for a file that cannot be used, and if all files are empty.
     """
     with ThreadPoolExecutor(max_workers=16) as pool:
         blank = list(pool.map(is_blank, files))
@@ -87,7 +88,7 @@ def _own_header(file: DataFile) -> Header:
 
 
 def _with_given(header: Header) -> Header:
-    """The columns that the path gives, after those of the file. What the file says of a column itself counts."""
+    """Add the columns that the path gives; a column in the file takes precedence."""
     given = {column: value for column, value in header.file.given.items() if column not in header.kinds}
     kinds: dict[str, Kind] = {**header.kinds, **dict.fromkeys(given, "text")}
     return replace(header, file=replace(header.file, given=given), kinds=kinds)
@@ -127,14 +128,14 @@ def _delimited_header(file: DataFile) -> Header:
 
 
 def tab_names(file: DataFile) -> list[str]:
-    """The column names of a table by tabs, without the quotes that some writers put around them."""
+    """Return the column names of a tab-separated table, without the quotes that some writers put around them."""
     with open_text(file) as text:
         cells = text.readline().rstrip("\r\n").split("\t")
     return [cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell for cell in cells]
 
 
 def _jsonl_header(file: DataFile) -> Header:
-    """The keys of the first objects; a key that comes later only is not a column."""
+    """Return the keys of the first objects; a key that only appears later is not a column."""
     kinds: dict[str, Kind] = {}
     first = ""
     with open_text(file) as text:
@@ -159,7 +160,7 @@ def _json_kind(value: object) -> Kind:
 
 
 def check_same_kinds(headers: Sequence[Header], columns: Sequence[str]) -> None:
-    """Raise `UserError` when files differ in which of the columns they have, or in what these hold."""
+    """Raise `UserError` if files differ in which of the columns they have, or in what these hold."""
     first = headers[0]
     for header, column in itertools.product(headers[1:], columns):
         if column not in header.kinds:

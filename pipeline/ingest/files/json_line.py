@@ -1,4 +1,4 @@
-"""One line of a JSON Lines file, and what is written in its place by mistake."""
+"""Parse one line of a JSON Lines file, and recognise what is written in its place by mistake."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _FROM_OBJECTS = "Write one object a line, as jq -c . FILE > log.jsonl does"
 
 
 def parse_json_line(file: DataFile, number: int, line: str | bytes) -> dict[str, object]:
-    """One line as an object.
+    """Parse one line as an object.
 
-    A line that is a Python dict, as in the older files of UCSD, is read by `ast.literal_eval`, which runs no code.
-    Raises `UserError` naming the line when it is neither.
+    A line that is a Python dict, as in UCSD's older files, is read with `ast.literal_eval`, which runs no code.
+    Raises `UserError` naming the line if it is neither.
     """
     try:
         value = json.loads(line)
@@ -37,7 +37,7 @@ def parse_json_line(file: DataFile, number: int, line: str | bytes) -> dict[str,
 
 
 def is_python(line: str) -> bool:
-    """Whether a line is a Python dict and no JSON."""
+    """Return whether a line is a Python dict rather than JSON."""
     try:
         json.loads(line)
     except ValueError:
@@ -46,7 +46,10 @@ def is_python(line: str) -> bool:
 
 
 def check_rows_of_objects(file: DataFile, first: str) -> None:
-    """Raise `UserError` for a table column by column in one object, as `DataFrame.to_json` writes it by default."""
+    """Raise `UserError` for a table stored column by column in one object.
+
+    `DataFrame.to_json` writes it that way by default.
+    """
     try:
         row = json.loads(first) if first else {}
     except ValueError:

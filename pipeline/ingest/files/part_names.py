@@ -1,4 +1,4 @@
-"""Which part of a split a name stands for."""
+"""Recognise which part of a split a name stands for."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
 def part_in(name: str) -> str | None:
-    """The part that the name of a file or folder stands for: train, valid, test, or an unclear word for one of them.
+    """Return the part that the name of a file or folder stands for: train, valid, test, or an unclear word for one.
 
-    Words are told apart by case, digits and whatever is no letter. A name with words for two parts stands for none.
+    Words are separated by a change of case, by digits and by anything that is not a letter. A name with words for two
+    parts stands for none.
     """
     words = {_TAIL.sub("", word.lower()) or word.lower() for word in _WORD.findall(name)}
     parts = {_WORDS[word] for word in words if word in _WORDS} or words & UNCLEAR
@@ -32,10 +33,12 @@ def part_in(name: str) -> str | None:
 
 
 def part_of(below: str) -> str | None:
-    """The part that a file's path stands for: by its own name, else by the nearest folder that has a word for one.
+    """Return the part that a file's path stands for.
+
+    The file's own name decides, else the nearest folder whose name contains a word for a part.
 
     Parameters
     ----------
-    below : the path of the file from the folder that the user named, with `/`.
+    below : the path of the file relative to the folder that the user named, with `/`.
     """
     return next((part for name in reversed(below.split("/")) if (part := part_in(name))), None)

@@ -41,18 +41,18 @@ PICKLE_REMEDY = "Pickles run code when they are read, so none is: save the table
 
 
 def find_files(location: str, key: str, skip_suffix: str = "") -> list[DataFile]:
-    """The data files that `location` names, sorted by path, all of one format.
+    """Return the data files that `location` names, sorted by path, all of one format.
 
-    Of a Delta or Iceberg table they are the files that count by its log.
+    For a Delta or Iceberg table, these are the files that its log counts.
 
     Parameters
     ----------
     location : local path, directory (searched recursively), glob (`*`, `?`, `[]`, `**`) or URI.
     key : the configuration key it came from, for messages.
-    skip_suffix : extension that does not count in a directory, where RecBole keeps the log beside its items.
+    skip_suffix : extension to ignore in a directory, because RecBole keeps the log beside its items.
 
-    Raises `UserError` when nothing is there, or what is there is a pickle, of an unknown kind or of several, or belongs
-    to a table whose log cannot be obeyed.
+    Raises `UserError` if nothing is there, and if what is there is a pickle, is of an unknown format or of several, or
+    belongs to a table whose log cannot be followed.
     """
     remote = is_remote(location)
     try:
@@ -102,7 +102,7 @@ def _find(place: Place, skip_suffix: str) -> list[DataFile]:
 
 
 def _named(place: Place) -> tuple[list[pafs.FileInfo], str]:
-    """What the location names, and the folder below which the user did not spell paths out."""
+    """Return what the location names, and the folder below which the user did not spell out paths."""
     info = place.filesystem.get_file_info(place.root)
     if info.type != pafs.FileType.NotFound:
         return [info], place.root if info.type == pafs.FileType.Directory else place.root.rpartition("/")[0]
@@ -115,7 +115,7 @@ def _named(place: Place) -> tuple[list[pafs.FileInfo], str]:
 
 
 def _suffixes(path: str) -> tuple[str, str | None]:
-    """The extension that tells the format, in lower case, and the compression around it."""
+    """Return the extension that tells the format, in lower case, and the compression around it."""
     pure = PurePosixPath(path.lower())
     compression = _COMPRESSIONS.get(pure.suffix)
     return (PurePosixPath(pure.stem).suffix if compression else pure.suffix), compression
@@ -153,7 +153,7 @@ def _data_file(place: Place, info: pafs.FileInfo, base: str) -> DataFile:
 
 
 def _shown(infos: Sequence[pafs.FileInfo], root: str) -> list[pafs.FileInfo]:
-    """The files below a directory; hidden ones and those named `_...` never count."""
+    """Return the files below a directory, without hidden ones and those named `_...`."""
     return [
         info
         for info in infos
@@ -163,14 +163,14 @@ def _shown(infos: Sequence[pafs.FileInfo], root: str) -> list[pafs.FileInfo]:
 
 
 def _data_in(infos: Sequence[pafs.FileInfo], root: str, skip_suffix: str) -> list[pafs.FileInfo]:
-    """Those of them that have a known extension."""
+    """Return the files below a directory that have a known extension."""
     return [info for info in _shown(infos, root) if _suffixes(info.path)[0] in set(_FORMATS) - {skip_suffix}]
 
 
 def _in_directory(
     place: Place, root: str, infos: Sequence[pafs.FileInfo], data: Sequence[pafs.FileInfo], base: str
 ) -> list[DataFile]:
-    """The data files below a directory, of which there must be some."""
+    """Return the data files below a directory. Raises `UserError` if there are none."""
     seen = _shown(infos, root)
     if not data:
         pickles = [info for info in seen if _suffixes(info.path)[0] in _PICKLES]

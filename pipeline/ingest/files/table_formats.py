@@ -1,4 +1,4 @@
-"""Folders whose files are not the table: a log beside them says which files, and which of their rows, count."""
+"""Folders whose files alone are not the table: a log beside them says which files and rows count."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _REFUSALS = {
 
 @dataclass(frozen=True)
 class FormatTable:
-    """A table and the folder that holds its log."""
+    """A table, by its kind and the folder that holds its log."""
 
     kind: str
     root: str
@@ -79,15 +79,17 @@ class FormatTable:
 def table_files(
     place: Place, found: Sequence[pafs.FileInfo], below: Sequence[pafs.FileInfo], data: Iterable[pafs.FileInfo]
 ) -> list[DataFile] | None:
-    """The live files of the table that a location is, holds, or lies in; None where files count as they are.
+    """Return the live files of the table that a location is, contains, or lies in; None if there is no table.
+
+    Without a table, all files count as they are.
 
     Parameters
     ----------
     found : what the location names.
-    below : all that lies in its folders.
-    data : those of them that would be read if they counted as they are.
+    below : everything in its folders.
+    data : the files among them that would be read if there were no table.
 
-    Raises `UserError` for a kind that is not read, for several tables, and for a table beside other data.
+    Raises `UserError` for a kind that is not supported, for several tables, and for a table beside other data.
     """
     tables = set(_marked(info.path for info in below)) | _tables_around(place.filesystem, found)
     # A Delta table may keep Iceberg's metadata beside its own log.
@@ -162,7 +164,7 @@ def _refusal(place: Place, table: FormatTable) -> UserError:
 
 
 def _marked(paths: Iterable[str]) -> Iterator[FormatTable]:
-    """The tables that paths tell of by their parts."""
+    """Yield the tables that paths reveal by their parts."""
     for path in paths:
         table = _mark(path.split("/"))
         if table is not None:
@@ -182,7 +184,7 @@ def _mark(parts: Sequence[str]) -> FormatTable | None:
 
 
 def _tables_around(filesystem: pafs.FileSystem, found: Sequence[pafs.FileInfo]) -> set[FormatTable]:
-    """The innermost of the tables that each of these lies in."""
+    """Return the innermost of the tables that contain each of these files."""
     own = set(_marked(info.path for info in found))
     nearest, further = _folders_above(found)
     around = {table for folder in nearest for table in _marks_in(filesystem, folder, tuple(_FOLDERS))}
@@ -193,7 +195,7 @@ def _tables_around(filesystem: pafs.FileSystem, found: Sequence[pafs.FileInfo]) 
 
 
 def _folders_above(found: Sequence[pafs.FileInfo]) -> tuple[set[str], set[str]]:
-    """The folders that could hold the log of a table to which these belong: the nearest ones, and those above them."""
+    """Return the folders that could hold the log of a table around these files: the nearest, and those above."""
     nearest, further = set(), set()
     for info in found:
         parts = info.path.split("/")
@@ -206,7 +208,7 @@ def _folders_above(found: Sequence[pafs.FileInfo]) -> tuple[set[str], set[str]]:
 
 
 def _marks_in(filesystem: pafs.FileSystem, folder: str, folders: Sequence[str]) -> list[FormatTable]:
-    """The tables whose log lies in a folder. One that is closed to the user tells of none."""
+    """Return the tables whose log lies in a folder; none if the folder may not be read."""
     with contextlib.suppress(OSError):
         infos = filesystem.get_file_info([f"{folder}/{name}" for name in (*folders, *_FILES)])
         there = [info for info in infos if info.type == pafs.FileType.Directory]

@@ -1,4 +1,4 @@
-"""Columns as they come, turned into the types that the rest works with."""
+"""Convert columns as they are stored into the types that the rest works with."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class Origin:
     rows: npt.NDArray[np.int64] | None = None
 
     def place(self, row: int) -> str:
-        """File, column and row of a value; `row` counts from 0 within these values."""
+        """Return file, column and row of a value; `row` counts from 0 within these values."""
         row = row if self.rows is None else int(self.rows[row])
         return f"{self.file}, column '{self.column}', row {self.first_row + row}"
 
     def fault(self, what: str, row: int, remedy: str) -> UserError:
-        """The error about a value; `row` counts from 0 within these values."""
+        """Return the error about a value; `row` counts from 0 within these values."""
         return UserError(f"{self.place(row)}: {what}.", remedy)
 
 
 def as_numbers(values: pa.Array, origin: Origin, required: bool = True) -> pa.Array:
-    """Numbers as float64. Raises `UserError` for text that is no number, infinity, and needed nulls."""
+    """Convert to float64. Raises `UserError` for text that is not a number, infinity, and nulls if `required`."""
     values = decoded(values)
     if is_text(values.type):
         text = trimmed(values, origin)
@@ -71,7 +71,7 @@ def _parsed(text: pa.Array) -> pa.Array:
 
 
 def as_splits(values: pa.Array, origin: Origin) -> pa.Array:
-    """The given split as int8: 0 train, 1 valid, 2 test, in the words that names of files may have too.
+    """Convert the given split to int8: 0 train, 1 valid, 2 test; the words are those known from file names.
 
     Raises `UserError` naming any other value.
     """
@@ -91,7 +91,7 @@ def as_splits(values: pa.Array, origin: Origin) -> pa.Array:
 
 
 def as_titles(values: pa.Array, origin: Origin) -> pa.Array:
-    """Titles on one line: control characters and line breaks become a space; an empty title is null."""
+    """Convert to titles on one line: control characters and line breaks become a space; an empty title is null."""
     values = decoded(values)
     if not (is_text(values.type) or pa.types.is_integer(values.type) or pa.types.is_null(values.type)):
         raise origin.fault(f"titles of type {values.type}", 0, "Correct data.columns.title.")
@@ -100,14 +100,14 @@ def as_titles(values: pa.Array, origin: Origin) -> pa.Array:
 
 
 def decoded(values: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """One plain array: chunks joined, dictionaries replaced by their values."""
+    """Return one plain array: chunks joined, dictionaries replaced by their values."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
 def is_text(dtype: pa.DataType) -> bool:
-    """Whether a column holds text, or bytes that may be text."""
+    """Return whether a column holds text, or bytes that may be text."""
     tests = (
         pa.types.is_string,
         pa.types.is_large_string,
@@ -121,7 +121,7 @@ def is_text(dtype: pa.DataType) -> bool:
 
 
 def text_of(values: pa.Array, origin: Origin) -> pa.Array:
-    """Values as a string array. Raises `UserError` for bytes that are not UTF-8."""
+    """Convert values to a string array. Raises `UserError` for bytes that are not UTF-8."""
     try:
         return pc.cast(values, pa.string())
     except pa.ArrowInvalid as error:
@@ -134,7 +134,7 @@ def text_of(values: pa.Array, origin: Origin) -> pa.Array:
 
 
 def trimmed(values: pa.Array, origin: Origin) -> pa.Array:
-    """Text without space around it; nothing but space is null."""
+    """Strip white space around text; text of nothing but white space becomes null."""
     text = pc.utf8_trim_whitespace(text_of(values, origin))
     return pc.if_else(pc.equal(text, ""), None, text)
 
@@ -150,12 +150,12 @@ def _finite(numbers: pa.Array, origin: Origin, required: bool) -> pa.Array:
 
 
 def missing_remedy(origin: Origin) -> str:
-    """What to do about a missing value that is not an id."""
+    """Return what to do about a missing value that is not an id."""
     return f"Fill it in, or remove the rows without a {origin.role}."
 
 
 def plain_number(value: float) -> str:
-    """A number for a message: whole ones with all of their digits."""
+    """Format a number for a message, whole ones with all of their digits."""
     return f"{value:.0f}" if value == int(value) else repr(value)
 
 
@@ -169,7 +169,7 @@ def refuse(
 
 
 def first_failure(values: pa.Array, dtype: pa.DataType) -> int:
-    """The row of the first value that cannot be cast, found by halving; an error path only."""
+    """Return the row of the first value that cannot be cast, found by bisection; for error messages only."""
     low, high = 0, len(values)
     while high - low > 1:
         middle = (low + high) // 2

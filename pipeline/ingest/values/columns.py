@@ -1,4 +1,4 @@
-"""Which column of the input plays which role."""
+"""Find which column of the input plays which role."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ Roles = Mapping[str, str]
 
 
 def resolve_log(headers: Sequence[Header], spec: IngestSpec) -> Roles:
-    """The column of each role that this ingest reads from the log.
+    """Return the column of each role that this ingest reads from the log.
 
-    Raises `UserError` naming the file, its columns and the key `data.columns.<role>` for a role that is
-    needed and not found, or configured and not there.
+    Raises `UserError` naming the file, its columns and the key `data.columns.<role>` if a required role is not found,
+    or a
+    configured column does not exist.
     """
     needed = {"user", "item"}
     needed |= {"timestamp"} if spec.split == "global_time" else set()
@@ -72,7 +73,7 @@ def resolve_log(headers: Sequence[Header], spec: IngestSpec) -> Roles:
 
 
 def _check_apart(roles: Roles) -> None:
-    """Raise `UserError` for a column that plays two roles."""
+    """Raise `UserError` for a column that plays two roles, except for an item id that is also the title."""
     seen: dict[str, str] = {}
     for role, column in roles.items():
         if column in seen:
@@ -84,7 +85,10 @@ def _check_apart(roles: Roles) -> None:
 
 
 def _check_optional(headers: Sequence[Header], spec: IngestSpec, roles: Roles) -> None:
-    """Raise `UserError` for times or positions that the first file lacks and another has: it would leave them out."""
+    """Raise `UserError` for times or positions that the first file lacks and another has.
+
+    Ingest would leave them out.
+    """
     for header, role in itertools.product(headers[1:], ("timestamp", "position")):
         if role not in roles:
             column = find_column(header, role, spec.columns.get(role), in_path=False)
@@ -97,9 +101,9 @@ def _check_optional(headers: Sequence[Header], spec: IngestSpec, roles: Roles) -
 
 
 def resolve_catalogue(headers: Sequence[Header], spec: IngestSpec) -> Roles:
-    """The item and title columns of the catalogue.
+    """Return the item and title columns of the catalogue.
 
-    `data.columns.item` names the log's column; where the catalogue calls it otherwise, its usual names count.
+    `data.columns.item` names the log's column. If the catalogue has none of that name, its usual names are tried.
     """
     roles: dict[str, str] = {}
     for role in ("item", "title"):
@@ -115,9 +119,10 @@ def resolve_catalogue(headers: Sequence[Header], spec: IngestSpec) -> Roles:
 
 
 def find_column(header: Header, role: str, wanted: str | None, in_path: bool = True) -> str | None:
-    """The column of a role: the configured one, which must be there, or the first usual name, or None.
+    """Return the column of a role: the configured one, or the first usual name, or None.
 
-    Names in the file come before those that its path gives, which count only with `in_path`.
+    Columns in the file come before those that its path gives, which are only considered with `in_path`.
+    Raises `UserError` if the configured column does not exist.
     """
     if wanted is not None:
         column = _actual(header, wanted)
@@ -146,7 +151,7 @@ def _usual(header: Header, role: str, columns: Sequence[str]) -> str | None:
 
 
 def also_usual(header: Header, roles: Roles, spec: IngestSpec) -> list[tuple[str, str]]:
-    """(role, column) of columns whose names are usual for a role that another column was recognised for."""
+    """Return (role, column) of columns whose names would also suit a role recognised by name."""
     taken = set(roles.values())
     plain = {column: _plain(_bare(header, column)) for column in header.kinds if column not in taken}
     recognised = [role for role in roles if spec.columns.get(role) is None]
@@ -154,12 +159,12 @@ def also_usual(header: Header, roles: Roles, spec: IngestSpec) -> list[tuple[str
 
 
 def _actual(header: Header, wanted: str) -> str | None:
-    """The column by the name that the user gave, with or without RecBole's type behind it."""
+    """Return the column by the name that the user gave, with or without RecBole's type suffix."""
     return next((column for column in header.kinds if wanted in (column, _bare(header, column))), None)
 
 
 def _bare(header: Header, column: str) -> str:
-    """RecBole writes `name:type`."""
+    """Return the name without RecBole's type suffix, as in `name:type`."""
     return column.rsplit(":", 1)[0] if header.file.format == "recbole" else column
 
 
@@ -199,7 +204,7 @@ def _missing_in_catalogue(header: Header, role: str) -> UserError:
 
 
 def _no_header(header: Header) -> UserError | None:
-    """The error for a table whose first line is no line of column names, or not by the separator of its kind."""
+    """Return the error for a table whose first line does not hold column names, or is separated otherwise."""
     if header.file.format not in _SEPARATORS:
         return None
     names = [_bare(header, column) for column in header.kinds if column not in header.file.given]

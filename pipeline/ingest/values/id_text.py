@@ -16,12 +16,12 @@ _DASHES = (8, 13, 18, 23)
 
 
 def as_ids(values: pa.Array, origin: Origin) -> pa.Array:
-    """`spelled_ids`, of which none may be missing. Raises `UserError` naming the first that is."""
+    """Spell ids as text. Raises `UserError` naming the first that is missing."""
     return all_present(spelled_ids(values, origin), origin)
 
 
 def all_present(ids: pa.Array, origin: Origin) -> pa.Array:
-    """The ids; raises `UserError` naming the first that is null."""
+    """Return the ids. Raises `UserError` naming the first that is null."""
     if ids.null_count:
         article = "an" if origin.role == "item" else "a"
         raise origin.fault(
@@ -33,12 +33,14 @@ def all_present(ids: pa.Array, origin: Origin) -> pa.Array:
 
 
 def spelled_ids(values: pa.Array, origin: Origin) -> pa.Array:
-    """Ids as text, null where there is none; equal ids get one spelling whatever type a file stores them in.
+    """Spell ids as text, null if missing; equal ids get one spelling whatever type a file stores them in.
 
-    Integers are written in decimal, whole floats and decimals without their fraction, UUIDs in their 36 characters;
-    dictionaries are decoded, and text and bytes (UTF-8) lose the blanks around them.
+    Integers are written in decimal, whole floats and decimals without their fraction, UUIDs in their 36 characters.
+    Dictionaries are decoded. Text and bytes (UTF-8) lose the white space around them.
 
-    Raises `UserError` for what has no exact spelling: fractions, floats too large to be exact, booleans, lists.
+    Raises `UserError` for what has no exact spelling: fractions, floats too large to be exact, numbers that a
+    spreadsheet
+    shortened (`1.23E+12`), booleans, lists.
     """
     values = decoded(values)
     dtype = values.type
@@ -78,7 +80,7 @@ def _from_decimals(values: pa.Array, origin: Origin) -> pa.Array:
 
 
 def _from_uuids(values: pa.FixedSizeBinaryArray) -> pa.Array:
-    """The usual 36 characters, without a loop over rows."""
+    """Format UUIDs as their usual 36 characters, without a loop over rows."""
     data = np.frombuffer(values.buffers()[1], np.uint8)[16 * values.offset : 16 * (values.offset + len(values))]
     letters = np.full((len(values), 36), ord("-"), np.uint8)
     digits = np.delete(np.arange(36), _DASHES)
@@ -89,12 +91,12 @@ def _from_uuids(values: pa.FixedSizeBinaryArray) -> pa.Array:
 
 
 def without_padding(text: pa.Array) -> pa.Array:
-    """Text without blanks, control characters and characters of no width around it."""
+    """Strip white space, control characters and zero-width characters around text."""
     return pc.replace_substring_regex(text, _PADDING, "") if may_be_padded(text) else text
 
 
 def padded(values: pa.Array | pa.ChunkedArray) -> pa.Array | None:
-    """bool [rows], which ids have blanks around them, and more than blanks; None where none has."""
+    """Return bool [rows]: which ids have padding around them and are not empty without it; None if none has."""
     values = decoded(values)
     if not is_text(values.type):
         return None
@@ -109,13 +111,13 @@ def padded(values: pa.Array | pa.ChunkedArray) -> pa.Array | None:
 
 
 def may_be_padded(text: pa.Array) -> bool:
-    """Whether text has any byte outside printable ASCII or a blank: a glance at its bytes, not at its values."""
+    """Return whether text has a byte that is a space or outside printable ASCII; it looks at bytes only."""
     data = text_bytes(text)
     return bool(len(data)) and not (data.min() > 0x20 and data.max() < 0x7F)
 
 
 def text_bytes(text: pa.Array) -> npt.NDArray[np.uint8]:
-    """All bytes of a string array, without a copy; those of nulls may be among them."""
+    """Return all bytes of a string array, without a copy; bytes of nulls may be among them."""
     _, offsets, data = text.buffers()
     if data is None or not len(text):
         return np.empty(0, np.uint8)

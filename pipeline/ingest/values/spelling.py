@@ -1,4 +1,4 @@
-"""Ids that differ in spelling alone: `7` and `007`, `1` and `1.0`, `A1` and `a1`."""
+"""Ids that differ only in spelling: `7` and `007`, `1` and `1.0`, `A1` and `a1`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _without_zeros(text: pa.Array) -> pa.Array:
 
 
 def _visible(text: pa.Array) -> pa.Array:
-    """One form of composed letters, plain spaces, and no character that shows nothing."""
+    """Return text in composed form (NFC), with plain spaces and without invisible characters."""
     text = pc.replace_substring_regex(pc.utf8_normalize(text, "NFC"), _MARKS, "")
     return pc.replace_substring_regex(text, r"[\s\p{Z}]+", " ")
 
@@ -69,7 +69,10 @@ DIFFERENCES = (FRACTION, ZEROS, INVISIBLE, CASE)
 
 
 def plain_spelling(ids: pa.StringArray) -> pa.Array:
-    """Ids without leading zeros, fractions of zero and what does not show; most need no work, as their bytes tell."""
+    """Remove leading zeros, zero fractions and invisible characters from ids.
+
+    Most ids need no work, as their bytes tell.
+    """
     data = text_bytes(ids)
     if not len(data):
         return ids
@@ -84,7 +87,7 @@ def plain_spelling(ids: pa.StringArray) -> pa.Array:
 
 @dataclass(frozen=True)
 class Twins:
-    """Ids of one kind that have several spellings.
+    """Ids that have several spellings.
 
     Attributes
     ----------
@@ -103,7 +106,7 @@ class Twins:
 
 
 def twins(ids: pa.StringArray) -> list[Twins]:
-    """Which of some distinct ids are spellings of one another, by what they differ in."""
+    """Return which of some distinct ids are spellings of one another, by the difference between them."""
     if not len(ids):
         return []
     data = text_bytes(ids)
@@ -126,7 +129,7 @@ def twins(ids: pa.StringArray) -> list[Twins]:
 
 
 def mismatch(missing: pa.Array, known: pa.Array) -> str:
-    """Why ids of the log are not in the catalogue, as a sentence; empty where spelling is not the reason.
+    """Explain in one sentence why ids of the log are not in the catalogue; "" if spelling is not the reason.
 
     Parameters
     ----------
@@ -152,5 +155,5 @@ def mismatch(missing: pa.Array, known: pa.Array) -> str:
 
 
 def shown_id(name: str) -> str:
-    """An id for a message: as it is, or between quotes where something of it would not show."""
+    """Format an id for a message: as it is, or quoted if part of it would not be visible."""
     return name if name.isprintable() and name.isascii() and name == name.strip() else repr(name)

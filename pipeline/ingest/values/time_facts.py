@@ -1,4 +1,4 @@
-"""What the times of a log look like taken together, counted block by block."""
+"""Summarise the times of a log, counted block by block."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 
 class Unit(NamedTuple):
-    """Where the times of people's logs lie when they are counted in a unit: low <= time < high."""
+    """The range of present-day times in a unit: low <= time < high."""
 
     name: str
     low: float
@@ -64,7 +64,7 @@ class TimeFacts:
         return int(self.bins.sum())
 
     def as_list(self) -> list[float]:
-        """The facts as numbers, the bins last; `from_list` reads them."""
+        """Return the facts as numbers, the bins last, for `from_list`."""
         return [
             self.low,
             self.high,
@@ -82,12 +82,15 @@ class TimeFacts:
 
 
 def no_times() -> TimeFacts:
-    """The facts of no time at all."""
+    """Return the facts of an empty block."""
     return TimeFacts(np.zeros(len(_EDGES) + 1, np.int64))
 
 
 def time_facts(times: npt.NDArray[np.float64]) -> TimeFacts:
-    """The facts of a block; one look at its bounds is enough where all of it lies between two edges."""
+    """Return the facts of a block.
+
+    If all of it lies between two edges, its bounds tell its bin.
+    """
     if not len(times):
         return no_times()
     low, high = float(times.min()), float(times.max())
@@ -110,12 +113,12 @@ def time_facts(times: npt.NDArray[np.float64]) -> TimeFacts:
 
 
 def bin_of(times: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Which bin each time falls into."""
+    """Return the bin of each time."""
     return np.searchsorted(_EDGES, times, side="right")
 
 
 def merge_time_facts(parts: Iterable[TimeFacts]) -> TimeFacts:
-    """The facts of all blocks together."""
+    """Merge the facts of all blocks."""
     known = [part for part in parts if part.rows]
     if not known:
         return no_times()
@@ -132,5 +135,5 @@ def merge_time_facts(parts: Iterable[TimeFacts]) -> TimeFacts:
 
 
 def unit_name(place: int) -> str:
-    """The unit of a bin."""
+    """Return the unit of a bin."""
     return UNITS[UNIT_BINS.index(place)].name

@@ -1,4 +1,4 @@
-"""Times on one scale: every row of a log writes them as its first row does, or the log is refused."""
+"""Put times on one scale: every row of a log must write them as its first row does."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FLOAT32_EXACT = 2.0**24
 
 @dataclass(frozen=True)
 class TimeStyle:
-    """How a log writes its times, by the first row that has one.
+    """How a log writes its times, according to the first row that has one.
 
     Attributes
     ----------
@@ -52,12 +52,12 @@ class TimeStyle:
     dtype: pa.DataType
 
     def named(self) -> str:
-        """The place and what stands there."""
+        """Return the place and the value there."""
         return f"{self.place} has {self.shown}, {_NAMES[self.kind]}"
 
 
 def time_style(values: pa.Array, origin: Origin) -> TimeStyle | None:
-    """The style of the first value that is there; None where none is, or where it is no time."""
+    """Return the style of the first value that is not missing; None if there is none, or it is not a time."""
     values = decoded(values)
     dtype = values.type
     known = pc.is_valid(without_missing(trimmed(values, origin)) if is_text(dtype) else values)
@@ -80,16 +80,16 @@ def _shown(first: pa.Array) -> str:
 
 
 def as_times(values: pa.Array, origin: Origin, style: TimeStyle | None = None) -> pa.Array:
-    """Times as float64: numbers as they are, dates and ISO 8601 text as seconds since 1970 (UTC), to the microsecond.
+    """Convert times to float64: numbers as they are, dates and ISO 8601 text as seconds since 1970 (UTC).
 
-    float64 is exact for whole numbers up to 2^53, so for seconds, milliseconds and microseconds; nanoseconds
-    since 1970 are rounded to 256 ns. Arrow's timestamps are read by their unit.
+    Dates are exact to the microsecond. float64 is exact for whole numbers up to 2^53, so for seconds, milliseconds and
+    microseconds; nanoseconds since 1970 are rounded to 256 ns. Arrow's timestamps are read by their unit.
 
     Parameters
     ----------
-    style : how the log writes its times; None takes the first value's.
+    style : how the log writes its times; None takes that of the first value.
 
-    Raises `UserError` for what is no time, and for numbers beside dates and dates with beside those without a zone.
+    Raises `UserError` for what is not a time, for numbers mixed with dates, and for dates with and without a time zone.
     """
     values = decoded(values)
     style = style or time_style(values, origin)
@@ -106,7 +106,7 @@ def as_times(values: pa.Array, origin: Origin, style: TimeStyle | None = None) -
 
 
 def _parsed(text: pa.Array, origin: Origin, style: TimeStyle | None) -> pa.Array:
-    """Text in the style of the log; with no style, nothing in it is a time."""
+    """Parse text in the style of the log; without a style, nothing in it is a time."""
     kind: Kind = "number" if style is None else style.kind
     if kind != "number":
         text = _plain_dates(text)
@@ -139,13 +139,13 @@ def _mixed(values: pa.Array, row: int, own: Kind, origin: Origin, style: TimeSty
 
 
 def _plain_dates(text: pa.Array) -> pa.Array:
-    """BigQuery's ` UTC` as ISO 8601 has it, and no more than six digits of a second."""
+    """Rewrite BigQuery's ` UTC` as ISO 8601 does, and drop digits of a second after the sixth."""
     text = pc.replace_substring_regex(text, r" UTC$", "Z")
     return pc.replace_substring_regex(text, r"(\.\d{6})\d{1,3}", r"\1")
 
 
 def _kind_of_text(first: pa.Array) -> Kind | None:
-    """How one value is written; a number before a date, since four digits could be a year."""
+    """Return how one value is written; a number comes before a date, since four digits could be a year."""
     for kind, dtype in _TEXT_TYPES.items():
         try:
             pc.cast(first if kind == "number" else _plain_dates(first), dtype)
