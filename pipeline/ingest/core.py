@@ -24,10 +24,10 @@ class Core:
 
     Attributes
     ----------
-    items : bool [V + 1] by item index, whether the item stays.
-    counts : int64 [V + 1] interactions of each item within the core.
-    least : the numbers it was made for.
-    rounds : passes over the log that it took.
+    items : whether each item stays, bool [V + 1] by item index.
+    counts : interactions of each item in the core, int64 [V + 1].
+    least : the minimum numbers of interactions that were asked for.
+    rounds : the number of passes over the log.
     """
 
     items: _Bools
@@ -64,12 +64,12 @@ class Core:
 def find_core(grouped: ray.data.Dataset, items: int, least: MinInteractions) -> Core:
     """Compute the core of a log by repeated passes, until no more items are dropped.
 
-    Which users stay follows from the items that stay, so nothing is remembered about users between passes.
+    The items that stay determine the users that stay, so nothing is remembered about users between passes.
 
     Parameters
     ----------
-    grouped : without duplicates; every user whole within one block.
-    items : V, the size of the vocabulary.
+    grouped : the log without duplicates; every user is whole within one block.
+    items : the size of the vocabulary, V.
     """
     alive = np.ones(items + 1, dtype=bool)
     alive[0] = False

@@ -36,16 +36,17 @@ class LogSurvey:
 
     Attributes
     ----------
-    rows : rows by reason: kept, rated too low, without rating.
-    users : distinct users, exact up to 4095, then estimated to about 1.6%; spellings of one id count once.
-    items : item, title (the least), other (the greatest title), count of kept rows.
-    whole_timestamps : every timestamp is a whole number, so that int64 holds it.
-    missing_ids : rows left out because they have no user or no item id.
-    padded_ids : kept rows with blanks around an id.
-    times : what the timestamps look like together.
-    some_users : ids of up to 4,095 users, drawn by hash, in all of their spellings.
-    numeric_users : every user id is a whole number, but for those in `missing_users`.
-    missing_users : rows of each user id that reads like a missing value.
+    rows : the number of rows that are kept, rated too low, and without a rating.
+    users : the number of distinct users, exact up to 4095, then estimated to about 1.6%; spellings of one id count
+        once.
+    items : a table of item, title (the least), other (the greatest title) and count of kept rows.
+    whole_timestamps : whether every timestamp is a whole number that int64 holds.
+    missing_ids : the number of rows left out because they have no user or no item id.
+    padded_ids : the number of kept rows with blanks around an id.
+    times : the summary of all timestamps.
+    some_users : ids of up to 4,095 users, drawn by hash, in all their spellings.
+    numeric_users : whether all user ids but those in `missing_users` are whole numbers.
+    missing_users : the number of rows of each user id that reads like a missing value.
     """
 
     rows: tuple[int, int, int]

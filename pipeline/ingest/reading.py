@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.engine.wording import counted
 from pipeline.ingest.files.contents import DAMAGE, damaged
 from pipeline.ingest.files.datafile import DataFile, LiveRows, without_views
 from pipeline.ingest.files.delimited import NumberedBlock, read_csv, read_tabs
@@ -29,8 +30,8 @@ log = logging.getLogger("dealrec.ingest")
 _ROWS_PER_BATCH = 1 << 20
 _BYTES_PER_TASK = 64 << 20
 
-#: Why a row of the log is not kept; 0 is kept. A row of nulls with the reason `PADDED` counts a kept row that had
-#: blanks around its ids.
+#: Why a row of the log is dropped; 0 means that it is kept. A row of nulls with the reason `PADDED` counts a kept row
+#: that had blanks around its ids.
 KEPT, LOW_RATING, NO_RATING, NO_ID, PADDED = 0, 1, 2, 3, 4
 
 _TYPES = {
@@ -62,9 +63,11 @@ class LogReader:
 
     Attributes
     ----------
+    roles : the column that plays each role.
+    min_rating : the lowest rating that is kept; None keeps all.
     missing_id : what to do with rows that lack a user or an item id.
     null_values : texts that stand for a missing value.
-    style : how the log writes its times; None takes each block's first.
+    style : how the log writes its times; None takes that of each block's first time.
     """
 
     roles: Roles
@@ -184,7 +187,10 @@ def numbered_block(table: pa.Table, reader: LogReader, file: str, first_row: int
     for roles in (_IDS, [role for role in reader.roles if role not in (*_IDS, "rating")]):
         for role in (role for role in roles if role in reader.roles):
             origin = column_values.Origin(file, reader.roles[role], role, first_row, rows)
-            columns[role] = _converted(table[reader.roles[role]].combine_chunks(), origin, reader)
+            # An id that is also the title may be stored as a float, which is no title.
+            is_id = role == "title" and reader.roles[role] == reader.roles["item"]
+            values = columns["item"] if is_id else table[reader.roles[role]].combine_chunks()
+            columns[role] = _converted(values, origin, reader)
         if roles == _IDS and any(column.null_count for column in columns.values()):
             table, columns = _without_missing_ids(table, columns, reason)
             rows = np.flatnonzero(reason == KEPT)
@@ -192,7 +198,7 @@ def numbered_block(table: pa.Table, reader: LogReader, file: str, first_row: int
     counted = np.append(reason[reason != KEPT], np.full(padding, PADDED, np.uint8))
     if not len(counted):
         return kept, rows
-    blank: dict[str, Any] = {role: pa.nulls(len(counted), _TYPES[role]) for role in columns}
+    blank: dict[str, pa.Array] = {role: pa.nulls(len(counted), _TYPES[role]) for role in columns}
     return pa.concat_tables([kept, pa.table({**blank, "reason": pa.array(counted)})]), rows
 
 
@@ -260,7 +266,7 @@ def read_catalogue(headers: Sequence[Header], roles: Roles, spec: IngestSpec | N
             reasons += np.bincount(block["reason"].to_numpy(), minlength=len(reasons))
             blocks.append(block.filter(pc.equal(block["reason"], KEPT)).select(["item", "title"]))
     if reasons[NO_ID]:
-        log.info("%s rows of the catalogue have no item id and are left out", f"{reasons[NO_ID]:,}")
+        log.info("Left out %s of the catalogue without an item id", counted(int(reasons[NO_ID]), "row"))
     if reasons[PADDED]:
-        log.info("%s item ids of the catalogue had blanks around them, which are not read", f"{reasons[PADDED]:,}")
+        log.info("Ignored the blanks around %s of the catalogue", counted(int(reasons[PADDED]), "item id"))
     return pa.concat_tables(blocks)

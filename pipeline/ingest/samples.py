@@ -23,7 +23,9 @@ class SampleRules:
 
     Attributes
     ----------
-    whole_timestamps : write timestamps as int64 rather than float64.
+    per_user : the number of each user's last train targets that become samples, or "all".
+    max_history : the number of history items that a sample keeps.
+    whole_timestamps : whether timestamps are written as int64 rather than float64.
     """
 
     per_user: Literal["all"] | int
@@ -37,9 +39,9 @@ class ShardTables:
 
     Attributes
     ----------
-    sequences, train, valid, test : as the run directory holds them.
-    empty_histories : users without train, valid, test sample because nothing precedes their target.
-    held_out : int32 item indices of the targets in the rows of valid and of test.
+    sequences, train, valid, test : the tables as the run directory holds them.
+    empty_histories : the number of users without a train, valid and test sample, because nothing precedes their target.
+    held_out : the targets of valid and of test, as int32 item indices.
     """
 
     sequences: pa.Table

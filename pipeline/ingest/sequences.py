@@ -18,15 +18,15 @@ class OrderedLog:
 
     Attributes
     ----------
-    users : string [U], ascending.
-    offsets : int64 [U + 1].
-    items : int32 [n] item indices.
-    timestamps : float64 [n], or None when unknown.
-    splits : int8 [n], the split that the log gives (0 train, 1 valid, 2 test), or None when it gives none.
-    tied : bool [n], whether time and position are those of the user's interaction before it, so that the log
-        does not say which of the two came first.
-    rows : int64 [n], the row of the input table that each interaction came from.
-    users_out_of_order : users whose given split goes back in time somewhere.
+    users : the ids, string [U], ascending.
+    offsets : where each user's interactions begin and end, int64 [U + 1].
+    items : item indices, int32 [n].
+    timestamps : float64 [n]; None if unknown.
+    splits : the split that the log gives, int8 [n] (0 train, 1 valid, 2 test); None if it gives none.
+    tied : whether time and position equal those of the user's interaction before, so that the log does not say which
+        of the two came first; bool [n].
+    rows : the row of the input table that each interaction came from, int64 [n].
+    users_out_of_order : the number of users whose given split goes back in time somewhere.
     """
 
     users: pa.Array
@@ -113,7 +113,7 @@ class _TiedRows:
 
     def ordered(self, keys: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Sort the rows by hash within their groups, int64 [n], and mark those that repeat the row before."""
-        # Equal items have equal hashes. The item settles what 64 bits could leave open.
+        # Equal items have equal hashes. The item breaks ties between equal hashes of different items.
         by: list[npt.NDArray] = [self.group, keys, self.item]
         order = np.lexsort([*by, self.split][::-1] if self.split is not None else by[::-1])
         return order, _same_as_before([self.group, self.item], order)

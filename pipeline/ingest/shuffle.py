@@ -6,8 +6,9 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
@@ -20,7 +21,7 @@ from pipeline.ingest.reading import KEPT, LogReader, Piece
 from pipeline.ingest.vocabulary import item_indices
 from scoring.ids import user_shard
 
-#: Rows that a partition of the shuffle should hold: some tens of megabytes.
+#: Rows per partition of the shuffle: some tens of megabytes.
 ROWS_PER_PARTITION = 1 << 20
 _STORE_SHARE = 0.3
 
@@ -41,7 +42,7 @@ def user_faults() -> Iterator[None]:
         fault = user_error_in(getattr(error, "cause", None) or error)
         if fault is None:
             raise
-        # Ray Data adds advice on retries to `args`; the attributes are as they were raised.
+        # Ray Data adds advice on retries to `args`; the attributes are unchanged.
         raise UserError(fault.message, fault.remedy) from error
     finally:
         logger.setLevel(level)
@@ -51,7 +52,7 @@ def user_faults() -> Iterator[None]:
 def read_log(tasks: Sequence[Sequence[Piece]], reader: LogReader) -> ray.data.Dataset:
     """Read the normalised log into the object store, which spills to disk: it is passed over twice."""
 
-    def read(batch: dict[str, Any]) -> Iterator[pa.Table]:
+    def read(batch: dict[str, npt.NDArray[np.int64]]) -> Iterator[pa.Table]:
         for index in batch["task"]:
             yield from reader(tasks[index])
 
@@ -60,12 +61,12 @@ def read_log(tasks: Sequence[Sequence[Piece]], reader: LogReader) -> ray.data.Da
     return source.map_batches(read, batch_size=1).materialize()
 
 
-def passed(dataset: ray.data.Dataset, function: BlockFunction, **arguments: Any) -> Iterator[pa.Table]:
+def passed(dataset: ray.data.Dataset, function: BlockFunction, **arguments: object) -> Iterator[pa.Table]:
     """Apply a function to every block and yield the results as they finish."""
     return blocks_of(map_blocks(dataset, function, **arguments))
 
 
-def map_blocks(dataset: ray.data.Dataset, function: BlockFunction, **arguments: Any) -> ray.data.Dataset:
+def map_blocks(dataset: ray.data.Dataset, function: BlockFunction, **arguments: object) -> ray.data.Dataset:
     """Return the dataset of a function's results on whole blocks."""
     return dataset.map_batches(function, batch_size=None, batch_format="pyarrow", fn_kwargs=arguments)
 

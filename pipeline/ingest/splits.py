@@ -13,7 +13,7 @@ from pipeline.ingest.sequences import OrderedLog
 
 TRAIN, VALID, TEST = 0, 1, 2
 
-#: Bins of one pass over the timestamps; a pass settles this many bits of a cut.
+#: One pass over the timestamps has 2^16 bins, so it settles this many bits of a cut.
 _BIN_BITS = 16
 _SHARES = (8, 9)  # tenths of the log before the first and the second cut
 

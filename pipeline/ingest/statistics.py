@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +14,10 @@ from pipeline.ingest.held_out_repeats import repeated_targets
 from pipeline.ingest.ingest_spec import PARTS
 from pipeline.ingest.samples import ShardTables
 from pipeline.ingest.sequences import OrderedLog
+from pipeline.ingest.statistics_record import HeldOutCounts, LengthSummary, PartCounts, TallyTotals, TieCounts
 
-#: The names of what `tie_counts` counts.
-_TIES = ("interactions", "consecutive_pairs", "of_consecutive_pairs", "users_with_tied_target", "of_users_with_target")
+#: How many numbers `tie_counts` returns.
+_TIES = 5
 _Array = npt.NDArray[np.integer]
 
 
@@ -73,8 +73,8 @@ class IngestTally:
 
     Attributes
     ----------
-    item_counts : int64 [3, V + 1] how often each item is a train interaction, a valid and a test target.
-    longest : the user with the most interactions, of several the least id, after minus their number.
+    item_counts : how often each item is a train interaction, a valid target and a test target, int64 [3, V + 1].
+    longest : minus the largest number of interactions of a user, and that user's id, the least of several.
     """
 
     item_counts: npt.NDArray[np.int64]
@@ -83,7 +83,7 @@ class IngestTally:
     repeated_targets: _Array = field(default_factory=lambda: np.zeros(2, np.int64))
     samples: _Array = field(default_factory=lambda: np.zeros(3, np.int64))
     empty_histories: _Array = field(default_factory=lambda: np.zeros(3, np.int64))
-    ties: _Array = field(default_factory=lambda: np.zeros(len(_TIES), np.int64))
+    ties: _Array = field(default_factory=lambda: np.zeros(_TIES, np.int64))
     lengths: Counter[int] = field(default_factory=Counter)
     users_out_of_order: int = 0
     longest: tuple[int, str] = (0, "")
@@ -114,21 +114,20 @@ class IngestTally:
             for index, part in enumerate(PARTS):
                 self.item_counts[index, _flat(one[f"{part}_items"])] += _flat(one[f"{part}_counts"])
 
-    def statistics(self) -> dict[str, Any]:
+    def statistics(self) -> TallyTotals:
         """Return the totals under the names that statistics.json uses."""
         train, *held_out = self.item_counts
-        cold = [int(counts[train == 0].sum()) for counts in held_out]
         return {
             "users": sum(self.lengths.values()),
             "interactions": _by_part(self.interactions),
             "samples": _by_part(self.samples),
-            "targets": dict(zip(PARTS[1:], (int(counts.sum()) for counts in held_out), strict=True)),
-            "cold_targets": dict(zip(PARTS[1:], cold, strict=True)),
-            "repeated_targets": dict(zip(PARTS[1:], self.repeated_targets.tolist(), strict=True)),
+            "targets": _held_out(counts.sum() for counts in held_out),
+            "cold_targets": _held_out(counts[train == 0].sum() for counts in held_out),
+            "repeated_targets": _held_out(self.repeated_targets),
             "empty_histories": _by_part(self.empty_histories),
             "users_with_fewer_than_3": sum(count for length, count in self.lengths.items() if length < 3),
             "users_out_of_order": self.users_out_of_order,
-            "ties": dict(zip(_TIES, self.ties.tolist(), strict=True)),
+            "ties": _ties(self.ties),
             "sequence_length": length_summary(self.lengths),
             "longest_user": self.longest[1],
         }
@@ -138,11 +137,28 @@ def _flat(cell: pa.ListScalar) -> npt.NDArray[np.int64]:
     return cell.values.to_numpy()
 
 
-def _by_part(counts: Iterable[int]) -> dict[str, int]:
-    return {part: int(count) for part, count in zip(PARTS, counts, strict=True)}
+def _by_part(counts: Iterable[int]) -> PartCounts:
+    train, valid, test = (int(count) for count in counts)
+    return {"train": train, "valid": valid, "test": test}
 
 
-def length_summary(lengths: Counter[int]) -> dict[str, float]:
+def _held_out(counts: Iterable[int]) -> HeldOutCounts:
+    valid, test = (int(count) for count in counts)
+    return {"valid": valid, "test": test}
+
+
+def _ties(counts: Iterable[int]) -> TieCounts:
+    interactions, pairs, of_pairs, users, of_users = (int(count) for count in counts)
+    return {
+        "interactions": interactions,
+        "consecutive_pairs": pairs,
+        "of_consecutive_pairs": of_pairs,
+        "users_with_tied_target": users,
+        "of_users_with_target": of_users,
+    }
+
+
+def length_summary(lengths: Counter[int]) -> LengthSummary:
     """Return mean, median and maximum of interactions per user, from how often each length occurs."""
     ordered = np.array(sorted(lengths.items()), dtype=np.int64).reshape(-1, 2)
     if not len(ordered):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from cluster.errors import UserError
+from pipeline.engine.wording import counted
 from pipeline.ingest.core import Core
 from pipeline.ingest.examine import catalogue_mismatch
 from pipeline.ingest.ingest_spec import PARTS, IngestSpec
@@ -52,7 +53,7 @@ def require_titles(spec: IngestSpec, survey: LogSurvey, vocabulary: Vocabulary, 
     why = catalogue_mismatch(survey.items, catalogue)
     raise UserError(
         f"{spec.interactions}: no item of the log has a title, so nothing is left." + (f" {why}" if why else ""),
-        "Give data.items the catalogue of this log; its item ids must be those of the log.",
+        "Set data.items to the catalogue of this log. Its item ids must be those of the log.",
     )
 
 
@@ -61,8 +62,8 @@ def require_choice(spec: IngestSpec, vocabulary: Vocabulary) -> None:
     if len(vocabulary) == 1:
         item = shown_id(vocabulary.item_ids[0].as_py())
         raise UserError(
-            f"{spec.interactions}: all interactions are of one item, {item}, so there is nothing to recommend.",
-            "Give a log of several items, or correct data.columns.item.",
+            f"{spec.interactions}: all interactions have the same item, {item}, so there is nothing to recommend.",
+            "Give a log with several items, or correct data.columns.item.",
         )
 
 
@@ -72,7 +73,7 @@ def require_core(spec: IngestSpec, core: Core) -> None:
         return
     least = core.least
     raise UserError(
-        f"{spec.interactions}: no interaction is left after {core.rounds} rounds of dropping users with "
+        f"{spec.interactions}: no interaction is left after {counted(core.rounds, 'round')} of dropping users with "
         f"fewer than {least.user} interactions and items with fewer than {least.item}.",
         "Lower data.min_interactions.",
     )
@@ -88,13 +89,13 @@ def require_parts(spec: IngestSpec, tally: IngestTally, cuts: TimeCuts | None) -
     empty = [part for part, count in zip(PARTS, tally.interactions, strict=True) if not count]
     what = "too few interactions"
     if cuts is not None and cuts.train_until == cuts.valid_until:
-        what = "too many interactions of one time"
+        what = "too many interactions at one time"
     elif not empty:
         what = "too few users with earlier interactions"
     elif spec.split == "column":
-        what = f"nothing is marked {' or '.join(empty)}"
+        what = f"no interaction is marked {' or '.join(empty)}"
     raise UserError(
-        f"{spec.interactions}: {what} for data.split: {spec.split}; it gives "
+        f"{spec.interactions}: {what} for data.split: {spec.split}. It gives "
         f"{counts}{at}, and no {' and no '.join(lacking)} sample with a history before its target.",
         _of_parts(spec, empty),
     )
@@ -103,9 +104,9 @@ def require_parts(spec: IngestSpec, tally: IngestTally, cuts: TimeCuts | None) -
 def _of_parts(spec: IngestSpec, empty: Sequence[str]) -> str:
     """Return what to do about a split with a part that has no samples, or not even interactions."""
     if spec.split == "column":
-        first = f"Mark interactions as {' and as '.join(empty)}" if empty else "Give users that are in several parts"
-        return f"{first}, or set data.split: global_time or leave_one_out, which split the log anew."
+        first = f"Mark interactions as {' and as '.join(empty)}" if empty else "Give users who are in several parts"
+        return f"{first}, or set data.split: global_time or leave_one_out to split the log again."
     if spec.split == "leave_one_out":
-        return "Give a longer log: leave_one_out needs users with three interactions."
+        return "Give a longer log: leave_one_out needs users with at least three interactions."
     first = "Give a longer log" if empty else "Give a log whose users come back"
-    return f"{first}, or set data.split: leave_one_out, which needs users with three interactions."
+    return f"{first}, or set data.split: leave_one_out, which needs users with at least three interactions."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.errors import UserError
+from pipeline.engine.wording import counted
 from pipeline.ingest.values.spelling import mismatch, shown_id
 
 _MERGE_AT = 1 << 20
 _SHOWN = 5
-#: Which of some titles, bool [n], are too long for whoever is to read them.
+#: Returns which of the titles are too long for the model that reads them, bool [n].
 IsLong = Callable[[Sequence[str]], npt.NDArray[np.bool_]]
 _FIELDS = [("item", pa.string()), ("title", pa.string()), ("other", pa.string()), ("count", pa.int64())]
 
@@ -27,14 +28,14 @@ class Vocabulary:
 
     Attributes
     ----------
-    item_ids, titles : string [V].
-    in_log, in_catalogue : how many of them the log and the catalogue have.
-    dropped_items : items of the log left out because they have no title.
-    dropped_interactions : interactions of those.
-    catalogue_without_title : items of the catalogue alone left out because they have no title.
-    below_least : items left out because they have too few interactions.
-    long_items, long_interactions : items left out because their titles are too long, of log and catalogue, and the
-        interactions of those.
+    item_ids, titles : the ids and the titles, string [V] each.
+    in_log, in_catalogue : the number of items in the log and in the catalogue.
+    dropped_items : the number of items of the log left out because they have no title.
+    dropped_interactions : the number of their interactions.
+    catalogue_without_title : the number of items only in the catalogue left out because they have no title.
+    below_least : the number of items left out because they have too few interactions.
+    long_items, long_interactions : the number of items left out because their titles are too long, and of their
+        interactions.
     """
 
     item_ids: pa.Array
@@ -66,7 +67,7 @@ def count_items(block: pa.Table) -> pa.Table:
     return _fields(merged["item"], least, greatest, merged["count_all"])
 
 
-def _fields(*columns: Any) -> pa.Table:
+def _fields(*columns: pa.Array | pa.ChunkedArray | npt.NDArray[np.int64]) -> pa.Table:
     return pa.table(list(columns), names=[name for name, _ in _FIELDS])
 
 
@@ -124,11 +125,12 @@ def build_vocabulary(
         names = [shown_id(name) for name in missing["item"].slice(0, _SHOWN).to_pylist()]
         shown = ", ".join([*names, *(["..."] if len(missing) > _SHOWN else [])])
         why = mismatch(_array(missing["item"]), _array(titled.filter(pc.is_valid(titled["title"]))["item"]))
-        remedy = "Write item ids alike in the log and in data.items" if why else "Add them to data.items"
+        remedy = "Use the same item ids in the log and in data.items" if why else "Add them to data.items"
         if catalogue is None:
             remedy = "Fill in their titles in the log, or set data.items to a catalogue"
+        have = counted(len(missing), "item of the log has", "items of the log have")
         raise UserError(
-            f"{len(missing):,} items of the log have no title: {shown}.{' ' if why else ''}{why}",
+            f"{have} no title: {shown}.{' ' if why else ''}{why}",
             f"{remedy}, or set data.missing_title: drop to leave their interactions out.",
         )
     kept = items.filter(pc.is_valid(items["title"])).combine_chunks()

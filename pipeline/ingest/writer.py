@@ -65,6 +65,6 @@ def write_shards(block: pa.Table, writer: ShardWriter, item_keys: ray.ObjectRef)
 
 def drop_duplicates(block: pa.Table) -> pa.Table:
     """Drop exact duplicates from a block of whole shards."""
-    # Which of the duplicates comes first does not matter, so any keys will do.
+    # It does not matter which of the duplicates comes first, so any keys will do.
     any_keys = np.zeros(int(pc.max(block["item"]).as_py() or 0) + 1, dtype=np.uint64)
     return block.take(pa.array(order_log(block, any_keys).rows))

@@ -8,13 +8,16 @@ import lzma
 import re
 import zlib
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, cast
 
 import pyarrow as pa
 
 from cluster.errors import UserError
 from pipeline.ingest.files.datafile import DataFile
 from pipeline.ingest.files.sources import PICKLE_REMEDY
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _HEAD = 4096
 _MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -24,7 +27,7 @@ _OLD_PICKLE = re.compile(
     rb"\A(?:\([ldt]p\d+\n|c[A-Za-z_][\w.]*\n[A-Za-z_]\w*\n(?:p\d+\n|\(|q)|[\]})]q\x00|ccopy_reg\n)"
 )
 
-#: What reading a damaged or truncated file raises, whatever the library underneath.
+#: The exceptions that a damaged or truncated file raises, whatever the library underneath.
 DAMAGE = (OSError, EOFError, lzma.LZMAError, zlib.error, pa.ArrowException)
 
 
@@ -38,9 +41,9 @@ def open_payload(file: DataFile) -> IO[bytes]:
     return _as_io(pa.CompressedInputStream(raw, file.compression))
 
 
-def _as_io(stream: Any) -> IO[bytes]:
+def _as_io(stream: object) -> IO[bytes]:
     """Return the stream, typed as the file object that Arrow's streams are."""
-    return stream
+    return cast("IO[bytes]", stream)
 
 
 @contextlib.contextmanager
@@ -59,7 +62,7 @@ class _Readable(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer)
         data = self._stream.read(len(view))
         view[: len(data)] = data
@@ -87,18 +90,18 @@ def check_contents(file: DataFile) -> None:
         compression = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
         if compression != file.compression and not is_pickle(head):
             actual, named = compression or "not compressed", file.compression or "not compressed"
-            raise UserError(f"{file.name} is {actual} inside, by its name {named}.", "Rename it.")
+            raise UserError(f"{file.name} is {actual}, but its name says {named}.", "Rename it.")
         if compression:
             with open_payload(file) as stream:
                 head = bytes(stream.read(_HEAD))
     except DAMAGE as error:
         raise damaged(file, error) from error
     if is_pickle(head):
-        raise UserError(f"{file.name} is a pickle, whatever its name says.", PICKLE_REMEDY)
+        raise UserError(f"{file.name} is a pickle, although its name says otherwise.", PICKLE_REMEDY)
     parquet = head.startswith(b"PAR1")
     if parquet != (file.format == "parquet"):
-        kind = "is Parquet inside" if parquet else "is not a Parquet file"
-        raise UserError(f"{file.name} {kind}.", "Give the file the extension of what it holds.")
+        kind = "holds Parquet" if parquet else "is not a Parquet file"
+        raise UserError(f"{file.name} {kind}.", "Rename it to the extension of its format.")
     if not parquet and b"\x00" in head:
         raise UserError(f"{file.name} is binary or UTF-16, not text in UTF-8.", "Save it as UTF-8 text.")
 
@@ -124,5 +127,5 @@ def damaged(file: DataFile, error: BaseException) -> UserError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return UserError(
         f"{file.name} cannot be read: {reason.rstrip('.')}.",
-        "It may be truncated or damaged, or closed to you: copy it again or mend its permissions.",
+        "It may be truncated or damaged, or you may lack permission: copy it again or correct its permissions.",
     )

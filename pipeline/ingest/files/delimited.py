@@ -20,10 +20,10 @@ BLOCK_BYTES = 16 << 20
 #: A block of rows and the number of its first row, from 1.
 NumberedBlock = tuple[pa.Table, int]
 
-_REMEDY = "Mend or remove the line; the file may be truncated there, or a quote left open."
-#: A cell that a CSV writer has quoted: quotes around it, and those within it doubled.
+_REMEDY = "Correct or remove the line. The file may be truncated there, or a quote may be left open."
+#: A cell that a CSV writer quoted: quotes around it, and quotes inside doubled.
 _QUOTED = r'^"(?:[^"]|"")*"$'
-#: One that must be quoted, since a quote is within it. RecBole quotes nothing, so there a title in quotes is a title.
+#: A quoted cell with a quote inside. RecBole quotes nothing, so a title in plain quotes is the title itself.
 _SURELY_QUOTED = r'^"(?:[^"]|"")*""(?:[^"]|"")*"$'
 
 
@@ -42,12 +42,12 @@ def read_csv(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]:
                 row += table.num_rows
     except pa.ArrowInvalid as error:
         if not counted.lines:
-            # A header without a line end, which Arrow takes for no header.
+            # A header without a line end, which Arrow does not accept as a header.
             return
         raise _quoting_fault(file, ",") or damaged(file, error) from error
     except DAMAGE as error:
         raise damaged(file, error) from error
-    # Arrow takes a quote that is left open for the begin of a value, of which the rows that follow are then a part.
+    # Arrow reads an open quote as the start of a value that swallows the rows after it.
     if counted.quotes % 2 or (counted.quotes and counted.lines > row):
         fault = _quoting_fault(file, ",")
         if fault is not None:
@@ -57,9 +57,9 @@ def read_csv(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]:
 def read_tabs(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]:
     """Yield columns of a TSV or RecBole file as text, with empty fields as null.
 
-    Such tables are mostly written without quoting, so quotes are text, but for cells that show a CSV writer: in TSV
-    those that are quoted whole, in RecBole only those with doubled quotes inside. A file whose rows have the right
-    number of fields only when tabs and line ends in quotes belong to cells is read so.
+    Such tables are mostly written without quoting, so quotes are text. The exception is cells that a CSV writer has
+    quoted: in TSV all cells in quotes, in RecBole only those with doubled quotes inside. If rows have the right number
+    of fields only when quoted tabs and line ends belong to cells, the file is read that way.
     Raises `UserError` naming the line of a ragged row.
     """
     try:
@@ -69,7 +69,7 @@ def read_tabs(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]
     plain = pacsv.ParseOptions(delimiter="\t", quote_char=False)
     evidence = _SURELY_QUOTED if file.format == "recbole" else _QUOTED
     row = 1
-    # A row that goes on over several lines looks whole until the next line is read, which may be in the next block.
+    # A row over several lines looks complete until the next line is read, which may be in the next block.
     waiting: pa.Table | None = None
     try:
         with open_payload(file) as stream:
@@ -176,15 +176,19 @@ def _quoting_fault(file: DataFile, delimiter: str) -> UserError | None:
                     return UserError(f"{file.name}, line {line} {what}.", _REMEDY)
                 if delimiter == "\t" and any(_holds_rows(cell, width) for cell in row):
                     what = f"a quote is open from line {before + 1} to line {line}"
-                    return UserError(f"{file.name}: {what}.", "Remove the quotes that enclose nothing.")
+                    return UserError(f"{file.name}: {what}.", "Remove quotes that do not enclose a cell.")
     except csv.Error as fault:
         what = f"the row that begins in line {line + 1} cannot be read ({fault})"
         return UserError(f"{file.name}: {what}.", _REMEDY)
     except UnicodeDecodeError:
-        return UserError(f"{file.name} is not UTF-8, first after line {line}.", "Save the file as UTF-8.")
+        return _not_utf8(file, line)
     except DAMAGE as fault:
         return damaged(file, fault)
     return None
+
+
+def _not_utf8(file: DataFile, line: int) -> UserError:
+    return UserError(f"{file.name} is not UTF-8. The first fault is after line {line}.", "Save the file as UTF-8.")
 
 
 def _holds_rows(cell: str, width: int) -> bool:
@@ -201,10 +205,10 @@ def _ragged_fault(file: DataFile, width: int) -> UserError | None:
                 if line.strip("\r\n") and fields != width:
                     return UserError(
                         f"{file.name}, line {number} has {fields} fields where the header has {width}.",
-                        "Mend or remove the line: the file may be truncated there, or a tab or line end be in a cell.",
+                        "Correct or remove the line. The file may be truncated there, or a cell has a tab or line end.",
                     )
     except UnicodeDecodeError:
-        return UserError(f"{file.name} is not UTF-8, first after line {number}.", "Save the file as UTF-8.")
+        return _not_utf8(file, number)
     except DAMAGE as fault:
         return damaged(file, fault)
     return None

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlparse
 
 import numpy as np
@@ -30,7 +29,7 @@ _ROWS_PER_BATCH = 1 << 20
 _PHYSICAL = "delta.columnMapping.physicalName"
 _VECTOR = re.compile(r"deletion_vector_.*\.bin")
 _NONE = np.empty(0, dtype=np.int64)
-#: What a reader must know of a table, by the protocol, and this one does.
+#: The table features that this reader supports, as the protocol names them.
 _KNOWN_FEATURES = frozenset(
     {"columnMapping", "deletionVectors", "timestampNtz", "typeWidening", "typeWidening-preview", "v2Checkpoint",
      "vacuumProtocolCheck"}
@@ -43,8 +42,8 @@ class DeltaRows:
 
     Attributes
     ----------
-    stored : column of the table -> what the file calls it.
-    deleted : int64, the rows that a deletion vector strikes out, ascending from 0.
+    stored : column of the table -> its name in the file.
+    deleted : the rows that a deletion vector deletes, int64, ascending from 0.
     """
 
     filesystem: pafs.FileSystem
@@ -97,7 +96,7 @@ def delta_files(place: Place, root: str, below: Sequence[pafs.FileInfo]) -> list
     except (DeltaError, OSError, ValueError) as error:
         raise UserError(
             f"{place.key}: the log of the Delta table {name} cannot be read: {str(error).splitlines()[0].rstrip('.')}.",
-            "Mend the table, or write it as plain Parquet into another folder.",
+            "Repair the table, or write it as plain Parquet into another folder.",
         ) from error
     stored = {column: fields[column].get(_PHYSICAL, column) for column in schema.names}
     schema = pa.schema([column for column in schema if column.name not in partitioned])
@@ -118,7 +117,7 @@ def _check_protocol(table: DeltaTable, key: str, name: str) -> None:
         unknown.append("columnMapping by id")
     if unknown:
         raise UserError(
-            f"{key}: the Delta table {name} uses what this reader does not know: {', '.join(unknown)}.",
+            f"{key}: the Delta table {name} uses features that this reader does not support: {', '.join(unknown)}.",
             f'Write it as plain Parquet into another folder: spark.read.format("delta").load("{name}").write.parquet('
             '"...").',
         )
@@ -160,7 +159,7 @@ def _struck_rows(table: DeltaTable, paths: Sequence[str]) -> dict[str, npt.NDArr
             uri = row["filepath"]
             matching = [path for path in by_name.get(uri.rsplit("/", 1)[-1], ()) if uri.endswith(path)]
             if len(matching) != 1:
-                raise ValueError(f"a deletion vector is of {uri}, which is no file of the table")
+                raise ValueError(f"a deletion vector belongs to {uri}, which is not a file of the table")
             struck[matching[0]] = np.flatnonzero(~np.array(row["selection_vector"], dtype=bool)).astype(np.int64)
     return struck
 
@@ -177,7 +176,7 @@ def _located(place: Place, root: str, path: str) -> tuple[pafs.FileSystem, str, 
     return filesystem, inner, "" if scheme == "file" else f"{scheme}://"
 
 
-def _as_text(value: Any) -> str | None:
+def _as_text(value: object) -> str | None:
     """Return the value of a partition column as text, to be read like a cell of a text file."""
     if value is None or isinstance(value, str):
         return value

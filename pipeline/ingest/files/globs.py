@@ -34,7 +34,7 @@ def expand(filesystem: pafs.FileSystem, pattern: str) -> list[pafs.FileInfo]:
     first, last = _first_mark(pattern), len(parts) - 1
     for depth, part in enumerate(parts[first:], start=first):
         if part == "**" and depth == last:
-            break  # directories are searched to their depth anyway
+            break  # directories are searched recursively anyway
         infos = [
             info
             for folder in level

@@ -22,7 +22,7 @@ log = logging.getLogger("dealrec.ingest")
 
 Kind = Literal["text", "number", "datetime", "other"]
 
-#: Lines whose keys count as columns.
+#: The number of first lines whose keys count as columns.
 _JSON_SAMPLE = 10_000
 
 
@@ -32,9 +32,9 @@ class Header:
 
     Attributes
     ----------
-    file : the file; of what its path gives, what the file has not itself.
-    kinds : column name -> what kind of values it holds; in text files all is text until it is parsed.
-    row_groups : rows in each row group of a Parquet file; empty for the others.
+    file : the file; `given` holds only the columns of its path that are not in the file itself.
+    kinds : column name -> the kind of its values; in text files all are text until they are parsed.
+    row_groups : the number of rows in each row group of a Parquet file; empty for other formats.
     """
 
     file: DataFile
@@ -56,11 +56,11 @@ def read_headers(files: Sequence[DataFile]) -> list[Header]:
             f"{files[0].name} is empty."
             if len(files) == 1
             else f"All {len(files)} files are empty: {files[0].name}, ...",
-            "Remove what is empty, or write it again.",
+            "Remove the empty files, or write them again.",
         )
     with_rows = [header for header in headers if header.file.format != "parquet" or _may_have_rows(header)] or headers
     if len(with_rows) < len(files):
-        log.info("%d of %d files are empty and left out", len(files) - len(with_rows), len(files))
+        log.info("Left out %d of %d files, which are empty", len(files) - len(with_rows), len(files))
     return with_rows
 
 
@@ -121,9 +121,9 @@ def _delimited_header(file: DataFile) -> Header:
         names = tab_names(file)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise UserError(f"{file.name}: column '{repeated[0]}' is there twice.", "Rename one of the two.")
+        raise UserError(f"{file.name}: column '{repeated[0]}' appears twice.", "Rename one of the two.")
     if not any(names):
-        raise UserError(f"{file.name} has no header line.", "Write the column names in its first line.")
+        raise UserError(f"{file.name} has no header line.", "Add the column names as its first line.")
     return Header(file, dict.fromkeys(names, "text"))
 
 
@@ -146,7 +146,7 @@ def _jsonl_header(file: DataFile) -> Header:
                     kinds[key] = max(kinds.get(key, "number"), _json_kind(value), key=_KIND_ORDER.index)
     check_rows_of_objects(file, first)
     if is_python(first):
-        log.info("%s holds Python dicts, which take about ten times as long to read as JSON", file.name)
+        log.info("%s holds Python dicts. They take about ten times as long to read as JSON", file.name)
     return Header(file, kinds)
 
 
@@ -167,12 +167,12 @@ def check_same_kinds(headers: Sequence[Header], columns: Sequence[str]) -> None:
             raise UserError(
                 f"The files have different columns: '{column}' is in {first.file.name} but not in "
                 f"{header.file.name}, which has {', '.join(header.kinds)}.",
-                "Give files of one layout.",
+                "Give files with the same columns.",
             )
         pair = first.kinds[column], header.kinds[column]
         if header.file.format == "parquet" and pair[0] != pair[1]:
             raise UserError(
                 f"The files have different types: column '{column}' is {pair[0]} in {first.file.name} and "
                 f"{pair[1]} in {header.file.name}.",
-                "Write all files with one schema.",
+                "Write all files with the same schema.",
             )

@@ -109,17 +109,17 @@ def iceberg_files(place: Place, root: str, found: Sequence[pafs.FileInfo]) -> li
     except (OSError, ValueError, NotImplementedError, pa.ArrowException) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
         raise UserError(
-            f"{place.key}: the Iceberg table {name} cannot be read by {path.rsplit('/', 1)[-1]}: {reason}.",
-            "Mend the table (rewrite_data_files leaves one without deletes), or write it as plain Parquet into another "
+            f"{place.key}: the Iceberg table {name} cannot be read through {path.rsplit('/', 1)[-1]}: {reason}.",
+            "Repair the table (rewrite_data_files removes its deletes), or write it as plain Parquet into another "
             f'folder: spark.read.format("iceberg").load("{name}").write.parquet("...").',
         ) from error
-    source = f"the Iceberg table {name} by {path.rsplit('/', 1)[-1]}"
+    source = f"the Iceberg table {name} at {path.rsplit('/', 1)[-1]}"
     files = []
     for task in tasks:
         if task.file.file_format != FileFormat.PARQUET:
             raise UserError(
-                f"{place.key}: the Iceberg table {name} has data in {task.file.file_format.name}, and Parquet alone is "
-                "read.",
+                f"{place.key}: the Iceberg table {name} has data in {task.file.file_format.name}, but only Parquet is "
+                "supported.",
                 "Write it as plain Parquet into another folder.",
             )
         filesystem, file, scheme = here.locate(task.file.file_path)
@@ -149,7 +149,7 @@ def _metadata_file(place: Place, root: str, found: Sequence[pafs.FileInfo]) -> s
     if len(newest) != 1:
         shown = ", ".join(sorted(path.rsplit("/", 1)[-1] for path in newest)) or "none has a number"
         raise UserError(
-            f"{place.key}: the metadata folder of the Iceberg table {place.scheme}{root} does not tell which of its "
+            f"{place.key}: the metadata folder of the Iceberg table {place.scheme}{root} does not show which of its "
             f"files is current ({shown}).",
             f"Ask the catalogue for the table's metadata location, and give that file as {place.key}.",
         )

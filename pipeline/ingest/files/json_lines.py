@@ -105,6 +105,6 @@ def _cell(file: DataFile, line: int, name: str, value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isinf(value):
         raise UserError(
             f"{file.name}, line {line}, column '{name}' holds {json.dumps(value, default=repr)[:40]}.",
-            "Text or a number belongs there.",
+            "Write text or a number there.",
         )
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-#: What Hive and Spark write for a missing value.
+#: Names that Hive and Spark write for a missing value.
 _MISSING = ("__HIVE_DEFAULT_PARTITION__", "")
 
 

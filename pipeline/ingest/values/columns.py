@@ -10,8 +10,8 @@ from cluster.errors import UserError
 from pipeline.ingest.files.headers import Header, check_same_kinds
 from pipeline.ingest.ingest_spec import IngestSpec
 
-#: Usual names of each role, most telling first, compared without case, spaces, hyphens and underscores.
-#: `parent_asin` comes before `asin`: it is the id that Amazon's catalogues are keyed by.
+#: Usual names of each role, most specific first, compared without case, spaces, hyphens and underscores.
+#: `parent_asin` comes before `asin` because it is the key of Amazon's catalogues.
 _USUAL: dict[str, tuple[str, ...]] = {
     "user": (
         "userid", "user", "uid", "reviewerid", "customerid", "visitorid", "memberid", "accountid", "username",
@@ -29,7 +29,7 @@ _USUAL: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
-#: What separates the fields of a kind of table.
+#: The separator of each format, for messages.
 _SEPARATORS = {"csv": "commas", "tsv": "tabs", "recbole": "tabs"}
 _NUMBER = re.compile(r"-?\d+(\.\d*)?")
 
@@ -53,7 +53,7 @@ def resolve_log(headers: Sequence[Header], spec: IngestSpec) -> Roles:
     for role in ("user", "item", "timestamp", "position", "rating", "split", "title"):
         if role == "title" and spec.items is not None:
             continue
-        # What the path says of time is coarser than a position in the file, so it is taken only where it is needed.
+        # A time in the path is coarser than a position in the file, so it is used only if it is needed.
         in_path = role in needed or (role == "timestamp" and not positioned)
         column = find_column(headers[0], role, spec.columns.get(role), in_path)
         if column is not None and (role in needed or role in ("timestamp", "position")):
@@ -63,7 +63,7 @@ def resolve_log(headers: Sequence[Header], spec: IngestSpec) -> Roles:
     if not {"timestamp", "position"} & set(roles):
         raise UserError(
             f"{headers[0].file.name} has neither a timestamp nor a position column, so the order of a user's "
-            f"interactions is unknown; it has {_listed(headers[0])}.",
+            f"interactions is unknown. It has {_listed(headers[0])}.",
             "Set data.columns.timestamp or data.columns.position.",
         )
     _check_apart(roles)
@@ -76,9 +76,9 @@ def _check_apart(roles: Roles) -> None:
     """Raise `UserError` for a column that plays two roles, except for an item id that is also the title."""
     seen: dict[str, str] = {}
     for role, column in roles.items():
-        if column in seen:
+        if column in seen and {role, seen[column]} != {"item", "title"}:
             raise UserError(
-                f"data.columns.{role} and data.columns.{seen[column]} are one column, '{column}'.",
+                f"data.columns.{role} and data.columns.{seen[column]} are the same column, '{column}'.",
                 "Correct one of them.",
             )
         seen[column] = role
@@ -96,7 +96,7 @@ def _check_optional(headers: Sequence[Header], spec: IngestSpec, roles: Roles) -
                 raise UserError(
                     f"The files have different columns: {header.file.name} has the {role} '{column}', and "
                     f"{headers[0].file.name} has none.",
-                    "Give files of one layout.",
+                    "Give files with the same columns.",
                 )
 
 
@@ -128,7 +128,7 @@ def find_column(header: Header, role: str, wanted: str | None, in_path: bool = T
         column = _actual(header, wanted)
         if column is None:
             raise UserError(
-                f"{header.file.name} has no column '{wanted}' (data.columns.{role}); it has {_listed(header)}.",
+                f"{header.file.name} has no column '{wanted}' (data.columns.{role}). It has {_listed(header)}.",
                 f"Correct data.columns.{role}.",
             )
         return column
@@ -180,16 +180,16 @@ def _listed(header: Header) -> str:
 def _missing(headers: Sequence[Header], role: str, spec: IngestSpec) -> UserError:
     first = headers[0]
     why = {
-        "timestamp": "; data.split: global_time needs one",
-        "rating": "; data.min_rating needs one",
-        "split": "; data.split: column needs one",
-        "title": "; the LLM reads titles, so every item needs one",
+        "timestamp": ", but data.split: global_time needs one",
+        "rating": ", but data.min_rating needs one",
+        "split": ", but data.split: column needs one",
+        "title": ", but the LLM reads titles, so every item needs one",
     }.get(role, "")
-    what = f"{first.file.name} has no {role} column{why}; it has {_listed(first)}."
+    what = f"{first.file.name} has no {role} column{why}. It has {_listed(first)}."
     found = ((header, find_column(header, role, spec.columns.get(role))) for header in headers[1:])
     other = next((f"{header.file.name} has '{column}'" for header, column in found if column is not None), None)
     if other is not None:
-        return UserError(f"{what} But {other}.", "Name the files of the log alone, by their path or a pattern.")
+        return UserError(f"{what} But {other}.", "Name only the files of the log, by their path or a pattern.")
     remedy = f"Set data.columns.{role} to the column that holds it"
     remedy += ", or data.items to a catalogue with titles." if role == "title" else "."
     return _no_header(first) or UserError(what, remedy)
@@ -197,9 +197,9 @@ def _missing(headers: Sequence[Header], role: str, spec: IngestSpec) -> UserErro
 
 def _missing_in_catalogue(header: Header, role: str) -> UserError:
     remedy = "Set data.columns.title to the column that holds it."
-    if role == "item":  # data.columns.item is for the log, which has a column of that name
-        remedy = "Name its column of item ids item_id, or as that of the log."
-    what = f"{header.file.name}, the catalogue, has no {role} column; it has {_listed(header)}."
+    if role == "item":  # data.columns.item names the log's column, which exists
+        remedy = "Rename its column of item ids to item_id, or to the name that the log uses."
+    what = f"{header.file.name}, the catalogue, has no {role} column. It has {_listed(header)}."
     return _no_header(header) or UserError(what, remedy)
 
 
@@ -213,12 +213,12 @@ def _no_header(header: Header) -> UserError | None:
         for separator, name in (("::", "'::'"), ("\t", "tabs"), (";", "semicolons"), ("|", "'|'"), (",", "commas")):
             if separator in names[0]:
                 return UserError(
-                    f"{header.file.name} has one column, '{names[0]}': its fields seem to be separated by {name}.",
-                    f"Write it with {own} and column names in its first line; a table by tabs is a .tsv.",
+                    f"{header.file.name} has one column, '{names[0]}'. Its fields seem to be separated by {name}.",
+                    f"Write it with {own} and column names in its first line. A tab-separated table is a .tsv.",
                 )
     if any(_NUMBER.fullmatch(name) for name in names):
         return UserError(
-            f"{header.file.name} seems to have no column names, since its first line is {', '.join(names)}.",
-            "Write the column names in its first line, such as user_id, item_id, timestamp.",
+            f"{header.file.name} seems to have no column names: its first line is {', '.join(names)}.",
+            "Add a first line with the column names, such as user_id, item_id, timestamp.",
         )
     return None

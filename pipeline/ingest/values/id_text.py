@@ -7,12 +7,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.engine.wording import counted
 from pipeline.ingest.values.column_values import Origin, decoded, is_text, refuse, text_of
 
-#: Whitespace, control characters and characters without width, at either end.
+#: White space, control characters and zero-width characters at either end.
 _PADDING = r"^[\s\p{Z}\p{Cc}\p{Cf}]+|[\s\p{Z}\p{Cc}\p{Cf}]+$"
 _EXACT = {16: 2**11, 32: 2**24, 64: 2**53}
 _DASHES = (8, 13, 18, 23)
+#: A number as spreadsheets and data frames write one that is too long for a cell.
+_SHORTENED = r"^[+-]?\d([.,]\d+)?[eE]\+\d{2,3}$"
 
 
 def as_ids(values: pa.Array, origin: Origin) -> pa.Array:
@@ -25,7 +28,7 @@ def all_present(ids: pa.Array, origin: Origin) -> pa.Array:
     if ids.null_count:
         article = "an" if origin.role == "item" else "a"
         raise origin.fault(
-            f"the {origin.role} id is missing ({ids.null_count:,} such in this block)",
+            f"the {origin.role} id is missing (in {counted(ids.null_count, 'row')} of this block)",
             pc.index(pc.is_null(ids), True).as_py(),
             f"Remove the rows without {article} {origin.role} id, or set data.missing_id: drop to leave them out.",
         )
@@ -54,8 +57,19 @@ def spelled_ids(values: pa.Array, origin: Origin) -> pa.Array:
         return pc.cast(values, pa.string())
     if is_text(dtype) or pa.types.is_null(dtype):
         text = without_padding(text_of(values, origin))
+        _refuse_shortened(text, origin)
         return pc.if_else(pc.equal(text, ""), None, text) if pc.any(pc.equal(text, "")).as_py() else text
-    raise origin.fault(f"ids of type {dtype}", 0, "Store ids as text or integers.")
+    raise origin.fault(f"ids cannot have type {dtype}", 0, "Store ids as text or integers.")
+
+
+def _refuse_shortened(text: pa.Array, origin: Origin) -> None:
+    """Raise `UserError` for ids such as 1.23E+12: a spreadsheet wrote several long numbers in this one spelling."""
+    if not (text_bytes(text) == ord("+")).any():
+        return
+    shortened = pc.fill_null(pc.match_substring_regex(text, _SHORTENED), False)
+    what = "the id {value} is a long number that a spreadsheet shortened, so different ids may have merged"
+    remedy = "Export the ids again from their source as text; in a spreadsheet, format the column as text first."
+    refuse(text, shortened, what, origin, remedy)
 
 
 def _from_floats(values: pa.Array, origin: Origin) -> pa.Array:
@@ -63,18 +77,18 @@ def _from_floats(values: pa.Array, origin: Origin) -> pa.Array:
     numbers = pc.cast(values, pa.float64())
     numbers = pc.if_else(pc.is_nan(numbers), None, numbers)
     fraction = pc.or_(pc.not_equal(pc.floor(numbers), numbers), pc.is_inf(numbers))
-    refuse(numbers, pc.fill_null(fraction, False), "{value} is not a whole number, so not an id", origin)
+    refuse(numbers, pc.fill_null(fraction, False), "{value} is not a whole number, so it cannot be an id", origin)
     rounded = pc.fill_null(pc.greater(pc.abs(numbers), float(exact)), False)
     dtype = f"float{values.type.bit_width}"
-    what = f"{{value:.0f}} is stored as {dtype}, which rounds whole numbers above {exact:,}, so that ids may be lost"
-    refuse(numbers, rounded, what, origin, "Store ids as integers or text, from their source.")
+    what = f"{{value:.0f}} is stored as {dtype}, which rounds whole numbers above {exact:,}, so different ids may merge"
+    refuse(numbers, rounded, what, origin, "Export the ids again from their source, as integers or text.")
     return pc.cast(pc.cast(numbers, pa.int64()), pa.string())
 
 
 def _from_decimals(values: pa.Array, origin: Origin) -> pa.Array:
     if values.type.scale:
         fraction = pc.fill_null(pc.not_equal(pc.floor(values), values), False)
-        refuse(values, fraction, "{value} is not a whole number, so not an id", origin)
+        refuse(values, fraction, "{value} is not a whole number, so it cannot be an id", origin)
         values = pc.cast(values, pa.decimal256(76, 0))
     return pc.cast(values, pa.string())
 
@@ -103,7 +117,7 @@ def padded(values: pa.Array | pa.ChunkedArray) -> pa.Array | None:
     try:
         text = pc.cast(values, pa.string())
     except pa.ArrowInvalid:
-        return None  # not UTF-8, which `spelled_ids` refuses with its row
+        return None  # not UTF-8; `spelled_ids` refuses it and names the row
     if not may_be_padded(text):
         return None
     bare = without_padding(text)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-#: What databases and data frames write for a missing value; no id or title is spelled so.
+#: Spellings of a missing value in databases and data frames that no id or title has.
 MARKS = ("\\n", "<na>", "nat", "#n/a", "(null)", "<null>", "<none>")
-#: What they write too, and what a name may be: compared without case.
+#: Spellings of a missing value that may also be a name; compared without case.
 WORDS = ("nan", "-nan", "null", "none", "nil", "na", "n/a", "undefined")
 _BOTH = pa.array([*MARKS, *WORDS])
 _LONGEST = max(len(word) for word in _BOTH.to_pylist())

@@ -22,9 +22,9 @@ class Difference(NamedTuple):
 
     Attributes
     ----------
-    name : for messages.
-    plain : takes the difference away.
-    may_be_in : whether ids (string [n], and their bytes) may have it, without a look at each.
+    name : its name in messages.
+    plain : a function that removes the difference.
+    may_be_in : a quick test whether ids (string [n], and their bytes) may have it.
     """
 
     name: str
@@ -61,7 +61,7 @@ def _has_leading_zero(ids: pa.StringArray, data: npt.NDArray[np.uint8]) -> bool:
 FRACTION = Difference("a fraction of zero", _without_fraction, lambda ids, data: bool((data == ord(".")).any()))
 ZEROS = Difference("leading zeros", _without_zeros, _has_leading_zero)
 INVISIBLE = Difference(
-    "characters that do not show", _visible, lambda ids, data: bool(data.max() >= 0x7F or data.min() <= 0x20)
+    "invisible characters", _visible, lambda ids, data: bool(data.max() >= 0x7F or data.min() <= 0x20)
 )
 CASE = Difference("upper and lower case", pc.utf8_lower, lambda ids, data: bool(data.max() >= ord("A")))
 PREFIX = Difference("a prefix", _without_prefix, lambda ids, data: True)
@@ -91,11 +91,11 @@ class Twins:
 
     Attributes
     ----------
-    difference : how they differ.
-    pairs : two spellings of some of them.
-    count : how many ids have more than one spelling.
-    marked : how many ids have the mark at all (leading zeros, a fraction).
-    of : how many ids were looked at.
+    difference : the way in which they differ.
+    pairs : two spellings each of some of these ids.
+    count : the number of ids that have more than one spelling.
+    marked : the number of ids that have the mark at all (leading zeros, a fraction).
+    of : the number of ids that were looked at.
     """
 
     difference: Difference
@@ -141,14 +141,14 @@ def mismatch(missing: pa.Array, known: pa.Array) -> str:
         there = difference.plain(known)
         place = pc.index_in(difference.plain(missing), value_set=pc.unique(there))
         count = len(place) - place.null_count
-        # Ids of two kinds, such as `i7` and `B007`, agree in some of their digits by chance.
+        # Unrelated ids, such as `i7` and `B007`, agree in some of their digits by chance.
         if count > best and (difference is not PREFIX or 2 * count >= len(missing)):
             best = count
             row = pc.index(pc.is_valid(place), True).as_py()
             own = missing[row].as_py()
             other = known[pc.index(there, difference.plain(missing.slice(row, 1))[0]).as_py()].as_py()
             sentence = (
-                f"{count:,} of them are in the catalogue but for {difference.name}: the log has {own!r} where the "
+                f"{count:,} of them would be in the catalogue but for {difference.name}: the log has {own!r} where the "
                 f"catalogue has {other!r}."
             )
     return sentence

@@ -10,18 +10,18 @@ import numpy as np
 from pipeline.ingest.values.time_facts import UNIT_BINS, UNITS, ZERO, ZERO_BIN, TimeFacts, bin_of
 
 #: Seconds since 1970 that programs write for an unknown time: the years 1, 1601, 1753, 1899, 1900, 1980, 2038, 2099,
-#: 2100, 3000 and 9999, and the greatest of 32 bits.
+#: 2100, 3000 and 9999, and the largest value of 32 bits.
 _KNOWN = np.array(
     [-62_135_596_800, -11_644_473_600, -6_847_804_800, -2_209_161_600, -2_208_988_800, -(2.0**31), 315_532_800,
      2.0**31 - 1, 2.0**32 - 1, 4_102_358_400, 4_102_444_800, 9_999_999_999, 32_503_680_000, 253_402_214_400,
      253_402_300_799, 253_402_300_800]
 )  # fmt: skip
 _KNOWN_NUMBERS = (9_999, 19_000_101, 19_700_101, 99_991_231, -(2.0**63), 2.0**63, 2.0**64)
-#: 1970-01-01 in all time zones, which differ by quarters of an hour.
+#: 1970-01-01 in all time zones; these differ by multiples of a quarter of an hour.
 _ZONES, _QUARTER = 14 * 3600.0, 900.0
-#: Two units whose windows are closer than this have too little between them to tell them from one long log.
+#: Two units whose windows are closer than this factor cannot be told from one long log.
 _APART = 10.0
-#: Small units are also the sizes of counters, so that a few such values are no evidence.
+#: Counters have values as small as the small units, so a few such values prove nothing.
 _COUNTERS, _COUNTER_SHARE = 4, 0.01
 
 
@@ -84,12 +84,12 @@ def stand_ins(facts: TimeFacts, dates: bool) -> list[StandIn]:
     odd = sum(count for value, count in _ends(facts) if well_known(value, dates))
     main = [place for place in UNIT_BINS if facts.bins[place] * 2 > facts.rows - odd]
     if not facts.rows or facts.low == facts.high or not (dates or main):
-        return []  # of one time alone the ties tell
+        return []  # a log with a single time is reported by its ties
     found: list[StandIn] = []
     zeros = int(facts.bins[ZERO_BIN])
     by_zero = not dates and zeros > facts.bins[ZERO_BIN + 1 : main[0]].sum()
     if by_zero:
-        # The values from -1 to 1 are counted together; they are named by the least when it is all of them.
+        # Values from -1 to 1 are counted together; they are named by the least if all of them equal it.
         found.append(StandIn(facts.low if facts.low_count == zeros else 0.0, zeros, True))
     spread = facts.next_high - facts.next_low
     ends = (

@@ -19,7 +19,7 @@ class Unit(NamedTuple):
     high: float
 
 
-#: In ascending order, none overlapping; what lies between them is no time of today in any unit.
+#: Ascending, without overlap; a value between them is not a present-day time in any unit.
 UNITS = (
     Unit("years", 1900, 2101),
     Unit("days since 1970", 3_650, 47_483),
@@ -34,7 +34,7 @@ UNITS = (
 )
 ZERO = (-1.0, math.nextafter(1.0, 2.0))
 _EDGES = np.array([*ZERO, *(edge for unit in UNITS for edge in (unit.low, unit.high))])
-#: Of the bins between edges: that of -1 to 1, and those of the units.
+#: The bin of -1 to 1, and the bins of the units.
 ZERO_BIN = 1
 UNIT_BINS = tuple(range(3, len(_EDGES) + 1, 2))
 
@@ -45,10 +45,10 @@ class TimeFacts:
 
     Attributes
     ----------
-    bins : int64 [2 * units + 3] how many fall between the edges of the units.
-    low, high : the least and the greatest time; NaN without any.
-    low_count, high_count : how often these occur.
-    next_low, next_high : the least time above `low`, the greatest below `high`; infinite where there is none.
+    bins : counts between the edges of the units, int64 [2 * units + 3].
+    low, high : the earliest and the latest time; NaN if there is none.
+    low_count, high_count : the number of rows with these times.
+    next_low, next_high : the earliest time above `low`, the latest below `high`; infinite if there is none.
     """
 
     bins: npt.NDArray[np.int64]

@@ -32,7 +32,7 @@ _TEXT_TYPES: dict[Kind, pa.DataType] = {
     "zoned": pa.timestamp("us", "UTC"),
 }
 _MICROSECONDS = 1e6
-#: Float32 holds whole numbers up to it exactly, and the seconds since 1970 to 128 only.
+#: Float32 holds whole numbers exactly up to here, but seconds since 1970 only to multiples of 128.
 FLOAT32_EXACT = 2.0**24
 
 
@@ -42,6 +42,7 @@ class TimeStyle:
 
     Attributes
     ----------
+    kind : a number, a date, or a date with a time zone.
     place, shown : where that row is, and its value.
     dtype : the type of the column there.
     """
@@ -128,14 +129,14 @@ def _unreadable(text: pa.Array, origin: Origin, style: TimeStyle | None, kind: K
     own = _kind_of_text(text.slice(row, 1))
     if own is not None and style is not None and own != kind:
         return _mixed(text, row, own, origin, style)
-    like = f" as {style.place} has it ({style.shown})" if style is not None and own is None else ""
+    like = f" like that of {style.place} ({style.shown})" if style is not None and own is None else ""
     remedy = f"Write numbers or ISO 8601 dates, or correct data.columns.{origin.role}."
     return origin.fault(f"'{text[row].as_py()}' is not a time{like}", row, remedy)
 
 
 def _mixed(values: pa.Array, row: int, own: Kind, origin: Origin, style: TimeStyle) -> Exception:
     what = f"{_shown(values.slice(row, 1))} is {_NAMES[own]}, but {style.named()}"
-    return origin.fault(what, row, "Write all times of the log in one way, so that they can be put in order.")
+    return origin.fault(what, row, "Write all times of the log in one format.")
 
 
 def _plain_dates(text: pa.Array) -> pa.Array:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-#: Items looked at closely, and the rows that these may have.
+#: Limits on the items to look at closely, and on their rows.
 _ITEMS, _ROWS = 1_000, 1_000_000
-#: Items are renamed and misspelt, and have titles in two languages. Headlines are more: so many titles an item, and a
-#: further title in at least this share of an item's further rows.
+#: Items are renamed, misspelt, and titled in two languages. Headlines vary more: this many titles per item, and a new
+#: title in at least this share of an item's further rows.
 _TITLES, _NEW_TITLES = 3, 0.25
 
 
