@@ -1,1 +1,1 @@
-"""From an interaction log, in whatever files, to sequences, samples and an item vocabulary."""
+"""Turn an interaction log, in whatever files, into sequences, samples and an item vocabulary."""

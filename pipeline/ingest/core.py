@@ -1,4 +1,4 @@
-"""The k-core of a log: what is left when users and items with few interactions go, until none is left that has few."""
+"""The k-core of a log: drop users and items with few interactions, repeatedly, until none is left."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Core:
-    """The largest part of a log in which every user and every item has its least number of interactions.
+    """The largest part of a log in which every user and every item has the required number of interactions.
 
     Attributes
     ----------
-    items : bool [V + 1] by item index, whether the item stays.
-    counts : int64 [V + 1] interactions of each item within the core.
-    least : the numbers it was made for.
-    rounds : passes over the log that it took.
+    items : whether each item stays, bool [V + 1] by item index.
+    counts : interactions of each item in the core, int64 [V + 1].
+    least : the minimum numbers of interactions that were asked for.
+    rounds : the number of passes over the log.
     """
 
     items: _Bools
@@ -37,11 +37,14 @@ class Core:
 
     @property
     def interactions(self) -> int:
-        """Interactions within the core."""
+        """The number of interactions in the core."""
         return int(self.counts.sum())
 
     def vocabulary(self, whole: Vocabulary) -> Vocabulary:
-        """The items that stay, numbered from 1; with a least number for items, those outside the log go as well."""
+        """Return the items that stay, numbered from 1.
+
+        With a minimum for items, those that are not in the log go as well.
+        """
         kept = pa.array(np.flatnonzero(self.items[1:]))
         return replace(
             whole,
@@ -52,21 +55,21 @@ class Core:
         )
 
     def of(self, grouped: ray.data.Dataset) -> ray.data.Dataset:
-        """The interactions of the core, with the item indices of its vocabulary."""
+        """Return the interactions of the core, with the item indices of its vocabulary."""
         renumbered = np.where(self.items, np.cumsum(self.items), 0).astype(np.int32)
         arguments = {"items": ray.put(self.items), "renumbered": ray.put(renumbered), "least_user": self.least.user}
         return map_blocks(grouped, keep_core, **arguments).materialize()
 
 
 def find_core(grouped: ray.data.Dataset, items: int, least: MinInteractions) -> Core:
-    """The core of a log, by passes over it until no more items go.
+    """Compute the core of a log by repeated passes, until no more items are dropped.
 
-    Which users stay follows from the items that stay, so nothing is remembered about users between passes.
+    The items that stay determine the users that stay, so nothing is remembered about users between passes.
 
     Parameters
     ----------
-    grouped : without duplicates; every user whole within one block.
-    items : V, the size of the vocabulary.
+    grouped : the log without duplicates; every user is whole within one block.
+    items : the size of the vocabulary, V.
     """
     alive = np.ones(items + 1, dtype=bool)
     alive[0] = False
@@ -84,7 +87,7 @@ def find_core(grouped: ray.data.Dataset, items: int, least: MinInteractions) -> 
 
 
 def count_core(block: pa.Table, items: ray.ObjectRef, least_user: int) -> pa.Table:
-    """One row: the items of a block's remaining interactions, and how many each has."""
+    """Return one row: the items of the block's remaining interactions, and the count of each."""
     alive = ray.get(items)
     item = block["item"].to_numpy()
     indices, counts = np.unique(item[_remaining(block, alive, least_user)], return_counts=True)
@@ -93,14 +96,14 @@ def count_core(block: pa.Table, items: ray.ObjectRef, least_user: int) -> pa.Tab
 
 
 def keep_core(block: pa.Table, items: ray.ObjectRef, renumbered: ray.ObjectRef, least_user: int) -> pa.Table:
-    """A block's interactions of the core, with new item indices."""
+    """Return the block's interactions that belong to the core, with new item indices."""
     kept = block.filter(pa.array(_remaining(block, ray.get(items), least_user)))
     indices = pa.array(ray.get(renumbered)[kept["item"].to_numpy()], pa.int32())
     return kept.set_column(kept.schema.get_field_index("item"), "item", indices)
 
 
 def _remaining(block: pa.Table, alive: _Bools, least_user: int) -> _Bools:
-    """bool [n]: interactions of items that stay, by users who have enough of them."""
+    """Return bool [n]: whether an interaction's item stays and its user has enough such interactions."""
     users = block["user"].combine_chunks().dictionary_encode()
     user = users.indices.to_numpy()
     remaining = alive[block["item"].to_numpy()]

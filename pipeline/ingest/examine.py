@@ -1,20 +1,21 @@
-"""What the values of a log mean: refused where they would mislead, warned of where they may."""
+"""Check what the values of a log mean: refuse those that would mislead, warn about those that may."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.errors import UserError
+from pipeline.engine.wording import counted
 from pipeline.ingest.ingest_spec import IngestSpec
 from pipeline.ingest.log_survey import LogSurvey, are_numbers
 from pipeline.ingest.reading import LogReader, Piece
+from pipeline.ingest.statistics_record import ValueFindings
 from pipeline.ingest.values.locate import first_row
 from pipeline.ingest.values.missing import is_mark, looks_missing
 from pipeline.ingest.values.spelling import CASE, FRACTION, INVISIBLE, ZEROS, Twins, mismatch, twins
@@ -33,32 +34,32 @@ from pipeline.ingest.values.title_checks import (
 from pipeline.ingest.vocabulary import item_titles
 
 _SHOWN = 3
-#: A text that looks missing is missing when it has this many times the rows of the other ids.
+#: A text that looks missing counts as missing if it has this many times the rows of the other ids.
 _FAR_ABOVE = 5
-#: Ids that differ in case alone are worth a word from this share of them.
+#: Ids that differ only in case are worth a warning from this share of all ids.
 _CASE_SHARE = 0.01
-#: So many items, and such a share of all, with one title are worth a word.
+#: This many items with one title, and this share of all items, are worth a warning.
 _SHARED, _SHARED_SHARE = 5, 0.05
 _DOTTED = r"^\d+\.\d*[1-9]\d*$"
 
 
 @dataclass
 class Findings:
-    """What an examination found: sentences for the user, and counts for statistics.json."""
+    """What an examination found: warnings for the user, and counts for statistics.json."""
 
     warnings: list[str] = field(default_factory=list)
-    statistics: dict[str, Any] = field(default_factory=dict)
+    statistics: ValueFindings = field(default_factory=ValueFindings)
 
 
 @dataclass(frozen=True)
 class Examination:
-    """A log that was surveyed, and what it takes to look at it again.
+    """A log that was surveyed, with what is needed to look at it again.
 
     Attributes
     ----------
-    catalogue : item, title; None where titles come from the log.
-    tasks, reader : for finding a row of the files.
-    title_counts : `count_titles` of some items over all blocks of the normalised log.
+    catalogue : item, title; None if titles come from the log.
+    tasks, reader : what finds a row of the files again.
+    title_counts : a function that yields `count_titles` of some items for each block of the normalised log.
     """
 
     spec: IngestSpec
@@ -69,7 +70,10 @@ class Examination:
     title_counts: Callable[[pa.Array], Iterable[pa.Table]]
 
     def findings(self) -> Findings:
-        """Raises `UserError` with the place of a value that is not what it seems, and the remedy."""
+        """Return the warnings and counts.
+
+        Raises `UserError` with the place of a value that is not what it seems, and the remedy.
+        """
         found = Findings()
         self._times(found)
         self._missing_ids(found)
@@ -79,7 +83,8 @@ class Examination:
         if survey.padded_ids:
             found.statistics["padded_ids"] = survey.padded_ids
             found.warnings.append(
-                f"{survey.padded_ids:,} interactions have blanks around their user or item id; ids are read without."
+                f"{counted(survey.padded_ids, 'interaction has', 'interactions have')} blanks around the user or item "
+                "id. The blanks are ignored."
             )
         return found
 
@@ -97,7 +102,7 @@ class Examination:
             if style.dtype in (pa.float16(), pa.float32()) and facts.high > FLOAT32_EXACT:
                 found.warnings.append(
                     f"The timestamps are stored as float{style.dtype.bit_width}, which rounds times since 1970 to "
-                    "minutes, so that the order within minutes is lost. Store them as integers, from their source."
+                    "minutes. The order within minutes is lost. Export them again from their source as integers."
                 )
         for stand_in in stand_ins(facts, style.kind != "number"):
             found.statistics.setdefault("unknown_times", {})[_time(stand_in.value, style.kind)] = stand_in.rows
@@ -111,9 +116,9 @@ class Examination:
         ]
         names = [unit_name(low), unit_name(high)]
         return UserError(
-            f"The times are in two units: {places[0]}, which reads as {names[0]} ({counts[low]:,} such), but "
-            f"{places[1]}, which reads as {names[1]} ({counts[high]:,} such).",
-            "Write all times of the log in one unit, so that they can be put in order.",
+            f"The times are in two units: {places[0]}, which reads as {names[0]} ({counted(int(counts[low]), 'row')}), "
+            f"but {places[1]}, which reads as {names[1]} ({counted(int(counts[high]), 'row')}).",
+            "Convert all times of the log to one unit.",
         )
 
     def _missing_ids(self, found: Findings) -> None:
@@ -128,41 +133,41 @@ class Examination:
         ):
             others = (survey.rows[0] - sum(words.values())) / max(1, ids - len(words))
             for word, rows in sorted(words.items()):
-                share = f"{rows:,} of {survey.rows[0]:,} interactions have the {role} '{word}'"
+                share = f"{rows:,} of {counted(survey.rows[0], 'interaction')} {_have(rows)} the {role} '{word}'"
                 why = _why_missing(word, role, numeric, rows > _FAR_ABOVE * others)
                 if why and self.spec.null_values is None:
                     raise UserError(
-                        f"{share}, {why}, so it reads as a missing value (first at {self._where(role, word)}).",
+                        f"{share}, {why}. It reads as a missing value (first at {self._where(role, word)}).",
                         f"Set data.null_values: ['{word}'] and data.missing_id: drop to leave these interactions out, "
                         f"or data.null_values: [] if '{word}' is the id of {_article(role)}.",
                     )
                 found.warnings.append(
-                    f"{share}. It is taken as an id; if it stands for a missing value, set data.null_values: "
+                    f"{share}. It is read as an id. If it stands for a missing value, set data.null_values: "
                     f"{self._with_named(word)} and data.missing_id: drop."
                 )
 
     def _none_is_missing(self) -> bool:
-        """Whether the user has said that no text stands for a missing value."""
+        """Return whether the user has declared that no text stands for a missing value."""
         return self.spec.null_values is not None and not self.spec.null_values
 
     def _with_named(self, word: str) -> str:
-        """A text beside those that the user calls missing, as the config has them."""
+        """Return `data.null_values` with one more text, as the config would write it."""
         return "[" + ", ".join(f"'{value}'" for value in (*(self.spec.null_values or ()), word)) + "]"
 
     def _spellings(self, found: Findings) -> None:
         for role, ids in (("user", self.survey.some_users), ("item", _joined(self.survey.items["item"]))):
             for pair in twins(ids):
                 shown = ", ".join(f"{first!r} and {second!r}" for first, second in pair.pairs)
-                what = f"{pair.count:,} of {pair.of:,} {role} ids have two spellings that differ in "
+                what = f"{pair.count:,} of {pair.of:,} {role} ids {_have(pair.count)} two spellings that differ in "
                 what += f"{pair.difference.name}: {shown}"
                 if _is_one_id(pair, ids):
                     first, second = pair.pairs[0]
                     raise UserError(
                         f"{what} (first at {self._where(role, first)} and at {self._where(role, second)}).",
-                        f"Write each {role} id in one way in all files.",
+                        f"Use one spelling of each {role} id in all files.",
                     )
                 if pair.difference is not CASE or pair.count >= _CASE_SHARE * pair.of:
-                    found.warnings.append(f"{what}. They are taken as different {role}s.")
+                    found.warnings.append(f"{what}. They count as different {role}s.")
 
     def _titles(self, found: Findings) -> None:
         if self.catalogue is None:
@@ -175,9 +180,9 @@ class Examination:
             items = items.drop_columns("count").join(counts, "item").rename_columns([*items.column_names])
             why = catalogue_mismatch(self.survey.items, self.catalogue)
             if why:
-                found.warnings.append(f"Items of the log are not in the catalogue. {why}")
+                found.warnings.append(f"Some items of the log are not in the catalogue. {why}")
         several = several_titles(items)
-        # A catalogue has few items with a second row, which mostly are there for a second title.
+        # Few items of a catalogue have a second row, and most of those have it for a second title.
         if worth_a_look(len(several), repeated, len(items), 0.1 if self.catalogue is None else 0.5):
             spread = self._spread(some_items(several))
             if spread.headlines:
@@ -187,8 +192,8 @@ class Examination:
             shown = "; ".join(f"{row['item']}: {quoted([row['title'], row['other']])}" for row in examples)
             found.statistics["items_with_several_titles"] = len(several)
             found.warnings.append(
-                f"{len(several):,} of {len(items):,} items have several titles in {key}; the first in the order of "
-                f"their characters is taken ({shown}). Give each item one title."
+                f"{len(several):,} of {counted(len(items), 'item')} {_have(len(several))} several titles in {key}. The "
+                f"alphabetically first is used ({shown}). Give each item one title."
             )
         self._missing_titles(items, key, found)
         counts = pc.value_counts(_joined(items["title"].drop_null()))
@@ -216,21 +221,23 @@ class Examination:
             title, count = entry["values"], entry["counts"]
             shown = named.filter(pc.equal(named["title"], title)).sort_by("item")["item"].slice(0, _SHOWN).to_pylist()
             if (count > 1 or is_mark(title)) and self.spec.null_values is None:
+                some = ", ".join(shown) + (", ..." if count > _SHOWN else "")
+                have = counted(count, "item has", "items have")
                 raise UserError(
-                    f"{self.spec.items or self.spec.interactions}: {count:,} items have the title '{title}', which "
-                    f"reads as a missing title ({', '.join(shown)}{', ...' if count > _SHOWN else ''}).",
-                    f"Set data.null_values: ['{title}'], so that data.missing_title says what becomes of them, or "
-                    f"data.null_values: [] if that is their title.",
+                    f"{self.spec.items or self.spec.interactions}: {have} the title '{title}', which reads as a "
+                    f"missing title ({some}).",
+                    f"Set data.null_values: ['{title}'] to treat it as a missing title (data.missing_title says what "
+                    "follows), or data.null_values: [] if it is a real one.",
                 )
             who = f"{count:,} items have" if count > 1 else f"Item {shown[0]} has"
             found.warnings.append(
-                f"{who} the title '{title}' in {key}. It is taken as a title; if it stands for a missing one, "
+                f"{who} the title '{title}' in {key}. It is read as a title. If it stands for a missing one, "
                 f"set data.null_values: {self._with_named(title)}."
             )
 
 
 def catalogue_mismatch(log_items: pa.Table, catalogue: pa.Table | None) -> str:
-    """Why items of the log have no title in the catalogue, where spelling is the reason; else empty."""
+    """Return why items of the log have no title in the catalogue if spelling is the reason, else ""."""
     if catalogue is None:
         return ""
     titled = item_titles(catalogue)
@@ -249,20 +256,24 @@ def _in_bin(times: pa.Array, place: int) -> pa.Array:
     return pa.array(bin_of(times.to_numpy(zero_copy_only=False)) == place)
 
 
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
+
+
 def _article(role: str) -> str:
     return "an item" if role == "item" else "a user"
 
 
 def _why_missing(word: str, role: str, numeric: bool, many: bool) -> str:
     if is_mark(word):
-        return "which no id is"
+        return "a spelling that only missing values have"
     if numeric:
-        return f"while all other {role} ids are numbers"
-    return f"more than {_FAR_ABOVE} times as many as other {role}s have" if many else ""
+        return f"but all other {role} ids are numbers"
+    return f"more than {_FAR_ABOVE} times as many as other {role}s" if many else ""
 
 
 def _is_one_id(pair: Twins, ids: pa.Array) -> bool:
-    """Whether spellings that differ so can only be those of one id, by what the other ids look like."""
+    """Return whether these spellings can only belong to one id, judging by the other ids."""
     if pair.difference is INVISIBLE:
         return True
     if pair.difference is FRACTION:
@@ -272,10 +283,10 @@ def _is_one_id(pair: Twins, ids: pa.Array) -> bool:
 
 def _no_catalogue(key: str, several: int, repeated: int, spread: Spread) -> UserError:
     return UserError(
-        f"The titles in {key} are not titles of items: {several:,} of {repeated:,} items with two rows or more have "
-        f"several. {spread.items:,} items that were looked at have {spread.titles:,} different titles in "
-        f"{spread.rows:,} rows, as headlines of reviews do; item {spread.example} has {quoted(spread.shown)}.",
-        "Set data.items to a catalogue with one title an item, or data.columns.title to the column of item titles.",
+        f"The titles in {key} are not titles of items: {several:,} of {repeated:,} items with two or more rows have "
+        f"several. A sample of {counted(spread.items, 'item')} has {counted(spread.titles, 'different title')} in "
+        f"{counted(spread.rows, 'row')}, as headlines of reviews do. Item {spread.example} has {quoted(spread.shown)}.",
+        "Set data.items to a catalogue with one title per item, or data.columns.title to the column of item titles.",
     )
 
 
@@ -288,14 +299,14 @@ def _time(value: float, kind: str) -> str:
 def _unknown_time(stand_in: StandIn, rows: int, kind: str) -> str:
     end = "first" if stand_in.first else "last"
     return (
-        f"{stand_in.rows:,} of {rows:,} interactions ({stand_in.rows / rows:.1%}) have the time "
-        f"{_time(stand_in.value, kind)}, far from all others, as logs write it where the time is not known. They are "
-        f"put {end} in their users' histories. Remove these rows, or correct their times."
+        f"{stand_in.rows:,} of {rows:,} interactions ({stand_in.rows / rows:.1%}) {_have(stand_in.rows)} the time "
+        f"{_time(stand_in.value, kind)}, far from all others. Logs write such a value for an unknown time. It comes "
+        f"{end} in the user's history. Remove these rows, or correct their times."
     )
 
 
 def say_columns(roles: Mapping[str, str], others: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Which columns were taken, and which others could have been."""
+    """Yield which columns were taken, and which others could have been."""
     yield "columns of the log: " + ", ".join(f"{role} '{column}'" for role, column in roles.items())
     for role, column in others:
-        yield f"column '{column}' could be the {role} as well; set data.columns.{role} to take it"
+        yield f"column '{column}' could also be the {role}; set data.columns.{role} to use it"

@@ -1,4 +1,4 @@
-"""How many held-out targets of a shard are items that their user had chosen before."""
+"""Count the held-out targets of a shard that their user had chosen before."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pipeline.ingest.ingest_spec import PARTS
 from pipeline.ingest.sequences import OrderedLog
 from pipeline.ingest.splits import TEST, VALID
 
-#: Enough for the number of a part.
+#: Bits that hold the number of a part.
 _BITS = 2
 
 
 def repeated_targets(log: OrderedLog, splits: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
-    """int64 [2], of the validation and of the test targets: those with the same user and item in an earlier part.
+    """Count validation and test targets whose user chose the same item in an earlier part; int64 [2].
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def repeated_targets(log: OrderedLog, splits: npt.NDArray[np.int8]) -> npt.NDArr
     if not len(splits):
         return np.zeros(2, dtype=np.int64)
     pair = log.user_of_row.astype(np.int64) * (int(log.items.max()) + 1) + log.items
-    # By user and item, then by part: of each pair the first has its earliest part.
+    # Sorted by user and item, then by part: the first row of each pair has its earliest part.
     keys = np.sort(pair << _BITS | splits)
     pair, part = keys >> _BITS, keys & (1 << _BITS) - 1
     begins = np.ones(len(keys), dtype=bool)

@@ -1,11 +1,10 @@
-"""The stage: a log and a catalogue in, sequences, samples, items and statistics out."""
+"""Ingest: read a log and a catalogue, write sequences, samples, items and statistics."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import pyarrow as pa
 import ray
@@ -28,6 +27,14 @@ from pipeline.ingest.shuffle import ROWS_PER_PARTITION, by_shard, map_blocks, pa
 from pipeline.ingest.split_files import settle_split
 from pipeline.ingest.splits import TimeCuts
 from pipeline.ingest.statistics import IngestTally
+from pipeline.ingest.statistics_record import (
+    CutTimes,
+    DroppedCounts,
+    IngestStatistics,
+    InteractionCounts,
+    ItemCounts,
+    LogTotals,
+)
 from pipeline.ingest.time_cuts import find_cuts
 from pipeline.ingest.unusable_logs import require_choice, require_core, require_parts, require_rows, require_titles
 from pipeline.ingest.values.columns import Roles, also_usual, resolve_catalogue, resolve_log
@@ -47,16 +54,16 @@ def ingest(
     progress: Progress,
     rows_per_partition: int = ROWS_PER_PARTITION,
     is_long: IsLong | None = None,
-) -> dict[str, Any]:
+) -> IngestStatistics:
     """Read a log and write what the other stages need; the result does not depend on files, order or cluster.
 
-    What is left of an earlier ingest is removed first. Files are checked on the driver before any task
-    starts. Exact duplicates (same user, item, timestamp and position) count once, before the split is made.
+    Remains of an earlier ingest are removed first. Files are checked on the driver before any task starts. Exact
+    duplicates (same user, item, timestamp and position) count once and are dropped before the split.
 
     Parameters
     ----------
-    out : the run's `data/` folder, where `sequences/`, `samples/{train,valid,test}/`, `items.parquet` and
-        `statistics.json` go.
+    out : the run's `data/` folder, for `sequences/`, `samples/{train,valid,test}/`, `items.parquet` and
+        `statistics.json`.
     rows_per_partition : interactions that one task groups and sorts in memory.
     is_long : which titles are too long; their items are left out of the log and the catalogue. None leaves none out.
 
@@ -76,7 +83,7 @@ def ingest(
         with user_faults():
             return work.run(headers, roles, catalogue)
     except UserError:
-        for doubt in work.doubts:  # what was warned of may be the cause
+        for doubt in work.doubts:  # one of these may be the cause
             log.warning("%s", doubt)
         _clear(out)
         raise
@@ -93,19 +100,19 @@ def _catalogue(spec: IngestSpec, out: Storage) -> pa.Table | None:
 
 
 def _require_outside(out: Storage, files: Sequence[DataFile], key: str) -> None:
-    """Refuse inputs that lie where ingest writes, and clears before it does."""
+    """Refuse inputs inside the folder that ingest clears and writes to."""
     for file in files:
         if Storage.at(file.name).uri.startswith(f"{out.uri}/"):
             raise UserError(
-                f"{key}: {file.name} lies in {out.uri}, which is the run's own.",
+                f"{key}: {file.name} lies in {out.uri}, a folder that the run clears.",
                 "Choose another run directory with --run-dir, or keep the file elsewhere.",
             )
 
 
 def _say_tables(files: Sequence[DataFile], key: str) -> None:
-    """Which state of a table is read, since the next write makes another."""
+    """Log which version of a table is read, since the next write creates another."""
     for source in sorted({file.rows.source for file in files if file.rows is not None}):
-        log.info("%s: %s is read", key, source)
+        log.info("%s: reading %s", key, source)
 
 
 def _clear(out: Storage) -> None:
@@ -114,7 +121,7 @@ def _clear(out: Storage) -> None:
 
 
 class _Ingest:
-    """One ingest under way."""
+    """One ingest in progress."""
 
     def __init__(
         self, spec: IngestSpec, out: Storage, progress: Progress, rows_per_partition: int, is_long: IsLong | None
@@ -126,7 +133,7 @@ class _Ingest:
         self.is_long = is_long
         self.doubts: list[str] = []
 
-    def run(self, headers: Sequence[Header], roles: Roles, catalogue: pa.Table | None) -> dict[str, Any]:
+    def run(self, headers: Sequence[Header], roles: Roles, catalogue: pa.Table | None) -> IngestStatistics:
         self.progress.update(0, 1, doing="reading the log")
         tasks, reader = plan_tasks(headers), log_reader(headers, roles, self.spec)
         for line in say_columns(roles, also_usual(headers[0], roles, self.spec)):
@@ -141,29 +148,40 @@ class _Ingest:
         shards = self.spec.shards or shard_count(survey.rows[0], survey.users, self.spec.per_user)
         self.progress.update(0, shards, doing="grouping by user", interactions=kept)
         grouped = by_shard(rows, vocabulary.item_ids, shards, self.rows_per_partition)
-        del rows  # a shuffled copy has taken its place; the object store may let go of it
+        del rows  # replaced by a shuffled copy, so the object store may free it
         grouped, vocabulary, below = self._narrowed(grouped, vocabulary)
         keys = ray.put(item_keys(vocabulary.item_ids.to_pylist()))
         cuts = find_cuts(grouped, survey) if self.spec.split == "global_time" else None
         tally = self._write(grouped, survey, vocabulary, keys, shards, cuts)
         require_parts(self.spec, tally, cuts)
         require_choice(self.spec, vocabulary)
-        statistics = self._statistics(survey, vocabulary, tally)
-        statistics["dropped"] |= {"min_interactions": below, "duplicate": kept - below - int(tally.interactions.sum())}
-        statistics["values"] = findings.statistics
-        statistics |= {"cuts": _cuts_as_json(cuts, survey), "shards": shards, "columns": dict(roles)}
-        statistics["warnings"] = [*findings.warnings, *warnings_of(statistics)]
+        duplicates = kept - below - int(tally.interactions.sum())
+        totals: LogTotals = {
+            **tally.statistics(),
+            "interactions": _interaction_counts(survey, tally),
+            "items": _item_counts(vocabulary, tally),
+            "dropped": _dropped_counts(survey, vocabulary, below, duplicates),
+            "split": self.spec.split,
+            "min_rating": self.spec.min_rating,
+            "per_user": self.spec.per_user,
+            "max_history": self.spec.max_history,
+            "values": findings.statistics,
+            "cuts": _cuts_as_json(cuts, survey),
+            "shards": shards,
+            "columns": dict(roles),
+        }
+        statistics: IngestStatistics = {**totals, "warnings": [*findings.warnings, *warnings_of(totals)]}
         self.out.write_table("items.parquet", items_table(vocabulary, tally.item_counts[0]))
         self.out.write_json("statistics.json", statistics)
-        dropped = sum(statistics["dropped"].values())
-        self.progress.update(shards, shards, samples=int(tally.samples[0]), rejected=dropped)
+        rejected = totals["interactions"]["read"] - totals["interactions"]["kept"]
+        self.progress.update(shards, shards, samples=int(tally.samples[0]), rejected=rejected)
         say(statistics)
         return statistics
 
     def _narrowed(self, grouped: ray.data.Dataset, vocabulary: Vocabulary) -> tuple[ray.data.Dataset, Vocabulary, int]:
-        """Without duplicates where that must be known before the split, and the k-core if it is asked for.
+        """Drop duplicates if that must happen before the split, and take the k-core if it is wanted.
 
-        Also returns its items, and how many interactions are outside the core.
+        Return the interactions left, their items, and how many interactions are outside the core.
         """
         least = self.spec.min_interactions
         if self.spec.split == "global_time" or least != MinInteractions():
@@ -184,7 +202,7 @@ class _Ingest:
         shards: int,
         cuts: TimeCuts | None,
     ) -> IngestTally:
-        """Write every shard; those that no user fell into are written here, empty."""
+        """Write every shard; shards without users are written here, empty."""
         rules = SampleRules(self.spec.per_user, self.spec.max_history, survey.whole_timestamps)
         writer = ShardWriter(self.out, self.spec.split, rules, cuts)
         tally = IngestTally.for_items(len(vocabulary))
@@ -196,38 +214,42 @@ class _Ingest:
             tally.add(writer.write_shard(shard, empty, ray.get(keys)))
         return tally
 
-    def _statistics(self, survey: LogSurvey, vocabulary: Vocabulary, tally: IngestTally) -> dict[str, Any]:
-        totals = tally.statistics()
-        totals["interactions"] = {
-            "read": sum(survey.rows) + survey.missing_ids,
-            "kept": int(tally.interactions.sum()),
-        } | totals["interactions"]
-        totals["items"] = {
-            "all": len(vocabulary),
-            "log": vocabulary.in_log,
-            "catalogue": vocabulary.in_catalogue,
-            "cold": int((tally.item_counts[0, 1:] == 0).sum()),
-            "without_title": vocabulary.dropped_items,
-            "below_min_interactions": vocabulary.below_least,
-            "catalogue_without_title": vocabulary.catalogue_without_title,
-            "long_title": vocabulary.long_items,
-        }
-        totals["dropped"] = {
-            "rating": survey.rows[1],
-            "rating_missing": survey.rows[2],
-            "id_missing": survey.missing_ids,
-            "no_title": vocabulary.dropped_interactions,
-            "long_title": vocabulary.long_interactions,
-        }
-        rules = {"split": self.spec.split, "min_rating": self.spec.min_rating}
-        return totals | rules | {"per_user": self.spec.per_user, "max_history": self.spec.max_history}
+
+def _interaction_counts(survey: LogSurvey, tally: IngestTally) -> InteractionCounts:
+    read = sum(survey.rows) + survey.missing_ids
+    return {"read": read, "kept": int(tally.interactions.sum()), **tally.statistics()["interactions"]}
+
+
+def _item_counts(vocabulary: Vocabulary, tally: IngestTally) -> ItemCounts:
+    return {
+        "all": len(vocabulary),
+        "log": vocabulary.in_log,
+        "catalogue": vocabulary.in_catalogue,
+        "cold": int((tally.item_counts[0, 1:] == 0).sum()),
+        "without_title": vocabulary.dropped_items,
+        "below_min_interactions": vocabulary.below_least,
+        "catalogue_without_title": vocabulary.catalogue_without_title,
+        "long_title": vocabulary.long_items,
+    }
+
+
+def _dropped_counts(survey: LogSurvey, vocabulary: Vocabulary, below: int, duplicates: int) -> DroppedCounts:
+    return {
+        "rating": survey.rows[1],
+        "rating_missing": survey.rows[2],
+        "id_missing": survey.missing_ids,
+        "no_title": vocabulary.dropped_interactions,
+        "long_title": vocabulary.long_interactions,
+        "min_interactions": below,
+        "duplicate": duplicates,
+    }
 
 
 def _title_counts(rows: ray.data.Dataset, items: pa.Array) -> Iterator[pa.Table]:
     return passed(rows, count_titles, items=items)
 
 
-def _cuts_as_json(cuts: TimeCuts | None, survey: LogSurvey) -> dict[str, float] | None:
+def _cuts_as_json(cuts: TimeCuts | None, survey: LogSurvey) -> CutTimes | None:
     if cuts is None:
         return None
     kind = int if survey.whole_timestamps else float

@@ -1,4 +1,4 @@
-"""What an ingest is asked to do."""
+"""The specification of an ingest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 SplitName = Literal["auto", "global_time", "leave_one_out", "column"]
 
-#: What a column of the input can mean; `data.columns.<role>` names it.
+#: The roles that a column of the input can play; `data.columns.<role>` names the column.
 ROLES = ("user", "item", "timestamp", "position", "rating", "split", "title")
 
 #: The parts of a split, in the order in which they follow one another within a user.
@@ -17,7 +17,7 @@ PARTS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class MinInteractions:
-    """The least number of interactions that a user and an item must have to stay; 1 keeps all."""
+    """The number of interactions that a user and an item need to stay; 1 keeps all."""
 
     user: int = 1
     item: int = 1
@@ -33,18 +33,18 @@ class IngestSpec:
 
     Attributes
     ----------
-    interactions, items : path, directory, glob or URI; without `items` the titles come from the log.
-    columns : role -> column name; a role left out or None is recognised by its usual names.
-    split : how interactions are divided into train, valid and test; "auto" is the split that a column or the names of
-        the files say, else global_time.
-    join_parts : files whose names say a split are put together.
-    min_rating : interactions rated below it are dropped before anything else.
-    min_interactions : users and items with fewer interactions are dropped, repeatedly, until none is left.
-    missing_title : what to do about an item in the log that has no title.
+    interactions, items : path, directory, glob or URI; without `items`, titles come from the log.
+    columns : role -> column name; a role that is absent or None is recognised by its usual names.
+    split : how interactions are divided into train, valid and test; "auto" takes the split that a column or the file
+        names give, else global_time.
+    join_parts : whether files whose names give a split are read as one log.
+    min_rating : interactions with a lower rating are dropped before anything else.
+    min_interactions : users and items with fewer interactions are dropped repeatedly until none is left.
+    missing_title : what to do about an item of the log that has no title.
     missing_id : what to do about interactions that lack a user or an item id.
-    null_values : texts that stand for a missing value; None refuses what looks like one by the evidence.
+    null_values : texts that stand for a missing value; None refuses what looks like one.
     per_user : how many of a user's last train targets become samples, or "all".
-    max_history : items of history that a sample keeps.
+    max_history : the number of history items that a sample keeps.
     shards : output files per table; None follows the size of the data.
     """
 
@@ -65,7 +65,7 @@ class IngestSpec:
     def __post_init__(self) -> None:
         unknown = sorted(set(self.columns) - set(ROLES))
         if unknown:
-            raise ValueError(f"unknown column roles {unknown}; there are {', '.join(ROLES)}")
+            raise ValueError(f"unknown column roles {unknown}; the roles are {', '.join(ROLES)}")
         if self.max_history < 1 or (self.shards is not None and self.shards < 1):
             raise ValueError("max_history and shards must be at least 1")
         if self.per_user != "all" and self.per_user < 1:

@@ -1,4 +1,4 @@
-"""What must be known of the whole log before it can be divided: sizes, items, the range of its times."""
+"""What must be known about the whole log before it can be divided: sizes, items, the range of its times."""
 
 from __future__ import annotations
 
@@ -36,16 +36,17 @@ class LogSurvey:
 
     Attributes
     ----------
-    rows : rows by reason: kept, rated too low, without rating.
-    users : distinct users, exact up to 4095, then estimated to about 1.6%; spellings of one id count once.
-    items : item, title (the least), other (the greatest title), count of kept rows.
-    whole_timestamps : every timestamp is a whole number, so that int64 holds it.
-    missing_ids : rows left out because they have no user or no item id.
-    padded_ids : kept rows with blanks around an id.
-    times : what the timestamps look like together.
-    some_users : ids of up to 4,095 users, drawn by hash, in all of their spellings.
-    numeric_users : every user id is a whole number, but for those in `missing_users`.
-    missing_users : rows of each user id that reads like a missing value.
+    rows : the number of rows that are kept, rated too low, and without a rating.
+    users : the number of distinct users, exact up to 4095, then estimated to about 1.6%; spellings of one id count
+        once.
+    items : a table of item, title (the least), other (the greatest title) and count of kept rows.
+    whole_timestamps : whether every timestamp is a whole number that int64 holds.
+    missing_ids : the number of rows left out because they have no user or no item id.
+    padded_ids : the number of kept rows with blanks around an id.
+    times : the summary of all timestamps.
+    some_users : ids of up to 4,095 users, drawn by hash, in all their spellings.
+    numeric_users : whether all user ids but those in `missing_users` are whole numbers.
+    missing_users : the number of rows of each user id that reads like a missing value.
     """
 
     rows: tuple[int, int, int]
@@ -61,17 +62,17 @@ class LogSurvey:
 
     @property
     def earliest(self) -> float:
-        """The least timestamp; NaN without any."""
+        """The earliest timestamp; NaN if there is none."""
         return self.times.low
 
     @property
     def latest(self) -> float:
-        """The greatest timestamp; NaN without any."""
+        """The latest timestamp; NaN if there is none."""
         return self.times.high
 
 
 def survey_block(block: pa.Table) -> pa.Table:
-    """One row with what a block adds to the survey."""
+    """Return one row with what a block adds to the survey."""
     reasons = np.bincount(block["reason"].to_numpy(), minlength=_REASONS)
     kept = block.filter(pc.equal(block["reason"], KEPT))
     items = count_items(kept)
@@ -101,7 +102,7 @@ def _occurrences(values: pa.ChunkedArray, value: pa.Scalar) -> int:
 
 
 def are_numbers(ids: pa.Array) -> bool:
-    """Whether all ids are whole numbers, with or without a fraction of zero, but for those that look missing."""
+    """Return whether all ids but those that look missing are whole numbers, with or without a zero fraction."""
     if not pc.all(pc.match_substring_regex(ids.slice(0, _GLANCE), _NUMBER_OR_WORD)).as_py():
         return False
     data = text_bytes(ids)
@@ -111,7 +112,7 @@ def are_numbers(ids: pa.Array) -> bool:
 
 
 def _draw(hashes: npt.NDArray[np.int64], users: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array]:
-    """The rows of the 4096 least distinct hashes."""
+    """Return the rows with the 4096 smallest distinct hashes."""
     if len(hashes) > _SKETCH:
         chosen = np.flatnonzero(hashes <= least_hashes(hashes)[-1])
         hashes, users = hashes[chosen], users.take(pa.array(chosen))
@@ -128,7 +129,7 @@ def _values(cell: pa.ChunkedArray) -> pa.Array:
 
 
 class _Sketch:
-    """The least hashes of all users seen, with their ids in every spelling."""
+    """The smallest hashes of all users seen, with their ids in every spelling."""
 
     def __init__(self) -> None:
         self.hashes = np.empty(0, dtype=np.int64)
@@ -143,7 +144,7 @@ class _Sketch:
 
 
 def merge_surveys(rows: Iterable[pa.Table]) -> LogSurvey:
-    """The survey of the whole log from those of its blocks."""
+    """Merge the surveys of all blocks into that of the whole log."""
     reasons = np.zeros(_REASONS, dtype=np.int64)
     sketch = _Sketch()
     times: list[TimeFacts] = []
@@ -180,7 +181,7 @@ def merge_surveys(rows: Iterable[pa.Table]) -> LogSurvey:
 
 
 def user_hashes(users: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Uniform 63-bit hashes of the distinct users."""
+    """Return uniform 63-bit hashes of the distinct users."""
     return _hashes(pc.unique(users))
 
 
@@ -189,21 +190,21 @@ def _hashes(users: pa.Array) -> npt.NDArray[np.int64]:
 
 
 def least_hashes(hashes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The 4096 least distinct hashes: a sketch of a set whose union is the sketch of the sketches."""
+    """Return the 4096 smallest distinct hashes, a sketch that merges by union."""
     return np.unique(hashes)[:_SKETCH]
 
 
 def estimate_distinct(sketch: npt.NDArray[np.int64]) -> int:
-    """How many distinct values a sketch stands for (k minimum values, Bar-Yossef et al. 2002)."""
+    """Estimate how many distinct values a sketch stands for (k minimum values, Bar-Yossef et al. 2002)."""
     if len(sketch) < _SKETCH:
         return len(sketch)
     return round((_SKETCH - 1) * _HASH_RANGE / float(sketch[-1]))
 
 
 def shard_count(rows: int, users: int, per_user: Literal["all"] | int) -> int:
-    """How many shards suit a log, from an upper bound of its train samples: ⌈√bound / 4⌉, 1 to 8192.
+    """Return how many shards suit a log, from an upper bound of its train samples: ⌈√bound / 4⌉, 1 to 8192.
 
-    Shards and the samples in each grow alike, and neither depends on the cluster.
+    The number of shards and the samples in each grow at the same rate, and neither depends on the cluster.
     """
     bound = rows if per_user == "all" else min(rows, users * per_user)
     return min(_MAX_SHARDS, max(1, math.ceil(math.sqrt(bound) / 4)))

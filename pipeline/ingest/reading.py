@@ -1,17 +1,18 @@
-"""The input files as blocks of one normal form, on the driver or on Ray Data."""
+"""Read the input files as blocks of one normal form, on the driver or on Ray Data."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.engine.wording import counted
 from pipeline.ingest.files.contents import DAMAGE, damaged
 from pipeline.ingest.files.datafile import DataFile, LiveRows, without_views
 from pipeline.ingest.files.delimited import NumberedBlock, read_csv, read_tabs
@@ -29,8 +30,8 @@ log = logging.getLogger("dealrec.ingest")
 _ROWS_PER_BATCH = 1 << 20
 _BYTES_PER_TASK = 64 << 20
 
-#: Why a row of the log is not kept; 0 is kept. A row of nulls with the reason `PADDED` counts a kept row that had
-#: blanks around its ids.
+#: Why a row of the log is dropped; 0 means that it is kept. A row of nulls with the reason `PADDED` counts a kept row
+#: that had blanks around its ids.
 KEPT, LOW_RATING, NO_RATING, NO_ID, PADDED = 0, 1, 2, 3, 4
 
 _TYPES = {
@@ -48,7 +49,7 @@ _TEXT_READERS = {"csv": read_csv, "tsv": read_tabs, "recbole": read_tabs, "jsonl
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a file that one task reads: some row groups of a Parquet file, or all of another."""
+    """A part of a file that one task reads: some row groups of a Parquet file, or all of another file."""
 
     file: DataFile
     row_groups: tuple[int, ...] = ()
@@ -62,9 +63,11 @@ class LogReader:
 
     Attributes
     ----------
+    roles : the column that plays each role.
+    min_rating : the lowest rating that is kept; None keeps all.
     missing_id : what to do with rows that lack a user or an item id.
     null_values : texts that stand for a missing value.
-    style : how the log writes its times; None takes each block's first.
+    style : how the log writes its times; None takes that of each block's first time.
     """
 
     roles: Roles
@@ -74,9 +77,9 @@ class LogReader:
     style: TimeStyle | None = None
 
     def __call__(self, pieces: Sequence[Piece]) -> Iterator[pa.Table]:
-        """Normal blocks: user, item, [timestamp], [position], [split], [title], reason.
+        """Yield normal blocks: user, item, [timestamp], [position], [split], [title], reason.
 
-        Rows that were dropped stay as rows of nulls with a `reason`, so that they are counted.
+        Dropped rows stay as rows of nulls with a `reason`, so that they are counted.
         """
         for piece in pieces:
             for table, first_row in read_piece(piece, list(dict.fromkeys(self.roles.values()))):
@@ -84,7 +87,7 @@ class LogReader:
 
 
 def log_reader(headers: Sequence[Header], roles: Roles, spec: IngestSpec) -> LogReader:
-    """The reader of a log, which has looked at its first row of times."""
+    """Return the reader of a log, after a look at its first row with a time."""
     reader = LogReader(roles, spec.min_rating, spec.missing_id, tuple(spec.null_values or ()))
     if "timestamp" not in roles:
         return reader
@@ -101,7 +104,7 @@ def log_reader(headers: Sequence[Header], roles: Roles, spec: IngestSpec) -> Log
 
 
 def plan_tasks(headers: Sequence[Header]) -> list[list[Piece]]:
-    """Pieces grouped so that a task reads tens of megabytes: few tasks for a small log, many for a large."""
+    """Group pieces so that a task reads tens of megabytes: few tasks for a small log, many for a large one."""
     tasks: list[list[Piece]] = []
     room = 0
     for piece in (piece for header in headers for piece in _pieces(header)):
@@ -128,7 +131,7 @@ def _pieces(header: Header) -> Iterator[Piece]:
 
 
 def read_piece(piece: Piece, columns: Sequence[str]) -> Iterator[NumberedBlock]:
-    """The columns of a piece, block by block. Raises `UserError` where the file cannot be read."""
+    """Yield the columns of a piece, block by block. Raises `UserError` if the file cannot be read."""
     given = piece.file.given
     for table, row in _read_own(piece, [column for column in columns if column not in given]):
         for column in columns:
@@ -168,12 +171,15 @@ def _read_parquet(piece: Piece, columns: Sequence[str]) -> Iterator[NumberedBloc
 
 
 def normalise(table: pa.Table, reader: LogReader, file: str, first_row: int) -> pa.Table:
-    """One block in the types and names that the rest works with; the rating filter precedes all checks."""
+    """Convert one block to the normal types and names; the rating filter comes before all checks."""
     return numbered_block(table, reader, file, first_row)[0]
 
 
 def numbered_block(table: pa.Table, reader: LogReader, file: str, first_row: int) -> tuple[pa.Table, np.ndarray]:
-    """`normalise`, and which rows of the table its kept rows are (int64, from 0); these come first."""
+    """Normalise a block and number its kept rows.
+
+    Return the block, whose kept rows come first, and the row of the table that each of these came from (int64, from 0).
+    """
     table, reason = _rated(table, reader, file, first_row)
     padding = _padded_rows(table, reader)
     rows = np.flatnonzero(reason == KEPT)
@@ -181,7 +187,10 @@ def numbered_block(table: pa.Table, reader: LogReader, file: str, first_row: int
     for roles in (_IDS, [role for role in reader.roles if role not in (*_IDS, "rating")]):
         for role in (role for role in roles if role in reader.roles):
             origin = column_values.Origin(file, reader.roles[role], role, first_row, rows)
-            columns[role] = _converted(table[reader.roles[role]].combine_chunks(), origin, reader)
+            # An id that is also the title may be stored as a float, which is no title.
+            is_id = role == "title" and reader.roles[role] == reader.roles["item"]
+            values = columns["item"] if is_id else table[reader.roles[role]].combine_chunks()
+            columns[role] = _converted(values, origin, reader)
         if roles == _IDS and any(column.null_count for column in columns.values()):
             table, columns = _without_missing_ids(table, columns, reason)
             rows = np.flatnonzero(reason == KEPT)
@@ -189,12 +198,15 @@ def numbered_block(table: pa.Table, reader: LogReader, file: str, first_row: int
     counted = np.append(reason[reason != KEPT], np.full(padding, PADDED, np.uint8))
     if not len(counted):
         return kept, rows
-    blank: dict[str, Any] = {role: pa.nulls(len(counted), _TYPES[role]) for role in columns}
+    blank: dict[str, pa.Array] = {role: pa.nulls(len(counted), _TYPES[role]) for role in columns}
     return pa.concat_tables([kept, pa.table({**blank, "reason": pa.array(counted)})]), rows
 
 
 def _rated(table: pa.Table, reader: LogReader, file: str, first_row: int) -> tuple[pa.Table, np.ndarray]:
-    """The rows that the rating filter keeps, where what the user calls missing is null; the reason of each row."""
+    """Apply the rating filter, after replacing the user's `null_values` with null.
+
+    Return the rows that are kept, and the reason of every row.
+    """
     for index, name in enumerate(table.column_names if reader.null_values else ()):
         if column_values.is_text(column_values.decoded(table[name]).type):
             text = pc.cast(column_values.decoded(table[name]), pa.string())
@@ -221,7 +233,7 @@ def _converted(column: pa.Array, origin: column_values.Origin, reader: LogReader
 def _without_missing_ids(
     table: pa.Table, columns: dict[str, pa.Array], reason: np.ndarray
 ) -> tuple[pa.Table, dict[str, pa.Array]]:
-    """What is left without the rows that lack an id, which are marked in `reason`."""
+    """Drop the rows that lack an id, and mark them in `reason`."""
     present = np.ones(table.num_rows, dtype=bool)
     for column in columns.values():
         present &= pc.is_valid(column).to_numpy(zero_copy_only=False)
@@ -231,7 +243,7 @@ def _without_missing_ids(
 
 
 def _reasons(table: pa.Table, reader: LogReader, file: str, first_row: int) -> np.ndarray:
-    """uint8 [rows]: kept, rated too low, or without a rating while one is asked for."""
+    """Return uint8 [rows]: kept, rated too low, or without a required rating."""
     if reader.min_rating is None:
         return np.zeros(table.num_rows, np.uint8)
     column = reader.roles["rating"]
@@ -243,7 +255,7 @@ def _reasons(table: pa.Table, reader: LogReader, file: str, first_row: int) -> n
 
 
 def read_catalogue(headers: Sequence[Header], roles: Roles, spec: IngestSpec | None = None) -> pa.Table:
-    """All (item, title) rows of a catalogue, in this process; a title may be null."""
+    """Return all (item, title) rows of a catalogue, read in this process; a title may be null."""
     reader = LogReader(roles)
     if spec is not None:
         reader = replace(reader, missing_id=spec.missing_id, null_values=tuple(spec.null_values or ()))
@@ -254,7 +266,7 @@ def read_catalogue(headers: Sequence[Header], roles: Roles, spec: IngestSpec | N
             reasons += np.bincount(block["reason"].to_numpy(), minlength=len(reasons))
             blocks.append(block.filter(pc.equal(block["reason"], KEPT)).select(["item", "title"]))
     if reasons[NO_ID]:
-        log.info("%s rows of the catalogue have no item id and are left out", f"{reasons[NO_ID]:,}")
+        log.info("Left out %s of the catalogue without an item id", counted(int(reasons[NO_ID]), "row"))
     if reasons[PADDED]:
-        log.info("%s item ids of the catalogue had blanks around them, which are not read", f"{reasons[PADDED]:,}")
+        log.info("Ignored the blanks around %s of the catalogue", counted(int(reasons[PADDED]), "item id"))
     return pa.concat_tables(blocks)

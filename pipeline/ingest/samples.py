@@ -1,4 +1,4 @@
-"""Sequences and samples of one shard, built from its ordered log without a loop over rows."""
+"""Build the sequences and samples of one shard from its ordered log, without a loop over rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class SampleRules:
 
     Attributes
     ----------
-    whole_timestamps : write timestamps as int64 rather than float64.
+    per_user : the number of each user's last train targets that become samples, or "all".
+    max_history : the number of history items that a sample keeps.
+    whole_timestamps : whether timestamps are written as int64 rather than float64.
     """
 
     per_user: Literal["all"] | int
@@ -33,13 +35,13 @@ class SampleRules:
 
 @dataclass(frozen=True)
 class ShardTables:
-    """The tables of a shard, with what was left out of them.
+    """The tables of a shard, with counts of what was left out of them.
 
     Attributes
     ----------
-    sequences, train, valid, test : as the run directory holds them.
-    empty_histories : users without train, valid, test sample because nothing precedes their target.
-    held_out : int32 item indices of the targets in the rows of valid and of test.
+    sequences, train, valid, test : the tables as the run directory holds them.
+    empty_histories : the number of users without a train, valid and test sample, because nothing precedes their target.
+    held_out : the targets of valid and of test, as int32 item indices.
     """
 
     sequences: pa.Table
@@ -52,7 +54,7 @@ class ShardTables:
 
 @dataclass(frozen=True)
 class _Bounds:
-    """Where a user's parts begin in the flat log: train, valid, test and the end; int64 [U] each."""
+    """Where each user's parts begin in the flat log: train, valid, test and the end; int64 [U] each."""
 
     train: _IntArray
     valid: _IntArray
@@ -61,12 +63,12 @@ class _Bounds:
 
 
 def build_tables(log: OrderedLog, splits: npt.NDArray[np.int8], rules: SampleRules) -> ShardTables:
-    """The four tables of a shard.
+    """Build the four tables of a shard.
 
     Parameters
     ----------
     log : ordered interactions of the shard's users.
-    splits : int8 [n] 0 train, 1 valid, 2 test, never falling within a user.
+    splits : int8 [n] 0 train, 1 valid, 2 test, non-decreasing within a user.
     """
     users = len(log.users)
     counts = [np.bincount(log.user_of_row[splits == part], minlength=users) for part in (TRAIN, VALID, TEST)]
@@ -92,7 +94,7 @@ def build_tables(log: OrderedLog, splits: npt.NDArray[np.int8], rules: SampleRul
 
 
 def _train(log: OrderedLog, bounds: _Bounds, rules: SampleRules) -> pa.Table:
-    """A row for each wanted train position from the second on, users in order, positions ascending."""
+    """Return one row per requested train position from the second on, by user, then by position."""
     length = bounds.valid - bounds.train
     wanted = length if rules.per_user == "all" else np.minimum(length, rules.per_user)
     rows = np.clip(np.minimum(wanted, length - 1), 0, None)
@@ -106,7 +108,10 @@ def _train(log: OrderedLog, bounds: _Bounds, rules: SampleRules) -> pa.Table:
 def _held_out(
     log: OrderedLog, begin: _IntArray, first: _IntArray, end: _IntArray, rules: SampleRules
 ) -> tuple[pa.Table, int, npt.NDArray[np.int32]]:
-    """A row a user with a target in `first:end` and a history in `begin:first`; how many had no history."""
+    """Return one row per user with a target in `first:end` and a history in `begin:first`.
+
+    Also return how many users had no history, and the targets as one flat array.
+    """
     targeted = end > first
     user = np.flatnonzero(targeted & (first > begin))
     history_begin = np.maximum(begin[user], first[user] - rules.max_history)
@@ -128,7 +133,7 @@ def _with_ids(
     rules: SampleRules,
     columns: dict[str, pa.Array | npt.NDArray[np.int32]],
 ) -> pa.Table:
-    """The columns with ids before them and position and timestamp (of the row `target`) after them."""
+    """Return the columns with ids before them, and position and timestamp (of the row `target`) after them."""
     user_ids = log.users.take(pa.array(user))
     head = {"sample_id": pa.array(sample_ids(user_ids.to_pylist(), position)), "user_id": user_ids}
     tail = {"position": pa.array(position.astype(np.int32))}
@@ -139,7 +144,7 @@ def _with_ids(
 
 
 def slices(values: npt.NDArray[np.int32], begin: _IntArray, end: _IntArray) -> pa.ListArray:
-    """list<int32>: row i is `values[begin[i]:end[i]]`."""
+    """Return list<int32> whose row i is `values[begin[i]:end[i]]`."""
     lengths = end - begin
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
@@ -148,6 +153,6 @@ def slices(values: npt.NDArray[np.int32], begin: _IntArray, end: _IntArray) -> p
 
 
 def ranges(begin: _IntArray, lengths: _IntArray) -> _IntArray:
-    """`begin[i], begin[i] + 1, ...`, `lengths[i]` of them, for every i, one after another."""
+    """Return the ranges `begin[i], begin[i] + 1, ...` of `lengths[i]` numbers each, one after another."""
     stops = np.cumsum(lengths)
     return np.arange(stops[-1] if len(stops) else 0) + np.repeat(begin - (stops - lengths), lengths)

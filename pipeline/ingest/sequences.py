@@ -1,4 +1,4 @@
-"""The interactions of each user in their one total order, without duplicates."""
+"""Put each user's interactions into one total order, without duplicates."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class OrderedLog:
 
     Attributes
     ----------
-    users : string [U], ascending.
-    offsets : int64 [U + 1].
-    items : int32 [n] item indices.
-    timestamps : float64 [n], or None when unknown.
-    splits : int8 [n], the split that the log gives (0 train, 1 valid, 2 test), or None when it gives none.
-    tied : bool [n], whether time and position are those of the user's interaction before it, so that the log
-        does not say which of the two came first.
-    rows : int64 [n], the row of the input table that each interaction came from.
-    users_out_of_order : users whose given split goes back in time somewhere.
+    users : the ids, string [U], ascending.
+    offsets : where each user's interactions begin and end, int64 [U + 1].
+    items : item indices, int32 [n].
+    timestamps : float64 [n]; None if unknown.
+    splits : the split that the log gives, int8 [n] (0 train, 1 valid, 2 test); None if it gives none.
+    tied : whether time and position equal those of the user's interaction before, so that the log does not say which
+        of the two came first; bool [n].
+    rows : the row of the input table that each interaction came from, int64 [n].
+    users_out_of_order : the number of users whose given split goes back in time somewhere.
     """
 
     users: pa.Array
@@ -40,18 +40,19 @@ class OrderedLog:
 
     @property
     def user_of_row(self) -> npt.NDArray[np.int64]:
-        """int64 [n], which user each interaction belongs to."""
+        """The user that each interaction belongs to, int64 [n]."""
         return np.repeat(np.arange(len(self.users)), np.diff(self.offsets))
 
 
 def order_log(table: pa.Table, item_keys: npt.NDArray[np.uint64]) -> OrderedLog:
-    """Sort interactions by user, timestamp and position; a keyed hash breaks ties; one of exact duplicates stays.
+    """Sort interactions by user, timestamp and position; break ties by a keyed hash; keep one of exact duplicates.
 
-    The hash is that of (user, item, timestamp), so files and cluster do not change the order, and the order
-    among ties says nothing about the items. An order by item id would be a pattern that models learn and
-    metrics reward. Duplicates agree in user, item, timestamp and position; of those in several splits the
-    earliest split stays. A given split comes before time in the order, so that a user's train interactions
-    precede what is held out even where the log contradicts itself; such users are counted.
+    The hash is that of (user, item, timestamp). Files and cluster therefore do not change the order, and the order
+    among
+    ties says nothing about the items. An order by item id would be a pattern that models learn and metrics reward.
+    Duplicates agree in user, item, timestamp and position; if they are in several splits, the earliest split stays. A
+    given split takes precedence over time, so that a user's train interactions precede what is held out even if the log
+    contradicts itself; such users are counted.
 
     Parameters
     ----------
@@ -99,15 +100,20 @@ def order_log(table: pa.Table, item_keys: npt.NDArray[np.uint64]) -> OrderedLog:
 
 @dataclass(frozen=True)
 class _TiedRows:
-    """Rows that share user, timestamp and position with another; `group` [n] ascends and tells such sets apart."""
+    """Rows that share user, timestamp and position with another row.
+
+    Attributes
+    ----------
+    group : int64 [n], ascending; equal for rows that are tied with one another.
+    """
 
     group: npt.NDArray[np.int64]
     item: npt.NDArray[np.int32]
     split: npt.NDArray[np.int8] | None
 
     def ordered(self, keys: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """The rows by hash within their groups, int64 [n], and which of the ordered repeat the one before."""
-        # Equal items have equal hashes. The item settles what 64 bits could leave open.
+        """Sort the rows by hash within their groups, int64 [n], and mark those that repeat the row before."""
+        # Equal items have equal hashes. The item breaks ties between equal hashes of different items.
         by: list[npt.NDArray] = [self.group, keys, self.item]
         order = np.lexsort([*by, self.split][::-1] if self.split is not None else by[::-1])
         return order, _same_as_before([self.group, self.item], order)
@@ -119,14 +125,14 @@ def _tie_keys(
     item_key: npt.NDArray[np.uint64],
     timestamp: npt.NDArray[np.float64] | None,
 ) -> npt.NDArray[np.uint64]:
-    """The hash of (user, item, timestamp) of each row; only users that have a tie are hashed."""
+    """Return the hash of (user, item, timestamp) of each row; only users that have a tie are hashed."""
     tied_users, of_row = np.unique(user, return_inverse=True)
     keys = user_keys(users.take(pa.array(tied_users)).to_pylist())
     return event_keys(keys[of_row], item_key, timestamp)
 
 
 def _same_as_before(keys: list[npt.NDArray], order: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """bool [n]: whether an ordered row has the same keys as the row before it."""
+    """Return bool [n]: whether an ordered row has the same keys as the row before it."""
     same = np.ones(len(order), dtype=bool)
     same[:1] = False
     for key in keys:
@@ -136,7 +142,7 @@ def _same_as_before(keys: list[npt.NDArray], order: npt.NDArray[np.int64]) -> np
 
 
 def _ranked(column: pa.ChunkedArray) -> tuple[pa.Array, npt.NDArray[np.int64]]:
-    """The distinct values in ascending order, and the rank of each row's value among them."""
+    """Return the distinct values in ascending order, and the rank of each row's value among them."""
     encoded = column.combine_chunks().dictionary_encode()
     ascending = pc.sort_indices(encoded.dictionary)
     rank = np.empty(len(ascending), dtype=np.int64)

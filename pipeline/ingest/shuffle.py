@@ -1,4 +1,4 @@
-"""The log on Ray Data: read, brought together by shard, and passed over."""
+"""Read the log on Ray Data, group it by shard, and pass over it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
@@ -20,7 +21,7 @@ from pipeline.ingest.reading import KEPT, LogReader, Piece
 from pipeline.ingest.vocabulary import item_indices
 from scoring.ids import user_shard
 
-#: Rows that a partition of the shuffle should hold: some tens of megabytes.
+#: Rows per partition of the shuffle: some tens of megabytes.
 ROWS_PER_PARTITION = 1 << 20
 _STORE_SHARE = 0.3
 
@@ -29,7 +30,7 @@ BlockFunction = Callable[..., pa.Table]
 
 @contextlib.contextmanager
 def user_faults() -> Iterator[None]:
-    """Let a `UserError` of a task reach the caller as it was raised, without a trace in Ray Data's log."""
+    """Let a task's `UserError` reach the caller as it was raised, without a traceback in Ray Data's log."""
     context = ray.data.DataContext.get_current()
     original, context.raise_original_map_exception = context.raise_original_map_exception, True
     logger = logging.getLogger("ray.data")
@@ -41,7 +42,7 @@ def user_faults() -> Iterator[None]:
         fault = user_error_in(getattr(error, "cause", None) or error)
         if fault is None:
             raise
-        # Ray Data adds advice on retries to `args`; the attributes are as they were raised.
+        # Ray Data adds advice on retries to `args`; the attributes are unchanged.
         raise UserError(fault.message, fault.remedy) from error
     finally:
         logger.setLevel(level)
@@ -49,9 +50,9 @@ def user_faults() -> Iterator[None]:
 
 
 def read_log(tasks: Sequence[Sequence[Piece]], reader: LogReader) -> ray.data.Dataset:
-    """The normalised log, held in the object store (which spills to disk), since it is passed over twice."""
+    """Read the normalised log into the object store, which spills to disk: it is passed over twice."""
 
-    def read(batch: dict[str, Any]) -> Iterator[pa.Table]:
+    def read(batch: dict[str, npt.NDArray[np.int64]]) -> Iterator[pa.Table]:
         for index in batch["task"]:
             yield from reader(tasks[index])
 
@@ -60,23 +61,23 @@ def read_log(tasks: Sequence[Sequence[Piece]], reader: LogReader) -> ray.data.Da
     return source.map_batches(read, batch_size=1).materialize()
 
 
-def passed(dataset: ray.data.Dataset, function: BlockFunction, **arguments: Any) -> Iterator[pa.Table]:
-    """What a function makes of every block, one after another as they finish."""
+def passed(dataset: ray.data.Dataset, function: BlockFunction, **arguments: object) -> Iterator[pa.Table]:
+    """Apply a function to every block and yield the results as they finish."""
     return blocks_of(map_blocks(dataset, function, **arguments))
 
 
-def map_blocks(dataset: ray.data.Dataset, function: BlockFunction, **arguments: Any) -> ray.data.Dataset:
-    """A dataset of what a function makes of every block, whole."""
+def map_blocks(dataset: ray.data.Dataset, function: BlockFunction, **arguments: object) -> ray.data.Dataset:
+    """Return the dataset of a function's results on whole blocks."""
     return dataset.map_batches(function, batch_size=None, batch_format="pyarrow", fn_kwargs=arguments)
 
 
 def by_shard(
     log: ray.data.Dataset, vocabulary: pa.Array, shards: int, rows_per_partition: int = ROWS_PER_PARTITION
 ) -> ray.data.Dataset:
-    """The kept interactions with item indices and a `shard` column, every shard whole within one block.
+    """Return the kept interactions with item indices and a `shard` column; every shard is whole within one block.
 
-    A log that fits one partition is only put together; a larger one is shuffled by hash, through disk where
-    it would crowd the object store. Interactions of items outside the vocabulary are left out.
+    A log that fits one partition is only put together. A larger one is shuffled by hash, through disk if it would crowd
+    the object store. Interactions of items outside the vocabulary are left out.
     """
     encoded = map_blocks(log, encode_block, vocabulary=ray.put(vocabulary), shards=shards)
     partitions = min(shards, math.ceil(log.count() / rows_per_partition))
@@ -100,7 +101,7 @@ def _disk_shuffle(size: int) -> Iterator[None]:
 
 
 def encode_block(block: pa.Table, vocabulary: ray.ObjectRef, shards: int) -> pa.Table:
-    """Ids of items become indices, users get their shard, and rows that are not kept go."""
+    """Replace item ids with indices, give users their shard, and drop the rows that are not kept."""
     kept = block.filter(pc.equal(block["reason"], KEPT))
     indices = item_indices(kept["item"], ray.get(vocabulary))
     kept = kept.set_column(kept.schema.get_field_index("item"), "item", indices)

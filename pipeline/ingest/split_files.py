@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from cluster.errors import UserError
 from pipeline.ingest.files.datafile import DataFile
 from pipeline.ingest.files.headers import Header
-from pipeline.ingest.files.part_names import UNCLEAR, part_in
+from pipeline.ingest.files.part_names import UNCLEAR, part_in, subject_of
 from pipeline.ingest.ingest_spec import PARTS, IngestSpec
 from pipeline.ingest.reading import plan_tasks, read_piece
 from pipeline.ingest.values.column_values import decoded, is_text
@@ -19,47 +19,48 @@ from pipeline.ingest.values.columns import find_column
 
 log = logging.getLogger("dealrec.ingest")
 
-#: What the column is called in messages and statistics.
+#: The name of the split column in messages and statistics.
 _COLUMN = "(file name)"
-_ELSE = "data.join_parts: true to put the files together and split them anew"
+_ELSE = "data.join_parts: true to read the files as one log and split it again"
 
 
 def settle_split(spec: IngestSpec, headers: Sequence[Header]) -> tuple[IngestSpec, list[Header]]:
-    """What `data.split: auto` means for these files, and the part of each where their names say the split.
+    """Decide what `data.split: auto` means for these files, and assign parts to files if their names say the split.
 
-    A split column that the files have comes first; one that was not asked for counts when it holds several.
-    Names are looked at together: they say a split when some stand for one part and others for another or for none.
+    A split column in the files comes first. One that was not asked for is used if it holds several parts. Names are
+    judged
+    together: they say a split if some stand for one part and others for another part or for none.
 
-    Raises `UserError` for names that say a split when another is asked for, and for a split that lacks a part.
+    Raises `UserError` if the names say a split and another one is asked for, and for a split that lacks a part.
     """
     headers = list(headers)
     if spec.split == "auto" and spec.columns.get("split") is not None:
         spec = replace(spec, split="column")
-    parts = [_part(header.file) for header in headers]
+    parts = _parts([header.file for header in headers])
     in_file = find_column(headers[0], "split", spec.columns.get("split"), in_path=False)
     if spec.split == "auto" and in_file is not None and not spec.join_parts and _holds_parts(headers, in_file):
-        log.info("data.split: column, by '%s'; global_time or leave_one_out splits the log anew", in_file)
+        log.info("data.split: column, by '%s'; global_time or leave_one_out would split the log again", in_file)
         spec = replace(spec, split="column")
     if spec.join_parts or len(set(parts)) < 2 or (spec.split == "column" and in_file is not None):
         return replace(spec, split="global_time") if spec.split == "auto" else spec, headers
     shown = _shown(headers, parts)
-    looks = f"data.interactions: {spec.interactions}: by their names the files are parts of a split ({shown})"
+    looks = f"data.interactions: {spec.interactions}: judging by their names, the files are parts of a split ({shown})"
     if spec.split not in ("auto", "column"):
         raise UserError(
-            f"{looks}, and data.split is {spec.split}.",
+            f"{looks}, but data.split is {spec.split}.",
             f"Set data.split: column to read them as that split, or {_ELSE}.",
         )
     odd = [header.file.name for header, part in zip(headers, parts, strict=True) if part is None or part in UNCLEAR]
     if odd:
         raise UserError(
-            f"{looks}, and {odd[0]} does not say which part it is.",
-            f"Rename or move it, or name the others with a pattern; or set {_ELSE}.",
+            f"{looks}, but {odd[0]} does not say which part it is.",
+            f"Rename or move it, select the others with a pattern, or set {_ELSE}.",
         )
     lacking = [part for part in PARTS if part not in parts]
     if lacking:
         raise UserError(
-            f"{looks}, and none is for {' or '.join(lacking)}.",
-            f"Add the part (names such as train.csv, valid.csv, test.csv), or set {_ELSE}.",
+            f"{looks}, but none is for {' or '.join(lacking)}.",
+            f"Add the missing part under a name such as train.csv, valid.csv or test.csv, or set {_ELSE}.",
         )
     log.info("data.split: column, by the names of the files (%s)", shown)
     named = [
@@ -74,7 +75,7 @@ def settle_split(spec: IngestSpec, headers: Sequence[Header]) -> tuple[IngestSpe
 
 
 def _holds_parts(headers: Sequence[Header], column: str) -> bool:
-    """Whether a column holds words for parts and for several of them, by its blocks until there are two."""
+    """Return whether a column holds words for several parts, reading blocks until there are two."""
     parts: set[str | None] = set()
     for piece in (piece for pieces in plan_tasks(headers) for piece in pieces):
         for table, _ in read_piece(piece, [column]):
@@ -87,8 +88,47 @@ def _holds_parts(headers: Sequence[Header], column: str) -> bool:
     return False
 
 
+def _parts(files: Sequence[DataFile]) -> list[str | None]:
+    """Return the part of each file, or None for all files if one of them only seems to be a part."""
+    parts = [_part(file) for file in files]
+    lone = _lone_name(files, parts)
+    if lone is None:
+        return parts
+    log.info("data.interactions: %s is read as part of the log: no other file is named like a part of a split", lone)
+    return [None] * len(files)
+
+
+def _lone_name(files: Sequence[DataFile], parts: Sequence[str | None]) -> str | None:
+    """Return the one name with a word such as `test` that belongs to its subject, as in `pregnancy-test.csv`.
+
+    None if several names have such a word, if the name has no subject, or if another file has the same subject: then
+    `log_test.csv` is a part of what `log.csv` begins.
+    """
+    if len({part for part in parts if part}) != 1 or any(_says_split(file) for file in files):
+        return None
+    named = {_bearing(file, part) for file, part in zip(files, parts, strict=True) if part}
+    subjects = {subject_of(name) for name in named}
+    others = {
+        subject_of(name)
+        for file, part in zip(files, parts, strict=True)
+        if part is None
+        for name in file.path.split("/")[-2:]
+    }
+    alone = len(subjects) == 1 and all(subjects) and not subjects & others
+    return min(named) if alone and None in parts else None
+
+
+def _bearing(file: DataFile, part: str) -> str:
+    """Return the file's or folder's name that stands for the part."""
+    return next(name for name in reversed(file.path.split("/")) if part_in(name) == part)
+
+
+def _says_split(file: DataFile) -> bool:
+    return any(column in file.given and column not in file.unasked for column in ("split", "subset"))
+
+
 def _part(file: DataFile) -> str | None:
-    """By the value of a `split=...` folder, or a partition column of a table, else by the names in the path."""
+    """Return the part by a `split=...` folder or a table's partition column, else by the names in the path."""
     for column in ("split", "subset"):
         value = file.given.get(column)
         if value is not None and column not in file.unasked:
@@ -97,6 +137,6 @@ def _part(file: DataFile) -> str | None:
 
 
 def _shown(headers: Sequence[Header], parts: Sequence[str | None]) -> str:
-    """One file of each part."""
+    """Return one file per part."""
     first = {part: header.file.name for header, part in reversed(list(zip(headers, parts, strict=True))) if part}
     return ", ".join(f"{part}: {first[part].rsplit('/', 1)[-1]}" for part in (*PARTS, *UNCLEAR) if part in first)

@@ -1,4 +1,4 @@
-"""Which interactions are for training, validation and test."""
+"""Decide which interactions are for training, validation and test."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pipeline.ingest.sequences import OrderedLog
 
 TRAIN, VALID, TEST = 0, 1, 2
 
-#: Bins of one pass over the timestamps; a pass settles this many bits of a cut.
+#: One pass over the timestamps has 2^16 bins, so it settles this many bits of a cut.
 _BIN_BITS = 16
 _SHARES = (8, 9)  # tenths of the log before the first and the second cut
 
 
 @dataclass(frozen=True)
 class TimeCuts:
-    """Train is up to and with `train_until`, validation after it up to and with `valid_until`."""
+    """The ends of train and validation: train up to and including `train_until`, then up to `valid_until`."""
 
     train_until: float
     valid_until: float
 
 
 def assign_splits(log: OrderedLog, split: SplitName, cuts: TimeCuts | None) -> npt.NDArray[np.int8]:
-    """int8 [n]: 0 train, 1 valid, 2 test for every interaction; within a user it never falls."""
+    """Return int8 [n]: 0 train, 1 valid, 2 test for every interaction, non-decreasing within a user."""
     if split == "column":
         if log.splits is None:
             raise ValueError("the log gives no split")
@@ -41,7 +41,10 @@ def assign_splits(log: OrderedLog, split: SplitName, cuts: TimeCuts | None) -> n
 
 
 def _leave_one_out(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
-    """The last interaction tests, the one before validates; users with fewer than three stay in train."""
+    """Assign each user's last interaction to test and the one before to validation.
+
+    Users with fewer than three interactions stay in train.
+    """
     splits = np.zeros(offsets[-1], dtype=np.int8)
     last = offsets[1:][np.diff(offsets) >= 3] - 1
     splits[last] = TEST
@@ -50,9 +53,9 @@ def _leave_one_out(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
 
 
 def cut_ranks(interactions: int) -> tuple[int, int]:
-    """The places, from 1, of the last train and the last validation interaction in the order of time.
+    """Return the ranks, from 1, of the last train and the last validation interaction in the order of time.
 
-    The 8 : 1 : 1 division rounds down, and what ties with such an interaction goes with it.
+    The 8 : 1 : 1 division rounds down, and interactions that tie with the last one go with it.
     """
     first, second = (max(1, interactions * share // 10) for share in _SHARES)
     return first, second
@@ -60,16 +63,16 @@ def cut_ranks(interactions: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Bins:
-    """65,536 equal bins of 2^shift keys each, the first of which begins at `low`."""
+    """65,536 equal bins of 2^shift keys each; the first begins at `low`."""
 
     low: int
     shift: int
 
 
 def time_keys(times: npt.NDArray[np.float64], whole: bool) -> npt.NDArray[np.uint64]:
-    """uint64 keys in the order of the times.
+    """Return uint64 keys in the order of the times.
 
-    Whole numbers count from −2^63; other floats take the order of their bits, with the sign unfolded.
+    Whole numbers count from −2^63. Other floats are ordered by their bits, with the sign unfolded.
     """
     if whole:
         return times.astype(np.int64).view(np.uint64) ^ np.uint64(1 << 63)
@@ -79,7 +82,7 @@ def time_keys(times: npt.NDArray[np.float64], whole: bool) -> npt.NDArray[np.uin
 
 
 def key_time(key: int, whole: bool) -> float:
-    """The time that has a key."""
+    """Return the time that has a key."""
     if whole:
         return float(key - (1 << 63))
     bits = key & ((1 << 63) - 1) if key >> 63 else ~key & ((1 << 64) - 1)
@@ -87,7 +90,7 @@ def key_time(key: int, whole: bool) -> float:
 
 
 def count_bins(keys: npt.NDArray[np.uint64], bins: Bins) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The bins that hold any of the keys, and how many."""
+    """Return the bins that hold any of the keys, and their counts."""
     places = (keys[keys >= np.uint64(bins.low)] - np.uint64(bins.low)) >> np.uint64(bins.shift)
     inside = places[places < np.uint64(1 << _BIN_BITS)].astype(np.int64)
     found, counts = np.unique(inside, return_counts=True)
@@ -98,14 +101,15 @@ Counter = Callable[[Sequence[Bins]], Sequence[npt.NDArray[np.int64]]]
 
 
 def select_keys(count: Counter, ranks: Sequence[int], lowest: int, highest: int) -> list[int]:
-    """The keys at some ranks of a multiset that is only ever counted: an exact radix selection.
+    """Return the keys at the given ranks of a multiset that is only ever counted: an exact radix selection.
 
-    Each pass over the data asks `count` for one histogram a rank (int64 [65536]) and goes on inside the
-    bin that holds the rank, so memory is a few histograms however long the log is.
+    Each pass over the data asks `count` for one histogram per rank (int64 [65536]) and continues inside the bin that
+    holds
+    the rank. Memory is a few histograms however long the log is.
 
     Parameters
     ----------
-    ranks : from 1.
+    ranks : counted from 1.
     lowest, highest : bounds of all keys.
     """
     shift = max(0, (highest - lowest).bit_length() - _BIN_BITS)

@@ -1,11 +1,10 @@
-"""Counts of an ingest: those of a partition, and their totals."""
+"""The counts of an ingest: those of a shard, and their totals."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +14,15 @@ from pipeline.ingest.held_out_repeats import repeated_targets
 from pipeline.ingest.ingest_spec import PARTS
 from pipeline.ingest.samples import ShardTables
 from pipeline.ingest.sequences import OrderedLog
+from pipeline.ingest.statistics_record import HeldOutCounts, LengthSummary, PartCounts, TallyTotals, TieCounts
 
-#: The names of what `tie_counts` counts.
-_TIES = ("interactions", "consecutive_pairs", "of_consecutive_pairs", "users_with_tied_target", "of_users_with_target")
+#: How many numbers `tie_counts` returns.
+_TIES = 5
 _Array = npt.NDArray[np.integer]
 
 
 def shard_facts(shard: int, log: OrderedLog, splits: npt.NDArray[np.int8], tables: ShardTables) -> dict[str, pa.Array]:
-    """The counts of one shard as a row of small lists."""
+    """Return the counts of one shard as a row of small lists."""
     lengths, length_counts = np.unique(np.diff(log.offsets), return_counts=True)
     facts: dict[str, _Array] = {
         "interactions": np.bincount(splits, minlength=len(PARTS)),
@@ -45,10 +45,11 @@ def shard_facts(shard: int, log: OrderedLog, splits: npt.NDArray[np.int8], table
 
 
 def tie_counts(log: OrderedLog, splits: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
-    """Counts of what the log's times leave open, int64 [5].
+    """Count what the log's times leave open, int64 [5].
 
-    Interactions that share their time with another of the user; consecutive pairs of one time; consecutive
-    pairs; users with a held-out target of the time of what precedes it; users with a held-out target.
+    In order: interactions that share their time with another one of the user; consecutive pairs with the same time; all
+    consecutive pairs; users whose held-out target has the time of the interaction before it; users with a held-out
+    target.
     """
     user = log.user_of_row
     shared = log.tied.copy()
@@ -72,8 +73,8 @@ class IngestTally:
 
     Attributes
     ----------
-    item_counts : int64 [3, V + 1] how often each item is a train interaction, a valid and a test target.
-    longest : the user with the most interactions, of several the least id, after minus their number.
+    item_counts : how often each item is a train interaction, a valid target and a test target, int64 [3, V + 1].
+    longest : minus the largest number of interactions of a user, and that user's id, the least of several.
     """
 
     item_counts: npt.NDArray[np.int64]
@@ -82,7 +83,7 @@ class IngestTally:
     repeated_targets: _Array = field(default_factory=lambda: np.zeros(2, np.int64))
     samples: _Array = field(default_factory=lambda: np.zeros(3, np.int64))
     empty_histories: _Array = field(default_factory=lambda: np.zeros(3, np.int64))
-    ties: _Array = field(default_factory=lambda: np.zeros(len(_TIES), np.int64))
+    ties: _Array = field(default_factory=lambda: np.zeros(_TIES, np.int64))
     lengths: Counter[int] = field(default_factory=Counter)
     users_out_of_order: int = 0
     longest: tuple[int, str] = (0, "")
@@ -92,7 +93,7 @@ class IngestTally:
         return cls(np.zeros((len(PARTS), count + 1), np.int64))
 
     def add(self, facts: pa.Table) -> None:
-        """Add rows of `shard_facts`. Raises `RuntimeError` when a shard comes twice."""
+        """Add rows of `shard_facts`. Raises `RuntimeError` if a shard comes twice."""
         for row in range(facts.num_rows):
             one = {name: facts[name][row] for name in facts.column_names}
             shard = one["shard"].as_py()
@@ -113,21 +114,20 @@ class IngestTally:
             for index, part in enumerate(PARTS):
                 self.item_counts[index, _flat(one[f"{part}_items"])] += _flat(one[f"{part}_counts"])
 
-    def statistics(self) -> dict[str, Any]:
-        """The totals under the names that statistics.json uses."""
+    def statistics(self) -> TallyTotals:
+        """Return the totals under the names that statistics.json uses."""
         train, *held_out = self.item_counts
-        cold = [int(counts[train == 0].sum()) for counts in held_out]
         return {
             "users": sum(self.lengths.values()),
             "interactions": _by_part(self.interactions),
             "samples": _by_part(self.samples),
-            "targets": dict(zip(PARTS[1:], (int(counts.sum()) for counts in held_out), strict=True)),
-            "cold_targets": dict(zip(PARTS[1:], cold, strict=True)),
-            "repeated_targets": dict(zip(PARTS[1:], self.repeated_targets.tolist(), strict=True)),
+            "targets": _held_out(counts.sum() for counts in held_out),
+            "cold_targets": _held_out(counts[train == 0].sum() for counts in held_out),
+            "repeated_targets": _held_out(self.repeated_targets),
             "empty_histories": _by_part(self.empty_histories),
             "users_with_fewer_than_3": sum(count for length, count in self.lengths.items() if length < 3),
             "users_out_of_order": self.users_out_of_order,
-            "ties": dict(zip(_TIES, self.ties.tolist(), strict=True)),
+            "ties": _ties(self.ties),
             "sequence_length": length_summary(self.lengths),
             "longest_user": self.longest[1],
         }
@@ -137,12 +137,29 @@ def _flat(cell: pa.ListScalar) -> npt.NDArray[np.int64]:
     return cell.values.to_numpy()
 
 
-def _by_part(counts: Iterable[int]) -> dict[str, int]:
-    return {part: int(count) for part, count in zip(PARTS, counts, strict=True)}
+def _by_part(counts: Iterable[int]) -> PartCounts:
+    train, valid, test = (int(count) for count in counts)
+    return {"train": train, "valid": valid, "test": test}
 
 
-def length_summary(lengths: Counter[int]) -> dict[str, float]:
-    """Mean, median and maximum of interactions a user, from how often each length occurs."""
+def _held_out(counts: Iterable[int]) -> HeldOutCounts:
+    valid, test = (int(count) for count in counts)
+    return {"valid": valid, "test": test}
+
+
+def _ties(counts: Iterable[int]) -> TieCounts:
+    interactions, pairs, of_pairs, users, of_users = (int(count) for count in counts)
+    return {
+        "interactions": interactions,
+        "consecutive_pairs": pairs,
+        "of_consecutive_pairs": of_pairs,
+        "users_with_tied_target": users,
+        "of_users_with_target": of_users,
+    }
+
+
+def length_summary(lengths: Counter[int]) -> LengthSummary:
+    """Return mean, median and maximum of interactions per user, from how often each length occurs."""
     ordered = np.array(sorted(lengths.items()), dtype=np.int64).reshape(-1, 2)
     if not len(ordered):
         return {"mean": 0.0, "median": 0.0, "max": 0}

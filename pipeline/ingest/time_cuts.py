@@ -1,4 +1,4 @@
-"""The moments that divide a log by time, found without bringing its timestamps together."""
+"""Find the moments that divide a log by time, without collecting its timestamps."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from pipeline.ingest.splits import (
 
 
 def find_cuts(interactions: ray.data.Dataset, survey: LogSurvey) -> TimeCuts:
-    """The exact cuts at 80% and 90% of the interactions in the order of time.
+    """Find the exact cuts at 80% and 90% of the interactions in the order of time.
 
     Parameters
     ----------
     interactions : without duplicates, with a `timestamp` column; passed over two to four times.
-    survey : the bounds of its timestamps.
+    survey : the survey that holds the bounds of the timestamps.
     """
     whole = survey.whole_timestamps
 
@@ -46,7 +46,7 @@ def find_cuts(interactions: ray.data.Dataset, survey: LogSurvey) -> TimeCuts:
 
 
 def count_block(block: pa.Table, places: Sequence[Bins], whole: bool) -> pa.Table:
-    """A row for each histogram asked for: which one, the bins that hold anything, and how much."""
+    """Return one row per requested histogram: which one, the bins that are not empty, and their counts."""
     keys = time_keys(block["timestamp"].to_numpy(), whole)
     counted = [count_bins(keys, bins) for bins in places]
     return pa.table(

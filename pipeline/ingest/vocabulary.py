@@ -1,10 +1,10 @@
-"""The item vocabulary: which items there are, their index, their titles."""
+"""The item vocabulary: the items, their indices and their titles."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,29 +12,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.errors import UserError
+from pipeline.engine.wording import counted
 from pipeline.ingest.values.spelling import mismatch, shown_id
 
 _MERGE_AT = 1 << 20
 _SHOWN = 5
-#: Which of some titles, bool [n], are too long for whoever is to read them.
+#: Returns which of the titles are too long for the model that reads them, bool [n].
 IsLong = Callable[[Sequence[str]], npt.NDArray[np.bool_]]
 _FIELDS = [("item", pa.string()), ("title", pa.string()), ("other", pa.string()), ("count", pa.int64())]
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Items in the order of their ids as text: the item at row r has index r + 1, and 0 is padding.
+    """Items ordered by their ids as text: the item in row r has index r + 1, and 0 is padding.
 
     Attributes
     ----------
-    item_ids, titles : string [V].
-    in_log, in_catalogue : how many of them the log and the catalogue have.
-    dropped_items : items of the log left out because they have no title.
-    dropped_interactions : interactions of those.
-    catalogue_without_title : items of the catalogue alone left out because they have no title.
-    below_least : items left out because they have too few interactions.
-    long_items, long_interactions : items left out because their titles are too long, of log and catalogue, and the
-        interactions of those.
+    item_ids, titles : the ids and the titles, string [V] each.
+    in_log, in_catalogue : the number of items in the log and in the catalogue.
+    dropped_items : the number of items of the log left out because they have no title.
+    dropped_interactions : the number of their interactions.
+    catalogue_without_title : the number of items only in the catalogue left out because they have no title.
+    below_least : the number of items left out because they have too few interactions.
+    long_items, long_interactions : the number of items left out because their titles are too long, and of their
+        interactions.
     """
 
     item_ids: pa.Array
@@ -53,8 +54,10 @@ class Vocabulary:
 
 
 def count_items(block: pa.Table) -> pa.Table:
-    """One row an item of a block of the log: item, the least and the greatest of its titles, null where there are none,
-    and its count."""
+    """Return one row per item of a block: item, its least and its greatest title, and its count.
+
+    The titles are null if the item has none.
+    """
     if "title" not in block.column_names:
         counts = pc.value_counts(block["item"].combine_chunks())
         items, count = counts.field(0), counts.field(1)
@@ -64,17 +67,17 @@ def count_items(block: pa.Table) -> pa.Table:
     return _fields(merged["item"], least, greatest, merged["count_all"])
 
 
-def _fields(*columns: Any) -> pa.Table:
+def _fields(*columns: pa.Array | pa.ChunkedArray | npt.NDArray[np.int64]) -> pa.Table:
     return pa.table(list(columns), names=[name for name, _ in _FIELDS])
 
 
 def item_titles(rows: pa.Table) -> pa.Table:
-    """The titles of a catalogue (item, title, one row or more an item) in the form of `count_items`, counting none."""
+    """Bring the titles of a catalogue (item, title, one or more rows per item) into the form of `count_items`."""
     return _merge(_fields(rows["item"], rows["title"], rows["title"], np.zeros(len(rows), np.int64)))
 
 
 def merge_counts(tables: Iterable[pa.Table]) -> pa.Table:
-    """The sums over many blocks, merged as they come so that memory follows the vocabulary, not the log."""
+    """Sum many blocks as they come, so that memory grows with the vocabulary, not with the log."""
     total = pa.schema(_FIELDS).empty_table()
     waiting: list[pa.Table] = []
     rows = 0
@@ -87,7 +90,7 @@ def merge_counts(tables: Iterable[pa.Table]) -> pa.Table:
 
 
 def _merge(pairs: pa.Table) -> pa.Table:
-    """Counts added; of several titles of one item the least counts, so that file order never matters."""
+    """Add counts; of several titles of one item take the least, so that file order never matters."""
     merged = pa.TableGroupBy(pairs, "item").aggregate([("title", "min"), ("other", "max"), ("count", "sum")])
     return _fields(*(merged[name] for name in ("item", "title_min", "other_max", "count_sum")))
 
@@ -103,7 +106,7 @@ def build_vocabulary(
     Parameters
     ----------
     log_items : item, title, count as `merge_counts` gives them.
-    catalogue : item, title, one row or more an item; None when titles come from the log.
+    catalogue : item, title, one or more rows per item; None if titles come from the log.
     missing_title : what to do with items of the log that have no title.
     is_long : which titles are too long; their items are left out. None leaves none out.
 
@@ -122,11 +125,12 @@ def build_vocabulary(
         names = [shown_id(name) for name in missing["item"].slice(0, _SHOWN).to_pylist()]
         shown = ", ".join([*names, *(["..."] if len(missing) > _SHOWN else [])])
         why = mismatch(_array(missing["item"]), _array(titled.filter(pc.is_valid(titled["title"]))["item"]))
-        remedy = "Write item ids alike in the log and in data.items" if why else "Add them to data.items"
+        remedy = "Use the same item ids in the log and in data.items" if why else "Add them to data.items"
         if catalogue is None:
             remedy = "Fill in their titles in the log, or set data.items to a catalogue"
+        have = counted(len(missing), "item of the log has", "items of the log have")
         raise UserError(
-            f"{len(missing):,} items of the log have no title: {shown}.{' ' if why else ''}{why}",
+            f"{have} no title: {shown}.{' ' if why else ''}{why}",
             f"{remedy}, or set data.missing_title: drop to leave their interactions out.",
         )
     kept = items.filter(pc.is_valid(items["title"])).combine_chunks()
@@ -154,12 +158,12 @@ def _array(column: pa.ChunkedArray) -> pa.Array:
 
 
 def item_indices(items: pa.ChunkedArray, vocabulary: pa.Array) -> pa.ChunkedArray:
-    """int32 index from 1 of every item; null where the vocabulary lacks it."""
+    """Return the int32 index, from 1, of every item; null if the vocabulary lacks it."""
     return pc.add(pc.index_in(items, value_set=vocabulary), pa.scalar(1, pa.int32()))
 
 
 def items_table(vocabulary: Vocabulary, train_counts: np.ndarray) -> pa.Table:
-    """items.parquet: item_index int32 (1..V), item_id, title, count int64 of train interactions.
+    """Build items.parquet: item_index int32 (1..V), item_id, title, count int64 of train interactions.
 
     Parameters
     ----------

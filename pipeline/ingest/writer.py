@@ -1,4 +1,4 @@
-"""Turn the interactions of whole shards into their files."""
+"""Write the files of shards from their interactions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.ingest.statistics import shard_facts
 
 @dataclass(frozen=True)
 class ShardWriter:
-    """Writes shards of a block; picklable, so that tasks can hold one."""
+    """Writes the shards of a block; picklable, so that tasks can hold one."""
 
     out: Storage
     split: SplitName
@@ -29,7 +29,7 @@ class ShardWriter:
     cuts: TimeCuts | None
 
     def write_block(self, block: pa.Table, item_keys: npt.NDArray[np.uint64]) -> pa.Table:
-        """Write every shard that a block holds whole; a row of counts for each."""
+        """Write every shard that a block holds whole; return one row of counts per shard."""
         block = block.combine_chunks()
         shard = block["shard"].to_numpy()
         order = np.argsort(shard, kind="stable")
@@ -41,7 +41,7 @@ class ShardWriter:
         return pa.concat_tables(facts)
 
     def write_shard(self, shard: int, interactions: pa.Table, item_keys: npt.NDArray[np.uint64]) -> pa.Table:
-        """Write the files of one shard, which may have no interactions; its counts as one row."""
+        """Write the files of one shard, which may be empty; return its counts as one row."""
         name = f"{shard_name(shard)}.parquet"
         ordered = order_log(interactions, item_keys)
         splits = assign_splits(ordered, self.split, self.cuts)
@@ -52,19 +52,19 @@ class ShardWriter:
         return pa.table(shard_facts(shard, ordered, splits, tables))
 
     def facts_schema(self, block: pa.Table) -> pa.Schema:
-        """The columns that counts have, whatever the shard."""
+        """Return the columns of the counts, which are the same for every shard."""
         ordered = order_log(block.slice(0, 0), np.empty(0, np.uint64))
         splits = np.empty(0, np.int8)
         return pa.table(shard_facts(0, ordered, splits, build_tables(ordered, splits, self.rules))).schema
 
 
 def write_shards(block: pa.Table, writer: ShardWriter, item_keys: ray.ObjectRef) -> pa.Table:
-    """`ShardWriter.write_block` as a function of the block, with the keys of the items from the object store."""
+    """Call `ShardWriter.write_block` with the keys of the items from the object store."""
     return writer.write_block(block, ray.get(item_keys))
 
 
 def drop_duplicates(block: pa.Table) -> pa.Table:
-    """A block of whole shards without exact duplicates."""
-    # Which of the duplicates comes first does not matter, so any keys will do.
+    """Drop exact duplicates from a block of whole shards."""
+    # It does not matter which of the duplicates comes first, so any keys will do.
     any_keys = np.zeros(int(pc.max(block["item"]).as_py() or 0) + 1, dtype=np.uint64)
     return block.take(pa.array(order_log(block, any_keys).rows))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,10 +11,8 @@ from pipeline.engine.config import Config
 from pipeline.engine.graph import StageContext
 from pipeline.ingest.ingest_log import IngestSpec, ingest
 from pipeline.ingest.ingest_spec import MinInteractions
+from pipeline.ingest.notices import warn_of_repeats
 from pipeline.stages.worker_pools import room_for_tasks
-from training.loops.repeats import masking_notice
-
-log = logging.getLogger("dealrec.run")
 
 
 def ingest_spec(config: Config) -> IngestSpec:
@@ -52,11 +49,3 @@ def run_ingest(context: StageContext) -> Mapping[str, Any]:
     if config.evaluate.mask_seen:
         warn_of_repeats(statistics)
     return statistics
-
-
-def warn_of_repeats(statistics: Mapping[str, Any]) -> None:
-    """Say, before anything is trained, that most held-out targets will be masked. `statistics`: of the ingest."""
-    for part, name in (("test", "test"), ("valid", "validation")):
-        notice = masking_notice(statistics["repeated_targets"][part], statistics["targets"][part], name)
-        if notice is not None:
-            log.warning("%s.", notice)

@@ -1,10 +1,10 @@
-"""One input file, and what is known of it before it is opened."""
+"""One input file, and what is known about it before it is opened."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol, TypedDict
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -13,13 +13,13 @@ Format = Literal["parquet", "csv", "tsv", "jsonl", "recbole"]
 
 
 class LiveRows(Protocol):
-    """The rows of a data file that its table counts, under the names that the table gives its columns.
+    """The rows of a data file that belong to its table, with the table's column names.
 
     Attributes
     ----------
-    schema : the columns that `read` can give, without those in `DataFile.given`.
-    source : the table and which of its states is read, for the log.
-    mark : tells the same file with other rows deleted apart; "" where none is.
+    schema : the columns that `read` can return, without those in `DataFile.given`.
+    source : the table and the version of it that is read, for the log.
+    mark : a digest of the deleted rows, so that the same file with other deletes differs; "" if none are deleted.
     """
 
     @property
@@ -32,8 +32,16 @@ class LiveRows(Protocol):
     def mark(self) -> str: ...
 
     def read(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """The columns of the live rows, some at a time."""
+        """Yield the columns of the live rows, block by block."""
         ...
+
+
+class FileIdentity(TypedDict, total=False):
+    """What decides the result besides a file's bytes: columns from its path, its part of a split, its deleted rows."""
+
+    given: dict[str, str | None]
+    part: str
+    rows: str
 
 
 @dataclass(frozen=True)
@@ -42,13 +50,13 @@ class DataFile:
 
     Attributes
     ----------
-    filesystem, path : how Arrow opens it.
+    filesystem, path : where Arrow finds it.
     name : the path or URI as the user would write it, for messages.
     compression : gzip, xz, bz2, zstd, or None.
-    given : columns that hold one value in the whole file, which its path or its table's log says and it does not.
-    unasked : those of `given` that count only when the configuration names them.
-    part : the part of a split that the file's name, or the folder's below what the user named, stands for, or None.
-    rows : how a file of a table is read; None where the file counts as it is.
+    given : columns with one value for the whole file, taken from its path or its table's log.
+    unasked : columns of `given` that are used only if the configuration names them.
+    part : the part of a split that the name of the file, or of a folder below what the user named, stands for.
+    rows : the reader of a table's file; None if the file counts as it is.
     """
 
     filesystem: pafs.FileSystem
@@ -62,20 +70,26 @@ class DataFile:
     part: str | None = None
     rows: LiveRows | None = None
 
-    def identity(self) -> dict[str, Any]:
-        """What decides the result beside the file's bytes; empty for most files."""
-        facts = {"given": dict(self.given), "part": self.part, "rows": self.rows.mark if self.rows else None}
-        return {key: value for key, value in facts.items() if value}
+    def identity(self) -> FileIdentity:
+        """Return what decides the result besides the file's bytes; empty for most files."""
+        identity = FileIdentity()
+        if self.given:
+            identity["given"] = dict(self.given)
+        if self.part:
+            identity["part"] = self.part
+        if self.rows is not None and self.rows.mark:
+            identity["rows"] = self.rows.mark
+        return identity
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where to look for files, and how the user called it.
+    """Where to look for files, and what the user called it.
 
     Attributes
     ----------
-    root : the path in the filesystem, which may be a pattern.
-    scheme : what stands before a path in messages, "s3://" for instance.
+    root : the path in the filesystem; it may be a pattern.
+    scheme : the prefix of a path in messages, such as "s3://".
     key : the configuration key it came from.
     location : what the user wrote there.
     """
@@ -88,7 +102,10 @@ class Place:
 
 
 def without_views(table: pa.Table) -> pa.Table:
-    """The table with plain strings: Arrow neither filters nor takes rows of string views, which some writers choose."""
+    """Return the table with plain strings.
+
+    Some writers choose string views, and Arrow can neither filter nor take rows of those.
+    """
     plain = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
     fields = [column.with_type(plain.get(column.type, column.type)) for column in table.schema]
     return table.cast(pa.schema(fields)) if any(column.type in plain for column in table.schema) else table

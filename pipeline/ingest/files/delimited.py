@@ -1,4 +1,4 @@
-"""Readers of CSV and of tables by tabs, a block of rows at a time."""
+"""Read CSV and tab-separated tables, one block of rows at a time."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ BLOCK_BYTES = 16 << 20
 #: A block of rows and the number of its first row, from 1.
 NumberedBlock = tuple[pa.Table, int]
 
-_REMEDY = "Mend or remove the line; the file may be truncated there, or a quote left open."
-#: A cell that a CSV writer has quoted: quotes around it, and those within it doubled.
+_REMEDY = "Correct or remove the line. The file may be truncated there, or a quote may be left open."
+#: A cell that a CSV writer quoted: quotes around it, and quotes inside doubled.
 _QUOTED = r'^"(?:[^"]|"")*"$'
-#: One that must be quoted, since a quote is within it. RecBole quotes nothing, so there a title in quotes is a title.
+#: A quoted cell with a quote inside. RecBole quotes nothing, so a title in plain quotes is the title itself.
 _SURELY_QUOTED = r'^"(?:[^"]|"")*""(?:[^"]|"")*"$'
 
 
 def read_csv(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]:
-    """Columns of a CSV file, all as text, empty fields as null.
+    """Yield columns of a CSV file as text, with empty fields as null.
 
     Nothing is inferred, so ids such as 007 keep their zeros and every block has the same types.
     Raises `UserError` naming the line of a ragged or unclosed row.
@@ -42,12 +42,12 @@ def read_csv(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]:
                 row += table.num_rows
     except pa.ArrowInvalid as error:
         if not counted.lines:
-            # A header without a line end, which Arrow takes for no header.
+            # A header without a line end, which Arrow does not accept as a header.
             return
         raise _quoting_fault(file, ",") or damaged(file, error) from error
     except DAMAGE as error:
         raise damaged(file, error) from error
-    # Arrow takes a quote that is left open for the begin of a value, of which the rows that follow are then a part.
+    # Arrow reads an open quote as the start of a value that swallows the rows after it.
     if counted.quotes % 2 or (counted.quotes and counted.lines > row):
         fault = _quoting_fault(file, ",")
         if fault is not None:
@@ -55,11 +55,11 @@ def read_csv(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]:
 
 
 def read_tabs(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]:
-    """Columns of a TSV or RecBole file, all as text, empty fields as null.
+    """Yield columns of a TSV or RecBole file as text, with empty fields as null.
 
-    Such tables are mostly written without quoting, so quotes are text, but for cells that show a CSV writer: in TSV
-    those that are quoted whole, in RecBole only those with doubled quotes inside. A file whose rows have the right
-    number of fields only when tabs and line ends in quotes belong to cells is read so.
+    Such tables are mostly written without quoting, so quotes are text. The exception is cells that a CSV writer has
+    quoted: in TSV all cells in quotes, in RecBole only those with doubled quotes inside. If rows have the right number
+    of fields only when quoted tabs and line ends belong to cells, the file is read that way.
     Raises `UserError` naming the line of a ragged row.
     """
     try:
@@ -69,7 +69,7 @@ def read_tabs(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]
     plain = pacsv.ParseOptions(delimiter="\t", quote_char=False)
     evidence = _SURELY_QUOTED if file.format == "recbole" else _QUOTED
     row = 1
-    # A row that goes on over several lines looks whole until the next line is read, which may be in the next block.
+    # A row over several lines looks complete until the next line is read, which may be in the next block.
     waiting: pa.Table | None = None
     try:
         with open_payload(file) as stream:
@@ -93,7 +93,7 @@ def read_tabs(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]
 
 
 def _after(file: DataFile, columns: Sequence[str], names: Sequence[str], row: int) -> Iterator[NumberedBlock]:
-    """The rows from `row` on of a table by tabs that a CSV writer has quoted; those before read alike either way."""
+    """Yield the rows from `row` on of a quoted tab-separated table; earlier rows read the same either way."""
     quoted = pacsv.ParseOptions(delimiter="\t", newlines_in_values=True)
     begin = 1
     try:
@@ -110,7 +110,7 @@ def _after(file: DataFile, columns: Sequence[str], names: Sequence[str], row: in
 def _parsed(
     stream: _Counted, columns: Sequence[str], parse: pacsv.ParseOptions, names: Sequence[str] | None = None
 ) -> Iterator[pa.Table]:
-    """Arrow's blocks. With `names`, they take the place of the first line."""
+    """Yield Arrow's blocks. With `names`, these replace the first line."""
     read = pacsv.ReadOptions(block_size=BLOCK_BYTES)
     if names is not None:
         read = pacsv.ReadOptions(block_size=BLOCK_BYTES, column_names=list(names), skip_rows=1)
@@ -125,7 +125,7 @@ def _parsed(
 
 
 def _unquoted(table: pa.Table, evidence: str) -> pa.Table:
-    """The cells without the quotes that a CSV writer put around and into them."""
+    """Return the cells without the quotes that a CSV writer put around and inside them."""
     for index, name in enumerate(table.column_names):
         cells = table[name].cast(pa.string())
         quoted = pc.fill_null(pc.match_substring_regex(cells, evidence), False)
@@ -137,7 +137,7 @@ def _unquoted(table: pa.Table, evidence: str) -> pa.Table:
 
 
 class _Counted:
-    """A stream that counts the quotes and the line ends that go by."""
+    """A stream that counts the quotes and line ends that pass through it."""
 
     closed = False
 
@@ -153,13 +153,15 @@ class _Counted:
         return data
 
     def close(self) -> None:
-        """Whoever opened the stream closes it."""
+        """Do nothing: whoever opened the stream closes it."""
 
 
 def _quoting_fault(file: DataFile, delimiter: str) -> UserError | None:
-    """The line at fault by the rules of CSV, found by a second, slower reading; None where there is none.
+    """Return the error for the first line that breaks the rules of CSV, or None if no line does.
 
-    In a table by tabs a cell over several lines that holds whole rows is a quote that was never meant as one.
+    It reads the file a second time, more slowly. In a tab-separated table, a cell over several lines that holds whole
+    rows
+    comes from a quote that was never meant as one.
     """
     line = 1
     try:
@@ -174,15 +176,19 @@ def _quoting_fault(file: DataFile, delimiter: str) -> UserError | None:
                     return UserError(f"{file.name}, line {line} {what}.", _REMEDY)
                 if delimiter == "\t" and any(_holds_rows(cell, width) for cell in row):
                     what = f"a quote is open from line {before + 1} to line {line}"
-                    return UserError(f"{file.name}: {what}.", "Remove the quotes that enclose nothing.")
+                    return UserError(f"{file.name}: {what}.", "Remove quotes that do not enclose a cell.")
     except csv.Error as fault:
         what = f"the row that begins in line {line + 1} cannot be read ({fault})"
         return UserError(f"{file.name}: {what}.", _REMEDY)
     except UnicodeDecodeError:
-        return UserError(f"{file.name} is not UTF-8, first after line {line}.", "Save the file as UTF-8.")
+        return _not_utf8(file, line)
     except DAMAGE as fault:
         return damaged(file, fault)
     return None
+
+
+def _not_utf8(file: DataFile, line: int) -> UserError:
+    return UserError(f"{file.name} is not UTF-8. The first fault is after line {line}.", "Save the file as UTF-8.")
 
 
 def _holds_rows(cell: str, width: int) -> bool:
@@ -190,7 +196,7 @@ def _holds_rows(cell: str, width: int) -> bool:
 
 
 def _ragged_fault(file: DataFile, width: int) -> UserError | None:
-    """The first line with another number of tabs than the header, quotes being text."""
+    """Return the error for the first line whose number of tabs differs from the header's; quotes are text."""
     number = 0
     try:
         with open_text(file) as text:
@@ -199,10 +205,10 @@ def _ragged_fault(file: DataFile, width: int) -> UserError | None:
                 if line.strip("\r\n") and fields != width:
                     return UserError(
                         f"{file.name}, line {number} has {fields} fields where the header has {width}.",
-                        "Mend or remove the line: the file may be truncated there, or a tab or line end be in a cell.",
+                        "Correct or remove the line. The file may be truncated there, or a cell has a tab or line end.",
                     )
     except UnicodeDecodeError:
-        return UserError(f"{file.name} is not UTF-8, first after line {number}.", "Save the file as UTF-8.")
+        return _not_utf8(file, number)
     except DAMAGE as fault:
         return damaged(file, fault)
     return None

@@ -1,4 +1,4 @@
-"""The live files of a Delta table, by its log."""
+"""The live files of a Delta table, as its log lists them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlparse
 
 import numpy as np
@@ -30,7 +29,7 @@ _ROWS_PER_BATCH = 1 << 20
 _PHYSICAL = "delta.columnMapping.physicalName"
 _VECTOR = re.compile(r"deletion_vector_.*\.bin")
 _NONE = np.empty(0, dtype=np.int64)
-#: What a reader must know of a table, by the protocol, and this one does.
+#: The table features that this reader supports, as the protocol names them.
 _KNOWN_FEATURES = frozenset(
     {"columnMapping", "deletionVectors", "timestampNtz", "typeWidening", "typeWidening-preview", "v2Checkpoint",
      "vacuumProtocolCheck"}
@@ -43,8 +42,8 @@ class DeltaRows:
 
     Attributes
     ----------
-    stored : column of the table -> what the file calls it.
-    deleted : int64, the rows that a deletion vector strikes out, ascending from 0.
+    stored : column of the table -> its name in the file.
+    deleted : the rows that a deletion vector deletes, int64, ascending from 0.
     """
 
     filesystem: pafs.FileSystem
@@ -59,7 +58,7 @@ class DeltaRows:
         return digest(self.deleted.tobytes()) if len(self.deleted) else ""
 
     def read(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """The columns of the live rows; one that the table got after the file was written is null."""
+        """Yield the columns of the live rows; a column added after the file was written is null."""
         with pq.ParquetFile(self.filesystem.open_input_file(self.path)) as parquet:
             there = set(parquet.schema_arrow.names)
             names = {column: self.stored[column] for column in columns if self.stored[column] in there}
@@ -79,10 +78,10 @@ class DeltaRows:
 
 
 def delta_files(place: Place, root: str, below: Sequence[pafs.FileInfo]) -> list[DataFile]:
-    """The files that the newest version of a Delta table consists of, with the values of its partition columns.
+    """Return the files of the newest version of a Delta table, with the values of its partition columns.
 
-    The log is read from a copy where the table is remote, so that one way leads to every store.
-    Raises `UserError` for a log that cannot be read or asks for what this reader does not know.
+    If the table is remote, its log is copied first, so that one code path serves every store.
+    Raises `UserError` if the log cannot be read or needs a feature that this reader does not support.
     """
     name = f"{place.scheme}{root}"
     try:
@@ -97,7 +96,7 @@ def delta_files(place: Place, root: str, below: Sequence[pafs.FileInfo]) -> list
     except (DeltaError, OSError, ValueError) as error:
         raise UserError(
             f"{place.key}: the log of the Delta table {name} cannot be read: {str(error).splitlines()[0].rstrip('.')}.",
-            "Mend the table, or write it as plain Parquet into another folder.",
+            "Repair the table, or write it as plain Parquet into another folder.",
         ) from error
     stored = {column: fields[column].get(_PHYSICAL, column) for column in schema.names}
     schema = pa.schema([column for column in schema if column.name not in partitioned])
@@ -118,7 +117,7 @@ def _check_protocol(table: DeltaTable, key: str, name: str) -> None:
         unknown.append("columnMapping by id")
     if unknown:
         raise UserError(
-            f"{key}: the Delta table {name} uses what this reader does not know: {', '.join(unknown)}.",
+            f"{key}: the Delta table {name} uses features that this reader does not support: {', '.join(unknown)}.",
             f'Write it as plain Parquet into another folder: spark.read.format("delta").load("{name}").write.parquet('
             '"...").',
         )
@@ -126,7 +125,7 @@ def _check_protocol(table: DeltaTable, key: str, name: str) -> None:
 
 @contextlib.contextmanager
 def _log_folder(filesystem: pafs.FileSystem, root: str, below: Sequence[pafs.FileInfo]) -> Iterator[str]:
-    """A local folder with the table's log: the table's own, or a copy without its data."""
+    """Provide a local folder with the table's log: the table's own, or a copy without its data."""
     if isinstance(filesystem, pafs.LocalFileSystem):
         yield root
         return
@@ -148,7 +147,7 @@ def _log_folder(filesystem: pafs.FileSystem, root: str, below: Sequence[pafs.Fil
 
 
 def _struck_rows(table: DeltaTable, paths: Sequence[str]) -> dict[str, npt.NDArray[np.int64]]:
-    """The rows that deletion vectors strike out, by the path of the file as the log writes it."""
+    """Return the rows that deletion vectors delete, keyed by the file's path as the log writes it."""
     if "deletionVectors" not in (table.protocol().reader_features or ()):
         return {}
     by_name: dict[str, list[str]] = {}
@@ -160,13 +159,16 @@ def _struck_rows(table: DeltaTable, paths: Sequence[str]) -> dict[str, npt.NDArr
             uri = row["filepath"]
             matching = [path for path in by_name.get(uri.rsplit("/", 1)[-1], ()) if uri.endswith(path)]
             if len(matching) != 1:
-                raise ValueError(f"a deletion vector is of {uri}, which is no file of the table")
+                raise ValueError(f"a deletion vector belongs to {uri}, which is not a file of the table")
             struck[matching[0]] = np.flatnonzero(~np.array(row["selection_vector"], dtype=bool)).astype(np.int64)
     return struck
 
 
 def _located(place: Place, root: str, path: str) -> tuple[pafs.FileSystem, str, str]:
-    """Filesystem, path in it and scheme of a file of the log, whose path is relative or, in a clone, a URI."""
+    """Return filesystem, path in it and scheme of a file in the log.
+
+    The log gives its path relative to the table or, in a clone, as a URI.
+    """
     scheme = urlparse(path).scheme
     if not scheme:
         return place.filesystem, f"{root}/{unquote(path)}", place.scheme
@@ -174,8 +176,8 @@ def _located(place: Place, root: str, path: str) -> tuple[pafs.FileSystem, str, 
     return filesystem, inner, "" if scheme == "file" else f"{scheme}://"
 
 
-def _as_text(value: Any) -> str | None:
-    """The value of a partition column as text that is read like a cell of a text file."""
+def _as_text(value: object) -> str | None:
+    """Return the value of a partition column as text, to be read like a cell of a text file."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bytes):

@@ -1,4 +1,4 @@
-"""Patterns in paths, followed through any Arrow filesystem."""
+"""Expand patterns in paths on any Arrow filesystem."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _MARKS = "*?["
 
 
 def has_pattern(path: str) -> bool:
-    """Whether a path holds a mark of a pattern."""
+    """Return whether a path contains a wildcard."""
     return any(mark in path for mark in _MARKS)
 
 
 def plain_folder(pattern: str) -> str:
-    """The folder before the first part that holds a mark; the path itself where none does."""
+    """Return the folder before the first part with a wildcard; the path itself if there is none."""
     return "/".join(pattern.split("/")[: _first_mark(pattern)]) or "/"
 
 
@@ -25,13 +25,16 @@ def _first_mark(pattern: str) -> int:
 
 
 def expand(filesystem: pafs.FileSystem, pattern: str) -> list[pafs.FileInfo]:
-    """What a glob matches, found by walking down its parts, so that only the folders it names are listed."""
+    """Return what a glob matches.
+
+    It walks down the parts of the pattern, so only the folders that the pattern names are listed.
+    """
     parts = pattern.split("/")
     level = [plain_folder(pattern)]
     first, last = _first_mark(pattern), len(parts) - 1
     for depth, part in enumerate(parts[first:], start=first):
         if part == "**" and depth == last:
-            break  # directories are searched to their depth anyway
+            break  # directories are searched recursively anyway
         infos = [
             info
             for folder in level

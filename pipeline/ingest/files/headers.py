@@ -1,4 +1,4 @@
-"""The columns of input files, read on the driver before any work starts."""
+"""Read the columns of input files on the driver, before any work starts."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ log = logging.getLogger("dealrec.ingest")
 
 Kind = Literal["text", "number", "datetime", "other"]
 
-#: Lines whose keys count as columns.
+#: The number of first lines whose keys count as columns.
 _JSON_SAMPLE = 10_000
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself.
+    """What a file says about itself.
 
     Attributes
     ----------
-    file : the file; of what its path gives, what the file has not itself.
-    kinds : column name -> what kind of values it holds; in text files all is text until it is parsed.
-    row_groups : rows in each row group of a Parquet file; empty for the others.
+    file : the file; `given` holds only the columns of its path that are not in the file itself.
+    kinds : column name -> the kind of its values; in text files all are text until they are parsed.
+    row_groups : the number of rows in each row group of a Parquet file; empty for other formats.
     """
 
     file: DataFile
@@ -43,9 +43,10 @@ class Header:
 
 
 def read_headers(files: Sequence[DataFile]) -> list[Header]:
-    """Check and read every header, several files at a time. Raises `UserError` for a file that is unfit.
+    """Check and read every header, several files at a time.
 
-    Empty files are left out, as Spark and others write them for parts without rows; all of them must not be empty.
+    Empty files are left out: Spark and others write them for parts without rows.
+    Raises `UserError` for a file that cannot be used, and if all files are empty.
     """
     with ThreadPoolExecutor(max_workers=16) as pool:
         blank = list(pool.map(is_blank, files))
@@ -55,11 +56,11 @@ def read_headers(files: Sequence[DataFile]) -> list[Header]:
             f"{files[0].name} is empty."
             if len(files) == 1
             else f"All {len(files)} files are empty: {files[0].name}, ...",
-            "Remove what is empty, or write it again.",
+            "Remove the empty files, or write them again.",
         )
     with_rows = [header for header in headers if header.file.format != "parquet" or _may_have_rows(header)] or headers
     if len(with_rows) < len(files):
-        log.info("%d of %d files are empty and left out", len(files) - len(with_rows), len(files))
+        log.info("Left out %d of %d files, which are empty", len(files) - len(with_rows), len(files))
     return with_rows
 
 
@@ -87,7 +88,7 @@ def _own_header(file: DataFile) -> Header:
 
 
 def _with_given(header: Header) -> Header:
-    """The columns that the path gives, after those of the file. What the file says of a column itself counts."""
+    """Add the columns that the path gives; a column in the file takes precedence."""
     given = {column: value for column, value in header.file.given.items() if column not in header.kinds}
     kinds: dict[str, Kind] = {**header.kinds, **dict.fromkeys(given, "text")}
     return replace(header, file=replace(header.file, given=given), kinds=kinds)
@@ -120,21 +121,21 @@ def _delimited_header(file: DataFile) -> Header:
         names = tab_names(file)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise UserError(f"{file.name}: column '{repeated[0]}' is there twice.", "Rename one of the two.")
+        raise UserError(f"{file.name}: column '{repeated[0]}' appears twice.", "Rename one of the two.")
     if not any(names):
-        raise UserError(f"{file.name} has no header line.", "Write the column names in its first line.")
+        raise UserError(f"{file.name} has no header line.", "Add the column names as its first line.")
     return Header(file, dict.fromkeys(names, "text"))
 
 
 def tab_names(file: DataFile) -> list[str]:
-    """The column names of a table by tabs, without the quotes that some writers put around them."""
+    """Return the column names of a tab-separated table, without the quotes that some writers put around them."""
     with open_text(file) as text:
         cells = text.readline().rstrip("\r\n").split("\t")
     return [cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell for cell in cells]
 
 
 def _jsonl_header(file: DataFile) -> Header:
-    """The keys of the first objects; a key that comes later only is not a column."""
+    """Return the keys of the first objects; a key that only appears later is not a column."""
     kinds: dict[str, Kind] = {}
     first = ""
     with open_text(file) as text:
@@ -145,7 +146,7 @@ def _jsonl_header(file: DataFile) -> Header:
                     kinds[key] = max(kinds.get(key, "number"), _json_kind(value), key=_KIND_ORDER.index)
     check_rows_of_objects(file, first)
     if is_python(first):
-        log.info("%s holds Python dicts, which take about ten times as long to read as JSON", file.name)
+        log.info("%s holds Python dicts. They take about ten times as long to read as JSON", file.name)
     return Header(file, kinds)
 
 
@@ -159,19 +160,19 @@ def _json_kind(value: object) -> Kind:
 
 
 def check_same_kinds(headers: Sequence[Header], columns: Sequence[str]) -> None:
-    """Raise `UserError` when files differ in which of the columns they have, or in what these hold."""
+    """Raise `UserError` if files differ in which of the columns they have, or in what these hold."""
     first = headers[0]
     for header, column in itertools.product(headers[1:], columns):
         if column not in header.kinds:
             raise UserError(
                 f"The files have different columns: '{column}' is in {first.file.name} but not in "
                 f"{header.file.name}, which has {', '.join(header.kinds)}.",
-                "Give files of one layout.",
+                "Give files with the same columns.",
             )
         pair = first.kinds[column], header.kinds[column]
         if header.file.format == "parquet" and pair[0] != pair[1]:
             raise UserError(
                 f"The files have different types: column '{column}' is {pair[0]} in {first.file.name} and "
                 f"{pair[1]} in {header.file.name}.",
-                "Write all files with one schema.",
+                "Write all files with the same schema.",
             )

@@ -26,10 +26,10 @@ _NUMBER = re.compile(r"v?(\d+)[.-]")
 
 @dataclass(frozen=True)
 class _Root:
-    """A table's folder as it is found, and as its metadata calls it.
+    """Where a table's folder is, and where its metadata says it is.
 
-    A table that was moved or copied still calls its files by their old place; below its folder they are found all the
-    same.
+    A table that was moved or copied still names its files by their old location. They are found below its folder all
+    the same.
     """
 
     filesystem: pafs.FileSystem
@@ -38,7 +38,7 @@ class _Root:
     location: str
 
     def locate(self, uri: str) -> tuple[pafs.FileSystem, str, str]:
-        """Filesystem, path in it and scheme of a file that the metadata names."""
+        """Return filesystem, path in it and scheme of a file that the metadata names."""
         own, file = f"{_plain(self.location).rstrip('/')}/", _plain(uri)
         if file.startswith(own):
             return self.filesystem, f"{self.path}/{file.removeprefix(own)}", self.scheme
@@ -47,12 +47,12 @@ class _Root:
 
 
 def _plain(uri: str) -> str:
-    """A URI with one spelling of its scheme; a local path without any."""
+    """Return a URI with one spelling of its scheme; a local path without a scheme."""
     return re.sub(r"^s3[an]://", "s3://", re.sub(r"^file:/+", "/", uri))
 
 
 class _TableIO(PyArrowFileIO):
-    """Opens the files of a table through the filesystem that the table was found in."""
+    """Opens a table's files through the filesystem in which the table was found."""
 
     def __init__(self, root: _Root) -> None:
         super().__init__({})
@@ -67,7 +67,7 @@ class _TableIO(PyArrowFileIO):
 class IcebergRows:
     """The live rows of one data file: pyiceberg applies deletes, renamed columns, types and partition values.
 
-    It holds the columns asked for of one data file in memory at a time.
+    It holds the requested columns of one data file in memory at a time.
     """
 
     root: _Root
@@ -81,7 +81,7 @@ class IcebergRows:
 
     @property
     def mark(self) -> str:
-        """By the files that hold the deletes, and the schema by which the file is read."""
+        """A digest of the files that hold the deletes and of the schema used to read the file."""
         deletes = sorted(file.file_path for file in self.task.delete_files)
         return digest("\n".join([str(self.metadata.schema()), *deletes]).encode())
 
@@ -95,10 +95,10 @@ class IcebergRows:
 
 
 def iceberg_files(place: Place, root: str, found: Sequence[pafs.FileInfo]) -> list[DataFile]:
-    """The files of the current snapshot of an Iceberg table.
+    """Return the files of the current snapshot of an Iceberg table.
 
-    The newest metadata file counts, or the one that the user named. Raises `UserError` where two are equally new,
-    and for tables that cannot be read without a catalogue or a newer reader.
+    The newest metadata file is used, or the one that the user named. Raises `UserError` if two are equally new, and for
+    tables that need a catalogue or a newer reader.
     """
     name = f"{place.scheme}{root}"
     path = _metadata_file(place, root, found)
@@ -109,17 +109,17 @@ def iceberg_files(place: Place, root: str, found: Sequence[pafs.FileInfo]) -> li
     except (OSError, ValueError, NotImplementedError, pa.ArrowException) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
         raise UserError(
-            f"{place.key}: the Iceberg table {name} cannot be read by {path.rsplit('/', 1)[-1]}: {reason}.",
-            "Mend the table (rewrite_data_files leaves one without deletes), or write it as plain Parquet into another "
+            f"{place.key}: the Iceberg table {name} cannot be read through {path.rsplit('/', 1)[-1]}: {reason}.",
+            "Repair the table (rewrite_data_files removes its deletes), or write it as plain Parquet into another "
             f'folder: spark.read.format("iceberg").load("{name}").write.parquet("...").',
         ) from error
-    source = f"the Iceberg table {name} by {path.rsplit('/', 1)[-1]}"
+    source = f"the Iceberg table {name} at {path.rsplit('/', 1)[-1]}"
     files = []
     for task in tasks:
         if task.file.file_format != FileFormat.PARQUET:
             raise UserError(
-                f"{place.key}: the Iceberg table {name} has data in {task.file.file_format.name}, and Parquet alone is "
-                "read.",
+                f"{place.key}: the Iceberg table {name} has data in {task.file.file_format.name}, but only Parquet is "
+                "supported.",
                 "Write it as plain Parquet into another folder.",
             )
         filesystem, file, scheme = here.locate(task.file.file_path)
@@ -135,7 +135,7 @@ def _read_metadata(filesystem: pafs.FileSystem, path: str) -> TableMetadata:
 
 
 def _metadata_file(place: Place, root: str, found: Sequence[pafs.FileInfo]) -> str:
-    """The metadata file that the user named, or the one of the highest number."""
+    """Return the metadata file that the user named, or the one with the highest number."""
     named = [info.path for info in found if info.path.endswith(_METADATA)]
     if len(named) == 1:
         return named[0]
@@ -149,7 +149,7 @@ def _metadata_file(place: Place, root: str, found: Sequence[pafs.FileInfo]) -> s
     if len(newest) != 1:
         shown = ", ".join(sorted(path.rsplit("/", 1)[-1] for path in newest)) or "none has a number"
         raise UserError(
-            f"{place.key}: the metadata folder of the Iceberg table {place.scheme}{root} does not tell which of its "
+            f"{place.key}: the metadata folder of the Iceberg table {place.scheme}{root} does not show which of its "
             f"files is current ({shown}).",
             f"Ask the catalogue for the table's metadata location, and give that file as {place.key}.",
         )

@@ -1,4 +1,4 @@
-"""One line of a JSON Lines file, and what is written in its place by mistake."""
+"""Parse one line of a JSON Lines file, and recognise what is written in its place by mistake."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import json
 from cluster.errors import UserError
 from pipeline.ingest.files.datafile import DataFile
 
-_OBJECT = 'Write one object a line, such as {"user_id": 1, "item_id": 7, "timestamp": 0}'
+_OBJECT = 'Write one object per line, such as {"user_id": 1, "item_id": 7, "timestamp": 0}'
 _FROM_ARRAY = (
-    "Write one object a line: "
+    "Write one object per line: "
     """python -c "import json, sys; [print(json.dumps(row)) for row in json.load(sys.stdin)]" < FILE > log.jsonl"""
 )
-_FROM_OBJECTS = "Write one object a line, as jq -c . FILE > log.jsonl does"
+_FROM_OBJECTS = "Write one object per line, as jq -c . FILE > log.jsonl does"
 
 
 def parse_json_line(file: DataFile, number: int, line: str | bytes) -> dict[str, object]:
-    """One line as an object.
+    """Parse one line as an object.
 
-    A line that is a Python dict, as in the older files of UCSD, is read by `ast.literal_eval`, which runs no code.
-    Raises `UserError` naming the line when it is neither.
+    A line that is a Python dict, as in UCSD's older files, is read with `ast.literal_eval`, which runs no code.
+    Raises `UserError` naming the line if it is neither.
     """
     try:
         value = json.loads(line)
@@ -37,7 +37,7 @@ def parse_json_line(file: DataFile, number: int, line: str | bytes) -> dict[str,
 
 
 def is_python(line: str) -> bool:
-    """Whether a line is a Python dict and no JSON."""
+    """Return whether a line is a Python dict rather than JSON."""
     try:
         json.loads(line)
     except ValueError:
@@ -46,7 +46,10 @@ def is_python(line: str) -> bool:
 
 
 def check_rows_of_objects(file: DataFile, first: str) -> None:
-    """Raise `UserError` for a table column by column in one object, as `DataFrame.to_json` writes it by default."""
+    """Raise `UserError` for a table stored column by column in one object.
+
+    `DataFrame.to_json` writes it that way by default.
+    """
     try:
         row = json.loads(first) if first else {}
     except ValueError:
@@ -55,7 +58,7 @@ def check_rows_of_objects(file: DataFile, first: str) -> None:
     if len(columns) > 1 and all(isinstance(column, dict) and list(column)[:1] == ["0"] for column in columns):
         raise UserError(
             f"{file.name} is one JSON object that holds whole columns.",
-            f"{_OBJECT}; in pandas, to_json(..., orient='records', lines=True).",
+            f"{_OBJECT}. In pandas: to_json(..., orient='records', lines=True).",
         )
 
 
@@ -75,17 +78,17 @@ def _fault(file: DataFile, number: int, line: str | bytes, error: ValueError) ->
         return UserError(f"{file.name} is one JSON array over several lines.", f"{_FROM_ARRAY}.")
     if number == 1 and isinstance(error, json.JSONDecodeError) and error.pos >= len(text.rstrip()):
         return UserError(
-            f"{file.name}, line 1 ends within an object.",
-            f"{_FROM_OBJECTS}; if its objects are on one line each, the file is truncated.",
+            f"{file.name}, line 1 ends inside an object.",
+            f"{_FROM_OBJECTS}. If each object is on one line, the file is truncated.",
         )
     if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
         return UserError(f"{file.name}, line {number} holds more than one JSON value.", f"{_FROM_OBJECTS}.")
     if start[:2] in ("{'", "{u"):
         return UserError(
-            f"{file.name}, line {number} is a Python dict that holds more than plain values, or is broken.",
-            "Write it as JSON, missing values as null.",
+            f"{file.name}, line {number} is a Python dict that is broken or holds more than plain values.",
+            "Write it as JSON, with null for missing values.",
         )
     return UserError(
         f"{file.name}, line {number} is not valid JSON ({error}).",
-        "Mend or remove the line; the file may be truncated there.",
+        "Correct or remove the line. The file may be truncated there.",
     )

@@ -1,4 +1,4 @@
-"""The reader of JSON Lines, a block of rows at a time."""
+"""Read JSON Lines, one block of rows at a time."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _JSON_SAMPLE = 100
 
 
 def read_jsonl(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]:
-    """Some keys of a JSON Lines file, an absent key as null; the others are not parsed into columns.
+    """Yield the given keys of a JSON Lines file; an absent key is null, and other keys are not parsed into columns.
 
-    Arrow's parser is used where a column holds one type, Python's where types are mixed and to find the
-    line that is broken. Raises `UserError` naming that line.
+    Arrow's parser is used if a column holds one type. Python's is used if types are mixed, and to find the line that is
+    broken. Raises `UserError` naming that line.
     """
     line = 1
     for chunk in _whole_lines(file):
@@ -36,7 +36,7 @@ def read_jsonl(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock
 
 
 def _whole_lines(file: DataFile) -> Iterator[bytes]:
-    """The file in pieces that end where a line ends."""
+    """Yield the file in pieces that end at the end of a line."""
     rest = b""
     try:
         with open_payload(file) as stream:
@@ -53,7 +53,7 @@ def _whole_lines(file: DataFile) -> Iterator[bytes]:
 
 
 def _guess(chunk: bytes, columns: Sequence[str]) -> pa.Schema | None:
-    """The types of the columns by the first lines; None where Arrow's parser has no chance."""
+    """Return the types of the columns, judged by the first lines; None if Arrow's parser cannot read them."""
     try:
         sample = itertools.islice(io.BytesIO(chunk), _JSON_SAMPLE)
         rows = [json.loads(line) for line in sample if line.strip()]
@@ -83,7 +83,7 @@ def _parse_fast(chunk: bytes, schema: pa.Schema) -> pa.Table | None:
 
 
 def _parse_slowly(file: DataFile, chunk: bytes, columns: Sequence[str], first_line: int) -> pa.Table:
-    """Line by line into text columns."""
+    """Parse line by line into text columns."""
     cells: dict[str, list[str | None]] = {name: [] for name in columns}
     for number, line in enumerate(chunk.splitlines(), start=first_line):
         if not line.strip():
@@ -105,6 +105,6 @@ def _cell(file: DataFile, line: int, name: str, value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isinf(value):
         raise UserError(
             f"{file.name}, line {line}, column '{name}' holds {json.dumps(value, default=repr)[:40]}.",
-            "Text or a number belongs there.",
+            "Write text or a number there.",
         )
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

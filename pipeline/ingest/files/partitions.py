@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-#: What Hive and Spark write for a missing value.
+#: Names that Hive and Spark write for a missing value.
 _MISSING = ("__HIVE_DEFAULT_PARTITION__", "")
 
 
 def is_partition(folder: str) -> bool:
-    """Whether a folder's name gives a column a value."""
+    """Return whether a folder's name gives a column a value."""
     key, equals, _ = folder.partition("=")
     return bool(key and equals)
 
 
 def path_columns(folders: str) -> dict[str, str | None]:
-    """Column name -> value, for every folder of a path that is named `column=value`; percent codes are resolved.
+    """Return column name -> value for every folder of a path that is named `column=value`.
+
+    Percent codes are decoded.
 
     Parameters
     ----------
-    folders : a path without the file's own name.
+    folders : a path without the name of the file itself.
     """
     columns: dict[str, str | None] = {}
     for folder in folders.split("/"):

@@ -16,6 +16,7 @@ from cluster.schemes import shown
 from cluster.storage import is_remote, open_filesystem
 from pipeline.ingest.files.datafile import DataFile, Format, Place
 from pipeline.ingest.files.globs import expand, has_pattern, plain_folder
+from pipeline.ingest.files.other_formats import ACCEPTED, OTHER_FORMATS, unsupported
 from pipeline.ingest.files.part_names import part_of
 from pipeline.ingest.files.partitions import path_columns
 from pipeline.ingest.files.table_formats import table_files
@@ -35,24 +36,25 @@ _FORMATS: dict[str, Format] = {
 }
 _COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".bz2": "bz2", ".zst": "zstd"}
 _PICKLES = (".pkl", ".pickle", ".pck", ".pt", ".pth", ".joblib", ".dill")
-_ACCEPTED = "Give Parquet, CSV, TSV, JSON Lines or RecBole atomic files (.inter, .item)"
 
-PICKLE_REMEDY = "Pickles run code when they are read, so none is: save the table as Parquet (DataFrame.to_parquet)."
+PICKLE_REMEDY = (
+    "Reading a pickle can run code, so pickles are refused. Save the table as Parquet (DataFrame.to_parquet)."
+)
 
 
 def find_files(location: str, key: str, skip_suffix: str = "") -> list[DataFile]:
-    """The data files that `location` names, sorted by path, all of one format.
+    """Return the data files that `location` names, sorted by path, all of one format.
 
-    Of a Delta or Iceberg table they are the files that count by its log.
+    For a Delta or Iceberg table, these are the files that its log counts.
 
     Parameters
     ----------
     location : local path, directory (searched recursively), glob (`*`, `?`, `[]`, `**`) or URI.
     key : the configuration key it came from, for messages.
-    skip_suffix : extension that does not count in a directory, where RecBole keeps the log beside its items.
+    skip_suffix : extension to ignore in a directory, because RecBole keeps the log beside its items.
 
-    Raises `UserError` when nothing is there, or what is there is a pickle, of an unknown kind or of several, or belongs
-    to a table whose log cannot be obeyed.
+    Raises `UserError` if nothing is there, and if what is there is a pickle, is of an unknown format or of several, or
+    belongs to a table whose log cannot be followed.
     """
     remote = is_remote(location)
     try:
@@ -60,7 +62,7 @@ def find_files(location: str, key: str, skip_suffix: str = "") -> list[DataFile]
     except UserError as error:
         raise UserError(f"{key}: {error.message}", error.remedy) from error
     scheme = location.split("://")[0] + "://" if remote else ""
-    # Filesystems from elsewhere, such as that of the Hugging Face hub, raise errors of their own.
+    # Third-party filesystems, such as that of the Hugging Face hub, raise their own exceptions.
     foreign = (Exception,) if isinstance(filesystem, pafs.PyFileSystem) else ()
     try:
         return _find(Place(filesystem, root, scheme, key, shown(location)), skip_suffix)
@@ -70,7 +72,7 @@ def find_files(location: str, key: str, skip_suffix: str = "") -> list[DataFile]
         reason = (str(error).strip() or type(error).__name__).partition("\n")[0].rstrip(".")
         raise UserError(
             f"{key}: {shown(location)} cannot be listed ({reason}).",
-            "Mend its permissions, or the credentials of the store, or the network.",
+            "Check its permissions, the credentials of the store, and the network.",
         ) from error
 
 
@@ -95,14 +97,14 @@ def _find(place: Place, skip_suffix: str) -> list[DataFile]:
     if len(formats) > 1:
         raise UserError(
             f"{place.key}: {place.location} mixes formats ({', '.join(sorted(formats.values()))}).",
-            "Name the files of one format with a glob.",
+            "Select the files of one format with a glob.",
         )
     once = {file.path: file for file in files}
     return [once[path] for path in sorted(once)]
 
 
 def _named(place: Place) -> tuple[list[pafs.FileInfo], str]:
-    """What the location names, and the folder below which the user did not spell paths out."""
+    """Return what the location names, and the folder below which the user did not spell out paths."""
     info = place.filesystem.get_file_info(place.root)
     if info.type != pafs.FileType.NotFound:
         return [info], place.root if info.type == pafs.FileType.Directory else place.root.rpartition("/")[0]
@@ -115,7 +117,7 @@ def _named(place: Place) -> tuple[list[pafs.FileInfo], str]:
 
 
 def _suffixes(path: str) -> tuple[str, str | None]:
-    """The extension that tells the format, in lower case, and the compression around it."""
+    """Return the extension that tells the format, in lower case, and the compression around it."""
     pure = PurePosixPath(path.lower())
     compression = _COMPRESSIONS.get(pure.suffix)
     return (PurePosixPath(pure.stem).suffix if compression else pure.suffix), compression
@@ -133,7 +135,7 @@ def _data_file(place: Place, info: pafs.FileInfo, base: str) -> DataFile:
     if suffix in _PICKLES:
         raise UserError(f"{key}: {name} is a pickle.", PICKLE_REMEDY)
     if suffix not in _FORMATS:
-        raise UserError(f"{key}: {name} has an unknown extension '{suffix}'.", f"{_ACCEPTED}.")
+        raise unsupported(place, info, suffix)
     if _FORMATS[suffix] == "parquet" and compression:
         raise UserError(f"{key}: {name} is a compressed Parquet file.", "Decompress it.")
     folders, spelt = info.path.rpartition("/")[0], path_columns(base)
@@ -153,7 +155,7 @@ def _data_file(place: Place, info: pafs.FileInfo, base: str) -> DataFile:
 
 
 def _shown(infos: Sequence[pafs.FileInfo], root: str) -> list[pafs.FileInfo]:
-    """The files below a directory; hidden ones and those named `_...` never count."""
+    """Return the files below a directory, without hidden ones and those named `_...`."""
     return [
         info
         for info in infos
@@ -163,24 +165,30 @@ def _shown(infos: Sequence[pafs.FileInfo], root: str) -> list[pafs.FileInfo]:
 
 
 def _data_in(infos: Sequence[pafs.FileInfo], root: str, skip_suffix: str) -> list[pafs.FileInfo]:
-    """Those of them that have a known extension."""
+    """Return the files below a directory that have a known extension."""
     return [info for info in _shown(infos, root) if _suffixes(info.path)[0] in set(_FORMATS) - {skip_suffix}]
+
+
+def _is_known(name: str) -> bool:
+    """Return whether a file may hold the user's data in a format that is not read."""
+    is_text = name.lower().startswith(("readme", "license"))
+    return _suffixes(name)[0] in (*_PICKLES, *OTHER_FORMATS) and not is_text
 
 
 def _in_directory(
     place: Place, root: str, infos: Sequence[pafs.FileInfo], data: Sequence[pafs.FileInfo], base: str
 ) -> list[DataFile]:
-    """The data files below a directory, of which there must be some."""
+    """Return the data files below a directory. Raises `UserError` if there are none."""
     seen = _shown(infos, root)
     if not data:
-        pickles = [info for info in seen if _suffixes(info.path)[0] in _PICKLES]
-        if pickles:
-            return [_data_file(place, pickles[0], base)]
+        known = [info for info in seen if _is_known(info.base_name)]
+        if known:
+            return [_data_file(place, known[0], base)]  # raises with what the file is and how to convert it
         holds = ", ".join(sorted(info.base_name for info in seen)[:5]) or "nothing"
         raise UserError(
             f"{place.key}: the directory {place.scheme}{root} has no data file (it holds {holds}).",
-            f"{_ACCEPTED}.",
+            f"{ACCEPTED}.",
         )
     if len(data) < len(seen):
-        log.info("%s: %d of %d files in %s are read", place.key, len(data), len(seen), root)
+        log.info("%s: reading %d of %d files in %s", place.key, len(data), len(seen), root)
     return [_data_file(place, info, base) for info in data]

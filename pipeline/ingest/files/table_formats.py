@@ -1,4 +1,4 @@
-"""Folders whose files are not the table: a log beside them says which files, and which of their rows, count."""
+"""Folders whose files alone are not the table: a log beside them says which files and rows count."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cluster.errors import UserError
 from pipeline.ingest.files.datafile import DataFile, Place
 from pipeline.ingest.files.partitions import is_partition
 
-#: A folder of this name makes its parent a table of this kind.
+#: A folder with this name makes its parent a table of this kind.
 _FOLDERS = {
     "_delta_log": "Delta",
     ".hoodie": "Hudi",
     "_spark_metadata": "Spark stream",
     "_temporary": "unfinished job",
 }
-#: So does a file of this name in a folder of this name.
+#: So does a file whose name matches the pattern, in a folder with this name.
 _FILES = {
     "metadata": (re.compile(r".*\.metadata\.json"), "Iceberg"),
     "snapshot": (re.compile(r"snapshot-\d+|LATEST|EARLIEST"), "Paimon"),
@@ -30,10 +30,10 @@ _FILES = {
 _HIVE_ACID = re.compile(r"(base|(delete_)?delta_\d{7,})_\d{7,}.*")
 _DUCKLAKE = re.compile(r"ducklake-[0-9a-f]{8}-[0-9a-f-]{27}(-delete)?\.parquet")
 
-#: Kinds that are read by their log, and the package that reads it.
+#: Kinds that are read through their log, and the package that reads it.
 _READERS = {"Delta": "deltalake", "Iceberg": "pyiceberg"}
 
-#: What a kind is called, why its files cannot be read as they are, and how to get some that can.
+#: The name of a kind, why its files cannot be read as they are, and how to write files that can.
 _REFUSALS = {
     "Hudi": (
         "an Apache Hudi table",
@@ -70,7 +70,7 @@ _REFUSALS = {
 
 @dataclass(frozen=True)
 class FormatTable:
-    """A table and the folder that holds its log."""
+    """A table, by its kind and the folder that holds its log."""
 
     kind: str
     root: str
@@ -79,18 +79,20 @@ class FormatTable:
 def table_files(
     place: Place, found: Sequence[pafs.FileInfo], below: Sequence[pafs.FileInfo], data: Iterable[pafs.FileInfo]
 ) -> list[DataFile] | None:
-    """The live files of the table that a location is, holds, or lies in; None where files count as they are.
+    """Return the live files of the table that a location is, contains, or lies in; None if there is no table.
+
+    Without a table, all files count as they are.
 
     Parameters
     ----------
     found : what the location names.
-    below : all that lies in its folders.
-    data : those of them that would be read if they counted as they are.
+    below : everything in its folders.
+    data : the files among them that would be read if there were no table.
 
-    Raises `UserError` for a kind that is not read, for several tables, and for a table beside other data.
+    Raises `UserError` for a kind that is not supported, for several tables, and for a table beside other data.
     """
     tables = set(_marked(info.path for info in below)) | _tables_around(place.filesystem, found)
-    # A Delta table may keep Iceberg's metadata beside its own log.
+    # A Delta table may keep Iceberg metadata beside its own log.
     tables -= {FormatTable("Iceberg", table.root) for table in tables if table.kind == "Delta"}
     if not tables:
         return None
@@ -99,7 +101,7 @@ def table_files(
             raise _refusal(place, table)
     if len(tables) > 1:
         names = ", ".join(sorted(f"{place.scheme}{table.root}" for table in tables)[:3])
-        raise UserError(f"{place.key}: {place.location} holds {len(tables)} tables ({names}).", "Name the one to read.")
+        raise UserError(f"{place.key}: {place.location} holds {len(tables)} tables ({names}).", "Name one of them.")
     (table,) = tables
     stray = next((info.path for info in data if not _inside(table.root, info.path)), None)
     if stray is not None:
@@ -118,7 +120,7 @@ def _live_files(
     name = f"{place.scheme}{table.root}"
     if find_spec(package) is None:
         raise UserError(
-            f"{place.key}: {name} is a table of {table.kind}, which the package {package} reads, and it is not "
+            f"{place.key}: {name} is a table of {table.kind}. Reading it needs the package {package}, which is not "
             "installed.",
             f"Install it in this environment, on every node: pip install {package}. Or write the table as plain "
             "Parquet into another folder.",
@@ -136,8 +138,8 @@ def _live_files(
         files = [file for file in files if any(file.path == path or _inside(path, file.path) for path in named)]
     if not files:
         raise UserError(
-            f"{place.key}: {place.location} names no live file of the table of {table.kind} in {name}.",
-            "Name the table's own folder, or check that it has rows.",
+            f"{place.key}: {place.location} contains no live file of the {table.kind} table in {name}.",
+            "Name the table's own folder, and check that it has rows.",
         )
     return files
 
@@ -150,19 +152,19 @@ def _refusal(place: Place, table: FormatTable) -> UserError:
     name = f"{place.scheme}{table.root}"
     if table.kind == "unfinished job":
         return UserError(
-            f"{place.key}: {name} holds the folder _temporary, so the job that writes there is at work or has failed, "
-            "and its files may not be all.",
-            "Wait for the job, or run it again; if its output is whole, remove _temporary.",
+            f"{place.key}: {name} holds the folder _temporary, so the job that writes there is running or has failed, "
+            "and files may be missing.",
+            "Wait for the job, or run it again. If its output is complete, remove _temporary.",
         )
     what, why, remedy = _REFUSALS[table.kind]
     return UserError(
         f"{place.key}: {name} is {what}: {why}.",
-        f"Write what is current as plain Parquet into another folder ({remedy.format(root=name)}), and name that.",
+        f"Write the current rows as plain Parquet into another folder ({remedy.format(root=name)}), and name that.",
     )
 
 
 def _marked(paths: Iterable[str]) -> Iterator[FormatTable]:
-    """The tables that paths tell of by their parts."""
+    """Yield the tables that paths reveal by their parts."""
     for path in paths:
         table = _mark(path.split("/"))
         if table is not None:
@@ -182,7 +184,7 @@ def _mark(parts: Sequence[str]) -> FormatTable | None:
 
 
 def _tables_around(filesystem: pafs.FileSystem, found: Sequence[pafs.FileInfo]) -> set[FormatTable]:
-    """The innermost of the tables that each of these lies in."""
+    """Return the innermost of the tables that contain each of these files."""
     own = set(_marked(info.path for info in found))
     nearest, further = _folders_above(found)
     around = {table for folder in nearest for table in _marks_in(filesystem, folder, tuple(_FOLDERS))}
@@ -193,11 +195,11 @@ def _tables_around(filesystem: pafs.FileSystem, found: Sequence[pafs.FileInfo]) 
 
 
 def _folders_above(found: Sequence[pafs.FileInfo]) -> tuple[set[str], set[str]]:
-    """The folders that could hold the log of a table to which these belong: the nearest ones, and those above them."""
+    """Return the folders that could hold the log of a table around these files: the nearest, and those above."""
     nearest, further = set(), set()
     for info in found:
         parts = info.path.split("/")
-        # No table lies in a folder that is a partition.
+        # A partition folder never contains a table.
         deepest = len(parts) if info.type == pafs.FileType.Directory else len(parts) - 1
         ends = [end for end in range(deepest, 0, -1) if parts[end - 1] and not is_partition(parts[end - 1])]
         nearest |= {"/".join(parts[:end]) for end in ends[:1]}
@@ -206,7 +208,7 @@ def _folders_above(found: Sequence[pafs.FileInfo]) -> tuple[set[str], set[str]]:
 
 
 def _marks_in(filesystem: pafs.FileSystem, folder: str, folders: Sequence[str]) -> list[FormatTable]:
-    """The tables whose log lies in a folder. One that is closed to the user tells of none."""
+    """Return the tables whose log lies in a folder; none if the folder may not be read."""
     with contextlib.suppress(OSError):
         infos = filesystem.get_file_info([f"{folder}/{name}" for name in (*folders, *_FILES)])
         there = [info for info in infos if info.type == pafs.FileType.Directory]

@@ -1,4 +1,4 @@
-"""Columns as they come, turned into the types that the rest works with."""
+"""Convert columns as they are stored into the types that the rest works with."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.errors import UserError
+from pipeline.engine.wording import counted
 from pipeline.ingest.files.part_names import UNCLEAR, part_in
 from pipeline.ingest.ingest_spec import PARTS
 from pipeline.ingest.values.missing import without_missing
@@ -21,8 +22,9 @@ class Origin:
 
     Attributes
     ----------
+    file, column, role : the file, its column, and the role that the column plays.
     first_row : the number of the first row, from 1.
-    rows : int64, which rows after the first the values are of; None where no row was left out.
+    rows : the row of each value, int64, counted from the first row; None if no row was left out.
     """
 
     file: str
@@ -32,17 +34,17 @@ class Origin:
     rows: npt.NDArray[np.int64] | None = None
 
     def place(self, row: int) -> str:
-        """File, column and row of a value; `row` counts from 0 within these values."""
+        """Return file, column and row of a value; `row` counts from 0 within these values."""
         row = row if self.rows is None else int(self.rows[row])
         return f"{self.file}, column '{self.column}', row {self.first_row + row}"
 
     def fault(self, what: str, row: int, remedy: str) -> UserError:
-        """The error about a value; `row` counts from 0 within these values."""
+        """Return the error about a value; `row` counts from 0 within these values."""
         return UserError(f"{self.place(row)}: {what}.", remedy)
 
 
 def as_numbers(values: pa.Array, origin: Origin, required: bool = True) -> pa.Array:
-    """Numbers as float64. Raises `UserError` for text that is no number, infinity, and needed nulls."""
+    """Convert to float64. Raises `UserError` for text that is not a number, infinity, and nulls if `required`."""
     values = decoded(values)
     if is_text(values.type):
         text = trimmed(values, origin)
@@ -51,15 +53,15 @@ def as_numbers(values: pa.Array, origin: Origin, required: bool = True) -> pa.Ar
         except pa.ArrowInvalid as error:
             row = first_failure(without_missing(text), pa.float64())
             wrong = f"'{text[row].as_py()}' is not a number"
-            raise origin.fault(wrong, row, f"Correct it, or data.columns.{origin.role}.") from error
+            raise origin.fault(wrong, row, f"Correct it, or correct data.columns.{origin.role}.") from error
     elif pa.types.is_boolean(values.type):
-        raise origin.fault("a boolean, not a number", 0, f"Correct data.columns.{origin.role}.")
+        raise origin.fault("the column holds booleans, not numbers", 0, f"Correct data.columns.{origin.role}.")
     else:
         try:
             numbers = pc.cast(values, pa.float64(), safe=False)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             remedy = f"Correct data.columns.{origin.role}."
-            raise origin.fault(f"type {values.type}, not a number", 0, remedy) from error
+            raise origin.fault(f"the column has type {values.type}, not a number", 0, remedy) from error
     return _finite(numbers, origin, required)
 
 
@@ -71,7 +73,7 @@ def _parsed(text: pa.Array) -> pa.Array:
 
 
 def as_splits(values: pa.Array, origin: Origin) -> pa.Array:
-    """The given split as int8: 0 train, 1 valid, 2 test, in the words that names of files may have too.
+    """Convert the given split to int8: 0 train, 1 valid, 2 test; the words are those known from file names.
 
     Raises `UserError` naming any other value.
     """
@@ -83,31 +85,31 @@ def as_splits(values: pa.Array, origin: Origin) -> pa.Array:
     if splits.null_count:
         row = pc.index(pc.is_null(splits), True).as_py()
         word = text[row].as_py()
-        what = "the split is missing" if word is None else f"'{word}' is no split"
-        what += ", since it does not say for what it is held out" if word and part_in(word) in UNCLEAR else ""
-        remedy = f"The values are {', '.join(PARTS)} (also training, validation, val, dev, testing)."
+        what = "the split is missing" if word is None else f"'{word}' is not a part of a split"
+        what += ": it does not say whether it is for validation or test" if word and part_in(word) in UNCLEAR else ""
+        remedy = f"Use {', '.join(PARTS)} (or training, validation, val, dev, testing)."
         raise origin.fault(what, row, remedy)
     return splits
 
 
 def as_titles(values: pa.Array, origin: Origin) -> pa.Array:
-    """Titles on one line: control characters and line breaks become a space; an empty title is null."""
+    """Convert to titles on one line: control characters and line breaks become a space; an empty title is null."""
     values = decoded(values)
     if not (is_text(values.type) or pa.types.is_integer(values.type) or pa.types.is_null(values.type)):
-        raise origin.fault(f"titles of type {values.type}", 0, "Correct data.columns.title.")
+        raise origin.fault(f"titles cannot have type {values.type}", 0, "Correct data.columns.title.")
     text = pc.replace_substring_regex(text_of(values, origin), r"[\p{Cc}\p{Zl}\p{Zp}]+", " ")
     return trimmed(text, origin)
 
 
 def decoded(values: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """One plain array: chunks joined, dictionaries replaced by their values."""
+    """Return one plain array: chunks joined, dictionaries replaced by their values."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
 def is_text(dtype: pa.DataType) -> bool:
-    """Whether a column holds text, or bytes that may be text."""
+    """Return whether a column holds text, or bytes that may be text."""
     tests = (
         pa.types.is_string,
         pa.types.is_large_string,
@@ -121,20 +123,21 @@ def is_text(dtype: pa.DataType) -> bool:
 
 
 def text_of(values: pa.Array, origin: Origin) -> pa.Array:
-    """Values as a string array. Raises `UserError` for bytes that are not UTF-8."""
+    """Convert values to a string array. Raises `UserError` for bytes that are not UTF-8."""
     try:
         return pc.cast(values, pa.string())
     except pa.ArrowInvalid as error:
         row = first_failure(values, pa.string())
         what = f"{values[row].as_py()!r:.60} is not text in UTF-8 (the column's type is {values.type})"
-        remedy = "Save text as UTF-8, and ids that are bytes in hexadecimal."
+        remedy = "Save text as UTF-8, and binary ids in hexadecimal."
         raise origin.fault(what, row, remedy) from error
     except pa.ArrowNotImplementedError as error:
-        raise origin.fault(f"type {values.type}, not text", 0, f"Correct data.columns.{origin.role}.") from error
+        what = f"the column has type {values.type}, not text"
+        raise origin.fault(what, 0, f"Correct data.columns.{origin.role}.") from error
 
 
 def trimmed(values: pa.Array, origin: Origin) -> pa.Array:
-    """Text without space around it; nothing but space is null."""
+    """Strip white space around text; text of nothing but white space becomes null."""
     text = pc.utf8_trim_whitespace(text_of(values, origin))
     return pc.if_else(pc.equal(text, ""), None, text)
 
@@ -144,18 +147,18 @@ def _finite(numbers: pa.Array, origin: Origin, required: bool) -> pa.Array:
     numbers = pc.if_else(pc.is_nan(numbers), None, numbers)
     if required and numbers.null_count:
         row = pc.index(pc.is_null(numbers), True).as_py()
-        what = f"the {origin.role} is missing ({numbers.null_count:,} such in this block)"
+        what = f"the {origin.role} is missing (in {counted(numbers.null_count, 'row')} of this block)"
         raise origin.fault(what, row, missing_remedy(origin))
     return pc.add(numbers, 0.0)  # -0.0 becomes 0.0, so that equal numbers have equal bits
 
 
 def missing_remedy(origin: Origin) -> str:
-    """What to do about a missing value that is not an id."""
+    """Return what to do about a missing value that is not an id."""
     return f"Fill it in, or remove the rows without a {origin.role}."
 
 
 def plain_number(value: float) -> str:
-    """A number for a message: whole ones with all of their digits."""
+    """Format a number for a message, whole ones with all of their digits."""
     return f"{value:.0f}" if value == int(value) else repr(value)
 
 
@@ -169,7 +172,7 @@ def refuse(
 
 
 def first_failure(values: pa.Array, dtype: pa.DataType) -> int:
-    """The row of the first value that cannot be cast, found by halving; an error path only."""
+    """Return the row of the first value that cannot be cast, found by bisection; for error messages only."""
     low, high = 0, len(values)
     while high - low > 1:
         middle = (low + high) // 2

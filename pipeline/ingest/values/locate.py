@@ -1,4 +1,4 @@
-"""Find a row of the log again, to name it; for messages alone."""
+"""Find a row of the log again, to name it in a message."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def first_row(
     wanted: Callable[[pa.Array], pa.Array],
     with_value: bool = False,
 ) -> str:
-    """File, column and row of the first kept value for which `wanted` (array -> bool array) holds, and that value.
+    """Return file, column and row of the first kept value that `wanted` (array -> bool array) selects.
 
-    Reads the log from its beginning to that row.
+    With `with_value`, the value is appended. The log is read from its beginning to that row.
     """
     for piece in (piece for task in tasks for piece in task):
         for table, first in read_piece(piece, list(dict.fromkeys(reader.roles.values()))):

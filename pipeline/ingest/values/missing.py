@@ -1,4 +1,4 @@
-"""Text that stands for a value that is not there."""
+"""Recognise text that stands for a missing value."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-#: What databases and data frames write for a missing value; no id or title is spelled so.
+#: Spellings of a missing value in databases and data frames that no id or title has.
 MARKS = ("\\n", "<na>", "nat", "#n/a", "(null)", "<null>", "<none>")
-#: What they write too, and what a name may be: compared without case.
+#: Spellings of a missing value that may also be a name; compared without case.
 WORDS = ("nan", "-nan", "null", "none", "nil", "na", "n/a", "undefined")
 _BOTH = pa.array([*MARKS, *WORDS])
 _LONGEST = max(len(word) for word in _BOTH.to_pylist())
 
 
 def looks_missing(text: pa.Array) -> pa.Array:
-    """bool [rows], what reads like a missing value, null as false."""
+    """Return bool [rows]: what reads like a missing value; null counts as false."""
     short = pc.fill_null(pc.less_equal(pc.binary_length(text), _LONGEST), False)
     if not pc.any(short).as_py():
         return short
@@ -24,17 +24,17 @@ def looks_missing(text: pa.Array) -> pa.Array:
 
 
 def without_missing(text: pa.Array) -> pa.Array:
-    """Text in which what reads like a missing value is null: for numbers and times, of which none is written so."""
+    """Replace what reads like a missing value with null; for numbers and times, which are never spelled so."""
     return pc.if_else(looks_missing(text), None, text)
 
 
 def is_mark(word: str) -> bool:
-    """Whether a text that looks missing can be nothing else."""
+    """Return whether text that looks missing can be nothing else."""
     return word.lower() in MARKS
 
 
 def without_nulls(values: pa.Array, null_values: Sequence[str]) -> pa.Array:
-    """Text in which the values that the user calls missing are null."""
+    """Replace the values that the user calls missing with null."""
     if not null_values:
         return values
     absent = pc.is_in(pc.utf8_trim_whitespace(values), value_set=pa.array([value.strip() for value in null_values]))

@@ -1,4 +1,4 @@
-"""Ids that differ in spelling alone: `7` and `007`, `1` and `1.0`, `A1` and `a1`."""
+"""Ids that differ only in spelling: `7` and `007`, `1` and `1.0`, `A1` and `a1`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Difference(NamedTuple):
 
     Attributes
     ----------
-    name : for messages.
-    plain : takes the difference away.
-    may_be_in : whether ids (string [n], and their bytes) may have it, without a look at each.
+    name : its name in messages.
+    plain : a function that removes the difference.
+    may_be_in : a quick test whether ids (string [n], and their bytes) may have it.
     """
 
     name: str
@@ -41,7 +41,7 @@ def _without_zeros(text: pa.Array) -> pa.Array:
 
 
 def _visible(text: pa.Array) -> pa.Array:
-    """One form of composed letters, plain spaces, and no character that shows nothing."""
+    """Return text in composed form (NFC), with plain spaces and without invisible characters."""
     text = pc.replace_substring_regex(pc.utf8_normalize(text, "NFC"), _MARKS, "")
     return pc.replace_substring_regex(text, r"[\s\p{Z}]+", " ")
 
@@ -61,7 +61,7 @@ def _has_leading_zero(ids: pa.StringArray, data: npt.NDArray[np.uint8]) -> bool:
 FRACTION = Difference("a fraction of zero", _without_fraction, lambda ids, data: bool((data == ord(".")).any()))
 ZEROS = Difference("leading zeros", _without_zeros, _has_leading_zero)
 INVISIBLE = Difference(
-    "characters that do not show", _visible, lambda ids, data: bool(data.max() >= 0x7F or data.min() <= 0x20)
+    "invisible characters", _visible, lambda ids, data: bool(data.max() >= 0x7F or data.min() <= 0x20)
 )
 CASE = Difference("upper and lower case", pc.utf8_lower, lambda ids, data: bool(data.max() >= ord("A")))
 PREFIX = Difference("a prefix", _without_prefix, lambda ids, data: True)
@@ -69,7 +69,10 @@ DIFFERENCES = (FRACTION, ZEROS, INVISIBLE, CASE)
 
 
 def plain_spelling(ids: pa.StringArray) -> pa.Array:
-    """Ids without leading zeros, fractions of zero and what does not show; most need no work, as their bytes tell."""
+    """Remove leading zeros, zero fractions and invisible characters from ids.
+
+    Most ids need no work, as their bytes tell.
+    """
     data = text_bytes(ids)
     if not len(data):
         return ids
@@ -84,15 +87,15 @@ def plain_spelling(ids: pa.StringArray) -> pa.Array:
 
 @dataclass(frozen=True)
 class Twins:
-    """Ids of one kind that have several spellings.
+    """Ids that have several spellings.
 
     Attributes
     ----------
-    difference : how they differ.
-    pairs : two spellings of some of them.
-    count : how many ids have more than one spelling.
-    marked : how many ids have the mark at all (leading zeros, a fraction).
-    of : how many ids were looked at.
+    difference : the way in which they differ.
+    pairs : two spellings each of some of these ids.
+    count : the number of ids that have more than one spelling.
+    marked : the number of ids that have the mark at all (leading zeros, a fraction).
+    of : the number of ids that were looked at.
     """
 
     difference: Difference
@@ -103,7 +106,7 @@ class Twins:
 
 
 def twins(ids: pa.StringArray) -> list[Twins]:
-    """Which of some distinct ids are spellings of one another, by what they differ in."""
+    """Return which of some distinct ids are spellings of one another, by the difference between them."""
     if not len(ids):
         return []
     data = text_bytes(ids)
@@ -126,7 +129,7 @@ def twins(ids: pa.StringArray) -> list[Twins]:
 
 
 def mismatch(missing: pa.Array, known: pa.Array) -> str:
-    """Why ids of the log are not in the catalogue, as a sentence; empty where spelling is not the reason.
+    """Explain in one sentence why ids of the log are not in the catalogue; "" if spelling is not the reason.
 
     Parameters
     ----------
@@ -138,19 +141,19 @@ def mismatch(missing: pa.Array, known: pa.Array) -> str:
         there = difference.plain(known)
         place = pc.index_in(difference.plain(missing), value_set=pc.unique(there))
         count = len(place) - place.null_count
-        # Ids of two kinds, such as `i7` and `B007`, agree in some of their digits by chance.
+        # Unrelated ids, such as `i7` and `B007`, agree in some of their digits by chance.
         if count > best and (difference is not PREFIX or 2 * count >= len(missing)):
             best = count
             row = pc.index(pc.is_valid(place), True).as_py()
             own = missing[row].as_py()
             other = known[pc.index(there, difference.plain(missing.slice(row, 1))[0]).as_py()].as_py()
             sentence = (
-                f"{count:,} of them are in the catalogue but for {difference.name}: the log has {own!r} where the "
+                f"{count:,} of them would be in the catalogue but for {difference.name}: the log has {own!r} where the "
                 f"catalogue has {other!r}."
             )
     return sentence
 
 
 def shown_id(name: str) -> str:
-    """An id for a message: as it is, or between quotes where something of it would not show."""
+    """Format an id for a message: as it is, or quoted if part of it would not be visible."""
     return name if name.isprintable() and name.isascii() and name == name.strip() else repr(name)

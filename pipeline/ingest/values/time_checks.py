@@ -1,4 +1,4 @@
-"""Times that cannot be what they seem: two units in one log, and stand-ins for an unknown time."""
+"""Find times that cannot be what they seem: two units in one log, and placeholders for an unknown time."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import numpy as np
 from pipeline.ingest.values.time_facts import UNIT_BINS, UNITS, ZERO, ZERO_BIN, TimeFacts, bin_of
 
 #: Seconds since 1970 that programs write for an unknown time: the years 1, 1601, 1753, 1899, 1900, 1980, 2038, 2099,
-#: 2100, 3000 and 9999, and the greatest of 32 bits.
+#: 2100, 3000 and 9999, and the largest value of 32 bits.
 _KNOWN = np.array(
     [-62_135_596_800, -11_644_473_600, -6_847_804_800, -2_209_161_600, -2_208_988_800, -(2.0**31), 315_532_800,
      2.0**31 - 1, 2.0**32 - 1, 4_102_358_400, 4_102_444_800, 9_999_999_999, 32_503_680_000, 253_402_214_400,
      253_402_300_799, 253_402_300_800]
 )  # fmt: skip
 _KNOWN_NUMBERS = (9_999, 19_000_101, 19_700_101, 99_991_231, -(2.0**63), 2.0**63, 2.0**64)
-#: 1970-01-01 in all time zones, which differ by quarters of an hour.
+#: 1970-01-01 in all time zones; these differ by multiples of a quarter of an hour.
 _ZONES, _QUARTER = 14 * 3600.0, 900.0
-#: Two units whose windows are closer than this have too little between them to tell them from one long log.
+#: Two units whose windows are closer than this factor cannot be told from one long log.
 _APART = 10.0
-#: Small units are also the sizes of counters, so that a few such values are no evidence.
+#: Counters have values as small as the small units, so a few such values prove nothing.
 _COUNTERS, _COUNTER_SHARE = 4, 0.01
 
 
 def two_units(facts: TimeFacts) -> tuple[int, int] | None:
-    """The bins of two units that the numbers of a log are mixed of; None where one unit explains them.
+    """Return the bins of two units that are mixed in a log's numbers; None if one unit explains them.
 
     A log that spans decades in a fine unit passes through the window of a coarser one, and has far more times between
-    the two windows than in the lower. Where there are fewer between than in it, these are two units.
+    the two windows than in the lower one. If there are fewer between them than in it, these are two units.
     """
     counts = facts.bins
     used = [index for index in range(len(UNITS)) if counts[UNIT_BINS[index]]]
@@ -48,7 +48,7 @@ def two_units(facts: TimeFacts) -> tuple[int, int] | None:
 
 
 def _is_stand_in(facts: TimeFacts, place: int) -> bool:
-    """Whether all that falls into a bin is one value, at an end of the log, that programs write for an unknown time."""
+    """Return whether a bin holds one value only, at an end of the log, that programs write for an unknown time."""
     return any(
         bin_of(np.array([value]))[0] == place and count == facts.bins[place] and well_known(value, False)
         for value, count in _ends(facts)
@@ -56,13 +56,13 @@ def _is_stand_in(facts: TimeFacts, place: int) -> bool:
 
 
 def _ends(facts: TimeFacts) -> tuple[tuple[float, int], tuple[float, int]]:
-    """The least and the greatest time, and how often each occurs."""
+    """Return the earliest and the latest time, and how often each occurs."""
     return (facts.low, facts.low_count), (facts.high, facts.high_count)
 
 
 @dataclass(frozen=True)
 class StandIn:
-    """A value that some interactions have where their time is not known; `first` where it precedes all others."""
+    """A placeholder for an unknown time; `first` if it precedes all other times."""
 
     value: float
     rows: int
@@ -70,25 +70,26 @@ class StandIn:
 
 
 def stand_ins(facts: TimeFacts, dates: bool) -> list[StandIn]:
-    """Times that look like a stand-in for an unknown one, at either end of the log.
+    """Return times that look like a placeholder for an unknown one, at either end of the log.
 
-    Such a value is repeated, and farther from all others than these spread; for values that programs are known to
-    write, such as 1970-01-01 and 9999-12-31, a twentieth of the spread and one row are enough. Numbers count only
-    where most of the others are times of today in some unit: positions and counters begin at 0 and have no unknown.
+    Such a value is repeated, and farther from all others than these spread. For values that programs are known to
+    write,
+    such as 1970-01-01 and 9999-12-31, a twentieth of the spread and one row suffice. Numbers count only if most of the
+    others are present-day times in some unit: positions and counters begin at 0 and are never unknown.
 
     Parameters
     ----------
-    dates : the log writes dates, which are seconds here.
+    dates : whether the log writes dates, which are seconds here.
     """
     odd = sum(count for value, count in _ends(facts) if well_known(value, dates))
     main = [place for place in UNIT_BINS if facts.bins[place] * 2 > facts.rows - odd]
     if not facts.rows or facts.low == facts.high or not (dates or main):
-        return []  # of one time alone the ties tell
+        return []  # a log with a single time is reported by its ties
     found: list[StandIn] = []
     zeros = int(facts.bins[ZERO_BIN])
     by_zero = not dates and zeros > facts.bins[ZERO_BIN + 1 : main[0]].sum()
     if by_zero:
-        # The values from -1 to 1 are counted together; they are named by the least when it is all of them.
+        # Values from -1 to 1 are counted together; they are named by the least if all of them equal it.
         found.append(StandIn(facts.low if facts.low_count == zeros else 0.0, zeros, True))
     spread = facts.next_high - facts.next_low
     ends = (
@@ -105,7 +106,7 @@ def stand_ins(facts: TimeFacts, dates: bool) -> list[StandIn]:
 
 
 def well_known(value: float, dates: bool) -> bool:
-    """Whether programs write this value for a time that they do not know."""
+    """Return whether programs write this value for an unknown time."""
     if not dates and value in _KNOWN_NUMBERS:
         return True
     for scale in (1.0,) if dates else (1.0, 1e3, 1e6, 1e9):

@@ -1,4 +1,4 @@
-"""What the times of a log look like taken together, counted block by block."""
+"""Summarise the times of a log, counted block by block."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy.typing as npt
 
 
 class Unit(NamedTuple):
-    """Where the times of people's logs lie when they are counted in a unit: low <= time < high."""
+    """The range of present-day times in a unit: low <= time < high."""
 
     name: str
     low: float
     high: float
 
 
-#: In ascending order, none overlapping; what lies between them is no time of today in any unit.
+#: Ascending, without overlap; a value between them is not a present-day time in any unit.
 UNITS = (
     Unit("years", 1900, 2101),
     Unit("days since 1970", 3_650, 47_483),
@@ -34,7 +34,7 @@ UNITS = (
 )
 ZERO = (-1.0, math.nextafter(1.0, 2.0))
 _EDGES = np.array([*ZERO, *(edge for unit in UNITS for edge in (unit.low, unit.high))])
-#: Of the bins between edges: that of -1 to 1, and those of the units.
+#: The bin of -1 to 1, and the bins of the units.
 ZERO_BIN = 1
 UNIT_BINS = tuple(range(3, len(_EDGES) + 1, 2))
 
@@ -45,10 +45,10 @@ class TimeFacts:
 
     Attributes
     ----------
-    bins : int64 [2 * units + 3] how many fall between the edges of the units.
-    low, high : the least and the greatest time; NaN without any.
-    low_count, high_count : how often these occur.
-    next_low, next_high : the least time above `low`, the greatest below `high`; infinite where there is none.
+    bins : counts between the edges of the units, int64 [2 * units + 3].
+    low, high : the earliest and the latest time; NaN if there is none.
+    low_count, high_count : the number of rows with these times.
+    next_low, next_high : the earliest time above `low`, the latest below `high`; infinite if there is none.
     """
 
     bins: npt.NDArray[np.int64]
@@ -64,7 +64,7 @@ class TimeFacts:
         return int(self.bins.sum())
 
     def as_list(self) -> list[float]:
-        """The facts as numbers, the bins last; `from_list` reads them."""
+        """Return the facts as numbers, the bins last, for `from_list`."""
         return [
             self.low,
             self.high,
@@ -82,12 +82,15 @@ class TimeFacts:
 
 
 def no_times() -> TimeFacts:
-    """The facts of no time at all."""
+    """Return the facts of an empty block."""
     return TimeFacts(np.zeros(len(_EDGES) + 1, np.int64))
 
 
 def time_facts(times: npt.NDArray[np.float64]) -> TimeFacts:
-    """The facts of a block; one look at its bounds is enough where all of it lies between two edges."""
+    """Return the facts of a block.
+
+    If all of it lies between two edges, its bounds tell its bin.
+    """
     if not len(times):
         return no_times()
     low, high = float(times.min()), float(times.max())
@@ -110,12 +113,12 @@ def time_facts(times: npt.NDArray[np.float64]) -> TimeFacts:
 
 
 def bin_of(times: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Which bin each time falls into."""
+    """Return the bin of each time."""
     return np.searchsorted(_EDGES, times, side="right")
 
 
 def merge_time_facts(parts: Iterable[TimeFacts]) -> TimeFacts:
-    """The facts of all blocks together."""
+    """Merge the facts of all blocks."""
     known = [part for part in parts if part.rows]
     if not known:
         return no_times()
@@ -132,5 +135,5 @@ def merge_time_facts(parts: Iterable[TimeFacts]) -> TimeFacts:
 
 
 def unit_name(place: int) -> str:
-    """The unit of a bin."""
+    """Return the unit of a bin."""
     return UNITS[UNIT_BINS.index(place)].name

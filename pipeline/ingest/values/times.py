@@ -1,4 +1,4 @@
-"""Times on one scale: every row of a log writes them as its first row does, or the log is refused."""
+"""Put times on one scale: every row of a log must write them as its first row does."""
 
 from __future__ import annotations
 
@@ -32,16 +32,17 @@ _TEXT_TYPES: dict[Kind, pa.DataType] = {
     "zoned": pa.timestamp("us", "UTC"),
 }
 _MICROSECONDS = 1e6
-#: Float32 holds whole numbers up to it exactly, and the seconds since 1970 to 128 only.
+#: Float32 holds whole numbers exactly up to here, but seconds since 1970 only to multiples of 128.
 FLOAT32_EXACT = 2.0**24
 
 
 @dataclass(frozen=True)
 class TimeStyle:
-    """How a log writes its times, by the first row that has one.
+    """How a log writes its times, according to the first row that has one.
 
     Attributes
     ----------
+    kind : a number, a date, or a date with a time zone.
     place, shown : where that row is, and its value.
     dtype : the type of the column there.
     """
@@ -52,12 +53,12 @@ class TimeStyle:
     dtype: pa.DataType
 
     def named(self) -> str:
-        """The place and what stands there."""
+        """Return the place and the value there."""
         return f"{self.place} has {self.shown}, {_NAMES[self.kind]}"
 
 
 def time_style(values: pa.Array, origin: Origin) -> TimeStyle | None:
-    """The style of the first value that is there; None where none is, or where it is no time."""
+    """Return the style of the first value that is not missing; None if there is none, or it is not a time."""
     values = decoded(values)
     dtype = values.type
     known = pc.is_valid(without_missing(trimmed(values, origin)) if is_text(dtype) else values)
@@ -80,16 +81,16 @@ def _shown(first: pa.Array) -> str:
 
 
 def as_times(values: pa.Array, origin: Origin, style: TimeStyle | None = None) -> pa.Array:
-    """Times as float64: numbers as they are, dates and ISO 8601 text as seconds since 1970 (UTC), to the microsecond.
+    """Convert times to float64: numbers as they are, dates and ISO 8601 text as seconds since 1970 (UTC).
 
-    float64 is exact for whole numbers up to 2^53, so for seconds, milliseconds and microseconds; nanoseconds
-    since 1970 are rounded to 256 ns. Arrow's timestamps are read by their unit.
+    Dates are exact to the microsecond. float64 is exact for whole numbers up to 2^53, so for seconds, milliseconds and
+    microseconds; nanoseconds since 1970 are rounded to 256 ns. Arrow's timestamps are read by their unit.
 
     Parameters
     ----------
-    style : how the log writes its times; None takes the first value's.
+    style : how the log writes its times; None takes that of the first value.
 
-    Raises `UserError` for what is no time, and for numbers beside dates and dates with beside those without a zone.
+    Raises `UserError` for what is not a time, for numbers mixed with dates, and for dates with and without a time zone.
     """
     values = decoded(values)
     style = style or time_style(values, origin)
@@ -106,7 +107,7 @@ def as_times(values: pa.Array, origin: Origin, style: TimeStyle | None = None) -
 
 
 def _parsed(text: pa.Array, origin: Origin, style: TimeStyle | None) -> pa.Array:
-    """Text in the style of the log; with no style, nothing in it is a time."""
+    """Parse text in the style of the log; without a style, nothing in it is a time."""
     kind: Kind = "number" if style is None else style.kind
     if kind != "number":
         text = _plain_dates(text)
@@ -128,24 +129,24 @@ def _unreadable(text: pa.Array, origin: Origin, style: TimeStyle | None, kind: K
     own = _kind_of_text(text.slice(row, 1))
     if own is not None and style is not None and own != kind:
         return _mixed(text, row, own, origin, style)
-    like = f" as {style.place} has it ({style.shown})" if style is not None and own is None else ""
+    like = f" like that of {style.place} ({style.shown})" if style is not None and own is None else ""
     remedy = f"Write numbers or ISO 8601 dates, or correct data.columns.{origin.role}."
     return origin.fault(f"'{text[row].as_py()}' is not a time{like}", row, remedy)
 
 
 def _mixed(values: pa.Array, row: int, own: Kind, origin: Origin, style: TimeStyle) -> Exception:
     what = f"{_shown(values.slice(row, 1))} is {_NAMES[own]}, but {style.named()}"
-    return origin.fault(what, row, "Write all times of the log in one way, so that they can be put in order.")
+    return origin.fault(what, row, "Write all times of the log in one format.")
 
 
 def _plain_dates(text: pa.Array) -> pa.Array:
-    """BigQuery's ` UTC` as ISO 8601 has it, and no more than six digits of a second."""
+    """Rewrite BigQuery's ` UTC` as ISO 8601 does, and drop digits of a second after the sixth."""
     text = pc.replace_substring_regex(text, r" UTC$", "Z")
     return pc.replace_substring_regex(text, r"(\.\d{6})\d{1,3}", r"\1")
 
 
 def _kind_of_text(first: pa.Array) -> Kind | None:
-    """How one value is written; a number before a date, since four digits could be a year."""
+    """Return how one value is written; a number comes before a date, since four digits could be a year."""
     for kind, dtype in _TEXT_TYPES.items():
         try:
             pc.cast(first if kind == "number" else _plain_dates(first), dtype)

@@ -1,4 +1,4 @@
-"""Whether the titles of a log or a catalogue are those of its items, or what people wrote about them."""
+"""Check whether titles are those of the items, or what people wrote about them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-#: Items looked at closely, and the rows that these may have.
+#: Limits on the items to look at closely, and on their rows.
 _ITEMS, _ROWS = 1_000, 1_000_000
-#: Items are renamed and misspelt, and have titles in two languages. Headlines are more: so many titles an item, and a
-#: further title in at least this share of an item's further rows.
+#: Items are renamed, misspelt, and titled in two languages. Headlines vary more: this many titles per item, and a new
+#: title in at least this share of an item's further rows.
 _TITLES, _NEW_TITLES = 3, 0.25
 
 
 class Spread(NamedTuple):
-    """Titles of some items: how many rows they have, how many different titles among them, and two of one item."""
+    """Titles of some items: the number of rows, the number of different titles, and an example item."""
 
     items: int
     rows: int
@@ -32,24 +32,24 @@ class Spread(NamedTuple):
 
 
 def several_titles(items: pa.Table) -> pa.Table:
-    """The items (item, title, other, ...) whose least and greatest title differ, in the order of their ids."""
+    """Return the items (item, title, other, ...) whose least and greatest title differ, ordered by id."""
     several = pc.fill_null(pc.not_equal(items["title"], items["other"]), False)
     return items.filter(several).sort_by("item")
 
 
 def worth_a_look(several: int, repeated: int, items: int, least: float) -> bool:
-    """Whether so many items have several titles that these may be no titles of items.
+    """Return whether so many items have several titles that these may not be titles of items.
 
     Parameters
     ----------
-    repeated : items with two rows or more, of which alone it can be told.
-    least : the share of all items from which it is so.
+    repeated : items with two rows or more, the only ones that can tell.
+    least : the share of all items from which they tell.
     """
     return several > repeated / 2 and several >= least * items
 
 
 def some_items(several: pa.Table) -> pa.Array:
-    """Items to look at closely, evenly over those with several titles, with a bounded number of rows."""
+    """Return items to look at closely: a bounded number of rows, spread evenly over items with several titles."""
     step = -(-len(several) // _ITEMS)
     chosen = several.take(pa.array(range(0, len(several), step)))
     within = pc.less_equal(pc.cumulative_sum(chosen["count"]), _ROWS)
@@ -57,14 +57,14 @@ def some_items(several: pa.Table) -> pa.Array:
 
 
 def count_titles(block: pa.Table, items: pa.Array) -> pa.Table:
-    """How often each title of some items is in a block: item, title, count."""
+    """Count each title of some items in a block: item, title, count."""
     rows = block.select(["item", "title"]).filter(pc.is_in(block["item"], value_set=items))
     counted = rows.filter(pc.is_valid(rows["title"])).group_by(["item", "title"]).aggregate([([], "count_all")])
     return counted.rename_columns(["item", "title", "count"])
 
 
 def spread_of(counts: Iterable[pa.Table]) -> Spread:
-    """The spread over all blocks of `count_titles`."""
+    """Compute the spread over all blocks of `count_titles`."""
     pairs = pa.concat_tables(counts).group_by(["item", "title"]).aggregate([("count", "sum")])
     items = pairs.group_by("item").aggregate([("title", "count"), ("count_sum", "sum")])
     most = items.sort_by([("title_count", "descending"), ("item", "ascending")])["item"][0]
@@ -75,5 +75,5 @@ def spread_of(counts: Iterable[pa.Table]) -> Spread:
 
 
 def quoted(titles: Sequence[str]) -> str:
-    """Titles for a message, long ones cut."""
+    """Quote titles for a message, shortening long ones."""
     return ", ".join(repr(title if len(title) <= 40 else f"{title[:39]}…") for title in titles)
