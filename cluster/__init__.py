@@ -1,1 +1,1 @@
-"""Where it runs: the Ray session, resources, broadcast, sharded work, storage and jobs."""
+"""Where a run executes: the Ray session, resources, broadcast, sharded work, storage and jobs."""

@@ -1,7 +1,7 @@
-"""What an autoscaler may add to the cluster, as it says itself.
+"""The nodes that an autoscaler may add to the cluster.
 
-Ray has no public call for the limits of its autoscaler, so they are read where they are kept: in the cluster
-configuration that some platforms report to Ray, or, under KubeRay, in the RayCluster that the autoscaler reads.
+Ray has no public call for its autoscaler's limits. They are read from the cluster configuration that some platforms
+report to Ray, or, under KubeRay, from the RayCluster resource that the autoscaler itself reads.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import ray
 
@@ -19,7 +18,7 @@ from cluster.shapes import NodeGroup, NodeShape
 
 log = logging.getLogger("dealrec.cluster")
 
-#: Nodes of a group without a limit; more than any run would use.
+#: Stands for "no limit": more nodes than any run would use.
 _UNLIMITED = 1000
 _TRIES = 3
 _PAUSE_SECONDS = 1.0
@@ -27,12 +26,12 @@ _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 
 def autoscaler_groups() -> tuple[NodeGroup, ...]:
-    """The groups of nodes that the autoscaler of the connected Ray manages; empty where none is known."""
+    """Return the node groups that the connected Ray's autoscaler manages; empty if none are known."""
     return reported_groups() or kuberay_groups()
 
 
 def reported_groups() -> tuple[NodeGroup, ...]:
-    """From the cluster configuration in Ray's control store; open-source autoscalers of Ray 2.60 report none."""
+    """Read the groups from Ray's control store. Open-source autoscalers of Ray 2.60 report none."""
     config = ray._private.state.state.get_cluster_config()
     if config is None:
         return ()
@@ -44,9 +43,9 @@ def reported_groups() -> tuple[NodeGroup, ...]:
 
 
 def kuberay_groups() -> tuple[NodeGroup, ...]:
-    """From the RayCluster of the pod this runs in, read as KubeRay's autoscaler reads it.
+    """Read the groups from this pod's RayCluster, the way KubeRay's autoscaler reads it.
 
-    The head's service account may read it wherever autoscaling is on. Elsewhere nothing is known.
+    The head's service account may read it wherever autoscaling is enabled. Otherwise the result is empty.
     """
     name = os.environ.get("RAY_CLUSTER_NAME")
     namespace = os.environ.get("RAY_CLUSTER_NAMESPACE") or _pod_namespace()
@@ -60,24 +59,23 @@ def kuberay_groups() -> tuple[NodeGroup, ...]:
             return groups_of(KubernetesHttpApiClient(namespace=namespace).get(f"rayclusters/{name}"))
         except (OSError, requests.RequestException) as error:
             if not left or _refused(error):
-                log.warning("The limits of RayCluster %s cannot be read (%s); only living nodes count.", name, error)
+                log.warning("Cannot read the limits of RayCluster %s (%s). Counting live nodes only.", name, error)
                 break
         time.sleep(_PAUSE_SECONDS)
     return ()
 
 
 def _refused(error: Exception) -> bool:
-    """Whether the Kubernetes API answered that this account may not ask: it will say so again."""
+    """Return whether the Kubernetes API denied access, which a retry would not change."""
     return getattr(getattr(error, "response", None), "status_code", None) in (401, 403)
 
 
-def groups_of(cluster: Mapping[str, Any]) -> tuple[NodeGroup, ...]:
-    """The worker groups of a RayCluster; none where its autoscaling is off."""
+def groups_of(cluster: Mapping[str, Mapping[str, object]]) -> tuple[NodeGroup, ...]:
+    """Return the worker groups of a RayCluster; empty if its autoscaling is off."""
     from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
     if not cluster["spec"].get("enableInTreeAutoscaling"):
         return ()
-    types: Sequence[Mapping[str, Any]]
     types = _derive_autoscaling_config_from_ray_cr(dict(cluster))["available_node_types"].values()
     return tuple(
         NodeGroup(kind["max_workers"], NodeShape.of(kind["resources"])) for kind in types if kind["max_workers"]

@@ -1,4 +1,4 @@
-"""One copy of an array set on every node, with a saved copy to fall back on."""
+"""Sharing a set of arrays with one copy per node, and a saved copy as a fallback."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ log = logging.getLogger("dealrec.cluster")
 
 @dataclass(frozen=True)
 class Broadcast:
-    """Arrays in the object store: workers of a node read the same pages, and none holds a second copy.
+    """Arrays in the object store. All workers of a node read the same pages.
 
     Attributes
     ----------
     reference : the object, put by the driver.
-    storage, name : the saved copy, read when the object was lost with the node that owned it.
+    storage, name : where the saved copy is, which is read if the object was lost with the node that owned it.
     """
 
     reference: ray.ObjectRef
@@ -39,9 +39,9 @@ class Broadcast:
         return cls(ray.put(contiguous), storage, name)
 
     def get(self) -> dict[str, npt.NDArray[np.generic]]:
-        """The arrays, read-only and shared with the other workers of this node."""
+        """Return the arrays, which are read-only and shared with the node's other workers."""
         try:
             return ray.get(self.reference)
         except ObjectLostError:
-            log.warning("The broadcast of %s was lost; reading its saved copy.", self.name)
+            log.warning("The broadcast of %s was lost. Reading its saved copy.", self.name)
             return load(self.storage.read_bytes(self.name))

@@ -1,4 +1,4 @@
-"""Work that has lost the nodes it runs on: a word to the user, and an end to the wait for others."""
+"""Watching a cluster that has lost nodes: tell the user, and stop waiting for other nodes after a while."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ log = logging.getLogger("dealrec.cluster")
 _LOOK_SECONDS = 15.0
 
 
-class RoomWatch:
-    """Says once that the living nodes have no room for so many workers, and once that they have again.
+class CapacityWatch:
+    """Logs once when the live nodes lack room for a number of workers, and once when they have it again.
 
     Attributes
     ----------
-    lacking_seconds : how long they have had none; 0 while they have.
+    lacking_seconds : how long they have lacked it; 0 while they have it.
     """
 
     def __init__(
@@ -47,63 +47,63 @@ class RoomWatch:
         return 0.0 if self._since is None else self._clock() - self._since
 
     def look(self) -> None:
-        room = self._view().room(self._worker)
-        lacking = room < self._workers
+        capacity = self._view().capacity(self._worker)
+        lacking = capacity < self._workers
         if lacking and self._since is None:
             self._since = self._clock()
             log.warning(
-                "The living nodes have room for %d of %d workers (%s each): waiting for others to join. What is "
-                "finished is kept, and the same command goes on from there.",
-                *(room, self._workers, shape_text(self._worker)),
+                "The live nodes have room for %d of %d workers (%s each). Waiting for other nodes to join. Finished "
+                "work is kept; running the same command again continues from it.",
+                *(capacity, self._workers, shape_text(self._worker)),
             )
         elif self._since is not None and not lacking:
             self._since = None
-            log.info("There is room for %d workers again.", self._workers)
+            log.info("The cluster has room for %d workers again.", self._workers)
 
 
 @contextlib.contextmanager
-def watched_room(
+def watch_capacity(
     worker: WorkerShape, workers: int, wait_seconds: float, look_seconds: float = _LOOK_SECONDS
 ) -> Iterator[None]:
-    """Keep a `RoomWatch` over a block of the main thread, and leave the block when the room stays away too long.
+    """Watch the capacity during a block in the main thread, and leave the block if it is lacking for too long.
 
-    Ray itself waits for nodes without end. Blocks that nothing can interrupt (see `StopSignal.leave`) wait, too.
+    Ray itself waits for nodes forever. So do blocks that cannot be interrupted (see `StopSignal.interrupt_main`).
 
     Parameters
     ----------
-    worker, workers : without room for so many of which nothing goes on.
-    wait_seconds : how long the living nodes may lack it; `cluster.wait_seconds` of the configuration.
+    worker, workers : shape and number of the workers without which the block makes no progress.
+    wait_seconds : how long the live nodes may lack room for them; `cluster.wait_seconds` in the config.
 
-    Raises `UserError` when they lacked it for longer.
+    Raises `UserError` if they lacked it for longer.
     """
-    watch = RoomWatch(worker, workers)
-    over, given_up, leaving = threading.Event(), threading.Event(), threading.Lock()
+    watch = CapacityWatch(worker, workers)
+    over, given_up, interrupting = threading.Event(), threading.Event(), threading.Lock()
 
     def keep() -> None:
         while not over.wait(look_seconds):
-            # A cluster whose head does not answer tells the pass itself.
+            # If the head does not answer, the pass itself reports that.
             with contextlib.suppress(RayError):
                 watch.look()
-            with leaving:
-                if watch.lacking_seconds > wait_seconds and not over.is_set() and STOP.leave():
+            with interrupting:
+                if watch.lacking_seconds > wait_seconds and not over.is_set() and STOP.interrupt_main():
                     given_up.set()
                     return
 
-    thread = threading.Thread(target=keep, name="room-watch", daemon=True)
+    thread = threading.Thread(target=keep, name="capacity-watch", daemon=True)
     thread.start()
     try:
         try:
             yield
         finally:
-            with leaving:
+            with interrupting:
                 over.set()
-            # It may just be asking a head that does not answer; it then ends with the process.
+            # The thread may be waiting for a head that does not answer; it then ends with the process.
             thread.join(look_seconds)
     except KeyboardInterrupt as interrupt:
         if not given_up.is_set():
             raise
         raise UserError(
-            f"The living nodes have had room for too few workers ({workers} needed, {shape_text(worker)} each) for "
-            f"{format_seconds(wait_seconds)}, and no other has joined.",
-            "Bring the nodes back, or raise cluster.wait_seconds; the same command goes on from what is finished.",
+            f"The live nodes have had room for too few workers ({workers} needed, {shape_text(worker)} each) for "
+            f"{format_seconds(wait_seconds)}, and no other node has joined.",
+            "Restore the nodes, or raise cluster.wait_seconds. Then run the same command again to continue.",
         ) from interrupt

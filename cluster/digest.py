@@ -1,17 +1,16 @@
-"""What tells one content from another: of files, of tensors, of settings."""
+"""Content digests of files, tensors and settings."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
 
 
 def digest(data: bytes) -> str:
-    """128 bits of BLAKE2b, in hexadecimal."""
+    """Return 128 bits of BLAKE2b in hexadecimal."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def json_digest(value: Any) -> str:
-    """The digest of a JSON value, whatever the order of its keys. Raises `TypeError` for what JSON cannot hold."""
+def json_digest(value: object) -> str:
+    """Return the digest of a JSON value, independent of key order. Raises `TypeError` for what is not JSON."""
     return digest(json.dumps(value, sort_keys=True, ensure_ascii=False).encode("utf-8"))

@@ -1,4 +1,4 @@
-"""An embedded Ray: started with patience on a machine that is busy, and not left half-started."""
+"""Starting an embedded Ray: wait long enough on a busy machine, and leave nothing half-started."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ import ray
 from ray._common.utils import get_default_ray_temp_dir
 
 from cluster.errors import UserError
-from cluster.patience import ProcessEndedError, children, patient
 from cluster.project_root import PROJECT_ROOT
+from cluster.start_timeout import ProcessEndedError, children, start_timeout
 from cluster.token import forget_token, own_token
 
 log = logging.getLogger("dealrec.cluster")
 
 _NODE_VARIABLE = "RAY_raylet_start_wait_time_s"
 #: Seconds for the whole node and milliseconds for its agents, which are Python processes, unless the user has set
-#: others: a machine that is busy needs more than Ray's 30 seconds. The time of a worker is left at Ray's, which also
-#: notices by it that a worker has died as it started.
+#: others. A busy machine needs more than Ray's 30 seconds. Workers keep Ray's own limit, which is also how Ray notices
+#: that a worker died while starting.
 _START_ENVIRONMENT = {_NODE_VARIABLE: "120", "RAY_agent_register_timeout_ms": "300000"}
 _TRIES = 3
-#: After which no other try begins.
+#: No further attempt starts after this time.
 _PATIENCE_SECONDS = 200.0
 _PAUSE_SECONDS = 5.0
 _END_SECONDS = 10.0
-#: By which a user fixes the port of the head.
+#: The variable with which a user fixes the head's port.
 _PORT_VARIABLE = "RAY_GCS_SERVER_PORT"
 _TAKEN = re.compile(r"The specified port is (\d+)")
 
 
 def start_embedded(cpus: int | None, gpus: int | None) -> None:
-    """Start a Ray of this process on this machine, and connect to it.
+    """Start a Ray that belongs to this process on this machine, and connect to it.
 
-    A start that fails is tried again a few times, since what hinders it on a busy machine passes. Nothing of it is
-    left running.
+    A failed start is retried a few times, since what hinders it on a busy machine is often temporary. A failed attempt
+    leaves no process behind.
 
     Parameters
     ----------
-    cpus, gpus : logical resources; None takes what the machine has.
+    cpus, gpus : logical resources; None uses what the machine has.
 
-    Raises `UserError` when Ray does not start.
+    Raises `UserError` if Ray does not start.
     """
     end = time.monotonic() + _PATIENCE_SECONDS
     for number in itertools.count(1):
@@ -59,7 +59,7 @@ def start_embedded(cpus: int | None, gpus: int | None) -> None:
             _clear(earlier)
             if number == _TRIES or _lasting(error) or time.monotonic() > end:
                 raise _not_started(error, number) from error
-            log.info("Ray has not started: %s. Trying again.", _reason(error))
+            log.info("Ray did not start: %s. Trying again.", _reason(error))
             time.sleep(_PAUSE_SECONDS)
         except BaseException:
             _clear(earlier)
@@ -67,9 +67,9 @@ def start_embedded(cpus: int | None, gpus: int | None) -> None:
 
 
 def _start(cpus: int | None, gpus: int | None) -> None:
-    # Its workers inherit this process's environment. A runtime environment would start Python twice for each
-    # of them, and leave unused those that Ray has started ahead.
-    with muted(), _environment(), own_token(), patient(float(os.environ[_NODE_VARIABLE])):
+    # Workers inherit this process's environment. A runtime environment would start Python twice for each worker
+    # and waste the workers that Ray prestarts.
+    with muted(), _environment(), own_token(), start_timeout(float(os.environ[_NODE_VARIABLE])):
         ray.init(
             address="local",
             num_cpus=cpus,
@@ -81,7 +81,7 @@ def _start(cpus: int | None, gpus: int | None) -> None:
 
 
 def _clear(earlier: list[psutil.Process]) -> None:
-    """End what a failed start has started: Ray forgets its processes when it fails before all are there."""
+    """Kill the processes of a failed start. Ray loses track of them if it fails before all are up."""
     ray.shutdown()
     forget_token()
     left = [child for child in children() if child not in earlier]
@@ -92,7 +92,7 @@ def _clear(earlier: list[psutil.Process]) -> None:
 
 
 def _lasting(error: Exception) -> bool:
-    """Whether another try would end in the same: it is a setting of the user, or a folder."""
+    """Return whether a retry would fail in the same way: the cause is a user setting or a folder."""
     folder = isinstance(error, OSError) and error.filename is not None
     return isinstance(error, ValueError) or folder or _too_long(error) or _fixed_port(error)
 
@@ -106,20 +106,20 @@ def _too_long(error: Exception) -> bool:
 
 
 def _not_started(error: Exception, tries: int) -> UserError:
-    again = f", tried {tries} times" if tries > 1 else ""
-    return UserError(f"Ray does not start on this machine{again}: {_reason(error)}.", _remedy(error))
+    again = f" ({tries} attempts)" if tries > 1 else ""
+    return UserError(f"Ray did not start on this machine{again}: {_reason(error)}.", _remedy(error))
 
 
 def _reason(error: Exception) -> str:
-    """What Ray's error says, in a line, without its log and its advice to developers."""
+    """Return Ray's error in one line, without its log and its advice to developers."""
     text = str(error).strip()
     taken = _TAKEN.search(text)
     if isinstance(error, ProcessEndedError):
-        return f"its process {text} ended as it started"
+        return f"its process {text} exited during startup"
     if taken is not None:
-        return f"port {taken[1]} is not free"
+        return f"port {taken[1]} is in use"
     if _too_long(error):
-        return "the name of its folder is too long"
+        return "its folder's name is too long"
     if isinstance(error, TimeoutError) or "timed out" in text.lower() or "TimeoutError" in text:
         return "its processes were not ready in time"
     return text.splitlines()[0].split(". ")[0].rstrip(" .:")[:200] if text else type(error).__name__
@@ -128,22 +128,22 @@ def _reason(error: Exception) -> str:
 def _remedy(error: Exception) -> str:
     folder = get_default_ray_temp_dir()
     if isinstance(error, ValueError):
-        return "Correct the variable RAY_... of the environment that has this value, or remove it."
+        return "Correct or remove the RAY_... environment variable that has this value."
     if _too_long(error):
-        return f"{folder} leaves no room for the names of its sockets: set RAY_TMPDIR to a short one, such as /tmp."
+        return f"Set RAY_TMPDIR to a short path, such as /tmp: the sockets' names do not fit below {folder}."
     if _fixed_port(error):
-        return f"Remove {_PORT_VARIABLE} from the environment, so that Ray takes a port that is free."
+        return f"Remove {_PORT_VARIABLE} from the environment, so that Ray picks a free port."
     if _lasting(error):
-        return f"It works in {folder}: mend what is wrong there, or set RAY_TMPDIR to another folder."
+        return f"Ray uses {folder}: fix what is wrong there, or set RAY_TMPDIR to another folder."
     return (
-        "Free CPU, memory or disk, and give the same command again. What hindered Ray is in the logs in "
+        "Free CPU, memory or disk space, and run the same command again. The cause is in Ray's logs in "
         f"{folder}/session_latest/logs."
     )
 
 
 @contextlib.contextmanager
 def muted() -> Iterator[None]:
-    """Drop what Ray writes to standard error below Python as it starts or connects; faults come as exceptions."""
+    """Discard what Ray's native code writes to standard error as it starts or connects; errors come as exceptions."""
     sys.stderr.flush()
     kept = os.dup(2)
     null = os.open(os.devnull, os.O_WRONLY)
@@ -158,7 +158,7 @@ def muted() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _environment() -> Iterator[None]:
-    """For processes started in the block: patience, and the packages that this process runs."""
+    """Set the timeouts and the import path of processes started in the block."""
     added = {name: value for name, value in _START_ENVIRONMENT.items() if name not in os.environ}
     before = os.environ.get("PYTHONPATH")
     os.environ.update(added, PYTHONPATH=python_path())
@@ -172,6 +172,6 @@ def _environment() -> Iterator[None]:
 
 
 def python_path() -> str:
-    """The checkout first, so that workers import the packages that the driver runs."""
+    """Return an import path with the project first, so that workers import the driver's packages."""
     inherited = os.environ.get("PYTHONPATH", "")
     return os.pathsep.join([str(PROJECT_ROOT), inherited]) if inherited else str(PROJECT_ROOT)

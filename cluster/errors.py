@@ -1,14 +1,14 @@
-"""The one exception that means: the user's configuration, data or cluster is at fault."""
+"""The exception for faults in the user's configuration, data or cluster."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """A fault that the user can mend; the command line turns it into exit code 2 and one message.
+    """A fault that the user can fix. The command line prints it as one message and exits with code 2.
 
     Parameters
     ----------
-    message : what is wrong and where: the file, column, key or resource, by name.
+    message : what is wrong and where, naming the file, column, key or resource.
     remedy : what to do about it, as an imperative sentence.
     """
 
@@ -22,10 +22,10 @@ class UserError(Exception):
 
 
 def user_error_in(error: BaseException) -> UserError | None:
-    """The `UserError` that lies behind an exception, however Ray wrapped it, or None.
+    """Return the `UserError` behind an exception, however Ray wrapped it, or None.
 
-    Ray raises an error of a remote function as a `RayTaskError` with the original in `cause`, or chained
-    by `__cause__`; libraries on top of it (Ray Data, Ray Train) wrap once more.
+    Ray wraps an error of a remote function in a `RayTaskError`, with the original in `cause` or chained through
+    `__cause__`; Ray Data and Ray Train wrap it once more.
     """
     seen: set[int] = set()
     queue: list[BaseException | None] = [error]
@@ -37,7 +37,7 @@ def user_error_in(error: BaseException) -> UserError | None:
         if isinstance(current, UserError):
             if type(current) is UserError:
                 return current
-            # Ray raises a class of its own that is both errors; libraries append advice to its text.
+            # Ray raises a dynamic subclass of both errors, and libraries append advice to its text.
             original = getattr(current, "cause", current)
             return UserError(original.message, original.remedy)
         queue += [current.__cause__, current.__context__, getattr(current, "cause", None)]

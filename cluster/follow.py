@@ -1,4 +1,4 @@
-"""Following a Ray job to its end, over a connection that may break: a forwarded port does, sooner or later."""
+"""Following a Ray job to its end over an unreliable connection, such as a forwarded port."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from cluster.session import token_fault
 log = logging.getLogger("dealrec.cluster")
 
 FINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED})
-#: What the client of the Jobs API lets through when nobody answers: of requests, of aiohttp, and its own.
+#: Exceptions that the Jobs API client raises if nobody answers: those of requests and aiohttp, and its own.
 _UNANSWERED = (OSError, aiohttp.ClientError, RuntimeError)
-#: In the answer about a job that a head has no record of; only a store of its own (fault tolerance) would keep it.
+#: Found in the answer about a job that the head does not know. Only a head with its own store keeps jobs on restart.
 _UNKNOWN = "status code 404"
 _POLL_SECONDS = 1.0
-#: The stream is then opened anew and brings the whole log again, so not too often.
+#: After this silence the stream is reopened. It then resends the whole log, so this should be rare.
 _SILENCE_SECONDS = 300.0
-#: Long enough to forward a port again.
+#: Long enough to restart a port forward.
 _PATIENCE = 300.0
 
 Answer = TypeVar("Answer")
@@ -34,17 +34,17 @@ Answer = TypeVar("Answer")
 def follow_job(
     client: JobSubmissionClient, job: str, write: Callable[[str], object], patience: float = _PATIENCE
 ) -> JobStatus:
-    """Pass on a job's log until it ends; the job's status, not the stream's end, is what counts.
+    """Copy a job's log until the job ends. The job's status decides that, not the end of the stream.
 
     Every character of the log is written once, however often the connection breaks.
 
     Parameters
     ----------
-    client, job : where, and the submission id.
-    write : takes the next characters of the log.
-    patience : seconds without an answer after which following is given up.
+    client, job : client of the cluster, and the job's submission id.
+    write : called with the next characters of the log.
+    patience : seconds without an answer after which to give up.
 
-    Raises `UserError` when the cluster has not answered for so long, does not know the job, or asks for another token.
+    Raises `UserError` if the cluster does not answer for that long, does not know the job, or requires another token.
     """
     try:
         return _follow(client, job, write, patience)
@@ -67,7 +67,7 @@ def _follow(client: JobSubmissionClient, job: str, write: Callable[[str], object
 def answered(
     client: JobSubmissionClient, job: str, ask: Callable[[str], Answer], patience: float = _PATIENCE
 ) -> Answer:
-    """What the cluster answers when a method of the client asks about a job, asked again while it does not."""
+    """Ask the cluster about a job through a method of the client, retrying while it does not answer."""
     end = time.monotonic() + patience
     told = False
     while True:
@@ -76,26 +76,25 @@ def answered(
         except _UNANSWERED as error:
             if _UNKNOWN in str(error):
                 raise UserError(
-                    f"The cluster at {client.get_address()} does not know {job} any more: its head was started anew.",
-                    "Submit again with the same run directory; the job goes on from what is finished.",
+                    f"The cluster at {client.get_address()} no longer knows {job}: its head was restarted.",
+                    "Submit again with the same run directory; the job continues from the finished work.",
                 ) from error
             if time.monotonic() > end:
                 raise UserError(
                     f"The cluster has not answered for {patience:.0f} s ({str(error).splitlines()[0]}).",
-                    f"{job} goes on without us. Once the cluster answers, follow it again by "
+                    f"{job} keeps running. Once the cluster answers, follow it again with "
                     f"dealrec logs {job} --address {client.get_address()}.",
                 ) from error
         if not told:
-            log.warning("The cluster does not answer; asking again. %s goes on without us.", job)
+            log.warning("The cluster does not answer. Retrying; %s keeps running.", job)
             told = True
         time.sleep(_POLL_SECONDS)
 
 
 async def _tail(client: JobSubmissionClient, job: str, shown: int, write: Callable[[str], object]) -> int:
-    """Stream the log from `shown` characters on, until it ends, breaks or is silent; how many are shown then.
+    """Stream the log from character `shown` until it ends, breaks or falls silent. Return the characters shown so far.
 
-    Silence may be a job with nothing to say or a connection that is lost without a word; asking for the job's status
-    tells them apart.
+    Silence means that the job prints nothing or that the connection is lost. Asking for the job's status tells which.
     """
     position = 0
     stream = client.tail_job_logs(job)

@@ -1,4 +1,4 @@
-"""A home directory for libraries that insist on one."""
+"""A home directory for libraries that require one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 
 def ensure_home() -> None:
-    """Give this process, and those that it starts, a home and a user's name where there are none.
+    """Give this process and its children a home directory and a user name if they have none.
 
-    A container that runs under any number has neither: Ray Train then cannot be imported, and torch finds no folder for
-    what it compiles. A home that is there is left, since caches may be read in it; where it cannot be written, Triton,
-    which writes there without asking, gets another folder. To be called before these libraries are imported.
+    A container that runs under an arbitrary user id has neither: Ray Train then fails to import, and torch finds no
+    folder for compiled code. An existing home is kept, since caches may be read from it. If it is not writable,
+    Triton, which writes there regardless, gets another folder. Call this before importing these libraries.
     """
     if not os.path.isabs(os.path.expanduser("~")):
         os.environ["HOME"] = str(_private_folder())
@@ -26,8 +26,8 @@ def ensure_home() -> None:
 
 
 def _private_folder() -> Path:
-    """A folder that is the same in the next run, so that what is compiled once is found again."""
+    """Return a folder that stays the same between runs, so that compiled code is found again."""
     folder = Path(tempfile.gettempdir(), f"cache-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
-    # Anybody may have made it before, where others can write.
+    # In a folder that others can write to, someone else may have created it.
     return folder if folder.stat().st_uid == os.getuid() else Path(tempfile.mkdtemp(prefix="cache-"))

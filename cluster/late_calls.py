@@ -1,4 +1,4 @@
-"""Calls of Ray that come when no session is open, as of a destructor: they start no Ray, and print nothing."""
+"""Handling of Ray calls made after the session, for instance by a destructor: start no Ray, print nothing."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _unraisable, _in_thread = sys.unraisablehook, threading.excepthook
 
 
 def forbid_auto_start() -> None:
-    """Have calls without a session fail, and their errors be logged for developers alone.
+    """Make calls outside a session fail, and log their errors at debug level only.
 
-    By default Ray starts a cluster, or joins one, for any call of its API. Whatever object of Ray is collected after
-    the session would do so behind the user's back, and fail at what it asks of a cluster that does not know it.
-    `RAY_ENABLE_AUTO_CONNECT` says the same to processes in which Ray is not imported yet.
+    By default, any call of Ray's API starts or joins a cluster. A Ray object that is collected after the session would
+    do so behind the user's back, and then ask that cluster for something it does not have. Processes that have not yet
+    imported Ray learn the same from `RAY_ENABLE_AUTO_CONNECT`.
     """
     auto_init_hook.enable_auto_connect = False
     sys.unraisablehook = _log_unraisable
@@ -31,20 +31,20 @@ def forbid_auto_start() -> None:
 
 def _log_unraisable(fault: sys.UnraisableHookArgs) -> None:
     if _is_late(fault.exc_traceback):
-        log.debug("%r, of a destructor, after Ray was shut down", fault.exc_value)
+        log.debug("%r in a destructor, after Ray was shut down", fault.exc_value)
     else:
         _unraisable(fault)
 
 
 def _log_in_thread(fault: threading.ExceptHookArgs) -> None:
     if _is_late(fault.exc_traceback):
-        log.debug("%r, of the thread %s, after Ray was shut down", fault.exc_value, fault.thread)
+        log.debug("%r in thread %s, after Ray was shut down", fault.exc_value, fault.thread)
     else:
         _in_thread(fault)
 
 
 def _is_late(traceback: TracebackType | None) -> bool:
-    """Whether it comes of Ray, and no session is open."""
+    """Return whether the error was raised in Ray while no session is open."""
     if ray.is_initialized():
         return False
     while traceback is not None:

@@ -1,4 +1,4 @@
-"""Checks of a machine and a cluster that take seconds and save hours."""
+"""Checks of a machine or a cluster that take seconds and can save hours."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from cluster.storage import Storage
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was checked.
+    """The outcome of one check.
 
     Attributes
     ----------
-    what : the resource, in a few words.
-    found : what there is.
-    lack : what is missing for the work at hand, or empty.
-    remedy : how to get it.
+    what : the resource that was checked, in a few words.
+    found : what is available.
+    lack : what is missing for this run; empty if nothing is.
+    remedy : how to supply what is missing.
     """
 
     what: str
@@ -34,37 +34,37 @@ class Finding:
 
 
 def check_gpus(wanted: int | str, embedded: bool) -> Finding:
-    """GPUs asked for by number must be there; on an embedded Ray they are this machine's."""
+    """Check that an embedded Ray can have the number of GPUs that the config asks for."""
     count = torch.cuda.device_count()
     found = f"{count} on this machine"
     if embedded and isinstance(wanted, int) and wanted > count:
         return Finding(
             "GPU",
             found,
-            f"cluster.gpus asks for {wanted} and this machine has {count}",
+            f"cluster.gpus asks for {wanted}, but this machine has {count}",
             "Set cluster.gpus to 0 to run on CPU, or give the address of a cluster with GPUs.",
         )
     return Finding("GPU", found)
 
 
 def check_memory(least: int) -> Finding:
-    """Free memory of this machine, in bytes."""
+    """Check that this machine has at least `least` bytes of free memory."""
     free = psutil.virtual_memory().available
     text = f"{free / 2**30:.1f} GiB free"
     if free < least:
         return Finding(
             "memory",
             text,
-            f"at least {least / 2**30:.1f} GiB are needed",
-            "Close other programs, or run on a larger machine.",
+            f"the run needs at least {least / 2**30:.1f} GiB",
+            "Close other programs, or use a larger machine.",
         )
     return Finding("memory", text)
 
 
 def check_writable(folder: Storage) -> Finding:
-    """Whether this process may write a folder that need not be there yet; nothing is written."""
+    """Check that this process may write to a folder, which need not exist yet. Write nothing."""
     found = Finding("storage", folder.uri)
-    remedy = "Choose another --run-dir, or mend its permissions."
+    remedy = "Choose another --run-dir, or fix its permissions."
     if folder.remote:
         try:
             folder.exists()
@@ -75,28 +75,28 @@ def check_writable(folder: Storage) -> Finding:
     there = next(parent for parent in (place, *place.parents) if parent.exists())
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return found
-    return replace(found, lack=f"{folder.uri} cannot be written, because {there} cannot", remedy=remedy)
+    return replace(found, lack=f"{folder.uri} cannot be written to: {there} is not writable", remedy=remedy)
 
 
 def check_nodes_memory(nodes: Sequence[NodeFacts], least: int) -> Finding:
-    """Free memory of every living node, in bytes."""
+    """Check that every live node has at least `least` bytes of free memory."""
     smallest = min(nodes, key=lambda node: node.memory)
-    found = f"{smallest.memory / 2**30:.1f} GiB free on {smallest.name}, the least of {len(nodes)} nodes"
+    found = f"{smallest.memory / 2**30:.1f} GiB free on {smallest.name}, the smallest of {len(nodes)} nodes"
     poor = [node.name for node in nodes if node.memory < least]
     if not poor:
         return Finding("memory", found)
     return Finding(
         "memory",
         found,
-        f"a worker needs about {least / 2**30:.1f} GiB and {', '.join(poor)} have less",
+        f"a worker needs about {least / 2**30:.1f} GiB; {', '.join(poor)} have less",
         "Use larger nodes.",
     )
 
 
 def check_versions(nodes: Sequence[NodeFacts], driver: Mapping[str, str]) -> Finding:
-    """The versions that matter must be the driver's on every node: an upgrade of one may change scores or formats."""
+    """Check that every node runs the driver's versions: a different one may change scores or file formats."""
     differing = [
-        f"{package} is {node.versions[package]} on {node.name} and {version} at the driver"
+        f"{package} is {node.versions[package]} on {node.name} but {version} on the driver"
         for package, version in driver.items()
         for node in nodes
         if node.versions[package] != version
@@ -104,15 +104,15 @@ def check_versions(nodes: Sequence[NodeFacts], driver: Mapping[str, str]) -> Fin
     found = f"Python {driver['python']}, ray {driver['ray']}, torch {driver['torch']}"
     if not differing:
         return Finding("versions", found)
-    return Finding("versions", found, "; ".join(differing), "Give all nodes the same image or constraints.txt.")
+    return Finding("versions", found, "; ".join(differing), "Use one image, or one constraints.txt, on all nodes.")
 
 
 def require(findings: Sequence[Finding]) -> None:
-    """Raise one `UserError` that names every lack, each with its remedy."""
-    # Two checks may come upon one fault.
+    """Raise one `UserError` that lists everything missing, each with its remedy."""
+    # Two checks may report the same fault.
     lacks = list(dict.fromkeys((finding.lack, finding.remedy) for finding in findings if finding.lack))
     if len(lacks) == 1:
         raise UserError(f"{lacks[0][0]}.", lacks[0][1])
     if lacks:
-        listed = "".join(f"\n{place}. {lack}. {remedy}" for place, (lack, remedy) in enumerate(lacks, start=1))
-        raise UserError(f"{len(lacks)} things are in the way:{listed}")
+        listed = "".join(f"\n{number}. {lack}. {remedy}" for number, (lack, remedy) in enumerate(lacks, start=1))
+        raise UserError(f"{len(lacks)} problems must be fixed first:{listed}")

@@ -1,4 +1,4 @@
-"""What every living node has to offer, told by a small task on each."""
+"""Facts about every live node, collected by a small task on each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypedDict, TypeVar
 
 import psutil
 import ray
@@ -22,29 +22,38 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.errors import UserError
 from cluster.storage import Storage
 
-#: Packages whose versions decide results or formats.
+#: Packages whose versions affect results or file formats.
 PACKAGES = ("ray", "torch", "transformers", "peft", "deepspeed", "pyarrow", "numpy")
-#: Programs that compilation needs.
+#: Programs needed to compile native code.
 PROGRAMS = ("c++", "g++", "nvcc")
-#: A node that is alive starts a worker in seconds, in tens of seconds when it is busy.
+#: A live node starts a worker within seconds, or tens of seconds when busy.
 _ANSWER_SECONDS = 120.0
-#: Ray counts a dead node as living for half a minute.
+#: Ray takes half a minute to notice a dead node.
 _NOTICE_SECONDS = 45.0
 
 Answer = TypeVar("Answer")
 
 
+class RayNode(TypedDict):
+    """The keys used here of a node's record in `ray.nodes()`."""
+
+    NodeID: str
+    NodeManagerHostname: str
+    Alive: bool
+    Resources: dict[str, float]
+
+
 @dataclass(frozen=True)
 class NodeFacts:
-    """One node.
+    """What a run needs to know about one node.
 
     Attributes
     ----------
-    name : host name and the first characters of Ray's id.
-    versions : of Python and of PACKAGES; a package that is missing is "none".
-    programs : those of PROGRAMS that are on the path.
-    memory : bytes that are free.
-    gpus : logical GPUs.
+    name : host name and the first characters of Ray's node id.
+    versions : versions of Python and of PACKAGES; "none" for a missing package.
+    programs : the PROGRAMS found on the path.
+    memory : free memory in bytes.
+    gpus : number of logical GPUs.
     """
 
     name: str
@@ -55,18 +64,18 @@ class NodeFacts:
 
 
 def inspect_nodes() -> list[NodeFacts]:
-    """The facts of every living node. Raises `UserError` for nodes that do not answer."""
-    return _steadily(_inspect)
+    """Return the facts of every live node. Raises `UserError` for nodes that do not answer."""
+    return _with_live_nodes(_inspect)
 
 
-def _inspect(nodes: Sequence[dict[str, Any]]) -> list[NodeFacts]:
+def _inspect(nodes: Sequence[RayNode]) -> list[NodeFacts]:
     answers = on_nodes(_facts, _ids(nodes))
     return [
         NodeFacts(
             _name(node),
             versions,
             programs,
-            # In a container the system tells of the whole machine, and Ray of the container.
+            # In a container, the system reports the whole machine's memory and Ray the container's.
             min(memory, int(node["Resources"].get("memory", memory))),
             int(node["Resources"].get("GPU", 0)),
         )
@@ -75,27 +84,27 @@ def _inspect(nodes: Sequence[dict[str, Any]]) -> list[NodeFacts]:
 
 
 def ask_nodes(
-    function: Callable[..., Answer], suits: Callable[[dict[str, Any]], bool], *arguments: Any
+    function: Callable[..., Answer], suits: Callable[[RayNode], bool], *arguments: object
 ) -> dict[str, Answer]:
-    """What a function returns on each living node that suits, by the node's name.
+    """Run a function on each suitable live node, and return its results by node name.
 
     Parameters
     ----------
-    suits : by Ray's record of a node, as `living_nodes` gives it.
+    suits : whether to run on a node, given its record.
 
     Raises `UserError` for nodes that do not answer.
     """
 
-    def ask(nodes: Sequence[dict[str, Any]]) -> dict[str, Answer]:
+    def ask(nodes: Sequence[RayNode]) -> dict[str, Answer]:
         asked = [node for node in nodes if suits(node)]
         answers = on_nodes(function, _ids(asked), *arguments)
         return {_name(node): answer for node, answer in zip(asked, answers, strict=True)}
 
-    return _steadily(ask)
+    return _with_live_nodes(ask)
 
 
 def own_versions() -> dict[str, str]:
-    """Versions of Python and of PACKAGES in this process."""
+    """Return the versions of Python and of PACKAGES in this process."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -105,15 +114,15 @@ def own_versions() -> dict[str, str]:
     return versions
 
 
-def unshared(storage: Storage) -> list[str]:
-    """Names of the nodes that do not read in a folder what the first of the nodes has written there.
+def nodes_not_sharing(storage: Storage) -> list[str]:
+    """Return the names of the nodes that cannot read what the first node writes to a folder.
 
-    The driver reads too: it merges and selects. Nothing is left behind.
+    The driver is checked too, since it merges and selects. The probe file is removed afterwards.
     """
-    return _steadily(partial(_unshared, storage))
+    return _with_live_nodes(partial(_nodes_not_sharing, storage))
 
 
-def _unshared(storage: Storage, nodes: Sequence[dict[str, Any]]) -> list[str]:
+def _nodes_not_sharing(storage: Storage, nodes: Sequence[RayNode]) -> list[str]:
     token = secrets.token_hex(16)
     probe = f"_probe-{token[:8]}"
     ids = _ids(nodes)
@@ -129,8 +138,8 @@ def _unshared(storage: Storage, nodes: Sequence[dict[str, Any]]) -> list[str]:
             on_nodes(_delete, [first], storage, probe)
 
 
-def _steadily(ask: Callable[[Sequence[dict[str, Any]]], Answer]) -> Answer:
-    """What the living nodes answer; asked again when one of them has died meanwhile, which Ray notices late."""
+def _with_live_nodes(ask: Callable[[Sequence[RayNode]], Answer]) -> Answer:
+    """Call `ask` with the live nodes, and again if one of them has died meanwhile, which Ray notices late."""
     while True:
         nodes = living_nodes()
         try:
@@ -143,19 +152,19 @@ def _steadily(ask: Callable[[Sequence[dict[str, Any]]], Answer]) -> Answer:
                 time.sleep(1.0)
 
 
-def _ids(nodes: Sequence[dict[str, Any]]) -> list[str]:
+def _ids(nodes: Sequence[RayNode]) -> list[str]:
     return [str(node["NodeID"]) for node in nodes]
 
 
-def living_nodes() -> list[dict[str, Any]]:
-    """Ray's records of the living nodes, ordered by id."""
+def living_nodes() -> list[RayNode]:
+    """Return Ray's records of the live nodes, ordered by id."""
     return sorted((node for node in ray.nodes() if node["Alive"]), key=lambda node: str(node["NodeID"]))
 
 
-def on_nodes(function: Callable[..., Any], node_ids: Sequence[str], *arguments: Any) -> list[Any]:
-    """What a function returns on each node, run beside whatever works there.
+def on_nodes(function: Callable[..., Answer], node_ids: Sequence[str], *arguments: object) -> list[Answer]:
+    """Run a function on each node, beside whatever else runs there, and return its results.
 
-    Raises `UserError` naming the nodes that do not answer in two minutes, or where the function fails.
+    Raises `UserError` for a node that does not answer within two minutes, or on which the function fails.
     """
     task = ray.remote(num_cpus=0, max_retries=0)(function)
     calls = [
@@ -170,13 +179,13 @@ def on_nodes(function: Callable[..., Any], node_ids: Sequence[str], *arguments: 
         except (GetTimeoutError, RayError) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(
-                f"Node {names.get(node, node)} does not run a small task ({lines[-1]}).",
-                "Look at the logs of its raylet, or take it out of the cluster.",
+                f"Node {names.get(node, node)} cannot run a small task ({lines[-1]}).",
+                "Check its raylet's logs, or remove it from the cluster.",
             ) from error
     return results
 
 
-def _name(node: dict[str, Any]) -> str:
+def _name(node: RayNode) -> str:
     return f"{node['NodeManagerHostname']} ({node['NodeID'][:6]})"
 
 

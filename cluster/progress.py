@@ -1,4 +1,4 @@
-"""Progress of long work: a protocol for those who do the work, and what shows it to a person."""
+"""Progress of long work: the protocol for reporting it, and the displays that show it."""
 
 from __future__ import annotations
 
@@ -6,48 +6,48 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO, TypeAlias
 
 log = logging.getLogger("dealrec.progress")
-
-
-#: Facts that count since the beginning, and are shown as a rate too.
+#: A fact that progress shows, such as a loss or a number of rows.
+Fact: TypeAlias = float | str
+#: Cumulative facts, which are also shown as a rate.
 RATES = ("rows", "samples", "tokens")
 
 
 class Progress(Protocol):
-    """What a stage reports to while it works."""
+    """What a stage reports its progress to."""
 
-    def update(self, done: int, total: int, **facts: Any) -> None:
-        """Say that `done` of `total` units are finished, with facts worth showing (loss, rows, ...)."""
+    def update(self, done: int, total: int, **facts: Fact) -> None:
+        """Report that `done` of `total` units are finished, with facts worth showing (loss, rows, ...)."""
 
 
 class SilentProgress:
-    """Progress that nobody watches."""
+    """Discards all progress."""
 
-    def update(self, done: int, total: int, **facts: Any) -> None:
+    def update(self, done: int, total: int, **facts: Fact) -> None:
         return None
 
 
-class SeveralProgresses:
-    """Tells several who watch."""
+class ProgressGroup:
+    """Passes progress on to several watchers."""
 
     def __init__(self, *watchers: Progress) -> None:
         self._watchers = watchers
 
-    def update(self, done: int, total: int, **facts: Any) -> None:
+    def update(self, done: int, total: int, **facts: Fact) -> None:
         for watcher in self._watchers:
             watcher.update(done, total, **facts)
 
 
 class LineProgress:
-    """One line in a terminal, rewritten; plain lines, at most one every few seconds, in a job's log.
+    """Shows progress as one line: rewritten in place in a terminal, or appended every few seconds to a job's log.
 
     Parameters
     ----------
-    name : the stage.
+    name : name of the stage.
     unit : what is counted, in the plural.
-    stream : where to write; a terminal is recognised.
+    stream : where to write; terminals are detected.
     interval : seconds between two lines of a log; a terminal is refreshed ten times as often.
     """
 
@@ -67,11 +67,11 @@ class LineProgress:
         self._clock = clock
         self._done = self._total = 0
         self._shown = -float("inf")
-        self._first: tuple[float, int, dict[str, Any]] | None = None
+        self._first: tuple[float, int, dict[str, Fact]] | None = None
 
-    def update(self, done: int, total: int, **facts: Any) -> None:
+    def update(self, done: int, total: int, **facts: Fact) -> None:
         now = self._clock()
-        # Less done, or another total, is another pass of the stage, with a pace of its own.
+        # A lower count or another total starts another pass of the stage, whose pace is measured separately.
         if self._first is None or done < self._done or total != self._total:
             self._first, self._total = (now, done, facts), total
         self._done = done
@@ -81,12 +81,12 @@ class LineProgress:
         self._write(self._line(done, total, now, facts))
 
     def close(self) -> None:
-        """End the rewritten line, so that what follows starts on its own."""
+        """End the rewritten line, so that later output starts on a line of its own."""
         if self._terminal and self._shown > -float("inf"):
             self._stream.write("\n")
             self._stream.flush()
 
-    def _line(self, done: int, total: int, now: float, facts: dict[str, Any]) -> str:
+    def _line(self, done: int, total: int, now: float, facts: dict[str, Fact]) -> str:
         assert self._first is not None
         began, first_done, first_facts = self._first
         parts = [f"{self.name:<10} {done}/{total} {self.unit}"]
@@ -95,7 +95,7 @@ class LineProgress:
             parts.append(f"{format_seconds(elapsed / fresh * (total - done))} left")
         for key, value in facts.items():
             parts.append(f"{key} {format_fact(value)}")
-            gained = value - first_facts.get(key, 0) if key in RATES else 0
+            gained = float(value) - float(first_facts.get(key, 0)) if key in RATES else 0
             if gained > 0 and elapsed > 0:
                 parts.append(f"{format_fact(round(gained / elapsed, 1))} {key}/s")
         return "  ".join(parts)
@@ -109,7 +109,7 @@ class LineProgress:
 
 
 def format_seconds(seconds: float) -> str:
-    """Seconds as a person says them: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
+    """Format seconds for people: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -120,8 +120,8 @@ def format_seconds(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def format_fact(value: Any) -> str:
-    """A number with as many digits as a glance needs."""
+def format_fact(value: object) -> str:
+    """Format a fact compactly: floats to four significant digits, integers with thousands separators."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, int) and not isinstance(value, bool):

@@ -1,28 +1,29 @@
-"""What a run is doing, as metrics of Ray: every node exports them to Prometheus on its metrics port."""
+"""What a run is doing, as Ray metrics, which every node exports to Prometheus on its metrics port."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import ray
 from ray.util.metrics import Counter, Gauge
 
-#: Facts of progress that only grow, and the metric each of them feeds.
+from cluster.progress import Fact
+
+#: Cumulative facts of progress, and the metric that each feeds.
 _COUNTERS = {
     "rows": ("dealrec_samples", "Samples that a stage has scored or written."),
     "samples": ("dealrec_samples", "Samples that a stage has scored or written."),
-    "rejected": ("dealrec_rows_rejected", "Rows that got no usable score, or were dropped."),
+    "rejected": ("dealrec_rows_rejected", "Rows that were dropped or got no usable score."),
     "tokens": ("dealrec_tokens", "Tokens that the LLM has read."),
 }
-#: Seconds over which tokens per second are taken.
+#: Seconds over which tokens per second are averaged.
 _WINDOW = 10.0
 
 
 class StageMetrics:
-    """The metrics of one stage, fed by its progress. Without a connected Ray it does nothing.
+    """The metrics of one stage, fed by its progress. Does nothing if Ray is not connected.
 
     Metrics, each with the tag `stage`: `dealrec_stage` (1 while it runs), `dealrec_units_done` and
     `dealrec_units_total` (shards, steps), `dealrec_samples`, `dealrec_rows_rejected` and `dealrec_tokens` (counters),
@@ -36,12 +37,12 @@ class StageMetrics:
         self._window: tuple[float, float] | None = None
         self._gauge("dealrec_stage", "1 while the stage runs.", 1)
 
-    def update(self, done: int, total: int, **facts: Any) -> None:
-        """As `Progress.update`: counts are those since the beginning, so that increments are differences."""
+    def update(self, done: int, total: int, **facts: Fact) -> None:
+        """Implement `Progress.update`. Facts are cumulative, so counters get their differences."""
         self._gauge("dealrec_units_done", "Shards or steps that are done.", done)
         self._gauge("dealrec_units_total", "Shards or steps in all.", total)
         if self._seen is None:
-            # What is there at the first look was counted by an earlier run.
+            # An earlier run already counted what the first update reports.
             self._seen = {fact: float(facts[fact]) for fact in _COUNTERS if fact in facts}
         for fact, (name, description) in _COUNTERS.items():
             if fact in facts:
@@ -50,11 +51,11 @@ class StageMetrics:
             self._rate(float(facts["tokens"]))
 
     def close(self) -> None:
-        """The stage has ended, however."""
+        """Record that the stage has ended, successfully or not."""
         self._gauge("dealrec_stage", "1 while the stage runs.", 0)
 
     def _count(self, seen: dict[str, float], fact: str, name: str, description: str, value: float) -> None:
-        # A count that falls belongs to another pass of the stage.
+        # A falling count starts another pass of the stage.
         increment = value - min(value, seen.get(fact, 0.0))
         seen[fact] = value
         if increment > 0 and ray.is_initialized():
@@ -75,5 +76,5 @@ class StageMetrics:
 
 
 @cache
-def _metric(kind: type[Any], name: str, description: str) -> Any:
+def _metric(kind: type[Counter] | type[Gauge], name: str, description: str) -> Counter | Gauge:
     return kind(name, description=description, tag_keys=("stage",))

@@ -1,4 +1,4 @@
-"""Sums over shards by long-lived actors, the same to the last bit for any number of them."""
+"""Sums over shards by long-lived actors, identical to the last bit for any number of actors."""
 
 from __future__ import annotations
 
@@ -18,25 +18,24 @@ from cluster.shards import WORKER_DEATHS
 
 log = logging.getLogger("dealrec.cluster")
 
-#: How often a call that takes long has the living nodes counted.
+#: Interval at which a long call checks the live nodes.
 _LOOK_SECONDS = 15.0
-#: How often all actors of a pool are started anew, should one die so that Ray does not restart it: because it has died
-#: too often, or because its node went in a way that Ray cannot mend.
+#: How often a pool is rebuilt after an actor dies for good: it died too often, or Ray could not recover its node.
 _RESTARTS = 3
-#: How many such looks actors may take to start before those that have go on without them.
+#: Checks that actors may take to start before the pool continues with those that have.
 _LOOKS_TO_START = 4
 
 
 class _ReduceActor:
-    """Holds one worker, built at the first call: the call brings what is needed, so a restarted actor has it too."""
+    """Holds one worker, built at the first call. Each call brings the recipe, so a restarted actor can rebuild it."""
 
     def __init__(self) -> None:
-        self._worker: Any = None
+        self._worker: object = None
 
     def started(self) -> None:
-        """Answers when the actor has been given its room."""
+        """Return once the actor has been scheduled."""
 
-    def call(self, recipe: Sequence[ray.ObjectRef], method: str, index: int, argument: Any) -> Any:
+    def call(self, recipe: Sequence[ray.ObjectRef], method: str, index: int, argument: object) -> object:
         if self._worker is None:
             build, arguments = ray.get(recipe[0])
             self._worker = build(**arguments)
@@ -45,35 +44,34 @@ class _ReduceActor:
 
 @dataclass(frozen=True)
 class _Call:
-    """A call of one shard: its place in the pass, which chooses the actor, and where its result will be."""
+    """A call for one shard: its position in the pass, which picks the actor, and a reference to its result."""
 
-    place: int
+    position: int
     method: str
     index: int
     argument: ray.ObjectRef
-    result: Any = None
+    result: ray.ObjectRef | None = None
 
 
 class ReducePool:
-    """Actors that keep their shards in memory between calls, for methods that pass over them many times.
+    """Actors that keep their shards in memory, for methods that pass over the shards many times.
 
-    Shard k always goes to actor k mod n, so what the worker caches for it is used again. Ray restarts an actor
-    that dies and repeats its calls; a worker must therefore be able to rebuild what it caches. When a node is lost
-    that the actors do not fit without, or others hold the CPUs that some of them wait for, fewer actors go on. An
-    actor that Ray gives up is replaced a few times.
+    Shard k always goes to actor k mod n, so that actor can reuse what it cached. Ray restarts an actor that dies and
+    repeats its calls; a worker must therefore be able to rebuild its cache. If a node is lost without which the
+    actors do not fit, or other jobs hold the CPUs, the pool continues with fewer actors. It replaces an actor that
+    Ray has given up on, up to three times.
 
     Parameters
     ----------
-    build, arguments : `build(**arguments)` makes a worker inside an actor; its methods take
-        (shard index, argument).
+    build, arguments : `build(**arguments)` makes a worker inside an actor. Its methods take (shard index, argument).
     indices : shards, in the order in which results are returned.
-    size, shape : number of actors, and what each takes.
+    size, shape : number of actors, and the resources of each.
     """
 
     def __init__(
         self,
-        build: Callable[..., Any],
-        arguments: Mapping[str, Any],
+        build: Callable[..., object],
+        arguments: Mapping[str, object],
         indices: Sequence[int],
         size: int,
         shape: WorkerShape,
@@ -81,11 +79,11 @@ class ReducePool:
         self._indices = list(indices)
         self._shape = shape
         self._restarts = _RESTARTS
-        # In a list, so that Ray passes the reference on instead of the object.
+        # In a list, so that Ray passes on the reference rather than the object.
         self._recipe = [ray.put((build, dict(arguments)))]
         self._actors = self._start(min(size, len(self._indices)))
 
-    def _start(self, size: int) -> list[Any]:
+    def _start(self, size: int) -> list[ray.actor.ActorHandle]:
         actor = ray.remote(_ReduceActor).options(
             num_cpus=self._shape.cpus,
             num_gpus=self._shape.gpus,
@@ -93,7 +91,7 @@ class ReducePool:
             max_task_retries=WORKER_DEATHS,
         )
         actors = [actor.remote() for _ in range(size)]
-        # Before any call, so that a busy actor has answered.
+        # Queued before any call, so that even a busy actor has answered it.
         self._starting = [each.started.remote() for each in actors]
         return actors
 
@@ -110,18 +108,18 @@ class ReducePool:
             ray.kill(actor)
 
     def map(
-        self, method: str, argument: Any = None, indices: Sequence[int] | None = None, ahead: int = 4
+        self, method: str, argument: object = None, indices: Sequence[int] | None = None, ahead: int = 4
     ) -> Iterator[Any]:
-        """The results of `method(index, argument)` for every shard, or for `indices`, in their order.
+        """Yield the results of `method(index, argument)` for every shard, or for `indices`, in order.
 
-        At most `ahead` calls an actor are outstanding, so that results never pile up; 1 for large ones.
+        At most `ahead` calls per actor are outstanding, which bounds the results in memory; use 1 for large results.
         """
         shared = ray.put(argument)
         waiting: list[_Call] = []
         window = ahead * len(self._actors)
         try:
-            for place, index in enumerate(self._indices if indices is None else indices):
-                waiting.append(self._submit(_Call(place, method, index, shared)))
+            for position, index in enumerate(self._indices if indices is None else indices):
+                waiting.append(self._submit(_Call(position, method, index, shared)))
                 if len(waiting) >= window:
                     yield self._first_result(waiting)
             while waiting:
@@ -132,52 +130,52 @@ class ReducePool:
                 raise fault from error
             raise
 
-    def call(self, method: str, index: int, argument: Any = None) -> Any:
-        """The result of `method(index, argument)` for one number, always from the same actor."""
+    def call(self, method: str, index: int, argument: object = None) -> Any:
+        """Return the result of `method(index, argument)`; calls with the same index go to the same actor."""
         return self._first_result([self._submit(_Call(index, method, index, ray.put(argument)))])
 
     def _submit(self, call: _Call) -> _Call:
-        actor = self._actors[call.place % len(self._actors)]
+        actor = self._actors[call.position % len(self._actors)]
         return replace(call, result=actor.call.remote(self._recipe, call.method, call.index, call.argument))
 
     def _first_result(self, waiting: list[_Call]) -> Any:
-        """Take the first of the calls when it has its result, on fewer actors if nodes have gone for good."""
+        """Remove and return the first call's result, with fewer actors if nodes are gone for good."""
         looks = 0
         while True:
             if not ray.wait([waiting[0].result], timeout=_LOOK_SECONDS)[0]:
                 looks += 1
-                room = ClusterView.now(()).room(self._shape)
+                capacity = ClusterView.now(()).capacity(self._shape)
                 if looks % _LOOKS_TO_START == 0:
-                    room = min(room, self._count_started())
-                if 0 < room < len(self._actors):
-                    # An actor that waits for a node's return would keep its calls, and the others hold what is left.
-                    log.warning("The cluster has room for %d of %d workers.", room, len(self._actors))
-                    self._start_anew(room, waiting)
-                elif room == 0 and looks % _LOOKS_TO_START == 0:
-                    log.warning("No worker has room to start in; waiting for others to leave, or for nodes to come.")
+                    capacity = min(capacity, self._count_started())
+                if 0 < capacity < len(self._actors):
+                    # An actor waiting for a node to return would keep its calls, while the others hold what is left.
+                    log.warning("The cluster has room for only %d of %d workers.", capacity, len(self._actors))
+                    self._restart(capacity, waiting)
+                elif capacity == 0 and looks % _LOOKS_TO_START == 0:
+                    log.warning("No worker can start. Waiting for other work to finish or for nodes to join.")
                 continue
             try:
                 result = ray.get(waiting[0].result)
             except (RayActorError, OutOfMemoryError) as error:
                 if self._restarts == 0:
                     raise UserError(
-                        f"Workers die again and again, as they do that lack memory ({str(error).splitlines()[0]}).",
-                        "Give the nodes more memory, or set influence.curvature_samples or cluster.actors lower; the "
-                        "same command goes on.",
+                        f"Workers keep dying, probably out of memory ({str(error).splitlines()[0]}).",
+                        "Give the nodes more memory, or lower influence.curvature_samples or cluster.actors. Then run "
+                        "the same command again to continue.",
                     ) from error
                 self._restarts -= 1
-                log.warning("A worker was lost for good; starting all of them anew.")
-                self._start_anew(len(self._actors), waiting)
+                log.warning("A worker died for good. Restarting all workers.")
+                self._restart(len(self._actors), waiting)
                 continue
             waiting.pop(0)
             return result
 
     def _count_started(self) -> int:
-        """Actors that have started, or died trying, which their calls tell."""
+        """Count the actors that have started or have died trying."""
         return len(ray.wait(self._starting, num_returns=len(self._starting), timeout=0)[0])
 
-    def _start_anew(self, size: int, waiting: list[_Call]) -> None:
-        """Other actors, which are given all calls that have no result yet."""
+    def _restart(self, size: int, waiting: list[_Call]) -> None:
+        """Replace all actors, and resubmit every call that has no result yet."""
         self._end()
         self._actors = self._start(size)
         waiting[:] = [self._submit(call) for call in waiting]

@@ -1,4 +1,4 @@
-"""What the cluster has and may get, and how much of it each kind of work may take."""
+"""The cluster's current and potential resources, and the worker pools that fit them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cluster.shapes import NodeGroup, NodeShape, WorkerShape, shape_text
 
 @dataclass(frozen=True)
 class ClusterView:
-    """Nodes that live, and nodes that an autoscaler may add to them.
+    """The nodes that are up, and the nodes that an autoscaler may add.
 
     Attributes
     ----------
-    living : the logical resources of each living node.
-    addable : those of each node that may be added; empty where no autoscaler is known.
+    living : logical resources of each live node.
+    addable : logical resources of each node that may be added; empty if no autoscaler is known.
     """
 
     living: tuple[NodeShape, ...]
@@ -27,7 +27,7 @@ class ClusterView:
 
     @classmethod
     def now(cls, groups: Sequence[NodeGroup] | None = None) -> ClusterView:
-        """Read from the connected Ray; `groups` replaces what its autoscaler says of itself."""
+        """Read the connected Ray. `groups` overrides what its autoscaler reports."""
         living = tuple(NodeShape.of(node["Resources"]) for node in ray.nodes() if node["Alive"])
         return cls(living, addable_nodes(living, autoscaler_groups() if groups is None else groups))
 
@@ -43,17 +43,17 @@ class ClusterView:
     def gpus(self) -> int:
         return sum(node.gpus for node in (*self.living, *self.addable))
 
-    def room(self, worker: WorkerShape) -> int:
-        """How many such workers the living nodes hold when they are idle."""
-        return sum(node.room(worker) for node in self.living)
+    def capacity(self, worker: WorkerShape) -> int:
+        """Return how many such workers the live nodes hold when idle."""
+        return sum(node.capacity(worker) for node in self.living)
 
-    def reachable_room(self, worker: WorkerShape) -> int:
-        """How many they hold once every node is there that may be."""
-        return self.room(worker) + sum(node.room(worker) for node in self.addable)
+    def full_capacity(self, worker: WorkerShape) -> int:
+        """Return how many such workers fit once the autoscaler has added every node it may."""
+        return self.capacity(worker) + sum(node.capacity(worker) for node in self.addable)
 
 
 def addable_nodes(living: Sequence[NodeShape], groups: Sequence[NodeGroup]) -> tuple[NodeShape, ...]:
-    """The nodes that groups lack to their limits; a living node counts for the first group of its shape with room."""
+    """Return the nodes that each group may still add. A live node counts for the first unfilled group of its shape."""
     missing = [group.max_nodes for group in groups]
     for node in living:
         for place, group in enumerate(groups):
@@ -65,10 +65,10 @@ def addable_nodes(living: Sequence[NodeShape], groups: Sequence[NodeGroup]) -> t
 
 @dataclass(frozen=True)
 class PoolPlan:
-    """A pool of equal workers.
+    """The size of a pool of identical workers.
 
-    `minimum` start at once; up to `maximum` are added as the work asks and the cluster can give. A pass that has lost
-    all nodes with room for a worker waits `wait_seconds` for others.
+    The pool starts with `minimum` workers and grows to `maximum` as the work requires and the cluster allows.
+    A pass that has lost every node able to hold a worker waits `wait_seconds` for another.
     """
 
     minimum: int
@@ -78,41 +78,41 @@ class PoolPlan:
 
 
 def plan_pool(
-    view: ClusterView, tasks: int | None, actors: int | None, worker: WorkerShape, fewer_will_do: bool = False
+    view: ClusterView, tasks: int | None, actors: int | None, worker: WorkerShape, allow_fewer: bool = False
 ) -> PoolPlan:
     """Size a pool for `tasks` independent shards.
 
     Parameters
     ----------
-    view : what the cluster has and may get.
-    tasks : shards that are left to do, since more workers than that would idle; None where it is not known yet.
-    actors : the number asked for in `cluster.actors`, or None for as many as fit.
-    worker : what each takes.
-    fewer_will_do : take what fits of the number asked for: a run goes on when it has lost a node.
+    view : the cluster's current and potential nodes.
+    tasks : number of remaining shards, above which workers would idle; None if not known yet.
+    actors : `cluster.actors`, the number of workers asked for; None for as many as fit.
+    worker : resources of one worker.
+    allow_fewer : accept fewer workers than asked for, so that a run continues after losing a node.
 
-    Raises `UserError` when the number asked for, or a single worker, can never be scheduled.
+    Raises `UserError` if the number asked for, or even a single worker, can never be scheduled.
     """
     if worker.gpus and view.gpus < worker.gpus:
         raise UserError(
-            f"The work asks for {worker.gpus} GPU a worker and the cluster has {view.gpus}.",
+            f"Each worker needs {worker.gpus} GPU, but the cluster has {view.gpus}.",
             "Set cluster.gpus to 0 to run on CPU, or add a GPU node.",
         )
-    fits = view.reachable_room(worker)
+    fits = view.full_capacity(worker)
     if fits == 0:
         raise UserError(
-            f"No node of the cluster has {shape_text(worker)} for a scoring worker, and no autoscaler is known that "
-            "would add one.",
-            "Add a node, or say with cluster.node_groups what the cluster may grow to.",
+            f"No node of the cluster has {shape_text(worker)} for a scoring worker, and no known autoscaler would "
+            "add one.",
+            "Add a node, or list in cluster.node_groups the nodes that the cluster may add.",
         )
-    if actors is not None and fewer_will_do:
+    if actors is not None and allow_fewer:
         actors = min(actors, fits)
     if actors is not None and actors > fits:
         raise UserError(
-            f"cluster.actors asks for {actors} workers and the cluster has room for {fits} "
+            f"cluster.actors asks for {actors} workers, but the cluster has room for {fits} "
             f"({shape_text(worker)} each).",
-            f"Set cluster.actors to {fits} or less, or leave it out.",
+            f"Set cluster.actors to {fits} or less, or omit it.",
         )
     size = actors if actors is not None else fits
     if tasks is not None:
         size = max(1, min(size, tasks))
-    return PoolPlan(max(1, min(size, view.room(worker))), size, worker)
+    return PoolPlan(max(1, min(size, view.capacity(worker))), size, worker)

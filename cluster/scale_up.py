@@ -1,4 +1,4 @@
-"""Asking an autoscaler for the nodes that a stage needs, and waiting for them no longer than is sensible."""
+"""Requesting nodes from an autoscaler, and waiting for them for a bounded time."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from cluster.shapes import WorkerShape, shape_text
 log = logging.getLogger("dealrec.cluster")
 
 _POLL_SECONDS = 2.0
-#: Nodes of one request come in a bunch; when none has come for so long, the work begins with those that are there.
+#: Nodes of one request arrive together. If none has arrived for this long, work starts with those that are there.
 _SETTLE_SECONDS = 20.0
-#: Shapes asked for and not taken back; a request is the whole cluster's, so another's is left alone.
-_asked: set[WorkerShape] = set()
+#: Shapes requested and not yet released. A request covers the whole cluster, so requests of others are left alone.
+_requested: set[WorkerShape] = set()
 
 
-def grow(
+def ensure_capacity(
     worker: WorkerShape,
     wanted: int,
     least: int,
@@ -31,61 +31,61 @@ def grow(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> ClusterView:
-    """Ask for room for `wanted` workers and wait until there is some; what is there then.
+    """Request room for `wanted` workers, wait for it, and return the resulting view of the cluster.
 
-    A cluster that cannot grow is returned as it is. The request replaces that of an earlier stage, also when all nodes
-    have come meanwhile, so that those which only the earlier one needed may go.
+    If no nodes can be added, return at once. The request replaces that of an earlier stage, even if all nodes have
+    arrived, so that nodes needed only by the earlier stage may be removed.
 
     Parameters
     ----------
-    least : workers without which the work cannot begin.
-    wait_seconds : how long the autoscaler may take for them. Once they fit, the wait goes on only while nodes
-        keep coming.
+    least : number of workers without which the work cannot start.
+    wait_seconds : how long the autoscaler may take to make room for them. Once they fit, waiting continues only
+        while nodes keep arriving.
 
-    Raises `UserError` when there is no room for `least` in time.
+    Raises `UserError` if there is no room for `least` workers in time.
     """
     now = view()
-    if not now.addable and not _asked:
+    if not now.addable and not _requested:
         return now
-    _asked.add(worker)
+    _requested.add(worker)
     request_resources(bundles=[worker.bundle()] * wanted)
     if not now.addable:
         return now
     start = changed = clock()
-    while now.room(worker) < wanted:
+    while now.capacity(worker) < wanted:
         elapsed, since_change = clock() - start, clock() - changed
-        enough = now.room(worker) >= least
+        enough = now.capacity(worker) >= least
         if elapsed >= wait_seconds or (enough and since_change >= _SETTLE_SECONDS):
             break
         sleep(_POLL_SECONDS)
         later = view()
         if len(later.living) != len(now.living):
             changed = clock()
-            log.info("%d nodes, room for %d of %d workers", len(later.living), later.room(worker), wanted)
+            log.info("%d nodes, room for %d of %d workers", len(later.living), later.capacity(worker), wanted)
         now = later
-    if now.room(worker) < least:
+    if now.capacity(worker) < least:
         raise UserError(
-            f"The autoscaler gave room for {now.room(worker)} of {least} workers "
+            f"The autoscaler made room for {now.capacity(worker)} of {least} workers "
             f"({shape_text(worker)} each) in {format_seconds(wait_seconds)}.",
-            "See why its nodes do not start (quota, image, unschedulable pods), or raise cluster.wait_seconds.",
+            "Find out why its nodes do not start (quota, image, unschedulable pods), or raise cluster.wait_seconds.",
         )
     return now
 
 
 def request_resources(bundles: list[dict[str, float]]) -> None:
-    """Ray's own; its module takes a second to load, which only a cluster that can grow has to pay."""
+    """Call Ray's function of this name. Its module takes a second to load, so it is imported only when needed."""
     from ray.autoscaler import sdk
 
     sdk.request_resources(bundles=bundles)
 
 
-def answer_for(worker: WorkerShape) -> None:
-    """Have `release` take back what tasks of ours ask for such workers: a request outlives the process that made it."""
-    _asked.add(worker)
+def adopt_request(worker: WorkerShape) -> None:
+    """Have `release_requests` also withdraw what a task requests for such workers: requests outlive their process."""
+    _requested.add(worker)
 
 
-def release() -> None:
-    """Take back what was asked of the autoscaler, if anything was, so that nothing keeps idle nodes."""
-    if _asked and ray.is_initialized():
-        _asked.clear()
+def release_requests() -> None:
+    """Withdraw all requests to the autoscaler, so that no idle nodes are kept."""
+    if _requested and ray.is_initialized():
+        _requested.clear()
         request_resources(bundles=[])

@@ -1,4 +1,4 @@
-"""The one place that connects to Ray."""
+"""Connecting to Ray, in the only module that does so."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import ray
 import torch
 from ray.exceptions import AuthenticationError
 
-from cluster.dataset_runs import end_executions
 from cluster.embedded import muted, python_path, start_embedded
 from cluster.errors import UserError
 from cluster.late_calls import forbid_auto_start
+from cluster.ray_data import end_executions
 from cluster.token import forget_token
 
 log = logging.getLogger("dealrec.cluster")
 
-#: Set on every worker, before any library is imported there; those of an embedded Ray inherit it from the driver.
+#: Set in every worker before it imports any library. Workers of an embedded Ray inherit it from the driver.
 WORKER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -39,25 +39,25 @@ _RAY_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_ENABLE_PROGRESS_BARS": "0",
-    # What Ray's core has to say to a user reaches the driver as an exception; the rest is advice to its developers.
+    # Messages of Ray's core that concern users reach the driver as exceptions; the rest is for its developers.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_ENABLE_AUTO_CONNECT": "0",
 }
 _LISTENER_SECONDS = 10.0
-#: What a client of HTTP/2, and so of gRPC, says first: the preface and an empty SETTINGS frame (RFC 9113, 3.4).
+#: The first bytes that an HTTP/2 (and so gRPC) client sends: preface and empty SETTINGS frame (RFC 9113, 3.4).
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 _SETTINGS_FRAME = 4
 
 
 @contextlib.contextmanager
 def ray_session(address: str | None = None, cpus: int | None = None, gpus: int | None = None) -> Iterator[None]:
-    """Connect to Ray for the length of a `with` block, and leave it as it was found.
+    """Connect to Ray for a `with` block, and disconnect after it. If Ray is already connected, do nothing.
 
     Parameters
     ----------
-    address : "local" or None starts an embedded Ray here, unless `RAY_ADDRESS` is set (as it is inside a Ray
-        job), which is then joined; "auto" joins the cluster of this machine; "host:port" joins that one.
-    cpus, gpus : logical resources of an embedded Ray; None takes what the machine has.
+    address : "local" or None starts an embedded Ray here, unless `RAY_ADDRESS` is set (as it is inside a Ray job),
+        in which case that cluster is joined; "auto" joins this machine's cluster; "host:port" joins the one there.
+    cpus, gpus : logical resources of an embedded Ray; None uses what the machine has.
 
     Raises `UserError` for a Ray Client address, for a cluster that does not answer, and for an embedded Ray that does
     not start.
@@ -73,7 +73,7 @@ def ray_session(address: str | None = None, cpus: int | None = None, gpus: int |
 
 
 def _leave() -> None:
-    """Disconnect from Ray. What goes wrong now says less than the block's own outcome, which is to stand."""
+    """Disconnect from Ray. Errors are only logged, since they must not hide the outcome of the block."""
     try:
         end_executions()
     except Exception:
@@ -86,7 +86,7 @@ def _leave() -> None:
 
 
 def is_embedded(address: str | None) -> bool:
-    """Whether a session of this address starts a Ray of its own on this machine."""
+    """Return whether a session with this address starts a Ray of its own on this machine."""
     return _target(address) == "local"
 
 
@@ -95,7 +95,7 @@ def _target(address: str | None) -> str:
 
 
 def connect(address: str | None, cpus: int | None, gpus: int | None) -> None:
-    """Initialise Ray as `ray_session` says, quietly."""
+    """Initialise Ray quietly, as `ray_session` describes."""
     target = _target(address)
     if target.startswith("ray://"):
         raise UserError(
@@ -125,8 +125,8 @@ def _join(target: str) -> None:
         raise _no_cluster(target, error) from error
     except ValueError as error:
         raise UserError(
-            f"cluster.address: {target} is no address of a cluster ({str(error).splitlines()[0]}).",
-            "Give host:port, auto for the cluster of this machine, or leave it out to run here.",
+            f"cluster.address: {target} is not the address of a cluster ({str(error).splitlines()[0]}).",
+            "Give host:port, give auto for this machine's cluster, or omit it to run here.",
         ) from error
     except AuthenticationError as error:
         raise token_fault(target) from error
@@ -146,23 +146,23 @@ def _join(target: str) -> None:
 def _no_cluster(target: str, error: Exception) -> UserError:
     return UserError(
         f"No Ray cluster answers at {target} ({str(error).splitlines()[0]}).",
-        "Start one with `ray start --head`, correct cluster.address, or remove it to run on this machine.",
+        "Start one with `ray start --head`, correct cluster.address, or omit it to run on this machine.",
     )
 
 
 def token_fault(address: str) -> UserError:
-    """Of a cluster that was not given the token it asks for."""
+    """Return the error for a cluster that requires a token and was not given the right one."""
     return UserError(
-        f"The cluster at {address} asks for a token, and none that it accepts was found.",
-        "Set RAY_AUTH_MODE=token, and put its token into RAY_AUTH_TOKEN or into ~/.ray/auth_token.",
+        f"The cluster at {address} requires a token, and none that it accepts was found.",
+        "Set RAY_AUTH_MODE=token, and put the token into RAY_AUTH_TOKEN or into ~/.ray/auth_token.",
     )
 
 
 def _require_listener(target: str) -> None:
-    """Raise `ConnectionError` when no head listens at host:port, where `ray.init` would go on trying for minutes.
+    """Raise `ConnectionError` if no head listens at host:port, because `ray.init` would retry for minutes.
 
-    A head speaks gRPC; the dashboard, or a forwarded port with nobody behind it, does not. Raises `ValueError` for a
-    port without a host.
+    A head speaks gRPC. The dashboard does not, nor does a forwarded port with nothing behind it. Raises `ValueError`
+    for a port without a host.
     """
     host, colon, port = target.rpartition(":")
     if colon and not host:
@@ -178,21 +178,21 @@ def _require_listener(target: str) -> None:
     except OSError as error:
         raise ConnectionError(str(error)) from error
     if len(header) < 4 or header[3] != _SETTINGS_FRAME:
-        raise ConnectionError("what listens there is not the port 6379 of a head")
+        raise ConnectionError("the service there is not a head's port 6379")
 
 
 def configure_ray_data() -> None:
-    """Ray Data without progress bars or deadlines of its own, and loud about nothing but errors."""
+    """Turn off Ray Data's progress bars and deadlines, and silence everything but errors."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # A shard may take as long as it takes, and a pass that has lost its nodes waits for others.
+    # A shard may take arbitrarily long, and a pass that has lost its nodes waits for others.
     context.execution_no_progress_timeout_s = -1
     quiet_libraries()
 
 
 def quiet_libraries() -> None:
-    """Turn third-party chatter off where it comes from; errors still come through."""
+    """Silence third-party libraries except for errors."""
     os.environ.update({key: os.environ.get(key, value) for key, value in WORKER_ENVIRONMENT.items()})
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")

@@ -1,4 +1,4 @@
-"""A pass over shards by a pool of actors: each shard read, worked on, written and marked by one worker."""
+"""A pass over shards by a pool of actors: one worker reads, processes, writes and marks each shard."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy
 
-from cluster.capacity_watch import watched_room
-from cluster.dataset_runs import blocks_of
+from cluster.capacity_watch import watch_capacity
 from cluster.errors import UserError
 from cluster.progress import Progress
+from cluster.ray_data import blocks_of
 from cluster.resources import PoolPlan
 from cluster.shards import (
     WORKER_DEATHS,
+    ShardFacts,
     ShardRecord,
     abandon_shard,
     begin_shard,
@@ -37,24 +40,24 @@ from cluster.storage import Storage
 _FAULT = "fault"
 _CRASH = "crash"
 _STOPPED = "stopped"
-#: That each worker is to get at least, so that all end at about the same time.
+#: Minimum number of calls per worker, so that all workers finish at about the same time.
 _CALLS = 8
 
 
 class ShardWorker(Protocol):
-    """What works on shards: built once in each actor, then called with one shard's number after another."""
+    """Processes shards. One is built in each actor and called with one shard index after another."""
 
-    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
-        """The output rows of shard `index`, and small facts for the driver."""
+    def __call__(self, index: int) -> tuple[pa.Table, ShardFacts]:
+        """Return the output rows of shard `index`, and small facts for the driver."""
 
 
 class _ShardActor:
-    """Adapts a `ShardWorker` to a Ray Data actor pool; a batch holds the numbers of shards."""
+    """Adapts a `ShardWorker` to a Ray Data actor pool, whose batches hold shard indices."""
 
     def __init__(
         self,
         build: Callable[..., ShardWorker],
-        arguments: Mapping[str, Any],
+        arguments: Mapping[str, object],
         out: Storage,
         mark: str,
         earlier: Mapping[int, int],
@@ -64,7 +67,7 @@ class _ShardActor:
         self._work: Callable[[int], str]
         self._earlier = earlier
         self._work = self._finish
-        # Ray starts an actor again whose process dies in here, as often as it takes.
+        # Ray restarts an actor whose process dies here, without limit.
         actor = _actor_id()
         try:
             if count_start(out, actor) > WORKER_DEATHS:
@@ -73,23 +76,23 @@ class _ShardActor:
         except UserError as error:
             fault = _fault_record(error)
             self._work = lambda _: fault
-        except Exception:  # noqa: BLE001 - passed on as it is; Ray would start the actor again here, too
+        except Exception:  # noqa: BLE001 - reported as a result; Ray would restart the actor without limit here, too
             crash = json.dumps({_CRASH: traceback.format_exc()})
             self._work = lambda _: crash
         forget_starts(out, actor)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+    def __call__(self, batch: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, list[str]]:
         return {"record": [self._work(index) for index in batch["index"].tolist()]}
 
     def _finish(self, index: int) -> str:
-        # Of a call that Ray repeats because its worker has died, some shards may be done.
+        # Ray may repeat a call whose worker died, so some of its shards may be finished.
         done = finished_shard(self._out, index)
         if done is not None:
             return json.dumps(asdict(done))
         if stopping(self._out, self._mark):
             return json.dumps({_STOPPED: index})
         attempt = begin_shard(self._out, index)
-        # A driver that stops waits for the shards that it sees begun. It may have looked just before this one was.
+        # A stopping driver waits for the shards that it sees started. It may have looked just before this one was.
         if stopping(self._out, self._mark):
             abandon_shard(self._out, index, attempt)
             return json.dumps({_STOPPED: index})
@@ -110,56 +113,57 @@ def _actor_id() -> str:
 
 def _deadly_start(out: Storage) -> UserError:
     return UserError(
-        f"A worker of {out.uri} died {WORKER_DEATHS} times before it could begin, as one does that lacks memory.",
-        "Give the nodes more memory, or set cluster.actors lower; the same command goes on.",
+        f"A worker of {out.uri} died {WORKER_DEATHS} times before it could start, probably out of memory.",
+        "Give the nodes more memory, or lower cluster.actors. Then run the same command again to continue.",
     )
 
 
 def _deadly(out: Storage, index: int) -> UserError:
     return UserError(
-        f"The worker of shard {index} of {out.uri} died in it {WORKER_DEATHS} times, as one does that lacks memory.",
-        "Give the nodes more memory, set cluster.actors lower, or cut the log into more samples.shards; "
-        "the same command goes on.",
+        f"The worker of shard {index} of {out.uri} died {WORKER_DEATHS} times while processing it, probably out of "
+        "memory.",
+        "Give the nodes more memory, lower cluster.actors, or raise samples.shards to make shards smaller. Then run "
+        "the same command again to continue.",
     )
 
 
 def _fault_record(error: UserError) -> str:
-    """Ray Data keeps only the text of an exception; a fault travels as a result to keep its kind."""
+    """Encode a fault as a result: Ray Data keeps only an exception's text, and this preserves its type."""
     return json.dumps({_FAULT: [error.message, error.remedy]})
 
 
 def map_shards(
     build: Callable[..., ShardWorker],
-    arguments: Mapping[str, Any],
+    arguments: Mapping[str, object],
     indices: Sequence[int],
     out: Storage,
     pool: PoolPlan,
     progress: Progress,
     at_once: int = 1,
 ) -> list[ShardRecord]:
-    """Run a worker over every shard that is not done yet.
+    """Run a worker over every unfinished shard.
 
-    When the driver is told to stop, no shard is begun any more, and those in hand are finished.
+    When the driver is told to stop, no further shard is started, and those in hand are finished.
 
-    The output of shard k is `out/part-k.parquet`. Whatever the pool's size, the files are the same: a worker
-    sees one shard at a time. A worker that dies is replaced by Ray and its shard begun again, five times in all; an
-    exception in a worker ends the pass, and what is finished stays finished; a `UserError` comes through as itself.
-    So ends a pass for which no living node has had room for `pool.wait_seconds`.
+    The output of shard k is `out/part-k.parquet`. The files do not depend on the pool's size, because a worker sees
+    one shard at a time. If a worker dies, Ray replaces it and its shard is restarted, up to five times in all. An
+    exception in a worker ends the pass but keeps finished shards; a `UserError` is re-raised as itself. The pass also
+    ends if no live node has had room for a worker for `pool.wait_seconds`.
 
     Parameters
     ----------
-    build, arguments : `build(**arguments)` makes a worker inside an actor. Object references among the
-        arguments (see `Broadcast`) are fetched there.
-    indices : the shards of the whole pass, done or not.
-    out : the folder of output files and markers.
+    build, arguments : `build(**arguments)` makes a worker inside an actor. Object references among the arguments
+        (see `Broadcast`) are fetched there.
+    indices : all shards of the pass, finished or not.
+    out : folder of output files and markers.
     pool : size and shape of the pool.
-    progress : told of every finished shard, those of earlier runs included.
-    at_once : shards that a worker is given in one call at most, where there are enough of them for all. For work so
-        quick that the ten milliseconds show that Ray takes for a call.
+    progress : notified of every finished shard, including those of earlier runs.
+    at_once : maximum number of shards per call, if there are enough for all workers. Use it for shards so quick that
+        Ray's ten milliseconds per call matter.
 
     Returns
     -------
-    One record a shard, in the order of `indices`. Raises `Stopped` after a request to stop.
+    One record per shard, in the order of `indices`. Raises `Stopped` after a request to stop.
     """
     mark = new_stop_mark(out)
     records = finished_shards(out, indices)
@@ -167,7 +171,7 @@ def map_shards(
     totals = _Totals(records.values())
     progress.update(len(records), len(indices), **totals.facts())
     if missing:
-        with stop_mark(out, mark), watched_room(pool.shape, 1, pool.wait_seconds):
+        with stop_mark(out, mark), watch_capacity(pool.shape, 1, pool.wait_seconds):
             for record in _run(build, arguments, missing, out, mark, pool, at_once):
                 records[record.index] = record
                 totals.add(record)
@@ -177,7 +181,7 @@ def map_shards(
 
 
 class _Totals:
-    """What progress shows of finished shards: rows, and those counts that the workers give."""
+    """The totals over finished shards that progress shows: rows, and counts reported by the workers."""
 
     _SHOWN: ClassVar[dict[str, str]] = {"tokens": "tokens", "nonfinite": "rejected"}
 
@@ -193,20 +197,20 @@ class _Totals:
                 self._sums[name] = self._sums.get(name, 0) + record.facts[fact]
 
     def facts(self) -> dict[str, int]:
-        """Those worth showing: no line for rejected rows where there are none."""
+        """Return the totals worth showing. Rows always are; other counts only if they are not zero."""
         return {name: value for name, value in self._sums.items() if value or name == "rows"}
 
 
 def _run(
     build: Callable[..., ShardWorker],
-    arguments: Mapping[str, Any],
+    arguments: Mapping[str, object],
     indices: Sequence[int],
     out: Storage,
     mark: str,
     pool: PoolPlan,
     at_once: int,
 ) -> Iterator[ShardRecord]:
-    # A row names a shard, so what travels through Ray Data is a few bytes and the data never crosses the driver.
+    # Each row is a shard's index, so only a few bytes travel through Ray Data and no data crosses the driver.
     in_hand = ShardsInHand(out, indices)
     size = min(pool.minimum, len(indices))
     together = min(at_once, max(1, len(indices) // (_CALLS * pool.maximum)))
@@ -237,9 +241,9 @@ def _run(
         if _FAULT in record:
             raise UserError(*record[_FAULT])
         if _CRASH in record:
-            raise RuntimeError(f"a worker could not begin:\n{record[_CRASH]}")
+            raise RuntimeError(f"a worker could not start:\n{record[_CRASH]}")
         if _STOPPED in record:
-            # The rest would be passed over one by one; what is in hand elsewhere is waited for, and no more.
+            # The other shards would be skipped one by one. Wait only for those in hand elsewhere.
             in_hand.wait()
             return
         yield ShardRecord(**record)

@@ -1,7 +1,7 @@
-"""Completion records: one input shard, one output file, one done marker, written in that order.
+"""Completion records: for each input shard, an output file and then a marker that it is complete.
 
-A run that is killed loses the shard in hand and nothing else. Row-level bookkeeping would need every id in
-memory; a marker a shard needs none.
+A run that is killed loses only the shards in hand. Row-level bookkeeping would need every id in memory; one marker
+per shard does not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import resource
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,30 +20,32 @@ import pyarrow.parquet as pq
 from cluster.digest import digest
 from cluster.storage import Storage
 
-#: A worker that has died so often in the same place would die there again.
+#: A worker that has died this often in the same place would die there again.
 WORKER_DEATHS = 5
+#: Counts, sums and names that a worker reports about a shard, as JSON values. Each stage knows the keys of its own.
+ShardFacts: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What is known of one finished output file.
+    """A record of one finished output file.
 
     Attributes
     ----------
-    index : the shard's number.
-    rows : rows in the output file.
-    digest : BLAKE2b of the file's bytes.
-    attempt : how often the shard was begun, this time included: 1 unless a worker or driver died in it.
-    facts : counts and sums that the stage wants back, small and JSON.
-    seconds : that the worker took for it.
-    memory : bytes that the worker's process ever held until then.
+    index : index of the shard.
+    rows : number of rows in the output file.
+    digest : BLAKE2b digest of the file's bytes.
+    attempt : number of attempts, including this one: 1 unless a worker or driver died during the shard.
+    facts : small JSON values that the stage needs from the worker, such as counts and sums.
+    seconds : time that the worker took.
+    memory : peak memory of the worker's process so far, in bytes.
     """
 
     index: int
     rows: int
     digest: str
     attempt: int
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: ShardFacts = field(default_factory=dict)
     seconds: float = 0.0
     memory: int = 0
 
@@ -53,7 +55,7 @@ def shard_name(index: int) -> str:
 
 
 def begin_shard(out: Storage, index: int) -> int:
-    """Count the attempt at a shard before any work is done, so that a death in it leaves a trace."""
+    """Record and return an attempt at a shard before any work is done, so that a death during it leaves a trace."""
     name = f"_shards/{shard_name(index)}.attempt"
     attempt = int(out.read_text(name)) + 1 if out.exists(name) else 1
     out.write_text(name, str(attempt))
@@ -61,7 +63,7 @@ def begin_shard(out: Storage, index: int) -> int:
 
 
 def abandon_shard(out: Storage, index: int, attempt: int) -> None:
-    """Take back an attempt that was counted and in which nothing was done."""
+    """Withdraw an attempt in which nothing was done."""
     name = f"_shards/{shard_name(index)}.attempt"
     if attempt == 1:
         out.delete(name)
@@ -70,7 +72,7 @@ def abandon_shard(out: Storage, index: int, attempt: int) -> None:
 
 
 def count_start(out: Storage, worker: str) -> int:
-    """How often the worker of this name has begun to start, this time included, without having come to an end of it."""
+    """Record and return the number of times that a worker of this name has tried to start without succeeding."""
     name = f"_starts/{worker}"
     starts = int(out.read_text(name)) + 1 if out.exists(name) else 1
     out.write_text(name, str(starts))
@@ -78,12 +80,12 @@ def count_start(out: Storage, worker: str) -> int:
 
 
 def forget_starts(out: Storage, worker: str) -> None:
-    """It has started."""
+    """Clear a worker's count once it has started."""
     out.delete(f"_starts/{worker}")
 
 
 def finish_shard(
-    out: Storage, index: int, table: pa.Table, attempt: int, facts: Mapping[str, Any], seconds: float = 0.0
+    out: Storage, index: int, table: pa.Table, attempt: int, facts: ShardFacts, seconds: float = 0.0
 ) -> ShardRecord:
     """Write the output file, then the marker that makes it count."""
     buffer = io.BytesIO()
@@ -96,7 +98,7 @@ def finish_shard(
 
 
 def pass_cost(records: Iterable[ShardRecord]) -> dict[str, float]:
-    """What a pass cost its workers: `busy_seconds` of all of them together, and `peak_memory` (bytes) of one."""
+    """Return a pass's cost: `busy_seconds` summed over workers, and `peak_memory` (bytes) of the largest worker."""
     listed = list(records)
     return {
         "busy_seconds": sum(record.seconds for record in listed),
@@ -105,25 +107,25 @@ def pass_cost(records: Iterable[ShardRecord]) -> dict[str, float]:
 
 
 def peak_memory() -> int:
-    """Bytes that this process ever held in memory."""
+    """Return the peak memory of this process in bytes."""
     # Linux counts in KiB, macOS in bytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def attempts_at(out: Storage, indices: Sequence[int]) -> dict[int, int]:
-    """How often each of the shards was begun, those that never were left out."""
+    """Return the number of attempts at each shard, omitting shards never attempted."""
     names = {f"{shard_name(index)}.attempt": index for index in indices}
     attempts: dict[int, int] = {}
     for name in out.list("_shards", suffix=".attempt"):
         if name in names:
-            # A worker may just be taking it back.
+            # A worker may be withdrawing it at this moment.
             with contextlib.suppress(FileNotFoundError):
                 attempts[names[name]] = int(out.read_text(f"_shards/{name}"))
     return attempts
 
 
 def finished_shard(out: Storage, index: int) -> ShardRecord | None:
-    """The record of one shard, or None while it is not done."""
+    """Return the record of a shard, or None if it is not finished."""
     marker = f"_shards/{shard_name(index)}.json"
     if not out.exists(marker) or not out.exists(f"{shard_name(index)}.parquet"):
         return None
@@ -131,7 +133,7 @@ def finished_shard(out: Storage, index: int) -> ShardRecord | None:
 
 
 def finished_shards(out: Storage, indices: Sequence[int]) -> dict[int, ShardRecord]:
-    """The records of those shards that are done: a marker with its file beside it."""
+    """Return the records of finished shards, which have both a marker and an output file."""
     wanted = {f"{shard_name(index)}.json": index for index in indices}
     files = set(out.list(suffix=".parquet"))
     records: dict[int, ShardRecord] = {}

@@ -1,4 +1,4 @@
-"""A request to stop, told to the workers of a pass by a file beside their output."""
+"""Telling the workers of a pass to stop, by a file beside their output."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ log = logging.getLogger("dealrec.cluster")
 
 _MARKS = "_stop"
 _POLL_SECONDS = 0.5
-#: Shorter than the grace that our pods are given; a shard that takes longer is begun again by the next run.
+#: Shorter than the grace period of our pods. The next run restarts a shard that takes longer.
 _PATIENCE = 100.0
 
 
 @contextlib.contextmanager
 def stop_mark(out: Storage, mark: str) -> Iterator[None]:
-    """Defer a request to stop over a block, and put up its mark when it comes.
+    """Defer a request to stop during a block, and write its mark when it arrives.
 
-    The mark is left there: workers may have a call waiting that they come to after the driver has left. When the block
-    has not come to its end in the time that a pod has for that, it is left at once.
+    The mark stays after the block: a worker may take a queued call after the driver has left. A block that does not
+    finish within a pod's grace period is interrupted.
     """
     with STOP.deferred() as told:
         over = threading.Event()
-        thread = threading.Thread(target=_put_up, args=(out, mark, told, over), name="stop-mark", daemon=True)
+        thread = threading.Thread(target=_write_mark, args=(out, mark, told, over), name="stop-mark", daemon=True)
         thread.start()
         try:
             yield
@@ -41,44 +41,45 @@ def stop_mark(out: Storage, mark: str) -> Iterator[None]:
 
 
 def new_stop_mark(out: Storage) -> str:
-    """The name of a pass's own mark: what an earlier pass was told does not hold for this one.
+    """Return the name of a mark for one pass, so that the marks of earlier passes do not apply to it.
 
-    The marks of earlier passes are taken down; storage may go on showing them for a while.
+    Earlier marks are deleted, although storage may keep listing them for a while.
     """
     out.delete(_MARKS)
     return f"{_MARKS}/{secrets.token_hex(8)}"
 
 
-def _put_up(out: Storage, mark: str, told: threading.Event, over: threading.Event) -> None:
+def _write_mark(out: Storage, mark: str, told: threading.Event, over: threading.Event) -> None:
     told.wait()
     if not STOP.requested:
         return
-    log.info("Stopping: what is in hand is finished first. A second signal stops at once.")
+    log.info("Stopping after the shards in hand are finished. A second signal stops at once.")
     try:
         out.write_bytes(mark, b"")
     except OSError as error:
-        # The workers are not told; the driver leaves all the same, after its time.
-        log.warning("The request to stop cannot be written to %s: %s", out.uri, error)
+        # Workers are then not told, but the driver still leaves after its grace period.
+        log.warning("Cannot write the request to stop to %s: %s", out.uri, error)
     if not over.wait(_PATIENCE):
-        log.warning("A shard takes longer than %.0f s; the next run begins it again.", _PATIENCE)
+        log.warning("A shard takes longer than %.0f s. The next run will restart it.", _PATIENCE)
         signal_main()
 
 
 def stopping(out: Storage, mark: str) -> bool:
-    """In a worker: whether no shard is to be begun any more."""
+    """Return, in a worker, whether no further shard is to be started."""
     return out.exists(mark)
 
 
 class ShardsInHand:
-    """The shards of a pass that were begun in it and are not finished.
+    """The shards that this pass has started and not finished.
 
     Parameters
     ----------
-    out, indices : of the pass, before it begins: what an earlier run left begun is in nobody's hand.
+    out, indices : the pass's output and shards, given before it starts: shards that an earlier run left unfinished
+        are not in hand.
 
     Attributes
     ----------
-    earlier_attempts : how often earlier runs have begun the shards.
+    earlier_attempts : number of attempts that earlier runs made at each shard.
     """
 
     def __init__(self, out: Storage, indices: Sequence[int]) -> None:
@@ -87,13 +88,13 @@ class ShardsInHand:
         self.earlier_attempts = attempts_at(out, indices)
 
     def now(self) -> set[int]:
-        """Their numbers."""
+        """Return their indices."""
         attempts = attempts_at(self._out, self._indices)
         begun = {index for index, attempt in attempts.items() if attempt != self.earlier_attempts.get(index)}
         return begun - set(finished_shards(self._out, self._indices))
 
     def wait(self) -> None:
-        """Until there is none, but no longer than a pod has to end."""
+        """Wait until no shard is in hand, but no longer than a pod's grace period."""
         end = time.monotonic() + _PATIENCE
         while self.now() and time.monotonic() < end:
             time.sleep(_POLL_SECONDS)

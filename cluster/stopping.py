@@ -1,4 +1,4 @@
-"""SIGTERM to the driver: finish what is in hand, keep what is done, and leave so that the same command goes on."""
+"""Handling of SIGTERM in the driver: finish the work in hand and exit, so that the same command can continue."""
 
 from __future__ import annotations
 
@@ -10,35 +10,36 @@ from types import FrameType
 
 
 class Stopped(KeyboardInterrupt):
-    """The driver was told to stop. No `Exception`, so that what handles errors lets it through.
+    """The driver was told to stop.
 
-    Ray's waiting calls are left at once for a `KeyboardInterrupt` and nothing else.
+    It is not an `Exception`, so error handlers let it through. Ray's blocking calls return at once only for a
+    `KeyboardInterrupt`.
     """
 
 
 class StopSignal:
-    """Whether SIGTERM has come, and who may finish something first.
+    """Whether SIGTERM has arrived, and which blocks may finish something first.
 
-    Outside of `deferred` the signal raises `Stopped` in the main thread at once. Inside, the first one is only told
-    to those who defer it: they finish and call `check`. A second signal raises in any case.
+    Outside `deferred`, the signal raises `Stopped` in the main thread at once. Inside, the first signal only sets the
+    events of the deferring blocks, which finish their work and call `check`. A second signal always raises.
     """
 
     def __init__(self) -> None:
         self.requested = False
         self._listening = False
-        self._leaving = False
+        self._interrupting = False
         self._deferring: list[threading.Event] = []
 
     def check(self) -> None:
-        """Raise `Stopped` if the signal has come."""
+        """Raise `Stopped` if the signal has arrived."""
         if self.requested:
             raise Stopped("SIGTERM")
 
     @contextlib.contextmanager
     def handled(self) -> Iterator[None]:
-        """Listen to SIGTERM for the length of a block of the main thread; elsewhere do nothing.
+        """Handle SIGTERM during a block in the main thread. In another thread, do nothing.
 
-        To be entered after Ray was initialised, which sets a handler of its own.
+        Enter it after initialising Ray, which installs a handler of its own.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -49,18 +50,18 @@ class StopSignal:
         try:
             yield
         except KeyboardInterrupt as interrupt:
-            # Ray raises one of its own in place of ours.
+            # Ray replaces our exception with its own.
             if self.requested and not isinstance(interrupt, Stopped):
                 raise Stopped("SIGTERM") from interrupt
             raise
         finally:
-            self._listening = self._leaving = False
+            self._listening = self._interrupting = False
             signal.signal(signal.SIGTERM, before)
             self.requested = False
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[threading.Event]:
-        """A block that finishes what it has in hand once the event is set, then calls `check`."""
+        """Defer the signal during a block, which finishes its work once the event is set and then calls `check`."""
         told = threading.Event()
         self._deferring.append(told)
         try:
@@ -68,36 +69,36 @@ class StopSignal:
         finally:
             self._deferring.remove(told)
 
-    def leave(self) -> bool:
-        """From another thread: raise a `KeyboardInterrupt` in the main one at once, whatever it waits for or defers.
+    def interrupt_main(self) -> bool:
+        """Raise `KeyboardInterrupt` in the main thread from another one, whatever it waits for or defers.
 
-        It is no request to stop. False where nothing is `handled`, so that nothing can be raised.
+        This is not a request to stop. Return False if the signal is not `handled`, so that nothing can be raised.
         """
         if not self._listening:
             return False
-        self._leaving = True
+        self._interrupting = True
         signal_main()
         return True
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self._leaving:
-            self._leaving = False
+        if self._interrupting:
+            self._interrupting = False
             raise KeyboardInterrupt
         again, self.requested = self.requested, True
         if again or not self._deferring:
             raise Stopped("SIGTERM")
         for told in self._deferring:
-            # Setting it again could wait for the very lock that the interrupted thread holds in setting it.
+            # Setting it again could wait for the lock that the interrupted thread holds while setting it.
             if not told.is_set():
                 told.set()
 
 
 def signal_main() -> None:
-    """SIGTERM to the main thread, as from outside: nothing else wakes it while it waits for Ray."""
+    """Send SIGTERM to the main thread, as if from outside: nothing else wakes it while it waits for Ray."""
     main = threading.main_thread().ident
     assert main is not None
     signal.pthread_kill(main, signal.SIGTERM)
 
 
-#: The process has one; so has its signal.
+#: A process has one SIGTERM handler, so there is one instance.
 STOP = StopSignal()

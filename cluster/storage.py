@@ -1,4 +1,4 @@
-"""Files of a run, on a local disk or an object store, written whole or not at all."""
+"""Files of a run on a local disk or an object store. Each is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from cluster.errors import UserError
-from cluster.schemes import checked_uri, local_path, scheme_of, shown
+from cluster.schemes import checked_uri, local_path, redacted_uri, scheme_of
 
 
 def is_remote(uri: str) -> bool:
@@ -27,9 +27,9 @@ def is_remote(uri: str) -> bool:
 
 
 def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
-    """The Arrow filesystem of a path or URI, and the path within it.
+    """Return the Arrow filesystem of a path or URI, and the path within it.
 
-    Raises `UserError` for a scheme that is not known or a store that refuses the address.
+    Raises `UserError` for an unknown scheme, or if the store rejects the address.
     """
     if not is_remote(uri):
         return pafs.LocalFileSystem(), os.path.abspath(local_path(uri))
@@ -38,24 +38,24 @@ def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     except (pa.ArrowException, OSError, ImportError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise UserError(
-            f"{shown(uri)} cannot be opened: {reason}.", "Correct the address, or mend the network."
+            f"{redacted_uri(uri)} cannot be opened: {reason}.", "Correct the address, or check the network."
         ) from error
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A folder, local or remote, addressed by names relative to its root. Picklable, so actors can hold one."""
+    """A local or remote folder, addressed by names relative to its root. Picklable, so that actors can hold one."""
 
     uri: str
 
     @classmethod
     def at(cls, uri: str | Path) -> Storage:
-        """The folder at a local path (made absolute, so workers agree on it) or at a URI."""
+        """Return the folder at a URI, or at a local path, which is made absolute so that workers agree on it."""
         text = str(uri)
         return cls(text.rstrip("/") if is_remote(text) else os.path.abspath(local_path(text)))
 
     def child(self, *parts: str) -> Storage:
-        """The folder below this one; what follows a `?` in the URI of a store (region, endpoint) stays its end."""
+        """Return a folder below this one, keeping the query (region, endpoint) of a store's URI at the end."""
         path, mark, query = self.uri.partition("?") if self.remote else (self.uri, "", "")
         return Storage("/".join((path.rstrip("/"), *parts)) + mark + query)
 
@@ -64,7 +64,7 @@ class Storage:
         return is_remote(self.uri)
 
     def fs_path(self, rel: str = "") -> tuple[pafs.FileSystem, str]:
-        """The Arrow filesystem and the path in it of a name below the root."""
+        """Return the Arrow filesystem and the path in it of a name below the root."""
         filesystem, root = open_filesystem(self.uri)
         return filesystem, f"{root}/{rel}" if rel else root
 
@@ -73,7 +73,7 @@ class Storage:
         return filesystem.get_file_info(path).type != pafs.FileType.NotFound
 
     def size(self, rel: str) -> int:
-        """Bytes of a file. Raises `FileNotFoundError`."""
+        """Return the bytes of a file. Raises `FileNotFoundError`."""
         filesystem, path = self.fs_path(rel)
         info = filesystem.get_file_info(path)
         if info.type != pafs.FileType.File:
@@ -81,12 +81,12 @@ class Storage:
         return int(info.size)
 
     def list(self, rel: str = "", suffix: str = "") -> list[str]:
-        """Sorted names of the files directly below a folder; empty when it is not there."""
+        """Return the sorted names of the files directly in a folder; empty if the folder does not exist."""
         filesystem, path = self.fs_path(rel)
         try:
             infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
         except FileNotFoundError:
-            # It went, or came, while Arrow looked: another process works on it.
+            # Another process created or deleted it while Arrow was looking.
             return []
         return sorted(
             info.base_name
@@ -111,7 +111,7 @@ class Storage:
             return pq.ParquetFile(stream).read(columns=None if columns is None else list(columns))
 
     def write_bytes(self, rel: str, data: bytes) -> None:
-        """Write a file so that a reader sees all of it or none: temporary name and rename, or one upload."""
+        """Write a file so that readers see all of it or nothing: rename a temporary file, or upload in one piece."""
         filesystem, path = self.fs_path(rel)
         if self.remote:
             with filesystem.open_output_stream(path) as stream:
@@ -132,17 +132,17 @@ class Storage:
     def write_text(self, rel: str, text: str) -> None:
         self.write_bytes(rel, text.encode("utf-8"))
 
-    def write_json(self, rel: str, value: Any) -> None:
+    def write_json(self, rel: str, value: object) -> None:
         self.write_text(rel, json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
 
     def write_table(self, rel: str, table: pa.Table) -> None:
-        """Write Parquet whose bytes depend on the table's content alone, not on how it was chunked."""
+        """Write Parquet whose bytes depend only on the table's content, not on its chunks."""
         buffer = io.BytesIO()
         pq.write_table(table.combine_chunks(), buffer, compression="zstd", row_group_size=1 << 17)
         self.write_bytes(rel, buffer.getvalue())
 
     def delete(self, rel: str) -> None:
-        """Remove a file or a whole folder; nothing happens when it is not there."""
+        """Remove a file or a whole folder. Do nothing if it does not exist."""
         filesystem, path = self.fs_path(rel)
         kind = filesystem.get_file_info(path).type
         if kind == pafs.FileType.File:
@@ -152,7 +152,7 @@ class Storage:
 
     @contextlib.contextmanager
     def local_dir(self, rel: str = "") -> Iterator[Path]:
-        """A local folder with the content of this one: the folder itself, or a temporary copy of a remote one."""
+        """Yield a local folder with this folder's content: itself, or a temporary copy of a remote one."""
         filesystem, path = self.fs_path(rel)
         if not self.remote:
             yield Path(path)
@@ -162,7 +162,7 @@ class Storage:
             yield Path(folder)
 
     def upload_dir(self, local: str | Path, rel: str = "") -> None:
-        """Copy the files of a local folder below `rel`, each written whole, in the order of their names."""
+        """Copy the files of a local folder below `rel` in name order, writing each atomically."""
         root = Path(local)
         for file in sorted(entry for entry in root.rglob("*") if entry.is_file()):
             name = file.relative_to(root).as_posix()
@@ -170,7 +170,7 @@ class Storage:
 
 
 def temporary_name(name: str) -> str:
-    """A name beside `name` that no listing shows, unique to this writer."""
+    """Return a name in the same folder as `name` that no listing shows and no other writer uses."""
     return f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
 
 

@@ -1,4 +1,4 @@
-"""The token by which the processes of an embedded Ray know each other."""
+"""The token with which the processes of an embedded Ray authenticate each other."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import Iterator
 
 from ray._private.authentication import authentication_token_setup as ray_tokens
 
-#: What Ray reads about tokens.
+#: The variables with which Ray configures tokens.
 _VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ENABLE_K8S_TOKEN_AUTH")
 
 
 @contextlib.contextmanager
 def own_token() -> Iterator[None]:
-    """Give the Ray that is started in the block a token that nobody else has; the user's stays out of it.
+    """Give a Ray started in the block a random token of its own, and keep the user's token out of it.
 
-    Ray would otherwise use the token of the user's clusters, and write one into the home directory where there is
-    none, which fails where that cannot be written. The processes started in the block inherit the token, and so do
-    the workers that these start; this process keeps it in memory until `forget_token`. It reaches no disk. The
-    environment is as before after the block, so that what else this process starts, or connects to later, takes what
-    the user has set. `RAY_AUTH_MODE=disabled` is obeyed: there is no token then.
+    Ray would otherwise use the token of the user's clusters. Without one, it would write a token to the home
+    directory, which fails if that is read-only. Processes started in the block inherit the random token, as do their
+    workers; this process keeps it in memory until `forget_token`, and it never reaches a disk. The environment is
+    restored after the block, so that later processes and connections use the user's settings. With
+    `RAY_AUTH_MODE=disabled` there is no token.
     """
     if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
         forget_token()
@@ -39,6 +39,6 @@ def own_token() -> Iterator[None]:
 
 
 def forget_token() -> None:
-    """Have Ray read again what the environment says of tokens, which it keeps from the first time on."""
+    """Make Ray reread the token settings from the environment, which it otherwise caches."""
     ray_tokens.Config.initialize("")
     ray_tokens.AuthenticationTokenLoader.instance().reset_cache()

@@ -93,7 +93,7 @@ def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[
 @contextmanager
 def session(config: Config) -> Iterator[None]:
     """Ray as the cluster section asks for it; what is asked of an autoscaler meanwhile is taken back in the end."""
-    from cluster.scale_up import release
+    from cluster.scale_up import release_requests
     from cluster.session import ray_session
 
     cluster = config.cluster
@@ -102,7 +102,7 @@ def session(config: Config) -> Iterator[None]:
             with STOP.handled():
                 yield
         finally:
-            release()
+            release_requests()
 
 
 def _discarded(graph: Graph, options: RunOptions) -> Sequence[Stage]:

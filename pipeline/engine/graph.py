@@ -10,7 +10,7 @@ from typing import Any
 
 from cluster.digest import json_digest
 from cluster.errors import UserError
-from cluster.progress import LineProgress, Progress, SeveralProgresses, format_seconds
+from cluster.progress import LineProgress, Progress, ProgressGroup, format_seconds
 from cluster.ray_metrics import StageMetrics
 from cluster.shards import peak_memory
 from cluster.storage import Storage
@@ -205,7 +205,7 @@ class Graph:
             self.run,
             folder,
             {need: self.folder(self.stage(need)) for need in stage.needs},
-            SeveralProgresses(shown, metrics),
+            ProgressGroup(shown, metrics),
         )
         start = time.monotonic()
         try:

@@ -15,8 +15,8 @@ import ray
 import ray.data
 from ray.exceptions import RayError
 
-from cluster.dataset_runs import blocks_of
 from cluster.errors import UserError, user_error_in
+from cluster.ray_data import blocks_of
 from pipeline.ingest.reading import KEPT, LogReader, Piece
 from pipeline.ingest.vocabulary import item_indices
 from scoring.ids import user_shard

@@ -171,7 +171,7 @@ def _check_programs(subject: Subject) -> list[Finding]:
 
 
 def _check_shared(subject: Subject) -> Finding:
-    from cluster.nodes import unshared
+    from cluster.nodes import nodes_not_sharing
     from pipeline.stages.worker_pools import not_shared
 
     run = subject.run
@@ -179,7 +179,7 @@ def _check_shared(subject: Subject) -> Finding:
     if len(subject.nodes) < 2:
         return check_writable(run)
     try:
-        lacking = unshared(run)
+        lacking = nodes_not_sharing(run)
     except UserError as error:
         return Finding("storage", run.uri, error.message.rstrip("."), error.remedy)
     if not lacking:

@@ -58,9 +58,9 @@ def resource_plan(config: Config, view: ClusterView, stages: Sequence[str]) -> t
             lacks.append(Finding(f"workers of {stage}", _have(view), error.message.rstrip("."), error.remedy))
             continue
         shape = pool.shape
-        most = max(node.room(shape) for node in (*view.living, *view.addable))
+        most = max(node.capacity(shape) for node in (*view.living, *view.addable))
         free = view.cpus - int(pool.maximum * shape.cpus)
-        now = min(pool.minimum, view.room(shape))
+        now = min(pool.minimum, view.capacity(shape))
         memory = round(shape.memory / 2**30, 1)
         per_node = min(most, pool.maximum)
         plans.append(StagePlan(stage, kind, now, pool.maximum, per_node, shape.cpus, shape.gpus, memory, free))
@@ -97,20 +97,20 @@ def _have(view: ClusterView) -> str:
 
 
 def _tasks(config: Config, view: ClusterView) -> PoolPlan:
-    room = view.reachable_room(_TASK)
+    room = view.full_capacity(_TASK)
     if room == 0:
         raise UserError(
             "No node of the cluster has a CPU, and no autoscaler is known that would add one.",
             "Add a node, or say with cluster.node_groups what the cluster may grow to.",
         )
-    return PoolPlan(view.room(_TASK), room, _TASK)
+    return PoolPlan(view.capacity(_TASK), room, _TASK)
 
 
 def _training(name: str, workers: int, placement: Placement, view: ClusterView) -> PoolPlan:
     fault = shortage(name, workers, placement, view)
     if fault is not None:
         raise fault
-    return PoolPlan(min(workers, view.room(placement.worker())), workers, placement.worker())
+    return PoolPlan(min(workers, view.capacity(placement.worker())), workers, placement.worker())
 
 
 def _surrogate(config: Config, view: ClusterView) -> PoolPlan:

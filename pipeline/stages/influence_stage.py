@@ -13,7 +13,7 @@ from safetensors.numpy import load, save
 from torch import Tensor
 
 from cluster.broadcast import Broadcast
-from cluster.capacity_watch import watched_room
+from cluster.capacity_watch import watch_capacity
 from cluster.errors import UserError
 from cluster.progress import Progress
 from cluster.reduce import ReducePool
@@ -127,7 +127,7 @@ def solve(
     settings = solver_settings(section)
     layers = linear_layers(objective, scope) if section.solver == "ekfac" else ()
     pooled = ReducePool(SumWorker, {"source": source, "data": data}, indices, plan.minimum, plan.shape)
-    with watched_room(plan.shape, 1, plan.wait_seconds), pooled as pool:
+    with watch_capacity(plan.shape, 1, plan.wait_seconds), pooled as pool:
         gradient = _risk_gradient(kept, gradients, pool, len(indices), progress)
         v, start = gradient.v, time.perf_counter()
         progress.update(0, len(indices), doing=f"solving by {section.solver}")

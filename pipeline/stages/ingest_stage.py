@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cluster.capacity_watch import watched_room
+from cluster.capacity_watch import watch_capacity
 from cluster.shapes import WorkerShape
 from pipeline.engine.config import Config
 from pipeline.engine.graph import StageContext
@@ -44,7 +44,7 @@ def run_ingest(context: StageContext) -> Mapping[str, Any]:
 
         is_long = long_titles(config)
     room_for_tasks(context)
-    with watched_room(WorkerShape(), 1, config.cluster.wait_seconds):
+    with watch_capacity(WorkerShape(), 1, config.cluster.wait_seconds):
         statistics = ingest(ingest_spec(config), context.out, context.progress, is_long=is_long)
     if config.evaluate.mask_seen:
         warn_of_repeats(statistics)

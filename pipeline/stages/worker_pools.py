@@ -10,9 +10,9 @@ import ray
 import torch
 
 from cluster.errors import UserError
-from cluster.nodes import living_nodes, unshared
+from cluster.nodes import living_nodes, nodes_not_sharing
 from cluster.resources import ClusterView, PoolPlan, plan_pool
-from cluster.scale_up import grow
+from cluster.scale_up import ensure_capacity
 from cluster.session import is_embedded
 from cluster.shapes import NodeGroup, NodeShape, WorkerShape
 from cluster.storage import Storage
@@ -55,7 +55,7 @@ def plan_scoring(config: Config, view: ClusterView, shards: int | None = None) -
 
     What is asked for must fit before the run; later, with nodes lost, fewer workers go on. Raises as `plan_pool` does.
     """
-    return plan_pool(view, shards, config.cluster.actors, WorkerShape(), fewer_will_do=shards is not None)
+    return plan_pool(view, shards, config.cluster.actors, WorkerShape(), allow_fewer=shards is not None)
 
 
 def plan_llm(config: Config, view: ClusterView, shards: int | None = None) -> PoolPlan:
@@ -70,7 +70,7 @@ def plan_llm(config: Config, view: ClusterView, shards: int | None = None) -> Po
     if actors is None and isinstance(asked, int) and asked:
         actors = asked
     worker = WorkerShape(gpus=gpus_per_worker(config, view), memory=llm_memory(config))
-    return plan_pool(view, shards, actors, worker, fewer_will_do=shards is not None)
+    return plan_pool(view, shards, actors, worker, allow_fewer=shards is not None)
 
 
 def llm_memory(config: Config) -> int:
@@ -115,16 +115,16 @@ def llm_pool(context: StageContext, shards: int) -> PoolPlan:
 def room_for_tasks(context: StageContext) -> None:
     """Have a first node for Ray Data's tasks, and the run's storage shared by those that are there."""
     config = context.config
-    grow(WorkerShape(), 1, 1, config.cluster.wait_seconds, lambda: cluster_view(config))
+    ensure_capacity(WorkerShape(), 1, 1, config.cluster.wait_seconds, lambda: cluster_view(config))
     require_shared(context.run)
 
 
 def _ready(context: StageContext, plan: PoolPlan) -> PoolPlan:
     """Let the cluster grow; the pool starts with what fits then, on nodes that share the run's storage."""
     config = context.config
-    view = grow(plan.shape, plan.maximum, 1, config.cluster.wait_seconds, lambda: cluster_view(config))
+    view = ensure_capacity(plan.shape, plan.maximum, 1, config.cluster.wait_seconds, lambda: cluster_view(config))
     require_shared(context.run)
-    minimum = max(1, min(plan.maximum, view.room(plan.shape)))
+    minimum = max(1, min(plan.maximum, view.capacity(plan.shape)))
     return replace(plan, minimum=minimum, wait_seconds=config.cluster.wait_seconds)
 
 
@@ -143,7 +143,7 @@ def require_shared(run: Storage) -> None:
 
 @lru_cache(maxsize=64)
 def _require_shared(run: Storage, nodes: frozenset[str]) -> None:
-    lacking = unshared(run)
+    lacking = nodes_not_sharing(run)
     if lacking:
         raise UserError(*not_shared(run, lacking))
 

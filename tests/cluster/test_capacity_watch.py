@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from cluster.capacity_watch import RoomWatch, watched_room
+from cluster.capacity_watch import CapacityWatch, watch_capacity
 from cluster.errors import UserError
 from cluster.resources import ClusterView
 from cluster.shapes import NodeShape, WorkerShape
@@ -18,7 +18,7 @@ def test_the_loss_of_all_room_is_said_once_and_its_return(caplog: pytest.LogCapt
     living = [(HEAD, NODE), (HEAD, SMALL), (HEAD,), (HEAD, NODE), (HEAD, NODE), (HEAD,)]
     views = iter([ClusterView(nodes) for nodes in living])
     seconds = iter(range(100))
-    watch = RoomWatch(WorkerShape(cpus=2), 2, lambda: next(views), clock=lambda: float(next(seconds)))
+    watch = CapacityWatch(WorkerShape(cpus=2), 2, lambda: next(views), clock=lambda: float(next(seconds)))
     caplog.set_level(logging.INFO, "dealrec.cluster")
     said, lacking = [], []
     for _ in living:
@@ -35,14 +35,14 @@ def test_a_block_without_room_is_left_after_its_time(ray_local: None) -> None:
         threading.Event().wait(60)
 
     many, message = WorkerShape(cpus=999), r"too few workers \(1 needed, 999 CPU each\) for 0.0 s"
-    with STOP.handled(), pytest.raises(UserError, match=message), watched_room(many, 1, 0.0, look_seconds=0.01):
+    with STOP.handled(), pytest.raises(UserError, match=message), watch_capacity(many, 1, 0.0, look_seconds=0.01):
         wait()
 
 
 def test_a_block_ends_as_it_would_while_there_is_time(ray_local: None) -> None:
     many = WorkerShape(cpus=999)
-    with STOP.handled(), pytest.raises(KeyboardInterrupt), watched_room(many, 1, 60.0, look_seconds=0.01):
+    with STOP.handled(), pytest.raises(KeyboardInterrupt), watch_capacity(many, 1, 60.0, look_seconds=0.01):
         raise KeyboardInterrupt
     # Where no signal is listened to, such as in a worker, nothing can be left.
-    with watched_room(many, 1, 0.0, look_seconds=0.01):
+    with watch_capacity(many, 1, 0.0, look_seconds=0.01):
         threading.Event().wait(0.1)

@@ -48,16 +48,16 @@ def test_a_start_that_fails_is_the_users_to_mend_and_leaves_nothing_running() ->
     assert ended.returncode == 0, ended.stderr
     folder, name, value, patience = json.loads(ended.stdout)
     assert folder[0] == (
-        "Ray does not start on this machine: [Errno 20] Not a directory: '/dev/null/x'. "
-        "It works in /dev/null/x/ray: mend what is wrong there, or set RAY_TMPDIR to another folder."
+        "Ray did not start on this machine: [Errno 20] Not a directory: '/dev/null/x'. "
+        "Ray uses /dev/null/x/ray: fix what is wrong there, or set RAY_TMPDIR to another folder."
     )
-    assert "the name of its folder is too long" in name[0]
-    assert "set RAY_TMPDIR to a short one" in name[0]
-    assert "'soon'. Correct the variable" in value[0]
-    assert "tried 3 times: its processes were not ready in time. Free CPU" in patience[0]
+    assert "its folder's name is too long" in name[0]
+    assert "Set RAY_TMPDIR to a short path" in name[0]
+    assert "'soon'. Correct or remove the RAY_... environment variable" in value[0]
+    assert "(3 attempts): its processes were not ready in time. Free CPU" in patience[0]
     assert [left for _, left in (folder, name, value, patience)] == [[]] * 4
     # Of the last one; the others would fail again.
-    assert ended.stderr == "Ray has not started: its processes were not ready in time. Trying again.\n" * 2
+    assert ended.stderr == "Ray did not start: its processes were not ready in time. Trying again.\n" * 2
 
 
 _DYING = """
@@ -92,4 +92,4 @@ sys.exit(guarded(work))
 def test_a_start_that_fails_once_is_tried_again() -> None:
     ended = run(_DYING)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stderr == "Ray has not started: its process raylet ended as it started. Trying again.\n"
+    assert ended.stderr == "Ray did not start: its process raylet exited during startup. Trying again.\n"

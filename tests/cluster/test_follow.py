@@ -75,7 +75,7 @@ def test_a_connection_lost_without_a_word_is_noticed(
 @pytest.mark.slow
 def test_a_job_that_its_head_has_forgotten_is_told_from_one_that_goes_on(ray_head: str) -> None:
     client = open_client(ray_head)
-    with pytest.raises(UserError, match="does not know no-such-job any more") as caught:
+    with pytest.raises(UserError, match="no longer knows no-such-job") as caught:
         follow_job(client, "no-such-job", lambda text: None)
     assert "Submit again" in caught.value.remedy
 

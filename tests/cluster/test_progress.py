@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from cluster.progress import LineProgress, SeveralProgresses, format_fact, format_seconds
+from cluster.progress import LineProgress, ProgressGroup, format_fact, format_seconds
 
 
 def test_a_log_gets_few_lines_and_the_last_one() -> None:
@@ -42,7 +42,7 @@ def test_another_pass_of_the_stage_has_a_pace_of_its_own() -> None:
 
 def test_all_who_watch_are_told() -> None:
     streams = io.StringIO(), io.StringIO()
-    both = SeveralProgresses(*(LineProgress("x", stream=stream) for stream in streams))
+    both = ProgressGroup(*(LineProgress("x", stream=stream) for stream in streams))
     both.update(1, 1)
     assert streams[0].getvalue() == streams[1].getvalue() != ""
 

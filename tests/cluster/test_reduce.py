@@ -79,7 +79,7 @@ def test_what_others_hold_is_not_waited_for(ray_local: None, monkeypatch: pytest
 def test_workers_that_always_die_are_given_up(ray_local: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reduce, "_RESTARTS", 1)
     monkeypatch.setattr(reduce, "WORKER_DEATHS", 1)
-    with ReducePool(Partial, {}, [0, 1], 1, WorkerShape()) as pool, pytest.raises(UserError, match="die again and"):
+    with ReducePool(Partial, {}, [0, 1], 1, WorkerShape()) as pool, pytest.raises(UserError, match="keep dying"):
         list(pool.map("die"))
 
 

@@ -33,10 +33,10 @@ def test_nodes_to_come_count_for_the_plan_and_not_for_the_start() -> None:
 
 
 def test_what_can_never_be_scheduled_is_refused() -> None:
-    with pytest.raises(UserError, match=r"cluster.actors asks for 3 workers .* room for 2 \(1 CPU each\)"):
+    with pytest.raises(UserError, match=r"actors asks for 3 workers, but the cluster has room for 2 \(1 CPU each\)"):
         plan_pool(LAPTOP, 100, 3, CPU_WORKER)
-    assert plan_pool(LAPTOP, 100, 3, CPU_WORKER, fewer_will_do=True).maximum == 2
-    with pytest.raises(UserError, match="asks for 1 GPU a worker and the cluster has 0"):
+    assert plan_pool(LAPTOP, 100, 3, CPU_WORKER, allow_fewer=True).maximum == 2
+    with pytest.raises(UserError, match="Each worker needs 1 GPU, but the cluster has 0"):
         plan_pool(LAPTOP, 100, None, GPU_WORKER)
     with pytest.raises(UserError, match="No node of the cluster has 1 CPU for") as caught:
         plan_pool(ClusterView((NodeShape(0),)), None, None, CPU_WORKER)
@@ -55,8 +55,8 @@ def test_memory_bounds_the_pool_where_it_is_known() -> None:
 
 def test_a_gpu_worker_needs_its_cpu_on_the_same_node() -> None:
     split = ClusterView((NodeShape(cpus=0, gpus=4), NodeShape(cpus=8)))
-    assert split.room(WorkerShape(1, 1)) == 0
-    assert split.room(WorkerShape(0, 1)) == 4
+    assert split.capacity(WorkerShape(1, 1)) == 0
+    assert split.capacity(WorkerShape(0, 1)) == 4
 
 
 nodes = st.builds(NodeShape, st.integers(0, 3), st.integers(0, 2))

@@ -9,7 +9,7 @@ import pytest
 from cluster import scale_up
 from cluster.errors import UserError
 from cluster.resources import ClusterView
-from cluster.scale_up import answer_for, grow, release
+from cluster.scale_up import adopt_request, ensure_capacity, release_requests
 from cluster.shapes import NodeShape, WorkerShape
 
 WORKER = WorkerShape(cpus=1)
@@ -30,7 +30,7 @@ class Cluster:
         return ClusterView((NODE,) * there, (NODE,) * (self.limit - there))
 
     def grow(self, wanted: int, least: int, wait: float) -> ClusterView:
-        return grow(WORKER, wanted, least, wait, self.view, lambda: self.now, self.sleep)
+        return ensure_capacity(WORKER, wanted, least, wait, self.view, lambda: self.now, self.sleep)
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -42,17 +42,17 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     monkeypatch.setattr(scale_up, "request_resources", lambda bundles: made.asked.append(bundles))
     monkeypatch.setattr("ray.is_initialized", lambda: True)
     yield made
-    release()
+    release_requests()
 
 
 def test_what_is_asked_for_is_waited_for(cluster: Cluster) -> None:
-    assert cluster.grow(wanted=4, least=4, wait=100).room(WORKER) == 4
+    assert cluster.grow(wanted=4, least=4, wait=100).capacity(WORKER) == 4
     assert cluster.asked == [[{"CPU": 1.0}] * 4]
     assert cluster.now == 32
 
 
 def test_with_enough_to_begin_the_wait_ends_when_no_more_come(cluster: Cluster) -> None:
-    assert cluster.grow(wanted=8, least=1, wait=1000).room(WORKER) == 4
+    assert cluster.grow(wanted=8, least=1, wait=1000).capacity(WORKER) == 4
     assert 32 < cluster.now < 60
 
 
@@ -64,8 +64,8 @@ def test_too_little_in_time_is_refused(cluster: Cluster) -> None:
 
 def test_a_cluster_that_cannot_grow_is_not_asked(cluster: Cluster) -> None:
     cluster.limit, cluster.now = 3, 100
-    assert cluster.grow(wanted=9, least=9, wait=10).room(WORKER) == 6
-    release()
+    assert cluster.grow(wanted=9, least=9, wait=10).capacity(WORKER) == 6
+    release_requests()
     assert cluster.asked == []
 
 
@@ -74,19 +74,19 @@ def test_a_later_stage_replaces_the_request_though_all_nodes_are_there(cluster: 
     cluster.grow(wanted=6, least=1, wait=100)
     assert cluster.now == 60
     assert not cluster.view().addable
-    assert cluster.grow(wanted=1, least=1, wait=100).room(WORKER) == 6
+    assert cluster.grow(wanted=1, least=1, wait=100).capacity(WORKER) == 6
     assert [len(bundles) for bundles in cluster.asked] == [6, 1]
     assert cluster.now == 60
 
 
 def test_what_tasks_of_ours_ask_for_is_taken_back(cluster: Cluster) -> None:
-    answer_for(WORKER)
-    release()
+    adopt_request(WORKER)
+    release_requests()
     assert cluster.asked == [[]]
 
 
 def test_the_request_is_taken_back_once(cluster: Cluster) -> None:
     cluster.grow(wanted=2, least=2, wait=100)
-    release()
-    release()
+    release_requests()
+    release_requests()
     assert cluster.asked[1:] == [[]]

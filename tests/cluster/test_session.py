@@ -26,13 +26,13 @@ def test_a_port_that_is_no_heads_is_refused_at_once() -> None:
     """Such as the dashboard's: `ray.init` would go on trying for a quarter of an hour."""
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        with pytest.raises(UserError, match="what listens there is not the port 6379 of a head"):
+        with pytest.raises(UserError, match="the service there is not a head's port 6379"):
             connect(f"127.0.0.1:{server.server_port}", None, None)
         server.shutdown()
 
 
 def test_a_port_without_a_host_is_no_address() -> None:
-    with pytest.raises(UserError, match=":6379 is no address of a cluster"):
+    with pytest.raises(UserError, match=":6379 is not the address of a cluster"):
         connect(":6379", None, None)
 
 
@@ -64,7 +64,7 @@ def test_workers_of_an_embedded_ray_read_this_checkout_and_are_quiet(ray_local: 
 _LEFT_IN_THE_MIDST = """
 import threading, time
 import ray
-from cluster.dataset_runs import blocks_of
+from cluster.ray_data import blocks_of
 from cluster.session import ray_session
 
 def slow(batch):
@@ -109,8 +109,8 @@ def test_a_cluster_without_its_token_is_refused_in_one_message(ray_local: None, 
     ended = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stderr == (
-        f"error: The cluster at {address} asks for a token, and none that it accepts was found. Set "
-        "RAY_AUTH_MODE=token, and put its token into RAY_AUTH_TOKEN or into ~/.ray/auth_token.\n"
+        f"error: The cluster at {address} requires a token, and none that it accepts was found. Set "
+        "RAY_AUTH_MODE=token, and put the token into RAY_AUTH_TOKEN or into ~/.ray/auth_token.\n"
     )
 
 
@@ -118,7 +118,7 @@ _REFUSED = """
 import sys, threading, time
 import ray
 from cluster.errors import UserError
-from cluster.dataset_runs import blocks_of
+from cluster.ray_data import blocks_of
 from cluster.session import ray_session
 from pipeline.cli.main import guarded
 from pipeline.cli.log_lines import configure_logging

@@ -132,7 +132,7 @@ def test_a_killed_worker_costs_one_attempt(ray_local: None, tmp_path: Path) -> N
 def test_a_shard_that_kills_every_worker_is_given_up(ray_local: None, tmp_path: Path) -> None:
     out = Storage.at(tmp_path)
     begin_shard(out, 3)  # by an earlier run, which counts for nothing
-    with pytest.raises(UserError, match=r"worker of shard 3 of .* died in it 5 times"):
+    with pytest.raises(UserError, match=r"worker of shard 3 of .* died 5 times while processing it"):
         map_shards(Dies, {}, INDICES, out, pool(1), SilentProgress())
     assert attempts_at(out, [3]) == {3: 7}
     assert file_bytes(out).keys() >= {f"part-{index:05d}.parquet" for index in (0, 1, 2)}
@@ -162,12 +162,12 @@ def test_workers_that_never_begin_end_the_pass(ray_local: None, tmp_path: Path) 
     built = tmp_path / "built"
     built.mkdir()
     arguments = {"folder": str(built), "times": 1000}
-    with pytest.raises(UserError, match="died 5 times before it could begin"):
+    with pytest.raises(UserError, match="died 5 times before it could start"):
         map_shards(DiesInConstructor, arguments, INDICES, Storage.at(tmp_path / "out"), pool(1), SilentProgress())
 
 
 def test_what_a_worker_cannot_begin_with_is_told(ray_local: None, tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"could not begin:(?s:.*)KeyError: 'a fault of ours'"):
+    with pytest.raises(RuntimeError, match=r"could not start:(?s:.*)KeyError: 'a fault of ours'"):
         map_shards(Broken, {}, INDICES, Storage.at(tmp_path), pool(1), SilentProgress())
 
 

@@ -67,7 +67,7 @@ def test_another_thread_may_have_the_main_one_leave() -> None:
     """Even what defers a request to stop; and it is none."""
 
     def wait() -> None:
-        threading.Thread(target=STOP.leave).start()
+        threading.Thread(target=STOP.interrupt_main).start()
         threading.Event().wait(60)
 
     with STOP.handled(), STOP.deferred() as told:
@@ -76,7 +76,7 @@ def test_another_thread_may_have_the_main_one_leave() -> None:
         assert not isinstance(caught.value, Stopped)
         assert not told.is_set()
         STOP.check()
-    assert not STOP.leave()
+    assert not STOP.interrupt_main()
 
 
 def test_workers_see_the_mark_until_the_next_pass(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_the_loss_of_every_node_that_can_score_ends_the_run_in_time(small_run: S
         said, _ = driver.communicate(timeout=_PATIENCE)
         assert driver.returncode == 2, said
         assert "too few workers (1 needed, 1 CPU and " in said
-        assert "for 5.0 s, and no other has joined" in said
+        assert "for 5.0 s, and no other node has joined" in said
         assert read_manifest(scores) is None
         cluster.add_node(cpus=1)
         driver = begin(small_run, run, cluster, 1)

@@ -15,7 +15,7 @@ import ray
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from cluster.capacity_watch import watched_room
+from cluster.capacity_watch import watch_capacity
 from cluster.errors import UserError, user_error_in
 from cluster.progress import Progress
 from cluster.resources import ClusterView
@@ -105,7 +105,7 @@ def launch(loop: Callable[[Any, Progress], Any], job: Any, run: Launch, scratch:
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
-    room = watched_room(run.placement.worker(), run.workers, run.placement.wait_seconds)
+    room = watch_capacity(run.placement.worker(), run.workers, run.placement.wait_seconds)
     environment = _RAY_TRAIN_ENVIRONMENT | (_ONE_NODE_ENVIRONMENT if len(living_nodes()) == 1 else {})
     try:
         with _environment(environment), _interrupts_restored(), forwarded(board, progress), room:

@@ -8,7 +8,7 @@ import ray
 
 from cluster.errors import UserError
 from cluster.resources import ClusterView
-from cluster.scale_up import grow
+from cluster.scale_up import ensure_capacity
 from cluster.shapes import NodeGroup, WorkerShape, shape_text
 
 
@@ -56,12 +56,12 @@ def require_resources(name: str, workers: int, placement: Placement) -> None:
     fault = shortage(name, workers, placement, view())
     if fault is not None:
         raise fault
-    grow(placement.worker(), workers, workers, placement.wait_seconds, view)
+    ensure_capacity(placement.worker(), workers, workers, placement.wait_seconds, view)
 
 
 def shortage(name: str, workers: int, placement: Placement, view: ClusterView) -> UserError | None:
     """Why the cluster can never hold the workers, however far it grows, or None."""
-    room = view.reachable_room(placement.worker())
+    room = view.full_capacity(placement.worker())
     if room >= workers:
         return None
     if placement.use_gpu and view.gpus == 0:

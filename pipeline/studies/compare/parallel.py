@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import ray
 
-from cluster.capacity_watch import watched_room
+from cluster.capacity_watch import watch_capacity
 from cluster.errors import UserError
 from cluster.progress import Progress
-from cluster.scale_up import answer_for
+from cluster.scale_up import adopt_request
 from cluster.session import configure_ray_data
 from cluster.storage import Storage
 from pipeline.engine.config import Config
@@ -30,7 +30,7 @@ def arms_at_once(config: Config) -> int:
     """
     view, workers = cluster_view(config), config.finetune.workers
     placement = tuning_placement(config, view)
-    room = view.room(placement.worker()) if placement.use_gpu else len(view.living)
+    room = view.capacity(placement.worker()) if placement.use_gpu else len(view.living)
     return max(1, room // workers)
 
 
@@ -46,11 +46,11 @@ def drive_arms(config: Config, run: Storage, arms: Sequence[Arm], count: int, pr
     view = cluster_view(config)
     shape = tuning_placement(config, view).worker()
     if view.addable:
-        answer_for(shape)
-    actors = max(1, (config.cluster.actors or view.room(shape)) // count)
+        adopt_request(shape)
+    actors = max(1, (config.cluster.actors or view.capacity(shape)) // count)
     config = config.model_copy(update={"cluster": config.cluster.model_copy(update={"actors": actors})})
     # The tasks only wait; the workers that they start take the CPUs and GPUs.
-    room = watched_room(shape, config.finetune.workers, config.cluster.wait_seconds)
+    room = watch_capacity(shape, config.finetune.workers, config.cluster.wait_seconds)
     drive = ray.remote(_drive).options(num_cpus=0, max_retries=_RETRIES)
     waiting, running = deque(arms), set[ray.ObjectRef]()
     progress.update(0, len(arms))

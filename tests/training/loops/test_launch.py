@@ -87,7 +87,7 @@ def test_nodes_that_an_autoscaler_may_add_count_and_are_waited_for(monkeypatch: 
     with pytest.raises(UserError, match="room for 2"):
         require_resources("surrogate", 3, placement)
     assert asked == []
-    with pytest.raises(UserError, match="gave room for 0 of 2"):
+    with pytest.raises(UserError, match="made room for 0 of 2"):
         require_resources("surrogate", 2, placement)
     assert asked == [[{"CPU": 1.0}] * 2]
     nodes += [{"Alive": True, "Resources": {"CPU": 1.0}}] * 2

@@ -73,7 +73,10 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, files: list[str], location
 @pytest.mark.parametrize(
     ("location", "message"),
     [
-        ("http://host/log.csv", r"data\.items: http://host/log\.csv cannot be opened: http: is not read\. Download"),
+        (
+            "http://host/log.csv",
+            r"data\.items: http://host/log\.csv cannot be opened: http: is not supported\. Download",
+        ),
         ("hf://datasets/owner/name/x.csv", r"data\.items: hf://datasets/owner/name/x\.csv cannot be listed \(.*\)"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Patience with a Ray that is being started: longer than its own where it works, none where a process has ended."""
+"""Startup timeouts for Ray: longer than Ray's own while it makes progress, none once a process has exited."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
 
 import psutil
 from ray._private import node, services
@@ -18,23 +17,23 @@ _PORT_SECONDS = "RAY_gcs_server_port_wait_time_s"
 
 
 class ProcessEndedError(Exception):
-    """A process of this name, without which no node comes up, has ended."""
+    """A process without which no node comes up has exited. Its argument is the process's name."""
 
 
 @contextlib.contextmanager
-def patient(seconds: float) -> Iterator[None]:
-    """Have a `ray.init` in this block wait `seconds` for its head and its node, and not at all once one has ended.
+def start_timeout(seconds: float) -> Iterator[None]:
+    """Make `ray.init` wait up to `seconds` for its head and node, but fail at once if one of them exits.
 
-    Ray itself waits 30 seconds for the head's port and 30 for the node, ten minutes for a head that stands still, and
-    as long for one that has ended. Only the first of these is a setting of Ray, and one that also prolongs the third.
-    Hence the three functions that it waits by are replaced for the length of the block.
+    By default, Ray waits 30 seconds for the head's port, 30 for the node, and ten minutes for a head that hangs or has
+    exited. Only the first limit is a setting, and it also extends the third. So this replaces the three functions by
+    which Ray waits for the length of the block.
 
     Raises `ProcessEndedError` and `TimeoutError` through `ray.init`.
     """
     find_node, wait_for_port, connect = services.get_node, node.wait_for_persisted_port, node.GcsClient
     earlier, end = children(), time.monotonic() + seconds
 
-    def get_node(gcs_address: str, node_id: str) -> Any:
+    def get_node(gcs_address: str, node_id: str) -> object:
         while True:
             try:
                 return find_node(gcs_address, node_id)
@@ -44,7 +43,7 @@ def patient(seconds: float) -> Iterator[None]:
                     raise TimeoutError from None
             time.sleep(_LOOK_SECONDS)
 
-    def wait_for_persisted_port(folder: str, node_id: str, name: str, timeout_ms: int) -> Any:
+    def wait_for_persisted_port(folder: str, node_id: str, name: str, timeout_ms: int) -> object:
         until = time.monotonic() + timeout_ms / 1000 if _PORT_SECONDS in os.environ else end
         while True:
             try:
@@ -54,7 +53,7 @@ def patient(seconds: float) -> Iterator[None]:
                 if time.monotonic() > until:
                     raise TimeoutError from None
 
-    def gcs_client(*args: Any, **options: Any) -> Any:
+    def gcs_client(*args: object, **options: object) -> object:
         if time.monotonic() > end:
             raise TimeoutError
         return connect(*args, **options)
@@ -68,12 +67,12 @@ def patient(seconds: float) -> Iterator[None]:
 
 
 def children() -> list[psutil.Process]:
-    """The processes that this one has started, and those that they have."""
+    """Return this process's children, and theirs."""
     return psutil.Process().children(recursive=True)
 
 
 def _require_alive(name: str, earlier: list[psutil.Process]) -> None:
-    """Raise `ProcessEndedError` unless a process of this name, started after the `earlier` ones, lives."""
+    """Raise `ProcessEndedError` unless a live process of this name was started after the `earlier` ones."""
     for child in children():
         with contextlib.suppress(psutil.NoSuchProcess):
             if child not in earlier and child.name() == name and child.status() != psutil.STATUS_ZOMBIE:
@@ -82,7 +81,7 @@ def _require_alive(name: str, earlier: list[psutil.Process]) -> None:
 
 
 @contextlib.contextmanager
-def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
+def _replaced(module: ModuleType, name: str, value: object) -> Iterator[None]:
     before = getattr(module, name)
     setattr(module, name, value)
     try:
