@@ -17,7 +17,7 @@ from pipeline import __version__
 from pipeline.cli import commands
 from pipeline.cli.console import ReaderLeftError
 from pipeline.cli.log_lines import configure_logging
-from pipeline.stages.stage_list import STAGE_NAMES
+from pipeline.stages.stage_list import COMMAND_STAGE_NAMES
 from pipeline.studies.audit.audit_stages import AUDIT_STAGE_NAMES
 from scoring.exceptions import ScoringError
 
@@ -84,12 +84,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     run = commands_.add_parser("run", help="all stages, those that are complete skipped")
     _add_run_arguments(run)
-    run.add_argument("--from", dest="first", choices=STAGE_NAMES, help="recompute this stage and what follows")
-    run.add_argument("--until", dest="last", choices=STAGE_NAMES, help="stop after this stage")
+    run.add_argument("--from", dest="first", choices=COMMAND_STAGE_NAMES, help="recompute this stage and what follows")
+    run.add_argument("--until", dest="last", choices=COMMAND_STAGE_NAMES, help="stop after this stage")
     run.add_argument("--fresh", action="store_true", help="recompute everything")
     run.set_defaults(command=commands.run)
 
-    for name in STAGE_NAMES:
+    for name in COMMAND_STAGE_NAMES:
         stage = commands_.add_parser(name, help=f"the stage {name} alone")
         _add_run_arguments(stage)
         stage.set_defaults(command=commands.run_stage, stage=name)

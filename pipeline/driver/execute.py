@@ -12,6 +12,7 @@ from pipeline.engine.events import EventLog
 from pipeline.engine.graph import Graph, Stage, StageContext
 from pipeline.engine.manifest import read_manifest
 from pipeline.engine.sample_tables import train_count
+from pipeline.stages.selection_needs import REFERENCE_INFLUENCE, SelectionNeeds
 from pipeline.stages.stage_list import LLM_STAGES
 from scoring.exceptions import TooFewSamplesError
 from scoring.selection import FULL
@@ -67,7 +68,7 @@ def check_log(
     if "effort" in stages and config.effort.candidates != "all":
         share = config.effort.candidates
         require_candidates(share, asked_candidates(share, train_count(data)) > 0)
-    if "influence" in stages and config.influence.solver == "exact":
+    if {"influence", REFERENCE_INFLUENCE} & set(stages) and config.influence.solver == "exact":
         # Its scope may include the item embeddings, and their number is known only now.
         items = int(data.read_json("statistics.json")["items"]["all"])
         check_scope(config, "influence.scope", config.influence.scope, ("exact",), items)
@@ -82,13 +83,13 @@ def check_log(
 def _check_selection(config: Config, run: Storage, data: Storage, section: SelectConfig) -> None:
     """Check that a selector finds what it reads beside scores: surrogate features and a reference period."""
     from pipeline.preflight.config_checks import require_features
-    from pipeline.stages.validation_half import needs_reference
 
-    require_features(config, section, data)
-    if needs_reference(section):
+    chosen = config.model_copy(update={"select": section})
+    needs = SelectionNeeds.of(chosen)
+    require_features(chosen, needs, data)
+    if needs.reference is not None:
         from pipeline.stages.reference_period import reference_period
 
-        chosen = config.model_copy(update={"select": section})
         reference_period(StageContext(chosen, run, run, {"ingest": data}, SilentProgress()))
 
 

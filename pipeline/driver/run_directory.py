@@ -16,6 +16,7 @@ from cluster.storage import Storage, is_remote
 from pipeline.engine.config import Config
 from pipeline.engine.config_file import dump_config
 from pipeline.engine.graph import Graph, Stage
+from pipeline.stages.selection_needs import FEATURE_NAMES
 from pipeline.stages.stage_list import stages_of
 
 log = logging.getLogger("dealrec.run")
@@ -85,7 +86,7 @@ def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[
         # Nothing is thrown away for a run that cannot begin.
         graph.discard(discarded)
         run.write_text("config.yaml", dump_config(config))
-        execute(graph, chosen, [config.select] if "select" in names else [], work=names)
+        execute(graph, chosen, [config.select] if {"select", *FEATURE_NAMES} & set(names) else [], work=names)
     log.info("Finished in %s: %s", format_seconds(time.monotonic() - start), _shown(run.uri))
     return graph
 

@@ -55,6 +55,8 @@ class Stage:
     ----------
     name, folder : what it is called, and where its manifest and files are, relative to the run.
     needs : stages whose results it reads.
+    derived : further stages whose results it reads. These results follow from the stage's own needs and keys, so its
+        fingerprint leaves them out.
     keys : sections or keys of the config that decide its result.
     version : raised whenever its code changes what it writes.
     work : does it, and returns the facts for the manifest.
@@ -63,6 +65,8 @@ class Stage:
     unit : what its progress counts.
     elastic : those of its keys that may change before it is complete: it goes on from where it was.
     command : of the command line, which recomputes it by `--from`; None where no command does.
+    variant : names a folder below `folder`, given the config and the contents of what the stage needs (None while one
+        is not complete). Results of several settings then lie side by side, and none is ever stale.
     """
 
     name: str
@@ -76,6 +80,13 @@ class Stage:
     unit: str = "shards"
     elastic: tuple[str, ...] = ()
     command: str | None = "run"
+    derived: tuple[str, ...] = ()
+    variant: Callable[[Config, Mapping[str, str | None]], str] | None = None
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """All stages whose results it reads."""
+        return (*self.needs, *self.derived)
 
 
 @dataclass(frozen=True)
@@ -92,17 +103,29 @@ class Graph:
                 return stage
         raise UserError(f"There is no stage {name}.", f"The stages are {', '.join(s.name for s in self.stages)}.")
 
+    def path(self, stage: Stage) -> str:
+        """Where the stage's files are, relative to the run."""
+        if stage.variant is None:
+            return stage.folder
+        contents = {need: self._content(need) for need in stage.needs}
+        return f"{stage.folder}/{stage.variant(self.config, contents)}"
+
     def folder(self, stage: Stage) -> Storage:
-        return self.run.child(*stage.folder.split("/"))
+        return self.run.child(*self.path(stage).split("/"))
+
+    def _content(self, name: str) -> str | None:
+        """The content of a complete stage; None while it is not."""
+        manifest = read_manifest(self.folder(self.stage(name)))
+        return None if manifest is None else manifest.content
 
     def fingerprint(self, stage: Stage) -> Fingerprint | None:
         """What the stage's result would be of; None while a stage that it needs is not complete."""
         inputs: dict[str, Any] = dict(stage.sources(self.config))
         for need in stage.needs:
-            manifest = read_manifest(self.folder(self.stage(need)))
-            if manifest is None:
+            content = self._content(need)
+            if content is None:
                 return None
-            inputs[need] = manifest.content
+            inputs[need] = content
         return Fingerprint(config_part(self.config, stage.keys), inputs, stage.version)
 
     def needed(self, names: Iterable[str]) -> list[Stage]:
@@ -113,7 +136,7 @@ class Graph:
         """A stage and all that depend on it, in order."""
         names = {self.stage(name).name}
         for stage in self.stages:
-            if names & set(stage.needs):
+            if names & set(stage.reads):
                 names.add(stage.name)
         return [stage for stage in self.stages if stage.name in names]
 
@@ -180,19 +203,24 @@ class Graph:
         for stage in stages:
             wanted = self.fingerprint(stage)
             if wanted is None:
-                missing = [need for need in stage.needs if read_manifest(self.folder(self.stage(need))) is None]
-                raise UserError(
-                    f"Stage {stage.name} needs {', '.join(missing)}, not complete in {self.run.uri}.",
-                    f"Run `dealrec {missing[0]} CONFIG` first, or `dealrec run CONFIG` for all of it.",
-                )
+                raise self._lacking(stage, stage.needs)
             self._check_stage(stage, wanted)
             if read_manifest(self.folder(stage)) is not None:
                 log.info("%-10s complete", stage.name)
                 states[stage.name] = "complete"
                 continue
+            if any(self._content(need) is None for need in stage.derived):
+                raise self._lacking(stage, stage.derived)
             self._run_stage(stage, wanted, events)
             states[stage.name] = "done"
         return states
+
+    def _lacking(self, stage: Stage, needs: Sequence[str]) -> UserError:
+        missing = [need for need in needs if self._content(need) is None]
+        return UserError(
+            f"Stage {stage.name} needs {', '.join(missing)}, not complete in {self.run.uri}.",
+            f"Run `dealrec {missing[0]} CONFIG` first, or `dealrec run CONFIG` for all of it.",
+        )
 
     def _run_stage(self, stage: Stage, fingerprint: Fingerprint, events: EventLog) -> None:
         folder = self.folder(stage)
@@ -204,13 +232,13 @@ class Graph:
             self.config,
             self.run,
             folder,
-            {need: self.folder(self.stage(need)) for need in stage.needs},
+            {other.name: self.folder(other) for other in self.stages if other.name in stage.reads},
             ProgressGroup(shown, metrics),
         )
         start = time.monotonic()
         try:
             Begun(fingerprint, attempts, seconds_before).write(folder)
-            events.add("stage_begun", stage=stage.name, folder=stage.folder, attempt=attempts)
+            events.add("stage_begun", stage=stage.name, folder=self.path(stage), attempt=attempts)
             facts = stage.work(context)
         except BaseException as error:
             spent = seconds_before + time.monotonic() - start
@@ -243,7 +271,7 @@ def needed_stages(stages: Sequence[Stage], names: Iterable[str]) -> list[Stage]:
     wanted = set(names)
     for stage in reversed(stages):
         if stage.name in wanted:
-            wanted |= set(stage.needs)
+            wanted |= set(stage.reads)
     return [stage for stage in stages if stage.name in wanted]
 
 

@@ -28,7 +28,7 @@ def gradient_batches(
 
     Parameters
     ----------
-    source : the trained surrogate, from `pipeline.stages.influence_stage.surrogate_source`.
+    source : the trained surrogate, from `pipeline.stages.surrogate_source.stored_surrogate`.
     data : the run's data folder.
     index : of the shard.
     scope : patterns or names as in `influence.scope`; None is the scope that `source` was given.

@@ -26,12 +26,14 @@ from pipeline.engine.config import Config
 from pipeline.preflight import config_checks, llm_checks, node_files
 from pipeline.preflight.checks import Check, Subject, findings
 from pipeline.preflight.resource_plan import describe, resource_plan
-from pipeline.stages.stage_list import EMBEDDINGS, LLM_STAGES
+from pipeline.stages.selection_needs import FEATURE_NAMES, REFERENCE_INFLUENCE
+from pipeline.stages.stage_list import LLM_STAGES, TITLE_EMBEDDINGS
 from training.loops.native_op import cache_folder, compiler_error, compiler_missing, computes_in_half
 
 _LEAST_MEMORY = 2 * 2**30
 
 _TUNING = frozenset({"finetune"})
+_SOLVES = frozenset({"influence", REFERENCE_INFLUENCE})
 
 
 def _measures_titles(subject: Subject) -> bool:
@@ -60,8 +62,8 @@ def _own_surrogate(subject: Subject) -> bool:
 #: Of the configuration, in seconds, without Ray.
 CONFIG_CHECKS = (
     Check("log", config_checks.check_inputs, frozenset({"ingest"})),
-    Check("surrogate", config_checks.check_surrogate, frozenset({"surrogate", "influence", "audit"})),
-    Check("influence", config_checks.check_influence, frozenset({"influence"}), after=("surrogate",)),
+    Check("surrogate", config_checks.check_surrogate, frozenset({"surrogate", "influence", "audit", *FEATURE_NAMES})),
+    Check("influence", config_checks.check_influence, _SOLVES, after=("surrogate",)),
     Check("audit", config_checks.check_audit, frozenset({"audit"}), after=("surrogate",)),
     Check("fine-tuning", config_checks.check_tuning, _TUNING),
     Check("template", llm_checks.check_template, where=_measures_titles),
@@ -72,7 +74,7 @@ CONFIG_CHECKS = (
     Check(
         "LLM structure",
         llm_checks.check_structure,
-        LLM_STAGES - {EMBEDDINGS},
+        LLM_STAGES - {TITLE_EMBEDDINGS},
         after=("tokenizer", "LLM length", "fine-tuning"),
     ),
 )
@@ -98,7 +100,7 @@ CLUSTER_CHECKS = (
     Check(
         "surrogate on nodes",
         node_files.check_own_surrogate,
-        frozenset({"surrogate", "influence", "select", "evaluate", "audit", "retrain"}),
+        frozenset({"surrogate", "influence", *FEATURE_NAMES, "evaluate", "audit", "retrain"}),
         lambda s: not s.embedded and _own_surrogate(s),
     ),
 )

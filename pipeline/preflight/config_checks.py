@@ -9,8 +9,9 @@ import torch
 
 from cluster.errors import UserError
 from cluster.storage import Storage
-from pipeline.engine.config import Config, SelectConfig
+from pipeline.engine.config import Config
 from pipeline.preflight.checks import Subject
+from pipeline.stages.selection_needs import SASREC_FEATURES, SelectionNeeds
 
 if TYPE_CHECKING:
     from scoring.surrogate import Surrogate
@@ -111,20 +112,19 @@ def small_surrogate(config: Config, items: int = _FEW_ITEMS) -> Surrogate | None
         raise UserError(f"surrogate: {error}.", "Correct the settings of the surrogate.") from error
 
 
-def require_features(config: Config, section: SelectConfig, data: Storage) -> None:
+def require_features(config: Config, needs: SelectionNeeds, data: Storage) -> None:
     """Raise `UserError` for a selector that asks of the surrogate what only the built-in one has.
 
     One of the user's own is built for that, with the items of an ingested log, as the training does it.
     """
-    from pipeline.stages.surrogate_features import SASREC_FEATURES, not_sasrec
+    from pipeline.stages.surrogate_feature_stage import not_sasrec
     from pipeline.stages.surrogate_stage import network_settings
     from scoring.exceptions import SettingError
     from scoring.sasrec import SASRec
-    from scoring.selection import selector
     from scoring.surrogate import build_surrogate
 
-    chosen, model = selector(section.method), config.surrogate.model
-    wanted = [name for name in SASREC_FEATURES if name in (*chosen.scores, *chosen.features)]
+    model = config.surrogate.model
+    wanted = [name for name in SASREC_FEATURES if name in needs.feature_stages]
     if not wanted or ":" not in model:
         return
     counts = data.read_table("items.parquet", ["count"]).column("count").to_numpy()

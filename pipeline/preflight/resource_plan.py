@@ -12,6 +12,7 @@ from cluster.machine_checks import Finding
 from cluster.resources import ClusterView, PoolPlan
 from cluster.shapes import WorkerShape
 from pipeline.engine.config import Config
+from pipeline.stages.selection_needs import FEATURE_NAMES
 from pipeline.stages.worker_pools import plan_llm, plan_scoring, surrogate_placement, tuning_placement
 from training.loops.worker_placement import Placement, shortage
 
@@ -134,6 +135,7 @@ _PLANNERS: dict[str, tuple[str, Callable[[Config, ClusterView], PoolPlan]]] = {
     "surrogate": ("training", _surrogate),
     "influence": ("pool", _scoring),
     "effort": ("pool", _llm),
+    **dict.fromkeys(FEATURE_NAMES, ("pool", _scoring)),
     "finetune": ("training", _finetune),
     "evaluate": ("pool", _llm),
 }

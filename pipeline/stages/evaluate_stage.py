@@ -25,9 +25,9 @@ from pipeline.stages.evaluate_workers import Baselines, RankingWorker, TitleWork
 from pipeline.stages.evaluated_models import LlmTask
 from pipeline.stages.evaluation_users import draw_test_users
 from pipeline.stages.finetune_stage import llm_copy
-from pipeline.stages.influence_stage import surrogate_source
 from pipeline.stages.prompt_titles import llm_titles
 from pipeline.stages.ranking_task import Question
+from pipeline.stages.surrogate_source import trained_surrogate
 from pipeline.stages.worker_pools import llm_pool
 from scoring.ragged import Ragged
 from training.loops.repeats import masking_notice, repeated_targets
@@ -124,7 +124,7 @@ def llm_task(context: StageContext) -> LlmTask:
 def _baselines(context: StageContext, counts: npt.NDArray[np.int64]) -> Baselines | None:
     if not context.config.evaluate.baselines:
         return None
-    return Baselines(surrogate_source(context.folder("surrogate"), context.out, None), counts)
+    return Baselines(trained_surrogate(context.folder("surrogate"), context.out, None), counts)
 
 
 def tuned_label(config: Config) -> str:
@@ -147,19 +147,31 @@ def embed_titles(context: StageContext, titles: Sequence[str]) -> tuple[Broadcas
 
     With it the seconds that all workers together took.
     """
-    config = context.config
     spec = llm_copy(context)
-    key = json_digest([model_identity(config.llm.model), spec.dtype, list(titles)])
-    folder = context.run.child("embeddings", key[:16])
-    chunks = list(range(-(-len(titles) // _TITLES_PER_CHUNK)))
+    folder = title_folder(context.config, context.run, titles)
+    chunks = _title_chunks(titles)
     arguments = {"llm": spec, "titles": titles, "chunk": _TITLES_PER_CHUNK}
     records = map_shards(TitleWorker, arguments, chunks, folder, llm_pool(context, len(chunks)), context.progress)
+    return read_title_embeddings(folder, titles), pass_cost(records)["busy_seconds"]
+
+
+def title_folder(config: Config, run: Storage, titles: Sequence[str]) -> Storage:
+    """Where the embeddings of these titles are; a digest of the model and the titles names it."""
+    key = json_digest([model_identity(config.llm.model), config.llm.dtype, list(titles)])
+    return run.child("embeddings", key[:16])
+
+
+def read_title_embeddings(folder: Storage, titles: Sequence[str]) -> Broadcast:
+    """The embeddings in a complete `title_folder`, broadcast as `titles` [n, d]."""
     parts = []
-    for index in chunks:
-        column = folder.read_table(f"part-{index:05d}.parquet").column("embedding").combine_chunks()
+    for index in _title_chunks(titles):
+        column = folder.read_table(f"{shard_name(index)}.parquet").column("embedding").combine_chunks()
         parts.append(column.values.to_numpy().reshape(len(column), -1))
-    broadcast = Broadcast.put({"titles": np.concatenate(parts)}, folder, "_titles.safetensors")
-    return broadcast, pass_cost(records)["busy_seconds"]
+    return Broadcast.put({"titles": np.concatenate(parts)}, folder, "_titles.safetensors")
+
+
+def _title_chunks(titles: Sequence[str]) -> list[int]:
+    return list(range(-(-len(titles) // _TITLES_PER_CHUNK)))
 
 
 def measure(predictions: pa.Table, counts: npt.NDArray[np.int64], seed: int) -> dict[str, Any]:

@@ -31,12 +31,12 @@ from pipeline.stages.surrogate_source import (
     SumWorker,
     SurrogateSource,
     on_one_thread,
+    trained_surrogate,
 )
 from pipeline.stages.worker_pools import scoring_pool
 from scoring.exceptions import ScoringError
 from scoring.influence import SolverSettings, solve_direction
 from scoring.kronecker import linear_layers
-from scoring.surrogate import build_surrogate
 
 SOLUTION = "_solution.json"
 _DIRECTION = "_direction.safetensors"
@@ -79,7 +79,7 @@ def score_samples(context: StageContext, out: Storage, target: str, gradients: G
     section, data = context.config.influence, context.folder("ingest")
     indices = train_shards(data)
     pool = scoring_pool(context, len(indices))
-    source = surrogate_source(context.folder("surrogate"), out, section.scope)
+    source = trained_surrogate(context.folder("surrogate"), out, section.scope)
     if not out.exists(SOLUTION):
         solution, direction = solve(section, source, data, indices, pool, gradients, out, context.progress)
         solution["target"] = target
@@ -97,16 +97,6 @@ def score_samples(context: StageContext, out: Storage, target: str, gradients: G
         at_once=SHARDS_AT_ONCE,
     )
     return solution | check_scores(section, solution, records) | pass_cost(records) | {"workers": pool.minimum}
-
-
-def surrogate_source(folder: Storage, out: Storage, patterns: Sequence[str] | None) -> SurrogateSource:
-    """The trained surrogate, its weights broadcast."""
-    metrics = folder.read_json("metrics.json")
-    weights = load(folder.read_bytes("model.safetensors"))
-    broadcast = Broadcast.put(weights, out, "_weights.safetensors")
-    config = {**metrics["config"], "item_count": metrics["item_count"]}
-    outputs = build_surrogate(metrics["surrogate"], metrics["item_count"], config).output_count
-    return SurrogateSource(metrics["surrogate"], config, broadcast, patterns, outputs)
 
 
 def solve(

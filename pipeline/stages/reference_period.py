@@ -12,7 +12,7 @@ import pyarrow as pa
 from cluster.errors import UserError
 from cluster.shards import shard_name
 from cluster.storage import Storage
-from pipeline.engine.config import SelectConfig
+from pipeline.engine.config import Config
 from pipeline.engine.graph import StageContext
 from pipeline.engine.sample_tables import (
     TRAIN_SAMPLES,
@@ -22,8 +22,9 @@ from pipeline.engine.sample_tables import (
     train_shards,
     user_key_column,
 )
-from pipeline.stages.surrogate_features import reference_embedder
-from pipeline.stages.validation_half import aimed_at, aimed_influence
+from pipeline.stages.selection_needs import SelectionNeeds
+from pipeline.stages.surrogate_feature_stage import reference_embedder
+from pipeline.stages.validation_half import aimed_at
 from scoring.ids import sample_ids
 from scoring.order_statistics import RankSearch, double_keys, key_doubles, run_searches
 from scoring.reference import Reference, ReferenceShard
@@ -122,7 +123,7 @@ def reference_period(context: StageContext) -> ReferencePeriod:
     if samples:
         return replace(period, samples=samples, warnings=_share_warnings(data, wanted, samples))
     targets = sum(map(replace(period, half=False).count, period.indices()))
-    aimed, others = _aimed_key(section)
+    aimed, others = _aimed_key(context.config)
     if targets:
         raise UserError(
             f"{aimed} is aimed at half of the validation users, drawn by hash, and that half is "
@@ -135,11 +136,11 @@ def reference_period(context: StageContext) -> ReferencePeriod:
     )
 
 
-def _aimed_key(section: SelectConfig) -> tuple[str, str]:
+def _aimed_key(config: Config) -> tuple[str, str]:
     """What makes the selection look at a reference, and what does not."""
-    if aimed_influence(section):
+    if SelectionNeeds.of(config).aims_influence:
         return "select.influence: reference", "select.influence: scores"
-    return f"select.method: {section.method}", "select.method: dealrec or random"
+    return f"select.method: {config.select.method}", "select.method: dealrec or random"
 
 
 def _share_warnings(data: Storage, wanted: str | float, samples: int) -> tuple[str, ...]:

@@ -13,14 +13,14 @@ import pyarrow.compute as pc
 from cluster.errors import UserError
 from cluster.shards import shard_name
 from cluster.storage import Storage
-from pipeline.engine.config import Config, SelectConfig
+from pipeline.engine.config import SelectConfig
 from pipeline.engine.graph import StageContext
 from pipeline.engine.manifest import read_manifest
 from pipeline.engine.sample_tables import TRAIN_SAMPLES, train_shards
 from pipeline.stages.effort_candidates import CandidateRule, Candidates
-from pipeline.stages.reference_period import ReferencePeriod, reference_period
+from pipeline.stages.reference_period import reference_period
 from pipeline.stages.select_inputs import SelectInputs
-from pipeline.stages.validation_half import aimed_influence, aims_at_validation, needs_reference
+from pipeline.stages.selection_needs import REFERENCE_INFLUENCE, SURROGATE_FEATURES, SelectionNeeds
 from scoring.exceptions import NoUsableSampleError, TooFewSamplesError
 from scoring.selection import ScoreShard, Selection, SelectionParams, select, selector
 
@@ -49,9 +49,9 @@ def run_select(context: StageContext) -> Mapping[str, Any]:
     params = selection_params(context.config.select)
     method = selector(params.method)
     indices = train_shards(data)
-    period = reference_period(context) if needs_reference(context.config.select) else None
-    folders = _score_folders(context, indices, period)
-    inputs = SelectInputs(data, folders, method.scores, method.features, _candidates(context))
+    needs = SelectionNeeds.of(context.config)
+    period = reference_period(context) if needs.reference else None
+    inputs = SelectInputs(data, _score_folders(context, needs), method.scores, method.features, _candidates(context))
     passes = itertools.count(1)
 
     def shards() -> Iterator[ScoreShard]:
@@ -76,7 +76,7 @@ def run_select(context: StageContext) -> Mapping[str, Any]:
     if period is not None and params.method == "reference":
         rows = map(period.table, period.indices())
     table = coreset_table(rows, selection)
-    report = selection.report | _sight(context.config)
+    report = selection.report | _sight(needs, context.config.select)
     report["warnings"] = [*report["warnings"], *(period.warnings if period else ())]
     context.out.write_table("coreset.parquet", table)
     context.out.write_json("selection.json", report)
@@ -84,23 +84,15 @@ def run_select(context: StageContext) -> Mapping[str, Any]:
     return {key: report[key] for key in ("samples", "usable", "budget", "chosen", "warnings")}
 
 
-def _score_folders(context: StageContext, indices: Sequence[int], period: ReferencePeriod | None) -> dict[str, Storage]:
-    """The folders of the scores and features that are kept in files; the surrogate's are computed where missing.
+def _score_folders(context: StageContext, needs: SelectionNeeds) -> dict[str, Storage]:
+    """The folders of scores and features, by the names that selectors know them by.
 
     An arm of a comparison is given the scores that its method needs, a run both.
     """
-    method = selector(context.config.select.method)
-    folders = {name: context.folder(name) for name in ("influence", "effort") if name in context.folders}
-    wanted = (*method.scores, *method.features)
-    if set(wanted) & {"el2n", "grand", "embedding"}:
-        # Needs torch and Ray, which most methods can do without here.
-        from pipeline.stages.surrogate_features import SURROGATE_FEATURES, write_features
-
-        folders |= write_features(context, [name for name in SURROGATE_FEATURES if name in wanted], indices)
-    if period is not None and aimed_influence(context.config.select):
-        from pipeline.stages.reference_influence import write_reference_influence
-
-        folders["influence"] = write_reference_influence(context, period, indices)
+    named = ("influence", "effort", *SURROGATE_FEATURES)
+    folders = {name: context.folder(name) for name in named if name in context.folders}
+    if needs.aims_influence:
+        folders["influence"] = context.folder(REFERENCE_INFLUENCE)
     return folders
 
 
@@ -113,13 +105,10 @@ def _candidates(context: StageContext) -> Candidates | None:
     return None if rule is None else Candidates(CandidateRule.of(rule), context.folder("influence"))
 
 
-def _sight(config: Config) -> dict[str, Any]:
+def _sight(needs: SelectionNeeds, section: SelectConfig) -> dict[str, Any]:
     """Whether the selection looks at the validation period, itself or through the influence."""
-    section = config.select
-    by_stage = "influence" in selector(section.method).scores and not aimed_influence(section)
-    scored = by_stage and config.influence.target == "valid"
-    sight: dict[str, Any] = {"sees_validation": aims_at_validation(section) or scored}
-    if needs_reference(section):
+    sight: dict[str, Any] = {"sees_validation": needs.sees_validation}
+    if needs.reference is not None:
         sight["reference"] = section.reference
         sight["reference_users"] = section.reference_users
     return sight

@@ -11,8 +11,8 @@ from pipeline.engine.config import Config
 from pipeline.engine.fingerprint import code_identity, file_identities, model_identity
 from pipeline.engine.graph import Stage, StageContext, needed_stages
 from pipeline.ingest.files.sources import find_files
-from pipeline.stages.validation_half import aimed_influence
-from scoring.selection import selector
+from pipeline.stages.feature_list import feature_stages
+from pipeline.stages.selection_needs import FEATURE_NAMES, SelectionNeeds, effort_needs
 
 # A stage's libraries take seconds to load, so each is imported when its stage runs.
 
@@ -96,12 +96,12 @@ def llm_files(config: Config) -> Mapping[str, Any]:
 
 
 def _surrogate_code(config: Config) -> Mapping[str, Any]:
-    """Of a surrogate of the user's own: another version of its code is another surrogate."""
+    """The code of a user's own surrogate: another version of it is another surrogate."""
     module, own, _ = config.surrogate.model.partition(":")
     return {"surrogate code": code_identity(module)} if own else {}
 
 
-#: All of `llm` but the model's place: what it is comes with the inputs.
+#: All keys of `llm` but the model's path: the inputs say what the model is.
 LLM_KEYS = (
     "llm.dtype",
     "llm.template",
@@ -214,61 +214,69 @@ STAGES = (
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 #: The stage of a comparison that evaluates the LLM before any tuning.
 UNTUNED_NAME = "untuned"
-#: Not a stage: the titles' embeddings by the LLM, which a comparison by proxies computes.
-EMBEDDINGS = "embeddings"
-#: What loads the LLM.
-LLM_STAGES = frozenset({"effort", "finetune", "evaluate", UNTUNED_NAME, EMBEDDINGS})
+#: The stage of a comparison by proxies that embeds the titles by the LLM.
+TITLE_EMBEDDINGS = "title_embeddings"
+#: The stages that load the LLM.
+LLM_STAGES = frozenset({"effort", "finetune", "evaluate", UNTUNED_NAME, TITLE_EMBEDDINGS})
 ARM_STAGES = ("select", "finetune", "evaluate")
 SHARED_STAGES = tuple(stage for stage in STAGES if stage.name not in (*ARM_STAGES, "report"))
-
-
-def selection_needs(config: Config) -> tuple[str, ...]:
-    """The stages whose results the selection reads; the others need not be there."""
-    section = config.select
-    chosen, aimed = selector(section.method), aimed_influence(section)
-    of_surrogate = {"el2n", "grand", "embedding"} & {*chosen.scores, *chosen.features} or aimed
-    by_effort = "effort" in chosen.scores
-    of_candidates = by_effort and "influence" in _effort_needs(config)
-    by_influence = of_candidates or ("influence" in chosen.scores and not aimed)
-    wanted = (("surrogate", of_surrogate), ("influence", by_influence), ("effort", by_effort))
-    return ("ingest", *(stage for stage, read in wanted if read))
-
-
-def _effort_needs(config: Config) -> tuple[str, ...]:
-    """Candidates are drawn by the influence. The effort of all samples is the LLM's alone, and the dearest pass of all:
-    with another influence it stays as it is."""
-    return ("ingest",) if config.effort.candidates == "all" else ("ingest", "influence")
+#: The names that a command takes, in the order of a run; the features are there when the selector reads them.
+COMMAND_STAGE_NAMES = (
+    *(stage.name for stage in SHARED_STAGES),
+    *FEATURE_NAMES,
+    *(stage.name for stage in STAGES if stage not in SHARED_STAGES),
+)
 
 
 def stages_before_selection(config: Config) -> tuple[Stage, ...]:
-    """The stages that selections of one log share, whether or not they read them."""
-    return tuple(
-        replace(stage, needs=_effort_needs(config)) if stage.name == "effort" else stage for stage in SHARED_STAGES
+    """The stages that selections of one log share, whether or not they read them, and the features of this one."""
+    shared = (
+        replace(stage, needs=effort_needs(config)) if stage.name == "effort" else stage for stage in SHARED_STAGES
     )
+    return (*shared, *feature_stages(config))
 
 
 def stages_of(config: Config) -> tuple[Stage, ...]:
     """The stages of a run: neither the selection nor the report needs scores that the selection does not read.
 
-    Effort over a whole log is the dearest stage, and most selectors do without.
+    Effort over a whole log is the most expensive stage, and most selectors do without it.
     """
-    unread = {"influence", "effort"} - set(selection_needs(config))
-    keys = {"select": _selection_keys(config)}
-    later = (stage for stage in STAGES if stage not in SHARED_STAGES)
-    return stages_before_selection(config) + tuple(
+    return stages_before_selection(config) + _later_stages(config)
+
+
+def _later_stages(config: Config) -> tuple[Stage, ...]:
+    """The stages of a run from its selection on, without needs that the selection does not have."""
+    needs = SelectionNeeds.of(config)
+    unread = {"influence", "effort"} - set(needs.stages)
+    keys = {"select": _selection_keys(needs)}
+    return tuple(
         replace(
             stage,
             needs=tuple(need for need in stage.needs if need not in unread),
+            derived=needs.feature_stages if stage.name in ("select", "report") else (),
             keys=keys.get(stage.name, stage.keys),
         )
-        for stage in later
+        for stage in STAGES
+        if stage not in SHARED_STAGES
     )
 
 
-def _selection_keys(config: Config) -> tuple[str, ...]:
-    """An aimed influence is computed by the selection itself, so all of its settings decide the result."""
+def all_stages(config: Config) -> tuple[Stage, ...]:
+    """Every stage and the features of this selection, whether or not the selection reads the scores.
+
+    A forecast measures them all.
+    """
+    features = feature_stages(config)
+    names = tuple(stage.name for stage in features)
+    later = (stage for stage in STAGES if stage not in SHARED_STAGES)
+    derived = {"select": names, "report": names}
+    return (*SHARED_STAGES, *features, *(replace(stage, derived=derived.get(stage.name, ())) for stage in later))
+
+
+def _selection_keys(needs: SelectionNeeds) -> tuple[str, ...]:
+    """The keys of the selection: all of `influence` where it reads an influence that is computed for it alone."""
     (select,) = (stage for stage in STAGES if stage.name == "select")
-    return ("select", "influence") if aimed_influence(config.select) else select.keys
+    return ("select", "influence") if needs.aims_influence else select.keys
 
 
 def stage_names_of(config: Config) -> tuple[str, ...]:
@@ -280,22 +288,25 @@ def stage_names_of(config: Config) -> tuple[str, ...]:
 def shared_stages(configs: Sequence[Config]) -> tuple[Stage, ...]:
     """The stages that these configurations share, in order: what their selections read, and what that needs.
 
-    They differ in how they select, tune and evaluate alone.
+    The configurations differ only in how they select, tune and evaluate. Features are left out: each selection may ask
+    for them with settings of its own.
     """
-    names = [name for config in configs for name in selection_needs(config)]
+    names = [name for config in configs for name in SelectionNeeds.of(config).stages]
     return tuple(needed_stages(stages_before_selection(configs[0]), names))
 
 
 def arm_stages(arm: str, config: Config) -> tuple[Stage, ...]:
     """A comparison's arm in its own folder: selection, fine-tuning and evaluation, without baselines."""
-    needs = {"select": selection_needs(config), "evaluate": ("ingest", "finetune")}
-    keys = {"select": _selection_keys(config)}
+    selection = SelectionNeeds.of(config)
+    needs = {"select": selection.stages, "evaluate": ("ingest", "finetune")}
+    keys = {"select": _selection_keys(selection)}
     return tuple(
         replace(
             stage,
             command=None,
             folder=f"arms/{arm}/{stage.folder}",
             needs=needs.get(stage.name, stage.needs),
+            derived=selection.feature_stages if stage.name == "select" else (),
             keys=keys.get(stage.name, stage.keys),
         )
         for stage in STAGES

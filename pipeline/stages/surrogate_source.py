@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import ray
 import torch
+from safetensors.numpy import load
 from torch import Tensor
 
 from cluster.broadcast import Broadcast
@@ -33,6 +34,7 @@ from scoring.surrogate import Surrogate, build_surrogate, surrogate_scope
 _BATCH_TOKENS = 8192
 #: Rows times outputs in a batch: 64 MiB in float32.
 BATCH_OUTPUTS = 1 << 24
+_MODEL = "model.safetensors"
 
 Array = npt.NDArray[np.generic]
 
@@ -43,21 +45,38 @@ class ReferenceSource(Protocol):
     def read(self, index: int) -> ReferenceShard: ...
 
 
+class Weights(Protocol):
+    """The state of a trained surrogate."""
+
+    def get(self) -> dict[str, Array]:
+        """The arrays by their names in the state."""
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """Weights that each process reads from the surrogate's own folder."""
+
+    folder: Storage
+
+    def get(self) -> dict[str, Array]:
+        return dict(load(self.folder.read_bytes(_MODEL)))
+
+
 @dataclass(frozen=True)
 class SurrogateSource:
-    """Everything an actor needs to build the trained surrogate and the scope.
+    """Everything that a process needs to build the trained surrogate and the scope.
 
     Attributes
     ----------
     name, config : of `build_surrogate`; the config holds `item_count`.
-    weights : the broadcast state; `direction` joins it for the scoring pass.
+    weights : the surrogate's state.
     patterns : of the scope; None is the surrogate's own default.
     outputs : numbers that the loss of a sample is a function of; they bound the rows of a batch.
     """
 
     name: str
     config: Mapping[str, Any]
-    weights: Broadcast
+    weights: Weights
     patterns: Sequence[str] | None
     outputs: int
 
@@ -80,6 +99,20 @@ class SurrogateSource:
         history = samples.history.tail(int(self.config["max_history"]))
         for rows in length_buckets(history.lengths, _BATCH_TOKENS, max_rows):
             yield rows, collate(history, samples.target, rows)
+
+
+def trained_surrogate(folder: Storage, out: Storage, patterns: Sequence[str] | None) -> SurrogateSource:
+    """The surrogate of a stage's folder for the workers of a pass: its weights are broadcast, with a copy in `out`."""
+    stored = stored_surrogate(folder, patterns)
+    return replace(stored, weights=Broadcast.put(stored.weights.get(), out, "_weights.safetensors"))
+
+
+def stored_surrogate(folder: Storage, patterns: Sequence[str] | None) -> SurrogateSource:
+    """The surrogate of a stage's folder for one process, which reads the weights itself."""
+    metrics = folder.read_json("metrics.json")
+    config = {**metrics["config"], "item_count": metrics["item_count"]}
+    outputs = build_surrogate(metrics["surrogate"], metrics["item_count"], config).output_count
+    return SurrogateSource(metrics["surrogate"], config, StoredWeights(folder), patterns, outputs)
 
 
 #: The curvature's draw is of its own, so that it is independent of the coreset's.

@@ -15,6 +15,6 @@ print(*(library for library in ("transformers", "peft", "deepspeed") if library 
 
 
 def test_no_stage_loads_model_libraries_in_the_driver() -> None:
-    stages = [f"pipeline.stages.{stage}_stage" for stage in STAGE_NAMES]
+    stages = [f"pipeline.stages.{stage}_stage" for stage in (*STAGE_NAMES, "surrogate_feature", "reference_influence")]
     command = [sys.executable, "-c", _SCRIPT, *stages]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == ""

@@ -17,6 +17,7 @@ from pipeline.engine.config import Config
 from pipeline.engine.config_file import load_config
 from pipeline.engine.graph import Graph
 from pipeline.engine.manifest import Fingerprint, Manifest
+from pipeline.stages.feature_list import FEATURE_STAGES
 from pipeline.stages.stage_list import STAGE_NAMES, STAGES, arm_stages
 from pipeline.studies.audit.audit_stages import AUDIT_STAGES
 from pipeline.studies.compare.untuned_stage import UNTUNED_STAGE
@@ -139,7 +140,7 @@ def test_a_message_with_an_option_that_is_not_there_is_found(text: str, wrong: s
 
 def test_every_stage_is_recomputed_by_a_command_that_takes_its_name(tmp_path: Path) -> None:
     config = Config.model_validate({"data": {"interactions": "x"}})
-    for stage in (*STAGES, *AUDIT_STAGES):
+    for stage in (*STAGES, *FEATURE_STAGES, *AUDIT_STAGES):
         build_parser().parse_args([str(stage.command), "CONFIG", "--from", stage.name])
     for stage in (UNTUNED_STAGE, *arm_stages("random-n8-s0", config)):
         assert stage.command is None

@@ -12,7 +12,7 @@ from cluster.broadcast import Broadcast
 from cluster.shards import ShardRecord
 from pipeline.engine.graph import StageContext
 from pipeline.engine.sample_tables import train_count
-from pipeline.stages.influence_stage import surrogate_source
+from pipeline.stages.surrogate_source import trained_surrogate
 from pipeline.studies.audit.audit_arms import (
     CONTROLS,
     AuditArm,
@@ -98,7 +98,7 @@ def _score(
 ) -> tuple[ScoreTables, dict[str, Any]]:
     """The scores, and what is known of each way by its label."""
     out = context.out.child("scores")
-    clean = surrogate_source(context.folder("surrogate"), context.out, None)
+    clean = trained_surrogate(context.folder("surrogate"), context.out, None)
     weights = load(planted_weights(context.folder("retrain")))
     arguments = {
         "groups": groups,

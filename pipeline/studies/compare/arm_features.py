@@ -1,42 +1,49 @@
-"""What the selectors of a comparison ask of the surrogate beyond the run's two scores."""
+"""The features that the selectors of a comparison read, computed before any arm and shared by all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 
-from cluster.progress import LineProgress
 from cluster.storage import Storage
 from pipeline.engine.config import Config
-from pipeline.engine.graph import StageContext
-from pipeline.engine.sample_tables import train_shards
-from pipeline.stages.reference_influence import write_reference_influence
-from pipeline.stages.reference_period import reference_period
-from pipeline.stages.surrogate_features import SURROGATE_FEATURES, write_features
-from pipeline.stages.validation_half import aimed_influence
-from pipeline.studies.compare.arms import Arm, arm_config
-from scoring.selection import selector
+from pipeline.engine.events import EventLog
+from pipeline.engine.graph import Graph, Stage
+from pipeline.stages.selection_needs import FEATURE_NAMES
+from pipeline.studies.compare.arms import Arm, arm_graph
 
 
-def prepare_features(config: Config, run: Storage, arms: Sequence[Arm]) -> None:
-    """Compute them in passes of their own: every arm finds them done, and none counts them as its selection.
+class ArmFeatures:
+    """The feature stages of all arms, each once, though arms may have them with different settings."""
 
-    Ray is connected, and the shared stages are complete.
-    """
-    made = [arm_config(config, arm) for arm in arms]
-    methods = [selector(name) for name in dict.fromkeys(each.select.method for each in made)]
-    wanted = {name for method in methods for name in (*method.scores, *method.features)}
-    names = [name for name in SURROGATE_FEATURES if name in wanted]
-    # One influence for every reference that is aimed at.
-    aimed = {each.select.reference: each for each in made if aimed_influence(each.select)}
-    if not names and not aimed:
-        return
-    folders = {"ingest": run.child("data"), "surrogate": run.child("surrogate")}
-    indices = train_shards(folders["ingest"])
-    with closing(LineProgress("features")) as progress:
-        context = StageContext(config, run, run, folders, progress)
-        write_features(context, names, indices)
-        for each in aimed.values():
-            own = replace(context, config=each)
-            write_reference_influence(own, reference_period(own), indices)
+    def __init__(self, config: Config, run: Storage, arms: Sequence[Arm]) -> None:
+        self._run = run
+        # Neither the size nor the seed of an arm changes a feature.
+        one_each = {arm.selector: arm for arm in arms}
+        self._graphs = [arm_graph(config, run, arm) for arm in one_each.values()]
+
+    def check(self) -> None:
+        """Raise `UserError` for features of another configuration."""
+        for graph in self._graphs:
+            graph.check([stage for stage in graph.stages if stage.name in FEATURE_NAMES])
+
+    def incomplete(self) -> list[str]:
+        """The names of the stages that are still to run."""
+        names = [stage.name for graph, stage in self._stages() if graph.incomplete([stage])]
+        return list(dict.fromkeys(names))
+
+    def compute(self) -> None:
+        """Bring all features up to date: every arm finds them done, and none counts them as its selection.
+
+        Ray is connected, and the shared stages are complete.
+        """
+        events = EventLog(self._run)
+        for graph, stage in self._stages():
+            graph.execute([stage], events)
+
+    def _stages(self) -> Iterator[tuple[Graph, Stage]]:
+        seen: set[str] = set()
+        for graph in self._graphs:
+            for stage in graph.stages:
+                if stage.name in FEATURE_NAMES and graph.path(stage) not in seen:
+                    seen.add(graph.path(stage))
+                    yield graph, stage

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.errors import UserError
 from cluster.storage import Storage
 from pipeline.engine.config import Config, SelectConfig
 from pipeline.engine.graph import Graph
+from pipeline.stages.selection_needs import FEATURE_NAMES
 from pipeline.stages.stage_list import arm_stages, stages_before_selection
 from pipeline.studies.compare.variant import Variant, parse_variant
 from scoring.selection import FULL
@@ -137,4 +138,9 @@ def arm_config(config: Config, arm: Arm) -> Config:
 def arm_graph(config: Config, run: Storage, arm: Arm) -> Graph:
     """Return the stages that the arm shares with the run, and its own selection, fine-tuning and evaluation."""
     made = arm_config(config, arm)
-    return Graph(stages_before_selection(made) + arm_stages(arm.name, made), made, run)
+    # A comparison recomputes nothing of what its arms share, so no command does for it.
+    shared = tuple(
+        replace(stage, command=None) if stage.name in FEATURE_NAMES else stage
+        for stage in stages_before_selection(made)
+    )
+    return Graph(shared + arm_stages(arm.name, made), made, run)

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from cluster.progress import SilentProgress
 from cluster.storage import Storage
 from pipeline.engine.config import Config
-from pipeline.engine.graph import StageContext
+from pipeline.engine.graph import Graph
 from pipeline.engine.manifest import read_manifest
-from pipeline.stages.reference_influence import reference_influence_seconds
-from pipeline.stages.stage_list import shared_stages
-from pipeline.stages.surrogate_features import SURROGATE_FEATURES, feature_seconds
-from pipeline.stages.validation_half import aimed_influence
-from scoring.selection import selector
+from pipeline.stages.selection_needs import SelectionNeeds
+from pipeline.stages.stage_list import stages_before_selection
+
+#: Here a run directory keeps the seconds of a feature that was computed before features were stages.
+_EARLIER = "_seconds.json"
 
 
 def scoring_seconds(config: Config, run: Storage) -> float:
-    """Seconds of the surrogate, of the scores and of the surrogate's features, as far as `config.select` needs them.
+    """Seconds of the surrogate, of the scores and of the features, as far as the configured selection needs them.
 
     The ingest is left out: every arm needs it. What several selectors share counts in full for each of them.
     """
-    stages = [stage for stage in shared_stages([config]) if stage.name != "ingest"]
-    folders = {"ingest": run.child("data"), "surrogate": run.child("surrogate")}
-    context = StageContext(config, run, run, folders, SilentProgress())
-    manifests = [read_manifest(run.child(*stage.folder.split("/"))) for stage in stages]
-    seconds = sum(manifest.seconds for manifest in manifests if manifest is not None)
-    chosen = selector(config.select.method)
-    names = [name for name in SURROGATE_FEATURES if name in (*chosen.scores, *chosen.features)]
-    seconds += sum(feature_seconds(context, name) for name in names)
-    return seconds + (reference_influence_seconds(context) if aimed_influence(config.select) else 0.0)
+    graph = Graph(stages_before_selection(config), config, run)
+    needs = SelectionNeeds.of(config)
+    folders = [graph.folder(stage) for stage in graph.needed([*needs.stages, *needs.feature_stages])[1:]]
+    return sum(_seconds(folder) for folder in folders)
+
+
+def _seconds(folder: Storage) -> float:
+    manifest = read_manifest(folder)
+    earlier = float(folder.read_json(_EARLIER)) if folder.exists(_EARLIER) else 0.0
+    return earlier + (0.0 if manifest is None else manifest.seconds)

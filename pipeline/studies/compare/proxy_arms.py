@@ -14,40 +14,39 @@ from cluster.sharded_map import map_shards
 from cluster.shards import ShardRecord, finished_shards, shard_name
 from cluster.storage import Storage
 from pipeline.engine.config import Config
+from pipeline.engine.events import EventLog
 from pipeline.engine.fingerprint import config_part, model_identity
 from pipeline.engine.graph import StageContext
 from pipeline.engine.manifest import read_manifest
 from pipeline.engine.sample_tables import ragged_column
-from pipeline.stages.evaluate_stage import embed_titles
+from pipeline.stages.evaluate_stage import read_title_embeddings, title_folder
 from pipeline.stages.prompt_titles import llm_titles
 from pipeline.stages.worker_pools import scoring_pool
-from pipeline.studies.compare.arm_features import prepare_features
 from pipeline.studies.compare.arms import Arm, arm_config, arm_graph
 from pipeline.studies.compare.outcomes import TEST, VALID, ZERO_SHOT, Outcome
 from pipeline.studies.compare.proxy_worker import ProxyWorker
+from pipeline.studies.compare.title_embeddings_stage import TITLE_KEYS, title_graph
 from training.loops.proxy_loop import PROXY_SETTINGS
 from training.loops.proxy_model import SEMANTIC
 
 #: Raise this whenever the code of a proxy, of its tuning or of its ranking changes its result.
 _VERSION = 3
-#: The keys that decide the embeddings beside the model's files, and which titles are cut.
-_LLM_KEYS = ("llm.dtype", "llm.template", "llm.max_tokens", "llm.long_titles", "llm.max_title_tokens")
 _FOLDER = ("arms", "_proxies")
 
 
 def proxy_outcomes(config: Config, run: Storage, arms: Sequence[Arm], proxies: Sequence[str]) -> list[Outcome]:
     """Return the outcomes of all arms by every proxy, and of the untuned proxies; finished arms are not repeated.
 
-    Ray must be connected and the shared stages complete.
+    Ray must be connected, and the shared stages and the features complete.
     """
     out = run.child(*_FOLDER)
     folders = {"ingest": run.child("data"), "surrogate": run.child("surrogate")}
-    prepare_features(config, run, arms)
     embeddings = titles = None
     if SEMANTIC in proxies:
-        with closing(LineProgress("titles", "parts")) as progress:
-            titles = llm_titles(config, folders["ingest"]).titles[1:]
-            embeddings, _ = embed_titles(StageContext(config, run, out, folders, progress), titles)
+        graph = title_graph(config, run)
+        graph.execute(graph.stages[1:], EventLog(run))
+        titles = llm_titles(config, folders["ingest"]).titles[1:]
+        embeddings = read_title_embeddings(title_folder(config, run, titles), titles)
     work = _work(config, run, arms, proxies)
     arguments = {
         "config": config,
@@ -90,7 +89,7 @@ def _number(config: Config, run: Storage, arm: Arm | None, proxies: Sequence[str
         "proxies": {name: asdict(PROXY_SETTINGS[name]) for name in proxies},
         "config": config_part(config, ("evaluate.users", "evaluate.seed", "evaluate.mask_seen", "llm.max_items")),
         "valid_users": config.finetune.valid_users,
-        "llm": [config_part(config, _LLM_KEYS), model_identity(config.llm.model)] if SEMANTIC in proxies else None,
+        "llm": [config_part(config, TITLE_KEYS), model_identity(config.llm.model)] if SEMANTIC in proxies else None,
         "data": _content(run.child("data")),
     }
     if arm is not None:

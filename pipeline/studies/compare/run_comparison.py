@@ -15,13 +15,13 @@ from pipeline.engine.config import Config, SelectConfig
 from pipeline.engine.config_file import dump_config
 from pipeline.engine.events import EventLog
 from pipeline.engine.graph import Graph
-from pipeline.stages.stage_list import EMBEDDINGS, shared_stages
-from pipeline.stages.validation_half import aimed_influence
+from pipeline.stages.selection_needs import SelectionNeeds
+from pipeline.stages.stage_list import TITLE_EMBEDDINGS, shared_stages
+from pipeline.studies.compare.arm_features import ArmFeatures
 from pipeline.studies.compare.arms import Arm, Request, arm_config, arm_graph
 from pipeline.studies.compare.outcomes import TEST, Outcome
 from pipeline.studies.compare.records import ComparisonRecord
 from pipeline.studies.compare.stale_arms import check_arms, check_shared
-from scoring.selection import selector
 
 log = logging.getLogger("dealrec.run")
 
@@ -64,9 +64,13 @@ def compare(
     arms = request.arms()
     shared = Graph(shared_stages([arm_config(config, arm) for arm in arms]), config, run)
     check_shared(shared)
+    features = ArmFeatures(config, run, arms)
+    features.check()
     if not run.exists(CONFIG):
         run.write_text(CONFIG, dump_config(config))
-    outcomes = _by_llm(shared, arms, at_once) if target == "llm" else _by_proxies(shared, arms, proxies)
+    outcomes = (
+        _by_llm(shared, features, arms, at_once) if target == "llm" else _by_proxies(shared, features, arms, proxies)
+    )
     result = _result(config, run, request, target, outcomes, _count_tried(run, target, arms))
     run.write_text(f"arms/config-{target}.yaml", dump_config(config))
     run.write_json(f"arms/comparison-{target}.json", result)
@@ -76,8 +80,7 @@ def compare(
     return result
 
 
-def _by_llm(shared: Graph, arms: Sequence[Arm], at_once: int | None) -> list[Outcome]:
-    from pipeline.studies.compare.arm_features import prepare_features
+def _by_llm(shared: Graph, features: ArmFeatures, arms: Sequence[Arm], at_once: int | None) -> list[Outcome]:
     from pipeline.studies.compare.llm_arms import llm_outcomes, own_stages, untuned_graph
 
     config, run = shared.config, shared.run
@@ -93,12 +96,12 @@ def _by_llm(shared: Graph, arms: Sequence[Arm], at_once: int | None) -> list[Out
 
         # The stages of an arm include an evaluation, which is all that the untuned model needs.
         last = [stage.name for stage in own_stages(missing[0][1])] if missing else ["evaluate"]
-        names = [*(stage.name for stage in shared.incomplete(shared.stages)), *last]
+        names = [*(stage.name for stage in shared.incomplete(shared.stages)), *features.incomplete(), *last]
         check_before_run(config, names, run)
         with session(config):
             check_cluster(config, names, run)
             execute(shared, shared.stages, _selections(config, arms), _SIZES, names)
-            prepare_features(config, run, arms)
+            features.compute()
             untuned.execute(evaluation, EventLog(run))
             _run_arms(config, run, missing, at_once, EventLog(run))
     return llm_outcomes(graphs, untuned)
@@ -122,7 +125,7 @@ def _run_arms(
         drive_arms(config, run, [arm for arm, _ in arms], count, progress)
 
 
-def _by_proxies(shared: Graph, arms: Sequence[Arm], proxies: Sequence[str]) -> list[Outcome]:
+def _by_proxies(shared: Graph, features: ArmFeatures, arms: Sequence[Arm], proxies: Sequence[str]) -> list[Outcome]:
     from pipeline.studies.compare.proxy_arms import finished_outcomes, proxy_outcomes
 
     config, run = shared.config, shared.run
@@ -137,11 +140,12 @@ def _by_proxies(shared: Graph, arms: Sequence[Arm], proxies: Sequence[str]) -> l
     from training.loops.proxy_model import SEMANTIC
 
     # The LLM embeds the titles.
-    work = [*names, *([EMBEDDINGS] if SEMANTIC in proxies else [])]
+    work = [*names, *features.incomplete(), *([TITLE_EMBEDDINGS] if SEMANTIC in proxies else [])]
     check_before_run(config, work, run)
     with session(config):
         check_cluster(config, work, run)
         execute(shared, shared.stages, _selections(config, arms), _SIZES, work)
+        features.compute()
         return proxy_outcomes(config, run, arms, proxies)
 
 
@@ -182,8 +186,7 @@ def _result(
 
 def _has_seen_all(config: Config) -> bool:
     """Tell whether the selection reads an influence on the risk of all validation users."""
-    reads = "influence" in selector(config.select.method).scores and not aimed_influence(config.select)
-    return reads and config.influence.target == "valid"
+    return SelectionNeeds.of(config).valid_influence
 
 
 def _lacking(request: Request) -> list[str]:

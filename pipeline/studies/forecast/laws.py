@@ -6,11 +6,12 @@ by its workers. The fixed time is what the share run took beyond its measured wo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.engine.config import Config
+from pipeline.stages.selection_needs import FEATURE_NAMES, REFERENCE_INFLUENCE
 from pipeline.studies.forecast.line import line_through
 from pipeline.studies.forecast.measure import Measured, RunSize
 from scoring.selection import FULL
@@ -46,13 +47,14 @@ def forecasts(
     Parameters
     ----------
     large, small : the share runs of `surrogate_side` and `llm_side`.
-    workers : of influence, effort and evaluate, as the whole log will have them.
+    workers : of influence, effort, evaluate and the features, as the whole log will have them.
     """
     return [
         _line("ingest", large, small, whole.interactions, "interactions"),
         _surrogate(config, large, whole),
-        _influence(config, large, whole, workers["influence"]),
+        _influence(config, large, whole, workers["influence"], "influence"),
         _effort(config, large, whole, workers["effort"]),
+        *_features(config, large, whole, workers),
         _line("select", large, small, whole.samples, "samples"),
         _finetune(config, small, whole),
         _evaluate(config, small, whole, workers["evaluate"]),
@@ -94,8 +96,8 @@ def _surrogate(config: Config, large: Measured, whole: RunSize) -> Forecast:
     return Forecast("surrogate", max(0.0, fixed), work, basis, facts["peak_memory"] + more)
 
 
-def _influence(config: Config, large: Measured, whole: RunSize, workers: int) -> Forecast:
-    facts, growth = large.facts["influence"], whole.samples / max(1, large.scale.samples)
+def _influence(config: Config, large: Measured, whole: RunSize, workers: int, stage: str) -> Forecast:
+    facts, growth = large.facts[stage], whole.samples / max(1, large.scale.samples)
     share = facts["workers"] / workers
     wanted = config.influence.curvature_samples
     curvature = whole.samples if wanted == "all" else min(wanted, whole.samples)
@@ -103,10 +105,24 @@ def _influence(config: Config, large: Measured, whole: RunSize, workers: int) ->
     follows = config.influence.solver not in ("none", "lissa")
     solve = facts["solve_seconds"] * (curvature / max(1, facts["curvature_samples"]) if follows else 1.0)
     busy = facts["busy_seconds"] / facts["workers"]
-    fixed = large.seconds["influence"] - facts["gradient_seconds"] - facts["solve_seconds"] - busy
+    fixed = large.seconds[stage] - facts["gradient_seconds"] - facts["solve_seconds"] - busy
     work = (facts["gradient_seconds"] * growth + solve + busy * growth) * share
     basis = f"{whole.samples:,} samples, {curvature:,} for curvature"
-    return Forecast("influence", max(0.0, fixed), work, basis, facts["peak_memory"])
+    return Forecast(stage, max(0.0, fixed), work, basis, facts["peak_memory"])
+
+
+def _features(config: Config, large: Measured, whole: RunSize, workers: Mapping[str, int]) -> Iterator[Forecast]:
+    """The features that the share run has computed: each a pass, but for the influence, which solves before it."""
+    for stage in FEATURE_NAMES:
+        if stage not in large.facts:
+            continue
+        if stage == REFERENCE_INFLUENCE:
+            yield _influence(config, large, whole, workers[stage], stage)
+            continue
+        facts = large.facts[stage]
+        fixed = large.seconds[stage] - facts["busy_seconds"] / facts["workers"]
+        work = facts["busy_seconds"] * whole.samples / max(1, large.scale.samples) / workers[stage]
+        yield Forecast(stage, max(0.0, fixed), work, f"{whole.samples:,} samples", facts["peak_memory"])
 
 
 def _effort(config: Config, large: Measured, whole: RunSize, workers: int) -> Forecast:

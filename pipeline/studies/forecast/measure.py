@@ -12,7 +12,7 @@ from pipeline.driver.run_directory import RunOptions, run_stages
 from pipeline.engine.config import Config
 from pipeline.engine.graph import Graph
 from pipeline.engine.manifest import read_manifest
-from pipeline.stages.stage_list import STAGES
+from pipeline.stages.stage_list import all_stages
 
 #: LLM prompts that effort is timed on, and coreset samples that fine-tuning is.
 _PROMPTS, _TUNED = 96, 32
@@ -91,14 +91,15 @@ def _size(wanted: int, samples: int) -> float:
 
 def measure(config: Config, run: Storage, last: str | None = None) -> Measured:
     """Bring a share run up to date, to the stage `last`; read what it took. One of another config is discarded."""
-    graph = Graph(STAGES, config, run)
+    every = all_stages(config)
+    graph = Graph(every, config, run)
     names = [stage.name for stage in graph.stages]
     done = names[: names.index(last) + 1] if last else names
     try:
         graph.check([graph.stage(name) for name in done])
     except UserError:
         graph.discard(graph.stages)
-    run_stages(config, run, RunOptions(last=last), STAGES)
+    run_stages(config, run, RunOptions(last=last), every)
     seconds, facts, driver = {}, {}, {}
     for name in done:
         manifest = read_manifest(graph.folder(graph.stage(name)))

@@ -17,7 +17,8 @@ from pipeline.ingest.log_survey import shard_count
 from pipeline.preflight.before_run import check_before_run
 from pipeline.preflight.resource_plan import StagePlan, resource_plan
 from pipeline.stages.evaluate_stage import USERS_PER_CHUNK
-from pipeline.stages.stage_list import STAGE_NAMES, log_identity, stage_names_of
+from pipeline.stages.selection_needs import FEATURE_NAMES
+from pipeline.stages.stage_list import all_stages, log_identity, stage_names_of
 from pipeline.stages.worker_pools import cluster_view
 from pipeline.studies.forecast.laws import Forecast, forecasts, total
 from pipeline.studies.forecast.measure import Measured, RunSize, llm_side, measure, surrogate_side, whole_scale
@@ -44,10 +45,11 @@ def plan_run(config: Config, run: Storage, users: int) -> dict[str, Any]:
         raise UserError(f"--users {users} leaves nothing to measure.", "Give some thousand, or as many as there are.")
     folder = run.child("plan")
     names = stage_names_of(config)
-    check_before_run(config, STAGE_NAMES)
+    every = [stage.name for stage in all_stages(config)]
+    check_before_run(config, every)
     with session(config):
         view = cluster_view(config)
-        plans, lacks = resource_plan(config, view, STAGE_NAMES)
+        plans, lacks = resource_plan(config, view, every)
         require(lacks)
         size = _write_shares(config, folder, users)
         now = {plan.stage: max(1, plan.now) for plan in plans if plan.kind == "pool"}
@@ -98,7 +100,8 @@ def _with_work(config: Config, plans: Sequence[StagePlan], whole: RunSize) -> li
     """The plans with no more workers in a pool than there are shards, as a run starts them."""
     shards = config.samples.shards or shard_count(whole.interactions, whole.users, config.samples.per_user)
     users = whole.test_users if config.evaluate.users == "all" else config.evaluate.users
-    tasks = {"influence": shards, "effort": shards, "evaluate": math.ceil(users / USERS_PER_CHUNK)}
+    scoring = dict.fromkeys(("influence", "effort", *FEATURE_NAMES), shards)
+    tasks = {**scoring, "evaluate": math.ceil(users / USERS_PER_CHUNK)}
     return [replace(plan, workers=min(plan.workers, tasks.get(plan.stage, plan.workers))) for plan in plans]
 
 

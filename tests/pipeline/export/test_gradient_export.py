@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from cluster.storage import Storage
 from pipeline.engine.sample_tables import train_shards
 from pipeline.export.gradient_export import gradient_batches
-from pipeline.stages.influence_stage import surrogate_source
+from pipeline.stages.surrogate_source import trained_surrogate
 from scoring.exceptions import ScopeError
 from tests.small_run import SmallRun
 
@@ -22,7 +22,7 @@ def run(small_run: SmallRun) -> Storage:
 
 
 def test_their_product_with_the_direction_is_the_influence(run: Storage, tmp_path: Path) -> None:
-    source = surrogate_source(run.child("surrogate"), Storage.at(str(tmp_path)), None)
+    source = trained_surrogate(run.child("surrogate"), Storage.at(str(tmp_path)), None)
     direction = load_file(f"{run.uri}/scores/influence/_direction.safetensors")["direction"]
     for index in train_shards(run.child("data")):
         scores = run.child("scores", "influence").read_table(f"part-{index:05d}.parquet")
@@ -41,8 +41,8 @@ def test_their_product_with_the_direction_is_the_influence(run: Storage, tmp_pat
 
 def test_the_scope_is_that_of_the_source(run: Storage, tmp_path: Path) -> None:
     scratch = Storage.at(str(tmp_path))
-    last = surrogate_source(run.child("surrogate"), scratch, ("last_layer",))
-    other = surrogate_source(run.child("surrogate"), scratch, None)
+    last = trained_surrogate(run.child("surrogate"), scratch, ("last_layer",))
+    other = trained_surrogate(run.child("surrogate"), scratch, None)
     widths = [
         next(gradient_batches(source, run.child("data"), 1, scope)).schema.field("gradient").type.list_size
         for source, scope in ((last, None), (other, ("last_layer",)), (other, None))
@@ -51,6 +51,6 @@ def test_the_scope_is_that_of_the_source(run: Storage, tmp_path: Path) -> None:
 
 
 def test_an_unknown_scope_is_named(run: Storage, tmp_path: Path) -> None:
-    source = surrogate_source(run.child("surrogate"), Storage.at(str(tmp_path)), None)
+    source = trained_surrogate(run.child("surrogate"), Storage.at(str(tmp_path)), None)
     with pytest.raises(ScopeError, match="no_such"):
         next(gradient_batches(source, run.child("data"), 0, ("no_such",)))

@@ -11,11 +11,13 @@ from cluster.progress import LineProgress
 from cluster.shards import shard_name
 from cluster.storage import Storage
 from pipeline.engine.config_file import load_config, parse_config
-from pipeline.engine.graph import StageContext
+from pipeline.engine.events import EventLog
+from pipeline.engine.graph import Graph, StageContext
 from pipeline.engine.sample_tables import score_table
 from pipeline.stages.influence_stage import run_influence
 from pipeline.stages.select_stage import run_select
-from pipeline.stages.stage_list import SHARED_STAGES
+from pipeline.stages.selection_needs import FEATURE_NAMES
+from pipeline.stages.stage_list import stages_before_selection
 from scoring.selection import METHODS
 from tests.small_run import SmallRun
 
@@ -119,7 +121,10 @@ def select_by(scored: tuple[Path, Storage], **keys: object) -> tuple[Storage, di
     path, run = scored
     settings = [f"select.{key}={value}" for key, value in keys.items()]
     config = load_config(str(path), settings)
-    folders = {stage.name: run.child(*stage.folder.split("/")) for stage in SHARED_STAGES}
+    graph = Graph(stages_before_selection(config), config, run)
+    features = [stage for stage in graph.stages if stage.name in FEATURE_NAMES]
+    graph.execute(features, EventLog(run))
+    folders = {stage.name: graph.folder(stage) for stage in graph.stages}
     out = run.child("arms", "-".join(settings), "coreset")
     run_select(StageContext(config, run, out, folders, LineProgress("select")))
     return out, out.read_json("selection.json")
@@ -191,6 +196,8 @@ def test_aimed_scores_that_are_not_finite_are_refused_every_time(scored: tuple[P
     folder, marker = Storage.at(made), "_shards/part-00000.json"
     record = folder.read_json(marker)
     folder.write_json(marker, record | {"facts": record["facts"] | {"nonfinite": record["rows"]}})
+    # What was refused has all of its shards, and no manifest.
+    folder.delete("_manifest.json")
     for _ in range(2):
         with pytest.raises(UserError, match="not finite"):
             select_by(scored, **settings)

@@ -19,8 +19,7 @@ from pipeline.cli.main import main
 from pipeline.engine.config import InfluenceConfig
 from pipeline.engine.config_file import load_config
 from pipeline.engine.sample_tables import SampleShard
-from pipeline.stages.influence_stage import surrogate_source
-from pipeline.stages.surrogate_source import on_one_thread
+from pipeline.stages.surrogate_source import on_one_thread, trained_surrogate
 from pipeline.stages.surrogate_stage import surrogate_spec
 from pipeline.studies.audit.audit_arms import CONTROLS, subset_arms
 from pipeline.studies.audit.audit_stage import recommended
@@ -96,7 +95,7 @@ def test_the_linear_datamodeling_score_is_that_of_plain_sums(
     """By the influence without curvature: what each query's gradient has in common with those of removed samples."""
     command, run = audited
     config, rows = load_config(command[1], []), {row["label"]: row for row in result(run)["scores"]}
-    source = surrogate_source(run.child("surrogate"), Storage.at(tmp_path), ("last_layer",))
+    source = trained_surrogate(run.child("surrogate"), Storage.at(tmp_path), ("last_layer",))
     objective, scope = source.build()
     log, arms = AuditLog.read(run.child("data")), subset_arms(config.audit)
 

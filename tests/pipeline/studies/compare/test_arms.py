@@ -4,7 +4,8 @@ from cluster.errors import UserError
 from cluster.storage import Storage
 from pipeline.engine.config import Config
 from pipeline.engine.config_file import parse_config
-from pipeline.stages.stage_list import selection_needs, shared_stages
+from pipeline.stages.selection_needs import SelectionNeeds
+from pipeline.stages.stage_list import shared_stages
 from pipeline.studies.compare.arms import Arm, Request, arm_config, arm_graph
 from pipeline.studies.compare.run_comparison import PROXY_NAMES
 from training.loops.proxy_model import PROXIES
@@ -134,7 +135,11 @@ def test_only_the_stages_that_selectors_read_are_asked_for(selectors: list[str],
 def test_an_arm_waits_for_what_its_selector_reads(tmp_path_factory: pytest.TempPathFactory) -> None:
     run = Storage.at(tmp_path_factory.mktemp("arms"))
     graph = arm_graph(config(), run, Arm("goracs", 64, 0))
-    assert graph.stage("select").needs == selection_needs(graph.config) == ("ingest", "surrogate", "effort")
+    needs = SelectionNeeds.of(graph.config)
+    assert graph.stage("select").needs == needs.stages == ("ingest", "surrogate", "effort")
+    assert graph.stage("select").derived == needs.feature_stages == ("embedding",)
+    # A comparison recomputes none of what its arms share.
+    assert graph.stage("embedding").command is None
     assert graph.stage("select").folder == "arms/goracs-n64-s0/coreset"
     assert "surrogate" not in graph.stage("evaluate").needs
 

@@ -6,14 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster.progress import SilentProgress
 from cluster.storage import Storage
 from pipeline.engine.config_file import parse_config
-from pipeline.engine.graph import StageContext
 from pipeline.engine.manifest import Fingerprint, Manifest
 from pipeline.stages.stage_list import SHARED_STAGES
-from pipeline.stages.surrogate_features import feature_folder, seconds_kept
-from pipeline.studies.compare.arms import Arm, arm_config
+from pipeline.studies.compare.arms import Arm, arm_config, arm_graph
 from pipeline.studies.compare.costs import scoring_seconds
 
 CONFIG = parse_config({"data": {"interactions": "x"}}, "c")
@@ -45,15 +42,19 @@ def test_a_selector_is_billed_with_the_stages_it_reads(run: Storage, selector: s
 
 
 def test_a_feature_is_billed_with_all_attempts(run: Storage) -> None:
-    config = arm_config(CONFIG, Arm("el2n", 8, 0))
-    folders = {stage: run.child(name) for stage, name in (("ingest", "data"), ("surrogate", "surrogate"))}
-    context = StageContext(config, run, run, folders, SilentProgress())
-    out = feature_folder(context, "el2n", {"version": 1})
-    with pytest.raises(KeyboardInterrupt), seconds_kept(out):
-        raise KeyboardInterrupt
-    first = scoring_seconds(config, run) - 10.0
-    assert first > 0
-    out.write_json("_seconds.json", 7.0)
-    with seconds_kept(out):
-        pass
-    assert scoring_seconds(config, run) > 17.0
+    arm = Arm("el2n", 8, 0)
+    config, graph = arm_config(CONFIG, arm), arm_graph(CONFIG, run, arm)
+    out = graph.folder(graph.stage("el2n"))
+    Manifest("el2n", Fingerprint({}, {}, 1), "c", [], {}, 7.0, 2).write(out)
+    assert scoring_seconds(config, run) == 17.0
+    # Seconds from before features were stages.
+    out.write_json("_seconds.json", 2.0)
+    assert scoring_seconds(config, run) == 19.0
+
+
+def test_an_influence_on_the_reference_is_billed_in_place_of_the_stages(run: Storage) -> None:
+    arm = Arm("influence+influence=reference", 8, 0)
+    graph = arm_graph(CONFIG, run, arm)
+    out = graph.folder(graph.stage("reference_influence"))
+    Manifest("reference_influence", Fingerprint({}, {}, 1), "c", [], {}, 50.0, 1).write(out)
+    assert scoring_seconds(arm_config(CONFIG, arm), run) == 60.0

@@ -1,0 +1,20 @@
+"""Stage reference_influence: the influence of train samples on the risk of the reference period.
+
+Stage influence has the scores of the run. These stand beside them, since each comparison may aim at another half of
+the validation users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.engine.graph import StageContext
+from pipeline.stages.influence_stage import score_samples
+from pipeline.stages.reference_period import reference_period
+
+
+def run_reference_influence(context: StageContext) -> Mapping[str, Any]:
+    """Score all train samples by the solver, scope and damping of `influence`; a killed pass resumes."""
+    period = reference_period(context)
+    return score_samples(context, context.out, "reference", lambda pool: pool.map("reference_gradient", period))

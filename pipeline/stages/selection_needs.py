@@ -1,0 +1,110 @@
+"""What a selection reads, worked out once from the configuration: stages, scores, features and a reference period."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.engine.config import Config
+from scoring.selection import selector
+
+#: Scores and features that one more pass over the train samples takes from the surrogate, each by a stage of its name.
+SURROGATE_FEATURES = ("el2n", "grand", "embedding")
+#: The features that only the built-in surrogate has.
+SASREC_FEATURES = ("el2n", "embedding")
+#: The stage that scores the influence on the risk of the reference period.
+REFERENCE_INFLUENCE = "reference_influence"
+#: Stages that run only when a selection needs them.
+FEATURE_NAMES = (*SURROGATE_FEATURES, REFERENCE_INFLUENCE)
+
+
+@dataclass(frozen=True)
+class ReferenceAim:
+    """The period that a selection looks at.
+
+    Attributes
+    ----------
+    period : "valid", or the last share of the train samples by time.
+    half : whether only half of the validation users count.
+    by_influence : whether the influence on the period's risk makes the selection look at it; otherwise the method does.
+    """
+
+    period: Literal["valid"] | float
+    half: bool
+    by_influence: bool
+
+    @property
+    def is_validation(self) -> bool:
+        return self.period == "valid"
+
+
+@dataclass(frozen=True)
+class SelectionNeeds:
+    """What one selection reads.
+
+    Attributes
+    ----------
+    scores : the scores that decide whether a sample may be chosen, as the selector names them.
+    features : what else the selector is given of each sample.
+    stages : the stages of a run whose results decide the coreset, in order.
+    feature_stages : the stages that compute features for it, in order. Their results follow from `stages` and the
+        settings.
+    reference : the period that it looks at; None where it looks at none.
+    valid_influence : whether it reads the influence on the risk of all validation users, from the stage influence.
+    """
+
+    scores: tuple[str, ...]
+    features: tuple[str, ...]
+    stages: tuple[str, ...]
+    feature_stages: tuple[str, ...]
+    reference: ReferenceAim | None
+    valid_influence: bool
+
+    @classmethod
+    def of(cls, config: Config) -> SelectionNeeds:
+        """The needs of the configured method, with its settings."""
+        section = config.select
+        chosen = selector(section.method)
+        read = {*chosen.scores, *chosen.features}
+        by_influence = section.influence == "reference" and "influence" in chosen.scores
+        aim = None
+        if by_influence or chosen.sees_validation:
+            half = section.reference_users == "half" and section.reference == "valid"
+            aim = ReferenceAim(section.reference, half, by_influence)
+        features = tuple(name for name in SURROGATE_FEATURES if name in read)
+        features += (REFERENCE_INFLUENCE,) if by_influence else ()
+        stage_influence = "influence" in chosen.scores and not by_influence
+        # The influence stratifies the draw of candidates, and the selection weights them by it.
+        of_candidates = "effort" in chosen.scores and "influence" in effort_needs(config)
+        wanted = (
+            ("surrogate", bool(features)),
+            ("influence", stage_influence or of_candidates),
+            ("effort", "effort" in chosen.scores),
+        )
+        return cls(
+            scores=tuple(chosen.scores),
+            features=tuple(chosen.features),
+            stages=("ingest", *(stage for stage, needed in wanted if needed)),
+            feature_stages=features,
+            reference=aim,
+            valid_influence=stage_influence and config.influence.target == "valid",
+        )
+
+    @property
+    def aims_influence(self) -> bool:
+        """Whether the influence on the reference period's risk takes the place of the stage's."""
+        return REFERENCE_INFLUENCE in self.feature_stages
+
+    @property
+    def sees_validation(self) -> bool:
+        """Whether the selection looks at validation users, itself or by the influence."""
+        return self.valid_influence or (self.reference is not None and self.reference.is_validation)
+
+
+def effort_needs(config: Config) -> tuple[str, ...]:
+    """The stages that stage effort reads: candidates are drawn by the influence.
+
+    The effort of all samples depends on the LLM alone. It is the most expensive pass of all, so another influence
+    leaves it as it is.
+    """
+    return ("ingest",) if config.effort.candidates == "all" else ("ingest", "influence")
