@@ -17,7 +17,7 @@ from cluster.storage import Storage
 from pipeline.cli.main import main as dealrec
 from pipeline.engine.config import AuditConfig
 from pipeline.engine.config_file import load_config
-from pipeline.stages.influence_stage import solver_settings
+from pipeline.stages.influence_solve import solver_settings
 from pipeline.studies.audit.audit_arms import ScoreSpec
 from pipeline.studies.audit.audit_scopes import audit_scopes
 from pipeline.studies.audit.audit_stage import RESULT

@@ -26,12 +26,11 @@ from benchmarks.preparation import log_arguments, prepared
 from cluster.storage import Storage
 from pipeline.engine.config import InfluenceConfig
 from pipeline.engine.sample_tables import SampleShard
-from pipeline.stages.influence_stage import solver_settings
-from pipeline.stages.surrogate_source import CURVATURE_SEED
+from pipeline.stages.influence_solve import solver_settings
 from pipeline.studies.audit.loaded_log import AuditLog
 from scoring.batching import HistoryBatch, collate, length_buckets
+from scoring.curvature_draw import curvature_keys, first_rows
 from scoring.gradients import mean_loss_gradient_sum
-from scoring.ids import draw_order
 from scoring.influence import LocalCurvature, influence_scores, linear_layers, solve_direction
 from scoring.objective import reduce_to_scope
 from scoring.ragged import Ragged
@@ -127,9 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     objective = reduce_to_scope(model, scope)
     history = samples.history.tail(_LENGTH)
-    drawn = samples.take(
-        np.argsort(draw_order(samples.sample_id, CURVATURE_SEED))[: InfluenceConfig().curvature_samples]
-    )
+    drawn = samples.take(first_rows(curvature_keys(samples.sample_id), int(InfluenceConfig().curvature_samples)))
     for number, solver in enumerate(options.solvers.split(",")):
         settings = solver_settings(InfluenceConfig(), solver, options.damping)
         started = time.perf_counter()

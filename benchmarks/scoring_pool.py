@@ -40,11 +40,13 @@ from cluster.shapes import WorkerShape
 from cluster.sharded_map import map_shards
 from cluster.shards import shard_name
 from cluster.storage import Storage
-from pipeline.engine.config import InfluenceConfig
+from pipeline.engine.config import Config
+from pipeline.engine.graph import StageContext
 from pipeline.engine.sample_tables import train_shards
 from pipeline.ingest.log_survey import shard_count
-from pipeline.stages.influence_stage import risk_gradients, solve, surrogate_source
-from pipeline.stages.surrogate_source import SHARDS_AT_ONCE, InfluenceWorker
+from pipeline.stages.influence_passes import InfluenceWorker, Risk
+from pipeline.stages.influence_solve import InfluenceSolve
+from pipeline.stages.surrogate_source import SHARDS_AT_ONCE, trained_surrogate
 
 _OVERHEAD_BAR = 1.15
 _SPEEDUP_BAR = 1.7
@@ -147,19 +149,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rates: dict[str, list[float]] = {"loop": [], "two loops": [], "one actor": [], "two actors": []}
     with ray_session("local", cpus=2), tempfile.TemporaryDirectory() as temporary:
         scratch = Storage.at(temporary)
-        source = surrogate_source(run.child("surrogate"), scratch, None)
+        source = trained_surrogate(run.child("surrogate"), scratch, None)
         plan = PoolPlan(1, 1, WorkerShape())
-        _, direction = solve(
-            InfluenceConfig(solver="none"),
-            source,
-            data,
-            train_shards(data),
-            plan,
-            risk_gradients("train"),
-            scratch,
-            SilentProgress(),
-        )
-        broadcast = Broadcast.put({"direction": direction.numpy()}, scratch, "direction.safetensors")
+        config = Config.model_validate({"data": {"interactions": "-"}, "influence": {"solver": "none"}})
+        context = StageContext(config, run, scratch, {"ingest": data}, SilentProgress())
+        direction = InfluenceSolve(context, source, plan, Risk("train")).solution().direction
+        broadcast = Broadcast.put({"direction": direction}, scratch, "direction.safetensors")
         given: dict[str, Any] = {"source": source, "direction": broadcast, "data": data}
         count = int(data.read_json("statistics.json")["samples"]["train"])
         copies = math.ceil(options.seconds * loop_rate(given, train_shards(data), scratch.child("tried")) / count)

@@ -14,6 +14,7 @@ from pipeline.engine.manifest import read_manifest
 from pipeline.engine.sample_tables import train_count
 from pipeline.stages.selection_needs import REFERENCE_INFLUENCE, SelectionNeeds
 from pipeline.stages.stage_list import LLM_STAGES
+from scoring.candidate_rule import asked_candidates
 from scoring.exceptions import TooFewSamplesError
 from scoring.selection import FULL
 from scoring.selectors.base import asked_size
@@ -62,7 +63,7 @@ def check_log(
         too long where that is an error.
     """
     from pipeline.preflight.config_checks import check_scope
-    from pipeline.stages.effort_candidates import asked_candidates, require_candidates
+    from pipeline.stages.effort_candidates import require_candidates
 
     require_samples(data, selections, key)
     if "effort" in stages and config.effort.candidates != "all":

@@ -11,15 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cluster.errors import UserError
-from cluster.sharded_map import map_shards
-from cluster.shards import pass_cost
 from cluster.storage import Storage
 from pipeline.engine.graph import StageContext
 from pipeline.engine.sample_tables import read_samples, score_table, train_shards
 from pipeline.stages.effort_candidates import Candidates, require_candidates
 from pipeline.stages.finetune_stage import llm_copy, lora_spec
 from pipeline.stages.prompt_titles import llm_titles
+from pipeline.stages.scoring_pass import ScoringPass
 from pipeline.stages.worker_pools import llm_device, llm_pool
 from scoring.effort import EffortScorer, Scope, Tokens
 from scoring.exceptions import ScoringError
@@ -66,29 +64,24 @@ def run_effort(context: StageContext) -> Mapping[str, Any]:
         batch_tokens=section.batch_tokens,
     )
     titles = llm_titles(config, data)
-    arguments = {"task": task, "data": data, "titles": titles.titles, "candidates": candidates}
-    pool = llm_pool(context, len(indices))
-    records = map_shards(EffortWorker, arguments, indices, context.out, pool, context.progress)
-    rows = sum(record.rows for record in records)
-    totals = {key: sum(record.facts[key] for record in records) for key in ("scored", "nonfinite", "tokens")}
-    if totals["nonfinite"] > section.max_nonfinite * rows:
-        raise UserError(
-            f"{totals['nonfinite']} of {rows} effort scores are not finite (effort.max_nonfinite allows "
-            f"{section.max_nonfinite:.2%}).",
-            "Set llm.dtype to float32 or bfloat16, and recompute by `dealrec run CONFIG --from effort`.",
-        )
-    adapters = {record.facts["adapter"] for record in records}
+    arguments = {"task": task, "titles": titles.titles, "candidates": candidates}
+    scored = ScoringPass.run(context, llm_pool(context, len(indices)), EffortWorker, arguments)
+    nonfinite = scored.require_finite(
+        "effort",
+        section.max_nonfinite,
+        "Set llm.dtype to float32 or bfloat16, and recompute by `dealrec run CONFIG --from effort`.",
+    )
+    adapters = {record.facts["adapter"] for record in scored.records}
     if len(adapters) != 1:
         raise RuntimeError(f"workers started from different adapters: {sorted(adapters)}")
     return {
-        "rows": rows,
-        **totals,
-        **pass_cost(records),
-        "workers": pool.minimum,
+        "scored": scored.count("scored"),
+        "nonfinite": nonfinite,
+        "tokens": scored.count("tokens"),
         "candidates": None if candidates is None else candidates.rule.facts(),
         **titles.facts(),
         "adapter": adapters.pop(),
-        "shards": [{"index": r.index, "rows": r.rows, "digest": r.digest, "attempt": r.attempt} for r in records],
+        **scored.facts(),
     }
 
 

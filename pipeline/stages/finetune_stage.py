@@ -16,8 +16,8 @@ from pipeline.engine.fingerprint import model_identity
 from pipeline.engine.graph import StageContext
 from pipeline.engine.manifest import environment, read_manifest
 from pipeline.stages.prompt_titles import llm_titles
-from pipeline.stages.validation_half import not_aimed_at
 from pipeline.stages.worker_pools import require_llm, room_for_training, tuning_placement
+from scoring.validation_halves import in_choosing_half
 from training.llm.llm_spec import LLMSpec, LoraSpec
 from training.llm.loading import expand_gguf
 from training.loops.examples import Eligible, validation_examples
@@ -110,7 +110,7 @@ def stopping_users(config: Config) -> Eligible | None:
 
 def _in_other_half(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """bool [U]; of a log whose few validation users all are in the aimed half, everyone."""
-    unseen = not_aimed_at(sample_id)
+    unseen = in_choosing_half(sample_id)
     return unseen if unseen.any() else np.ones_like(unseen)
 
 

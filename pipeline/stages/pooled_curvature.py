@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial, reduce
 from operator import add
 from typing import Any
@@ -16,42 +16,40 @@ from cluster.errors import UserError
 from cluster.reduce import ReducePool
 from pipeline.engine.config import InfluenceConfig
 from pipeline.engine.sample_tables import SampleShard
-from pipeline.stages.surrogate_source import PREPARED_SAMPLES, Chunks, curvature_cuts
+from pipeline.stages.influence_passes import Array, Chunks
+from scoring.curvature_draw import CurvatureCut, first_rows, likely_bound
 from scoring.kronecker import KroneckerBasis, LayerSums
 from scoring.ragged import concatenate
 from scoring.solvers import Product
 
 
-def pooled_curvature(section: InfluenceConfig, pool: ReducePool, indices: Sequence[int], total: int) -> PooledCurvature:
-    """The curvature over the samples asked for, spread over the pool."""
-    wanted = total if section.curvature_samples == "all" else min(section.curvature_samples, total)
-    if section.solver == "lissa":
-        # Its steps are chunks, so that they are the same however the log is cut into shards.
-        wanted = min(wanted, PREPARED_SAMPLES)
-    if wanted == total > PREPARED_SAMPLES:
+def pooled_curvature(
+    section: InfluenceConfig, cut: CurvatureCut, pool: ReducePool, indices: Sequence[int], total: int
+) -> PooledCurvature:
+    """The curvature over the samples asked for, of `total` in the shards `indices`, spread over the pool."""
+    wanted = cut.size(section.curvature_samples, total, section.solver)
+    if cut.over_shards(wanted, total):
         return PooledCurvature(pool, None, indices, total)
-    chunks = curvature_chunks(wanted, pool, total) if section.solver != "none" else []
+    chunks = curvature_chunks(wanted, cut, pool, total) if section.solver != "none" else []
     return PooledCurvature(pool, [ray.put(chunk) for chunk in chunks], range(len(chunks)), wanted)
 
 
-def curvature_chunks(wanted: int, pool: ReducePool, total: int) -> list[SampleShard]:
-    """The samples that the curvature is taken over, in the order of their draw keys, cut into chunks.
+def curvature_chunks(wanted: int, cut: CurvatureCut, pool: ReducePool, total: int) -> list[SampleShard]:
+    """The samples that the curvature is taken over, in the order of their draw, cut into chunks.
 
-    The draw is by sample id, so it is the same however the log is cut into shards. Each shard sends what lies
-    below a bound that holds more than enough with near certainty; should it not, all keys are sent.
+    Each shard sends what lies below a bound that holds more than enough with near certainty; should it not, all
+    samples are sent.
     """
-    bound = min(1.0, (wanted + 8 * wanted**0.5 + 16) / total)
-    parts = list(pool.map("curvature_rows", bound))
+    parts = list(pool.map("curvature_rows", likely_bound(wanted, total)))
     if sum(len(keys) for keys, _ in parts) < wanted:
         parts = list(pool.map("curvature_rows", 1.0))
-    keys = np.concatenate([keys for keys, _ in parts])
-    order = np.argsort(keys, kind="stable")[:wanted]
+    order = first_rows(np.concatenate([keys for keys, _ in parts]), wanted)
     samples = SampleShard(
         np.concatenate([part.sample_id for _, part in parts]),
         concatenate([part.history for _, part in parts]),
         np.concatenate([part.target for _, part in parts]),
     )
-    return [samples.take(rows) for rows in curvature_cuts(order)]
+    return [samples.take(rows) for rows in cut.chunks(order)]
 
 
 class PooledCurvature:
@@ -100,7 +98,7 @@ class PooledCurvature:
         return mean_of([self._pool.call("product", chunk, (self._chunks, x.numpy()))])[0]
 
 
-def mean_of(parts: Any) -> tuple[Tensor, int]:
+def mean_of(parts: Iterable[tuple[Array, int]]) -> tuple[Tensor, int]:
     """The mean of float64 sums, added in order, and the number of samples.
 
     Raises `UserError` when there is none.

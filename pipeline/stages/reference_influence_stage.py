@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.engine.graph import StageContext
-from pipeline.stages.influence_stage import score_samples
+from pipeline.stages.influence_passes import Risk
+from pipeline.stages.influence_stage import score_influence
 from pipeline.stages.reference_period import reference_period
 
 
 def run_reference_influence(context: StageContext) -> Mapping[str, Any]:
     """Score all train samples by the solver, scope and damping of `influence`; a killed pass resumes."""
-    period = reference_period(context)
-    return score_samples(context, context.out, "reference", lambda pool: pool.map("reference_gradient", period))
+    return score_influence(context, Risk("reference", reference_period(context)))

@@ -24,10 +24,10 @@ from pipeline.engine.sample_tables import (
 )
 from pipeline.stages.selection_needs import SelectionNeeds
 from pipeline.stages.surrogate_feature_stage import reference_embedder
-from pipeline.stages.validation_half import aimed_at
 from scoring.ids import sample_ids
 from scoring.order_statistics import RankSearch, double_keys, key_doubles, run_searches
 from scoring.reference import Reference, ReferenceShard
+from scoring.validation_halves import in_aimed_half
 
 _COLUMNS = ["sample_id", "user_id", "history", "target"]
 
@@ -100,7 +100,7 @@ class ReferencePeriod:
 
     def _valid(self, index: int, columns: Sequence[str]) -> pa.Table:
         table = self.data.read_table(f"samples/valid/{shard_name(index)}.parquet", list(columns))
-        return table.filter(pa.array(aimed_at(table.column("sample_id").to_numpy()))) if self.half else table
+        return table.filter(pa.array(in_aimed_half(table.column("sample_id").to_numpy()))) if self.half else table
 
     def _late(self, index: int, columns: Sequence[str]) -> pa.Table:
         table = self.data.read_table(f"{TRAIN_SAMPLES}/{shard_name(index)}.parquet", list(columns))

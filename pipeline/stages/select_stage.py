@@ -17,10 +17,11 @@ from pipeline.engine.config import SelectConfig
 from pipeline.engine.graph import StageContext
 from pipeline.engine.manifest import read_manifest
 from pipeline.engine.sample_tables import TRAIN_SAMPLES, train_shards
-from pipeline.stages.effort_candidates import CandidateRule, Candidates
+from pipeline.stages.effort_candidates import Candidates
 from pipeline.stages.reference_period import reference_period
 from pipeline.stages.select_inputs import SelectInputs
 from pipeline.stages.selection_needs import REFERENCE_INFLUENCE, SURROGATE_FEATURES, SelectionNeeds
+from scoring.candidate_rule import CandidateRule
 from scoring.exceptions import NoUsableSampleError, TooFewSamplesError
 from scoring.selection import ScoreShard, Selection, SelectionParams, select, selector
 

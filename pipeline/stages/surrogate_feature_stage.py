@@ -11,11 +11,10 @@ import pyarrow as pa
 import torch
 
 from cluster.errors import UserError
-from cluster.sharded_map import map_shards
-from cluster.shards import pass_cost
 from cluster.storage import Storage
 from pipeline.engine.graph import StageContext
 from pipeline.engine.sample_tables import SampleShard, read_samples, train_shards
+from pipeline.stages.scoring_pass import ScoringPass
 from pipeline.stages.surrogate_source import (
     SHARDS_AT_ONCE,
     SurrogateSource,
@@ -41,13 +40,9 @@ def run_surrogate_feature(context: StageContext, name: str) -> Mapping[str, Any]
 
     A file has sample_id and the feature: float32, or a list of float16 for "embedding".
     """
-    data = context.folder("ingest")
-    indices = train_shards(data)
+    pool = scoring_pool(context, len(train_shards(context.folder("ingest"))))
     source = trained_surrogate(context.folder("surrogate"), context.out, context.config.influence.scope)
-    arguments = {"source": source, "data": data, "name": name}
-    pool = scoring_pool(context, len(indices))
-    records = map_shards(FeatureWorker, arguments, indices, context.out, pool, context.progress, SHARDS_AT_ONCE)
-    return {"rows": sum(record.rows for record in records), "workers": pool.minimum, **pass_cost(records)}
+    return ScoringPass.run(context, pool, FeatureWorker, {"source": source, "name": name}, SHARDS_AT_ONCE).facts()
 
 
 class FeatureWorker:

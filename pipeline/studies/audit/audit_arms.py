@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.engine.config import AuditConfig, InfluenceConfig
-from pipeline.stages.influence_stage import solver_settings
+from pipeline.stages.influence_solve import solver_settings
 from scoring.ids import draw_order
 from scoring.influence import SolverSettings
 

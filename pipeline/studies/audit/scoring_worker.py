@@ -14,13 +14,14 @@ import pyarrow as pa
 from cluster.storage import Storage
 from pipeline.engine.config import AuditConfig, InfluenceConfig
 from pipeline.engine.sample_tables import SampleShard
-from pipeline.stages.surrogate_source import CURVATURE_SEED, SurrogateSource, one_thread
+from pipeline.stages.surrogate_source import SurrogateSource, one_thread
 from pipeline.studies.audit.audit_arms import ScoreSpec
 from pipeline.studies.audit.effects import Effects, risk_gradients
 from pipeline.studies.audit.loaded_log import AuditLog
 from pipeline.studies.audit.retraining import losses_of
 from pipeline.studies.audit.solving import ScopeScorer
 from scoring.batching import HistoryBatch
+from scoring.curvature_draw import curvature_keys, first_rows
 from scoring.difficulty import gradient_norms
 from scoring.exceptions import ScoringError, SettingError
 from scoring.ids import draw_order
@@ -123,7 +124,7 @@ def _gradient_norms(samples: SampleShard, source: SurrogateSource) -> Scores:
 
 def _singles(samples: SampleShard, source: SurrogateSource, steps: int) -> Iterator[HistoryBatch]:
     """Single samples in a seeded order, one a step."""
-    order = np.argsort(draw_order(samples.sample_id, CURVATURE_SEED), kind="stable")
+    order = first_rows(curvature_keys(samples.sample_id))
     for step in range(steps):
         row = order[step % len(order)]
         yield next(source.batches(samples.take(np.array([row]))))[1]

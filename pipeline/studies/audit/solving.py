@@ -14,13 +14,13 @@ from torch import Tensor
 
 from pipeline.engine.config import AuditConfig, InfluenceConfig
 from pipeline.engine.sample_tables import SampleShard
-from pipeline.stages.surrogate_source import CURVATURE_SEED, PREPARED_SAMPLES, SurrogateSource, curvature_cuts
+from pipeline.stages.surrogate_source import SurrogateSource
 from pipeline.studies.audit.audit_arms import ScoreSpec
 from pipeline.studies.audit.effects import Effects, risk_gradients
 from pipeline.studies.audit.loaded_log import AuditLog
+from scoring.curvature_draw import CurvatureCut, curvature_keys, first_rows
 from scoring.exceptions import ScoringError
 from scoring.gradients import directional_derivatives_many, weighted_gradient_sums
-from scoring.ids import draw_order
 from scoring.influence import LocalCurvature, eigensystem, kronecker_system, linear_layers, solve_direction
 from scoring.objective import Differentiable, reduce_to_scope
 from scoring.scope import Scope
@@ -124,10 +124,11 @@ def _curvature(
     objective: Differentiable, scope: Scope, influence: InfluenceConfig, log: AuditLog, source: SurrogateSource
 ) -> tuple[LocalCurvature, float]:
     """The curvature over the samples that the stage would take, and the seconds that its preparation took."""
-    wanted = len(log.samples) if influence.curvature_samples == "all" else influence.curvature_samples
-    drawn = np.argsort(draw_order(log.samples.sample_id, CURVATURE_SEED), kind="stable")[:wanted]
+    cut, total = CurvatureCut(), len(log.samples)
+    wanted = total if influence.curvature_samples == "all" else influence.curvature_samples
+    drawn = first_rows(curvature_keys(log.samples.sample_id), wanted)
     started = time.perf_counter()
-    chunks = [source.batches(log.samples.take(rows)) for rows in curvature_cuts(drawn)]
+    chunks = [source.batches(log.samples.take(rows)) for rows in cut.chunks(drawn)]
     batches = [[batch for _, batch in chunk] for chunk in chunks]
-    curvature = LocalCurvature(objective, scope, batches, prepare=wanted <= PREPARED_SAMPLES)
+    curvature = LocalCurvature(objective, scope, batches, prepare=wanted <= cut.kept)
     return curvature, time.perf_counter() - started

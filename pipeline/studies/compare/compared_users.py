@@ -12,8 +12,8 @@ from cluster.storage import Storage
 from pipeline.engine.config import Config
 from pipeline.engine.sample_tables import ragged_column
 from pipeline.stages.evaluation_users import draw_test_users, draw_users
-from pipeline.stages.validation_half import not_aimed_at
 from pipeline.studies.compare.outcomes import TEST, VALID
+from scoring.validation_halves import in_choosing_half
 from training.loops.proxy_loop import Pairs
 from training.loops.proxy_ranking import RankedUsers
 from training.loops.repeats import masking_notice, repeated_targets
@@ -31,7 +31,7 @@ def read_users(config: Config, data: Storage) -> dict[str, RankedUsers]:
     section = config.evaluate
     tables = {
         TEST: draw_test_users(data, section.users, section.seed),
-        VALID: draw_users(data.child("samples", "valid"), section.users, section.seed, not_aimed_at),
+        VALID: draw_users(data.child("samples", "valid"), section.users, section.seed, in_choosing_half),
     }
     return {split: _users(table, config) for split, table in tables.items()}
 

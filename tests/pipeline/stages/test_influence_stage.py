@@ -18,7 +18,11 @@ from pipeline.cli.main import main
 from pipeline.engine.config import Config, InfluenceConfig
 from pipeline.engine.config_file import load_config
 from pipeline.engine.graph import StageContext
-from pipeline.stages import influence_stage, pooled_curvature, surrogate_source
+from pipeline.stages.influence_passes import Risk
+from pipeline.stages.influence_solve import InfluenceSolve, SolveFacts
+from pipeline.stages.influence_stage import check_scores, score_influence
+from pipeline.stages.scoring_pass import ScoringPass
+from scoring.curvature_draw import CurvatureCut
 from scoring.surrogate import build_surrogate
 from tests.small_run import SmallRun
 
@@ -42,7 +46,12 @@ def prepared(small_run: SmallRun, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def scores(
-    prepared: Prepared, out: Path, shards: int = 12, actors: int = 1, **keys: Any
+    prepared: Prepared,
+    out: Path,
+    shards: int = 12,
+    actors: int = 1,
+    cut: CurvatureCut | None = None,
+    **keys: Any,
 ) -> tuple[dict[int, float], dict[str, Any]]:
     """Influence by sample id, and the facts of the stage."""
     config = prepared.config.model_copy(
@@ -53,7 +62,8 @@ def scores(
     )
     target = Storage.at(out)
     folders = {"ingest": prepared.data[shards], "surrogate": prepared.surrogate}
-    facts = influence_stage.run_influence(StageContext(config, target, target, folders, SilentProgress()))
+    context = StageContext(config, target, target, folders, SilentProgress())
+    facts = score_influence(context, Risk(config.influence.target), cut)
     found: dict[int, float] = {}
     for name in target.list(suffix=".parquet"):
         table = target.read_table(name)
@@ -76,14 +86,12 @@ def difference(one: dict[int, float], other: dict[int, float]) -> float:
 def test_partition_and_workers_do_not_matter(
     prepared: Prepared,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     target: str,
     solver: str,
     pools: tuple[int, ...],
 ) -> None:
     # Several chunks, not all of one size, so that several workers have curvature to add up.
-    monkeypatch.setattr(surrogate_source, "CURVATURE_CHUNK", 15)
-    keys: dict[str, Any] = {"target": target, "solver": solver, "lissa_steps": 10}
+    keys: dict[str, Any] = {"target": target, "solver": solver, "lissa_steps": 10, "cut": CurvatureCut(chunk=15)}
     whole, facts = scores(prepared, tmp_path / "a", **keys)
     for actors in pools:
         other, more = scores(prepared, tmp_path / f"by-{actors}", shards=5, actors=actors, **keys)
@@ -103,23 +111,21 @@ def test_a_solve_that_failed_leaves_the_gradient_to_the_next(
     with pytest.raises(UserError, match=r"influence\.solver cg"):
         scores(prepared, tmp_path / "out", solver="cg", max_iterations=1, tolerance=1e-12)
 
-    def read_again(target: str) -> influence_stage.Gradients:
-        return lambda pool: pytest.fail(f"the {target} samples are read again")
+    def read_again(self: InfluenceSolve, pool: object, parts: int) -> None:
+        pytest.fail(f"the {self.risk.target} samples are read again")
 
-    monkeypatch.setattr(influence_stage, "risk_gradients", read_again)
+    monkeypatch.setattr(InfluenceSolve, "_gradient_sums", read_again)
     found, facts = scores(prepared, tmp_path / "out")
     assert found == whole
     assert facts["risk_samples"] == len(whole)
 
 
 @pytest.mark.slow
-def test_curvature_over_the_shards_is_that_over_kept_samples(
-    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_curvature_over_the_shards_is_that_over_kept_samples(prepared: Prepared, tmp_path: Path) -> None:
     kept, facts = scores(prepared, tmp_path / "kept", curvature_samples="all")
-    monkeypatch.setattr(pooled_curvature, "PREPARED_SAMPLES", 10)
     # The shards are the chunks then, and these are others.
-    read, again = scores(prepared, tmp_path / "read", curvature_samples="all", actors=2, shards=5)
+    few = CurvatureCut(kept=10)
+    read, again = scores(prepared, tmp_path / "read", curvature_samples="all", actors=2, shards=5, cut=few)
     assert facts["curvature_samples"] == again["curvature_samples"] == len(kept)
     assert difference(kept, read) < 1e-5
 
@@ -127,10 +133,10 @@ def test_curvature_over_the_shards_is_that_over_kept_samples(
 @pytest.mark.slow
 @pytest.mark.parametrize("prepared_samples", [1 << 16, 10])
 def test_samples_without_a_finite_score_are_marked_and_in_no_mean(
-    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepared_samples: int
+    prepared: Prepared, tmp_path: Path, prepared_samples: int
 ) -> None:
     """Those with an item whose embedding is broken, which is no candidate of the others."""
-    monkeypatch.setattr(pooled_curvature, "PREPARED_SAMPLES", prepared_samples)
+    cut = CurvatureCut(kept=prepared_samples)
     metrics = prepared.surrogate.read_json("metrics.json")
     metrics["config"] |= {"loss": "sampled", "negatives": 4}
     model = build_surrogate(metrics["surrogate"], metrics["item_count"], metrics["config"])
@@ -141,7 +147,7 @@ def test_samples_without_a_finite_score_are_marked_and_in_no_mean(
     broken.write_bytes("model.safetensors", save(weights))
     broken.write_json("metrics.json", metrics)
     faulty = replace(prepared, surrogate=broken)
-    found, facts = scores(faulty, tmp_path / "out", curvature_samples="all", max_nonfinite=0.9)
+    found, facts = scores(faulty, tmp_path / "out", cut=cut, curvature_samples="all", max_nonfinite=0.9)
     bad = 0
     for name in prepared.data[12].list("samples/train", suffix=".parquet"):
         samples = prepared.data[12].read_table(f"samples/train/{name}", ["sample_id", "history", "target"])
@@ -155,14 +161,7 @@ def test_samples_without_a_finite_score_are_marked_and_in_no_mean(
     assert facts["nonfinite"] == bad > 0
     assert facts["curvature_samples"] == facts["risk_samples"] == facts["rows"] - bad
     with pytest.raises(UserError, match="influence scores are not finite"):
-        scores(faulty, tmp_path / "refused", curvature_samples="all")
-
-
-def test_chunks_are_of_one_size_more_or_less_and_keep_the_order() -> None:
-    for count, sizes in ((1025, [513, 512]), (1024, [1024]), (3, [3]), (2049, [683] * 3)):
-        cuts = surrogate_source.curvature_cuts(np.arange(count))
-        assert [len(rows) for rows in cuts] == sizes
-        assert np.concatenate(cuts).tolist() == list(range(count))
+        scores(faulty, tmp_path / "refused", cut=cut, curvature_samples="all")
 
 
 @pytest.mark.slow
@@ -175,22 +174,21 @@ def test_a_solver_that_fails_names_its_keys(prepared: Prepared, tmp_path: Path) 
     assert "influence.lissa_scale" in caught.value.remedy
 
 
+def solved(v_dot_h: float) -> SolveFacts:
+    return SolveFacts("train", "none", [], 1, 1, 0, None, 0, v_dot_h, 0.0, 0.0)
+
+
 def test_scores_that_are_not_finite_stop_the_stage_above_the_allowed_share() -> None:
     facts = {"sum": 3.0, "squares": 5.0, "nonfinite": 1}
-    records = [ShardRecord(0, 4, "", 1, facts)]
+    scored = ScoringPass([ShardRecord(0, 4, "", 1, facts)], 1)
     with pytest.raises(UserError, match="1 of 4 influence scores are not finite"):
-        influence_stage.check_scores(InfluenceConfig(max_nonfinite=0.2), {"v_dot_h": 1.0, "target": "train"}, records)
-    found = influence_stage.check_scores(
-        InfluenceConfig(max_nonfinite=0.25), {"v_dot_h": 1.0, "target": "train"}, records
-    )
-    assert (found["rows"], found["nonfinite"], found["mean"]) == (4, 1, 1.0)
+        check_scores(InfluenceConfig(max_nonfinite=0.2), solved(1.0), scored)
+    found = check_scores(InfluenceConfig(max_nonfinite=0.25), solved(1.0), scored)
+    assert (scored.facts()["rows"], found["nonfinite"], found["mean"]) == (4, 1, 1.0)
 
 
 def test_a_mean_that_is_not_the_inner_product_is_a_fault() -> None:
-    records = [ShardRecord(0, 2, "", 1, {"sum": 2.0, "squares": 2.0, "nonfinite": 0})]
-    assert (
-        influence_stage.check_scores(InfluenceConfig(), {"v_dot_h": 1.0, "target": "train"}, records)["identity_error"]
-        == 0
-    )
+    scored = ScoringPass([ShardRecord(0, 2, "", 1, {"sum": 2.0, "squares": 2.0, "nonfinite": 0})], 1)
+    assert check_scores(InfluenceConfig(), solved(1.0), scored)["identity_error"] == 0
     with pytest.raises(ArithmeticError, match="is not"):
-        influence_stage.check_scores(InfluenceConfig(), {"v_dot_h": 1.1, "target": "train"}, records)
+        check_scores(InfluenceConfig(), solved(1.1), scored)

@@ -11,8 +11,8 @@ from cluster.storage import Storage
 from pipeline.engine.config_file import parse_config
 from pipeline.engine.graph import StageContext
 from pipeline.stages.reference_period import ReferencePeriod, reference_period
-from pipeline.stages.validation_half import aimed_at
 from scoring.ids import sample_ids
+from scoring.validation_halves import in_aimed_half
 
 _LISTS = pa.list_(pa.int32())
 
@@ -54,7 +54,7 @@ def test_half_of_the_users_are_aimed_at_and_the_others_left(tmp_path: Path) -> N
     half = replace(whole, config=whole.config.model_copy(update={"select": select}))
     found = set(rows_of(reference_period(half)).column("user_id").to_pylist())
     assert 70 < len(found) < 130
-    aimed = aimed_at(pa.table(rows).column("sample_id").to_numpy())
+    aimed = in_aimed_half(pa.table(rows).column("sample_id").to_numpy())
     assert found == {user for user, chosen in zip(users, aimed, strict=True) if chosen}
     assert reference_period(half).samples == rows_of(reference_period(half)).num_rows == 2 * len(found)
     assert reference_period(whole).samples == 400
@@ -82,7 +82,7 @@ def test_a_half_without_users_is_named(tmp_path: Path) -> None:
     stage = context(tmp_path, "valid")
     users = [f"u{number}" for number in range(50)]
     ids = sample_ids(users, [1] * 50)
-    left = int(np.flatnonzero(~aimed_at(ids))[0])
+    left = int(np.flatnonzero(~in_aimed_half(ids))[0])
     rows = {
         "sample_id": pa.array(ids[left : left + 1]),
         "user_id": pa.array(users[left : left + 1]),

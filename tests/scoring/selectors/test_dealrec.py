@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.stages.effort_candidates import CandidateRule
+from scoring.candidate_rule import CandidateRule
 from scoring.ids import draw_order
 from scoring.selection import ScoreShard, Selection, SelectionParams, select
 from tests.scoring.selectors.samples import assert_same, make_shard, parts_of, reference_choice, waiting_times

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.stages.effort_candidates import CandidateRule
+from scoring.candidate_rule import CandidateRule
 
 
 def rule_over(parts: list[np.ndarray], share: float) -> CandidateRule:

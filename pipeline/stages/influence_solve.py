@@ -1,0 +1,193 @@
+"""The solve of the influence: h = (H + λI)⁻¹v over a run's samples, kept so that a killed stage goes on from it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.numpy import load, save
+from torch import Tensor
+
+from cluster.capacity_watch import watched_room
+from cluster.errors import UserError
+from cluster.reduce import ReducePool
+from cluster.resources import PoolPlan
+from pipeline.engine.config import InfluenceConfig
+from pipeline.engine.graph import StageContext
+from pipeline.engine.sample_tables import train_count, train_shards
+from pipeline.stages.influence_passes import Array, Risk, SumWorker
+from pipeline.stages.pooled_curvature import mean_of, pooled_curvature
+from pipeline.stages.surrogate_source import SurrogateSource, on_one_thread
+from scoring.curvature_draw import CurvatureCut
+from scoring.exceptions import ScoringError
+from scoring.influence import SolverSettings, solve_direction
+from scoring.kronecker import linear_layers
+
+#: The files below the stage's folder; each JSON file is written after the tensor that it describes.
+SOLUTION, DIRECTION = "_solution.json", "_direction.safetensors"
+_GRADIENT, _V = "_gradient.json", "_gradient.safetensors"
+#: What makes a difference to each solver.
+_REMEDIES = {
+    "none": ("scope",),
+    "cg": ("max_iterations", "damping", "tolerance"),
+    "exact": ("damping", "scope"),
+    "ekfac": ("damping", "scope"),
+    "lissa": ("lissa_scale", "lissa_damp"),
+}
+
+
+@dataclass(frozen=True)
+class SolveFacts:
+    """What is worth recording of a solve.
+
+    Attributes
+    ----------
+    target : whose risk v is the gradient of.
+    scope, parameters : names and number of the parameters in scope.
+    risk_samples, curvature_samples : samples that v and H are means over.
+    v_dot_h : ⟨v, h⟩, the mean influence on the train risk.
+    """
+
+    target: str
+    solver: str
+    scope: list[str]
+    parameters: int
+    risk_samples: int
+    curvature_samples: int
+    residual: float | None
+    iterations: int
+    v_dot_h: float
+    gradient_seconds: float
+    solve_seconds: float
+
+
+@dataclass(frozen=True)
+class InfluenceSolution:
+    """A solve and its direction h, float64 [P]."""
+
+    facts: SolveFacts
+    direction: npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class _RiskGradient:
+    """v, float64 [P], the mean over so many samples, and the seconds that it took."""
+
+    v: Tensor
+    samples: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class InfluenceSolve:
+    """One solve, in the folder of its stage.
+
+    Attributes
+    ----------
+    context : the stage that asks; the section `influence` of its config has the settings.
+    source : the trained surrogate.
+    pool : the workers that the sums are made by.
+    risk : whose gradient v is.
+    cut : how the curvature samples are held.
+    """
+
+    context: StageContext
+    source: SurrogateSource
+    pool: PoolPlan
+    risk: Risk
+    cut: CurvatureCut = field(default_factory=CurvatureCut)
+
+    def solution(self) -> InfluenceSolution:
+        """The solution that the folder keeps, solved for now where there is none."""
+        out = self.context.out
+        if not out.exists(SOLUTION):
+            solved = self._solve()
+            out.write_bytes(DIRECTION, save({"direction": solved.direction}))
+            out.write_json(SOLUTION, asdict(solved.facts))
+        facts = SolveFacts(**out.read_json(SOLUTION))
+        return InfluenceSolution(facts, load(out.read_bytes(DIRECTION))["direction"])
+
+    def _solve(self) -> InfluenceSolution:
+        section, data = self.context.config.influence, self.context.folder("ingest")
+        objective, scope = self.source.build()
+        layers = linear_layers(objective, scope) if section.solver == "ekfac" else ()
+        indices = train_shards(data)
+        pooled = ReducePool(
+            SumWorker, {"source": self.source, "data": data}, indices, self.pool.minimum, self.pool.shape
+        )
+        with watched_room(self.pool.shape, 1, self.pool.wait_seconds), pooled as pool:
+            gradient = self._gradient(pool, len(indices))
+            v, start = gradient.v, time.perf_counter()
+            self.context.progress.update(0, len(indices), doing=f"solving by {section.solver}")
+            curvature = pooled_curvature(section, self.cut, pool, indices, train_count(data))
+            with on_one_thread(), _solver_faults(section.solver, self.risk):
+                solution = solve_direction(solver_settings(section), curvature, v, scope, layers)
+            solve_seconds = time.perf_counter() - start
+        facts = SolveFacts(
+            target=self.risk.target,
+            solver=section.solver,
+            scope=list(scope.names),
+            parameters=scope.size,
+            risk_samples=gradient.samples,
+            curvature_samples=curvature.used if section.solver != "none" else 0,
+            residual=solution.residual,
+            iterations=solution.iterations,
+            v_dot_h=float(v @ solution.direction),
+            gradient_seconds=gradient.seconds,
+            solve_seconds=solve_seconds,
+        )
+        return InfluenceSolution(facts, solution.direction.numpy())
+
+    def _gradient(self, pool: ReducePool, parts: int) -> _RiskGradient:
+        """v, kept in the folder, so that a solve that was killed does not go over all samples again."""
+        out = self.context.out
+        if out.exists(_GRADIENT):
+            facts = out.read_json(_GRADIENT)
+            return _RiskGradient(torch.from_numpy(load(out.read_bytes(_V))["v"]), **facts)
+        start = time.perf_counter()
+        v, samples = mean_of(self._gradient_sums(pool, parts))
+        seconds = time.perf_counter() - start
+        out.write_bytes(_V, save({"v": v.numpy()}))
+        out.write_json(_GRADIENT, {"samples": samples, "seconds": seconds})
+        return _RiskGradient(v, samples, seconds)
+
+    def _gradient_sums(self, pool: ReducePool, parts: int) -> Iterator[tuple[Array, int]]:
+        """Sums of loss gradients over the parts of the risk's samples, and how many samples each part has."""
+        for done, part in enumerate(pool.map("risk_gradient", self.risk)):
+            self.context.progress.update(done, parts, doing="gradient of the risk")
+            yield part
+
+
+@contextlib.contextmanager
+def _solver_faults(solver: str, risk: Risk) -> Iterator[None]:
+    """Say which keys a solver's complaint is about."""
+    try:
+        yield
+    except ScoringError as error:
+        keys = ", ".join(f"influence.{key}" for key in _REMEDIES[solver])
+        stage = "influence" if risk.period is None else "reference_influence"
+        raise UserError(
+            f"influence.solver {solver}: {error}.",
+            f"Change what it names ({keys}), or influence.solver, and recompute by "
+            f"`dealrec run CONFIG --from {stage}`.",
+        ) from error
+
+
+def solver_settings(
+    section: InfluenceConfig, solver: str | None = None, damping: float | None = None
+) -> SolverSettings:
+    """The configured solver, or another one, or another damping, with the configured tolerances."""
+    return SolverSettings(
+        solver=solver or section.solver,
+        damping=section.damping if damping is None else damping,
+        tolerance=section.tolerance,
+        max_iterations=section.max_iterations,
+        lissa_damp=section.lissa_damp,
+        lissa_scale=section.lissa_scale,
+        lissa_steps=section.lissa_steps,
+    )

@@ -1,0 +1,20 @@
+"""The two halves of the validation users: aimed selections look at one, and the other chooses among selections."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from scoring.ids import draw_order
+
+_SEED = 0x48414C46
+
+
+def in_aimed_half(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which validation users [U], by their sample ids, aimed selections look at: bool [U]."""
+    return draw_order(sample_id, _SEED) < np.uint64(1 << 63)
+
+
+def in_choosing_half(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which validation users [U] choose among selections and stop the tuning on them: bool [U]."""
+    return ~in_aimed_half(sample_id)
