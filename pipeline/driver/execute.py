@@ -12,6 +12,7 @@ from pipeline.engine.events import EventLog
 from pipeline.engine.graph import Graph, Stage, StageContext
 from pipeline.engine.manifest import read_manifest
 from pipeline.engine.sample_tables import train_count
+from pipeline.engine.watching import UNWATCHED, StageWatcher
 from pipeline.stages.stage_list import LLM_STAGES
 from scoring.exceptions import TooFewSamplesError
 from scoring.selection import FULL
@@ -24,6 +25,7 @@ def execute(
     selections: Sequence[SelectConfig],
     key: str = "select.size",
     work: Sequence[str] | None = None,
+    watcher: StageWatcher = UNWATCHED,
 ) -> None:
     """Bring `stages` up to date, which `selections` are to be made from.
 
@@ -32,6 +34,7 @@ def execute(
     key : where the user has given the sizes.
     work : names of all stages that are to do something, what comes after `stages` included; those of `stages` that
         are not complete if left out.
+    watcher : is told when stages begin and are complete.
 
     Raises `UserError` for what the log does not allow, and whatever a stage does.
     """
@@ -39,11 +42,11 @@ def execute(
     if work is None:
         work = [stage.name for stage in graph.incomplete(stages)]
     ingest = [stage for stage in stages if stage.name == "ingest"]
-    graph.execute(ingest, events)
+    graph.execute(ingest, events, watcher)
     data = graph.folder(graph.stage("ingest"))
     if read_manifest(data) is not None:
         check_log(graph.config, graph.run, data, work, selections, key)
-    graph.execute([stage for stage in stages if stage.name != "ingest"], events)
+    graph.execute([stage for stage in stages if stage.name != "ingest"], events, watcher)
 
 
 def check_log(
