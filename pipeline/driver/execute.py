@@ -12,6 +12,7 @@ from pipeline.engine.events import EventLog
 from pipeline.engine.graph import Graph, Stage, StageContext
 from pipeline.engine.manifest import read_manifest
 from pipeline.engine.sample_tables import train_count
+from pipeline.engine.watching import UNWATCHED, StageWatcher
 from pipeline.stages.selection_needs import REFERENCE_INFLUENCE, SelectionNeeds
 from pipeline.stages.stage_list import LLM_STAGES
 from scoring.candidate_rule import asked_candidates
@@ -26,6 +27,7 @@ def execute(
     selections: Sequence[SelectConfig],
     key: str = "select.size",
     work: Sequence[str] | None = None,
+    watcher: StageWatcher = UNWATCHED,
 ) -> None:
     """Bring `stages` up to date.
 
@@ -35,6 +37,7 @@ def execute(
     key : the option or key by which the user gave the sizes.
     work : the names of all stages that still have work to do, later ones included; by default the incomplete ones of
         `stages`.
+    watcher : is told when stages begin and are complete.
 
     Raises
     ------
@@ -44,11 +47,11 @@ def execute(
     if work is None:
         work = [stage.name for stage in graph.incomplete(stages)]
     ingest = [stage for stage in stages if stage.name == "ingest"]
-    graph.execute(ingest, events)
+    graph.execute(ingest, events, watcher)
     data = graph.folder(graph.stage("ingest"))
     if read_manifest(data) is not None:
         check_log(graph.config, graph.run, data, work, selections, key)
-    graph.execute([stage for stage in stages if stage.name != "ingest"], events)
+    graph.execute([stage for stage in stages if stage.name != "ingest"], events, watcher)
 
 
 def check_log(

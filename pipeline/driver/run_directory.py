@@ -16,8 +16,11 @@ from cluster.storage import Storage, is_remote
 from pipeline.engine.config import Config
 from pipeline.engine.config_file import dump_config
 from pipeline.engine.graph import Graph, Stage
+from pipeline.engine.manifest import read_manifest
 from pipeline.stages.selection_needs import FEATURE_NAMES
 from pipeline.stages.stage_list import stages_of
+from pipeline.tracking.known_trackers import require_trackers
+from pipeline.tracking.run_tracking import tracked_run
 
 log = logging.getLogger("dealrec.run")
 
@@ -75,6 +78,7 @@ def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[
     if not names:
         run.write_text("config.yaml", dump_config(config))
         log.info("Everything asked for is complete in %s.", _shown(run.uri))
+        _track_complete(graph, chosen)
         return graph
     from pipeline.driver.execute import execute
     from pipeline.preflight.before_run import check_before_run, check_cluster
@@ -86,9 +90,21 @@ def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[
         # Nothing is thrown away for a run that cannot begin.
         graph.discard(discarded)
         run.write_text("config.yaml", dump_config(config))
-        execute(graph, chosen, [config.select] if {"select", *FEATURE_NAMES} & set(names) else [], work=names)
+        selections = [config.select] if {"select", *FEATURE_NAMES} & set(names) else []
+        with tracked_run(config, run, anew=bool(discarded)) as watcher:
+            execute(graph, chosen, selections, work=names, watcher=watcher)
     log.info("Finished in %s: %s", format_seconds(time.monotonic() - start), _shown(run.uri))
     return graph
+
+
+def _track_complete(graph: Graph, stages: Sequence[Stage]) -> None:
+    """Tell trackers that the config has come to name what they have not been told before."""
+    require_trackers(graph.config.track)
+    with tracked_run(graph.config, graph.run) as watcher:
+        for stage in stages:
+            manifest = read_manifest(graph.folder(stage))
+            assert manifest is not None
+            watcher.complete(stage.name, graph.folder(stage), manifest)
 
 
 @contextmanager

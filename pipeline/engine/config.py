@@ -354,6 +354,15 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     audit: AuditConfig = AuditConfig()
     cluster: ClusterConfig = ClusterConfig()
+    track: tuple[Literal["mlflow", "wandb", "trackio", "tensorboard"], ...] = Field(
+        (), description="Experiment trackers that follow the run; they change no result."
+    )
+
+    @field_validator("track", mode="before")
+    @classmethod
+    def _one_tracker(cls, value: Any) -> Any:
+        names = (value,) if isinstance(value, str) else value
+        return tuple(dict.fromkeys(names)) if isinstance(names, list | tuple) else names
 
     @model_validator(mode="after")
     def _published_influence(self) -> Config:

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cluster.errors import UserError
+from cluster.masking import masked_values
 from cluster.storage import Storage
 from pipeline.engine.config import Config
 
@@ -85,6 +86,12 @@ def parse_config(values: Mapping[str, Any], source: str) -> Config:
 def dump_config(config: Config) -> str:
     """The whole configuration as YAML, every default visible."""
     return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+
+
+def shown_config(config: Config) -> str:
+    """As `dump_config`, for pages that people pass on: without credentials."""
+    values = masked_values(config.model_dump(mode="json", by_alias=True))
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def json_schema() -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster.digest import json_digest
 from cluster.errors import UserError
+from cluster.masking import masked
 from cluster.progress import LineProgress, Progress, ProgressGroup, format_seconds
 from cluster.ray_metrics import StageMetrics
 from cluster.shards import peak_memory
@@ -28,6 +29,7 @@ from pipeline.engine.manifest import (
     read_begun,
     read_manifest,
 )
+from pipeline.engine.watching import UNWATCHED, StageWatcher
 
 log = logging.getLogger("dealrec.run")
 
@@ -192,8 +194,8 @@ class Graph:
             f"by `dealrec {stage.command} CONFIG --run-dir {self.run.uri} --fresh`"
         )
 
-    def execute(self, stages: Sequence[Stage], events: EventLog) -> dict[str, str]:
-        """Run stages in order; those that are complete are skipped.
+    def execute(self, stages: Sequence[Stage], events: EventLog, watcher: StageWatcher = UNWATCHED) -> dict[str, str]:
+        """Run stages in order; those that are complete are skipped. `watcher` is told of both.
 
         Returns
         -------
@@ -205,13 +207,15 @@ class Graph:
             if wanted is None:
                 raise self._lacking(stage, stage.needs)
             self._check_stage(stage, wanted)
-            if read_manifest(self.folder(stage)) is not None:
+            manifest = read_manifest(self.folder(stage))
+            if manifest is not None:
                 log.info("%-10s complete", stage.name)
+                watcher.complete(stage.name, self.folder(stage), manifest)
                 states[stage.name] = "complete"
                 continue
             if any(self._content(need) is None for need in stage.derived):
                 raise self._lacking(stage, stage.derived)
-            self._run_stage(stage, wanted, events)
+            self._run_stage(stage, wanted, events, watcher)
             states[stage.name] = "done"
         return states
 
@@ -222,7 +226,7 @@ class Graph:
             f"Run `dealrec {missing[0]} CONFIG` first, or `dealrec run CONFIG` for all of it.",
         )
 
-    def _run_stage(self, stage: Stage, fingerprint: Fingerprint, events: EventLog) -> None:
+    def _run_stage(self, stage: Stage, fingerprint: Fingerprint, events: EventLog, watcher: StageWatcher) -> None:
         folder = self.folder(stage)
         earlier = read_begun(folder)
         attempts = earlier.attempts + 1 if earlier else 1
@@ -233,7 +237,7 @@ class Graph:
             self.run,
             folder,
             {other.name: self.folder(other) for other in self.stages if other.name in stage.reads},
-            ProgressGroup(shown, metrics),
+            ProgressGroup(shown, metrics, watcher.begun(stage.name)),
         )
         start = time.monotonic()
         try:
@@ -264,6 +268,7 @@ class Graph:
         made.write(folder)
         events.add("stage_done", stage=stage.name, attempt=attempts, seconds=round(seconds, 3))
         log.info("%-10s done in %s", stage.name, format_seconds(seconds))
+        watcher.complete(stage.name, folder, made)
 
 
 def needed_stages(stages: Sequence[Stage], names: Iterable[str]) -> list[Stage]:
@@ -280,7 +285,7 @@ def _record_end(stage: Stage, begun: Begun, folder: Storage, events: EventLog, e
     kind = "stage_stopped" if isinstance(error, KeyboardInterrupt) else "stage_failed"
     try:
         begun.write(folder)
-        events.add(kind, stage=stage.name, attempt=begun.attempts, error=f"{type(error).__name__}: {error}")
+        events.add(kind, stage=stage.name, attempt=begun.attempts, error=masked(f"{type(error).__name__}: {error}"))
     except OSError as unwritten:
         log.warning("That %s ended so could not be written down: %s", stage.name, unwritten)
 

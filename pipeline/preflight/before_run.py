@@ -28,6 +28,7 @@ from pipeline.preflight.checks import Check, Subject, findings
 from pipeline.preflight.resource_plan import describe, resource_plan
 from pipeline.stages.selection_needs import FEATURE_NAMES, REFERENCE_INFLUENCE
 from pipeline.stages.stage_list import LLM_STAGES, TITLE_EMBEDDINGS
+from pipeline.tracking.known_trackers import require_trackers
 from training.loops.native_op import cache_folder, compiler_error, compiler_missing, computes_in_half
 
 _LEAST_MEMORY = 2 * 2**30
@@ -61,6 +62,7 @@ def _own_surrogate(subject: Subject) -> bool:
 
 #: Of the configuration, in seconds, without Ray.
 CONFIG_CHECKS = (
+    Check("trackers", lambda s: require_trackers(s.config.track), where=lambda s: bool(s.config.track)),
     Check("log", config_checks.check_inputs, frozenset({"ingest"})),
     Check("surrogate", config_checks.check_surrogate, frozenset({"surrogate", "influence", "audit", *FEATURE_NAMES})),
     Check("influence", config_checks.check_influence, _SOLVES, after=("surrogate",)),

@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import load, save
 from torch import Tensor
 
-from cluster.capacity_watch import watched_room
+from cluster.capacity_watch import watch_capacity
 from cluster.errors import UserError
 from cluster.reduce import ReducePool
 from cluster.resources import PoolPlan
@@ -120,7 +120,7 @@ class InfluenceSolve:
         pooled = ReducePool(
             SumWorker, {"source": self.source, "data": data}, indices, self.pool.minimum, self.pool.shape
         )
-        with watched_room(self.pool.shape, 1, self.pool.wait_seconds), pooled as pool:
+        with watch_capacity(self.pool.shape, 1, self.pool.wait_seconds), pooled as pool:
             gradient = self._gradient(pool, len(indices))
             v, start = gradient.v, time.perf_counter()
             self.context.progress.update(0, len(indices), doing=f"solving by {section.solver}")

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.digest import json_digest
+from cluster.masking import masked
 from cluster.storage import Storage
-from pipeline.engine.config_file import dump_config
+from pipeline.engine.config_file import shown_config
 from pipeline.engine.graph import StageContext
 from pipeline.engine.manifest import Manifest, environment, read_manifest
 from pipeline.engine.sample_tables import ragged_column, read_titles, train_shards
@@ -44,7 +45,7 @@ def gather(context: StageContext) -> ReportData:
     losses = context.folder("finetune").read_json("losses.json")
     manifests = {name: read_manifest(folder) for name, folder in context.folders.items()}
     return ReportData(
-        name=config.data.interactions.rstrip("/").rsplit("/", 1)[-1],
+        name=masked(config.data.interactions).rstrip("/").rsplit("/", 1)[-1],
         created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         statistics=data.read_json("statistics.json"),
         stages=[_stage_row(name, manifest) for name, manifest in manifests.items()],
@@ -64,7 +65,7 @@ def gather(context: StageContext) -> ReportData:
         focus=metrics["focus"],
         users_evaluated=metrics["users"],
         examples=read_examples(context.folder("evaluate"), data, metrics["focus"]),
-        config_yaml=dump_config(config),
+        config_yaml=shown_config(config),
         provenance={
             **environment(),
             "fingerprints": {n: m.fingerprint.digest for n, m in manifests.items() if m is not None},

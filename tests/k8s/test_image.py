@@ -62,13 +62,16 @@ def test_every_package_is_pinned_by_the_constraints(instructions: list[Instructi
         assert arguments.startswith("-c constraints.txt ") or "--no-deps --no-build-isolation" in arguments
 
 
-def test_the_list_of_packages_is_that_of_the_project_with_the_table_formats(instructions: list[Instruction]) -> None:
+def test_the_list_of_packages_is_that_of_the_project_with_table_formats_and_gguf(
+    instructions: list[Instruction],
+) -> None:
     (command,) = re.findall(r'python -c "(import tomllib[^"]*)"', " ".join(_all(instructions, "RUN")))
     done = subprocess.run([sys.executable, "-c", command], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
     project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
     extras = project["optional-dependencies"]
-    assert done.stdout.splitlines() == [*project["dependencies"], *extras["delta"], *extras["iceberg"]]
+    wanted = [requirement for extra in ("delta", "iceberg", "gguf") for requirement in extras[extra]]
+    assert done.stdout.splitlines() == [*project["dependencies"], *wanted]
 
 
 def test_compiler_shell_and_probe_are_installed(instructions: list[Instruction]) -> None:

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+#: Left out, the library asks at a terminal whether it may run code that comes with a model.
+NO_REMOTE_CODE = {"trust_remote_code": False}
 
 MODEL_REMEDY = (
     "Set llm.model to a directory written by save_pretrained, to a .gguf file, or to the name of a causal "
@@ -83,11 +87,11 @@ def load_llm(spec: LLMSpec, device: str | torch.device = "cpu") -> PreTrainedMod
     where, options = _source(spec.model)
     gguf = "gguf_file" in options
     # GGUF blocks are expanded in float32 and rounded once.
-    options = {"dtype": torch.float32, **options} if gguf else {"dtype": dtype, "use_safetensors": True}
+    options = {"dtype": torch.float32, **options} if gguf else {"dtype": dtype, "use_safetensors": True, **options}
     with _quiet(gguf):
         try:
             if not gguf:
-                check_kind(AutoConfig.from_pretrained(where), spec.model)
+                check_kind(AutoConfig.from_pretrained(where, **NO_REMOTE_CODE), spec.model)
             model = AutoModelForCausalLM.from_pretrained(where, **options)
         except UserError:
             raise
@@ -145,11 +149,17 @@ def _source(model: str) -> tuple[str, dict[str, Any]]:
     if path.suffix == ".gguf":
         if not path.is_file():
             raise UserError(f"llm.model: there is no file {model}.", remedy=MODEL_REMEDY)
-        return str(path.parent), {"gguf_file": path.name}
+        if find_spec("gguf") is None:
+            raise UserError(
+                f"llm.model: {model} is a GGUF file, which the package gguf reads, and it is not installed.",
+                "Install it in this environment, on every node: pip install gguf. Or give a folder written by "
+                "save_pretrained.",
+            )
+        return str(path.parent), {"gguf_file": path.name, **NO_REMOTE_CODE}
     looks_local = path.is_absolute() or model.startswith((".", "~"))
     if looks_local and not path.is_dir():
         raise UserError(f"llm.model: there is no directory {model}.", remedy=MODEL_REMEDY)
-    return model, {}
+    return model, dict(NO_REMOTE_CODE)
 
 
 def _unloadable(what: str, spec: LLMSpec, error: Exception) -> UserError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -83,9 +84,16 @@ def adapter_hash(model: PeftModel) -> str:
 
 
 def load_adapter(model: PreTrainedModel, folder: str) -> PeftModel:
-    """The model with an adapter that was saved in a folder, in evaluation mode."""
+    """The model with an adapter that was saved in a folder, in evaluation mode.
+
+    Raises `UserError` where its weights are not safetensors: PEFT would read a pickle instead.
+    """
     from peft import PeftModel
 
+    if not Path(folder, "adapter_model.safetensors").is_file():
+        raise UserError(
+            f"{folder} holds no adapter_model.safetensors.", "Fine-tune again by `dealrec run CONFIG --from finetune`."
+        )
     return PeftModel.from_pretrained(model, folder).eval()
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from training.llm.loading import NO_REMOTE_CODE
+
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -197,12 +199,12 @@ def miniature_model(config: PreTrainedConfig, seed: int = 0) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        count = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+        count = sum(p.numel() for p in AutoModelForCausalLM.from_config(config, **NO_REMOTE_CODE).parameters())
     if count > _MOST_PARAMETERS:
         raise ValueError(f"{count} parameters are left")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32, **NO_REMOTE_CODE)
         return model.eval()
 
 

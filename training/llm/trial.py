@@ -11,6 +11,7 @@ from cluster.errors import UserError
 from scoring.effort import EffortScorer, Scope
 from scoring.exceptions import NoAttentionError, ScoringError, UnadaptedError
 from training.llm.llm_spec import ALL_LINEAR, LoraSpec
+from training.llm.loading import NO_REMOTE_CODE
 from training.llm.lora import attach_lora
 from training.llm.miniature import miniature, miniature_model
 from training.llm.prompts import EncodedPrompt
@@ -48,7 +49,7 @@ def try_architecture(name: str, lora: LoraSpec, scope: Scope | None) -> None:
 
     transformers_logging.set_verbosity_error()
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, **NO_REMOTE_CODE)
         check_kind(config, name)
         try_model(miniature_model(miniature(config)), name, lora, scope)
     except (*_CANNOT_TELL, StrictDataclassError) as error:

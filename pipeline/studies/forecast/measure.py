@@ -123,7 +123,8 @@ def _scale(graph: Graph, facts: Mapping[str, Mapping[str, Any]]) -> RunSize:
 
 def _updated(config: Config, **sections: Mapping[str, Any]) -> Config:
     changes = {name: getattr(config, name).model_copy(update=dict(keys)) for name, keys in sections.items()}
-    return config.model_copy(update=changes)
+    # Shares of the log are measured, not tracked.
+    return config.model_copy(update={**changes, "track": ()})
 
 
 def whole_scale(share: RunSize, interactions: int, users: int, items: int, valid_users: int) -> RunSize:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 
 import gguf
@@ -11,8 +12,9 @@ from cluster.errors import UserError
 from scoring.projections import find_structure
 from tests.tiny_llm import make_model, make_tiny_llm, make_tokenizer
 from training.llm.llm_spec import LLMSpec, LoraSpec
-from training.llm.loading import expand_gguf, load_llm, load_tokenizer
-from training.llm.lora import adapter_hash, attach_lora
+from training.llm.loading import expand_gguf, load_config, load_llm, load_tokenizer
+from training.llm.lora import adapter_hash, attach_lora, load_adapter
+from training.llm.trial import try_architecture
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,34 @@ def test_broken_weights_and_foreign_models_are_the_users_fault(tiny, tmp_path):
     for path in (broken, tmp_path / "broken.gguf", pickled, encoder):
         with pytest.raises(UserError, match=r"llm\.model"):
             load_llm(LLMSpec(str(path), "float32"))
+
+
+def test_code_that_comes_with_a_model_is_never_run(tmp_path):
+    llm = make_tiny_llm(tmp_path / "llm")
+    (llm / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Config: pass\nclass Model: pass\n")
+    config = json.loads((llm / "config.json").read_text())
+    remote = {"AutoConfig": "theirs.Config", "AutoModelForCausalLM": "theirs.Model"}
+    (llm / "config.json").write_text(json.dumps({**config, "model_type": "theirs", "auto_map": remote}))
+    spec = LLMSpec(str(llm), "float32")
+    for load in (load_config, load_llm, lambda spec: try_architecture(spec.model, LoraSpec(), "last_v")):
+        with contextlib.suppress(UserError):
+            load(spec)
+    with pytest.raises(UserError, match=r"llm\.model"):
+        load_llm(spec)
+    tokenizer = json.loads((llm / "tokenizer_config.json").read_text())
+    theirs = {**tokenizer, "tokenizer_class": "Theirs", "auto_map": {"AutoTokenizer": ["theirs.Model", None]}}
+    (llm / "tokenizer_config.json").write_text(json.dumps(theirs))
+    with contextlib.suppress(UserError):
+        load_tokenizer(spec)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_pickled_adapter_is_not_read(tiny, tmp_path):
+    tuned = attach_lora(load_llm(LLMSpec(str(tiny), "float32")), LoraSpec())
+    tuned.save_pretrained(tmp_path)
+    (tmp_path / "adapter_model.safetensors").rename(tmp_path / "adapter_model.bin")
+    with pytest.raises(UserError, match=r"adapter_model\.safetensors"):
+        load_adapter(load_llm(LLMSpec(str(tiny), "float32")), str(tmp_path))
 
 
 def test_an_unknown_type_is_the_users_fault(tiny):
@@ -147,6 +177,15 @@ def test_a_gguf_file_loads_as_a_plain_model_and_expands_to_a_directory(tmp_path,
     text = 'The user has watched "Heat"'
     assert load_tokenizer(plain)(text).input_ids == load_tokenizer(spec)(text).input_ids
     assert load_tokenizer(plain).eos_token_id == 2
+
+
+def test_without_the_package_a_gguf_file_is_refused_by_the_name_of_the_package(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.llm.loading.find_spec", lambda name: None)
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
+    for load in (load_tokenizer, load_config, load_llm, lambda spec: expand_gguf(spec, tmp_path / "plain")):
+        with pytest.raises(UserError, match=r"tiny\.gguf is a GGUF file.* not installed.*pip install gguf"):
+            load(LLMSpec(str(tmp_path / "tiny.gguf"), "float32"))
+    assert not (tmp_path / "plain").exists()
 
 
 def test_only_gguf_needs_expanding(tiny, tmp_path):

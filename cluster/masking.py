@@ -1,0 +1,49 @@
+"""Masks credentials in texts that people and services see: logs, reports, parameters of trackers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+MASK = "***"
+
+#: Schemes whose URIs name a container before the "@", and no credential.
+_CONTAINER_SCHEMES = ("abfs", "abfss", "wasb", "wasbs")
+#: Any URI with something before the "@"; a password may hold a slash that should have been encoded.
+_USER = re.compile(r"\b([a-z][a-z0-9+.-]*)://([^/\s@:'\"]*)(:[^\s@'\"]*)?@", re.IGNORECASE)
+_WORDS = r"token|secret|passw(?:or)?d|api_?key|access_?key|credentials?|signature"
+#: Parameters of a URI's query; `sig` is that of Azure's shared access signatures.
+_QUERY = re.compile(rf"([?&][\w.-]*(?:{_WORDS}|\bsig)[\w.-]*=)[^&\s'\"]+", re.IGNORECASE)
+_KEY = re.compile(rf"(?:^|[._-])(?:{_WORDS}|key)$", re.IGNORECASE)
+
+
+def masked(text: str) -> str:
+    """The text with user names, passwords and signatures of its URIs replaced by `***`."""
+    return _QUERY.sub(rf"\1{MASK}", _USER.sub(_without_user, text))
+
+
+def masked_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested values: those under keys that name a credential are hidden, the texts of others masked."""
+    return {key: MASK if _hides(key, value) else _masked_value(value) for key, value in values.items()}
+
+
+def _hides(key: str, value: Any) -> bool:
+    return bool(value) and isinstance(value, str) and _KEY.search(key) is not None
+
+
+def _masked_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, Mapping):
+        return masked_values(value)
+    if isinstance(value, list | tuple):
+        return [_masked_value(entry) for entry in value]
+    return value
+
+
+def _without_user(found: re.Match[str]) -> str:
+    scheme, _, password = found.groups()
+    if password is None and scheme.lower() in _CONTAINER_SCHEMES:
+        return found.group(0)
+    return f"{scheme}://{MASK}@"
