@@ -43,10 +43,11 @@ def reported_groups() -> tuple[NodeGroup, ...]:
     )
 
 
-def kuberay_groups() -> tuple[NodeGroup, ...]:
+def kuberay_groups(pause_seconds: float = _PAUSE_SECONDS) -> tuple[NodeGroup, ...]:
     """From the RayCluster of the pod this runs in, read as KubeRay's autoscaler reads it.
 
-    The head's service account may read it wherever autoscaling is on. Elsewhere nothing is known.
+    The head's service account may read it wherever autoscaling is on. Elsewhere nothing is known. An API server that
+    does not answer is asked again after `pause_seconds`.
     """
     name = os.environ.get("RAY_CLUSTER_NAME")
     namespace = os.environ.get("RAY_CLUSTER_NAMESPACE") or _pod_namespace()
@@ -62,7 +63,7 @@ def kuberay_groups() -> tuple[NodeGroup, ...]:
             if not left or _refused(error):
                 log.warning("The limits of RayCluster %s cannot be read (%s); only living nodes count.", name, error)
                 break
-        time.sleep(_PAUSE_SECONDS)
+        time.sleep(pause_seconds)
     return ()
 
 

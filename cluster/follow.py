@@ -32,7 +32,11 @@ Answer = TypeVar("Answer")
 
 
 def follow_job(
-    client: JobSubmissionClient, job: str, write: Callable[[str], object], patience: float = _PATIENCE
+    client: JobSubmissionClient,
+    job: str,
+    write: Callable[[str], object],
+    patience: float = _PATIENCE,
+    silence: float = _SILENCE_SECONDS,
 ) -> JobStatus:
     """Pass on a job's log until it ends; the job's status, not the stream's end, is what counts.
 
@@ -43,20 +47,23 @@ def follow_job(
     client, job : where, and the submission id.
     write : takes the next characters of the log.
     patience : seconds without an answer after which following is given up.
+    silence : seconds without a line of the log after which the job's status is asked for.
 
     Raises `UserError` when the cluster has not answered for so long, does not know the job, or asks for another token.
     """
     try:
-        return _follow(client, job, write, patience)
+        return _follow(client, job, write, patience, silence)
     except AuthenticationError as error:
         raise token_fault(client.get_address()) from error
 
 
-def _follow(client: JobSubmissionClient, job: str, write: Callable[[str], object], patience: float) -> JobStatus:
+def _follow(
+    client: JobSubmissionClient, job: str, write: Callable[[str], object], patience: float, silence: float
+) -> JobStatus:
     shown = 0
     while True:
         if answered(client, job, client.get_job_status, patience) == JobStatus.RUNNING:
-            shown = asyncio.run(_tail(client, job, shown, write))
+            shown = asyncio.run(_tail(client, job, shown, write, silence))
         status = answered(client, job, client.get_job_status, patience)
         if status in FINAL:
             write(answered(client, job, client.get_job_logs, patience)[shown:])
@@ -91,7 +98,9 @@ def answered(
         time.sleep(_POLL_SECONDS)
 
 
-async def _tail(client: JobSubmissionClient, job: str, shown: int, write: Callable[[str], object]) -> int:
+async def _tail(
+    client: JobSubmissionClient, job: str, shown: int, write: Callable[[str], object], silence: float
+) -> int:
     """Stream the log from `shown` characters on, until it ends, breaks or is silent; how many are shown then.
 
     Silence may be a job with nothing to say or a connection that is lost without a word; asking for the job's status
@@ -101,7 +110,7 @@ async def _tail(client: JobSubmissionClient, job: str, shown: int, write: Callab
     stream = client.tail_job_logs(job)
     while True:
         try:
-            text = await asyncio.wait_for(anext(stream), _SILENCE_SECONDS)
+            text = await asyncio.wait_for(anext(stream), silence)
         except (StopAsyncIteration, TimeoutError):
             return shown
         except _UNANSWERED as error:

@@ -18,13 +18,28 @@ from cluster.shards import WORKER_DEATHS
 
 log = logging.getLogger("dealrec.cluster")
 
-#: How often a call that takes long has the living nodes counted.
-_LOOK_SECONDS = 15.0
-#: How often all actors of a pool are started anew, should one die so that Ray does not restart it: because it has died
-#: too often, or because its node went in a way that Ray cannot mend.
-_RESTARTS = 3
-#: How many such looks actors may take to start before those that have go on without them.
+#: How many looks actors may take to start before those that have started go on without them.
 _LOOKS_TO_START = 4
+
+
+@dataclass(frozen=True)
+class ReducePatience:
+    """What a pool puts up with.
+
+    Attributes
+    ----------
+    look_seconds : a call that takes longer has the living nodes counted, again and again.
+    deaths : how often Ray restarts an actor that died.
+    restarts : how often all actors are replaced when one dies so that Ray does not restart it: it has died too often,
+        or its node went in a way that Ray cannot mend.
+    """
+
+    look_seconds: float = 15.0
+    deaths: int = WORKER_DEATHS
+    restarts: int = 3
+
+
+_PATIENCE = ReducePatience()
 
 
 class _ReduceActor:
@@ -68,6 +83,7 @@ class ReducePool:
         (shard index, argument).
     indices : shards, in the order in which results are returned.
     size, shape : number of actors, and what each takes.
+    patience : what the pool puts up with.
     """
 
     def __init__(
@@ -77,10 +93,12 @@ class ReducePool:
         indices: Sequence[int],
         size: int,
         shape: WorkerShape,
+        patience: ReducePatience = _PATIENCE,
     ) -> None:
         self._indices = list(indices)
         self._shape = shape
-        self._restarts = _RESTARTS
+        self._patience = patience
+        self._restarts = patience.restarts
         # In a list, so that Ray passes the reference on instead of the object.
         self._recipe = [ray.put((build, dict(arguments)))]
         self._actors = self._start(min(size, len(self._indices)))
@@ -89,8 +107,8 @@ class ReducePool:
         actor = ray.remote(_ReduceActor).options(
             num_cpus=self._shape.cpus,
             num_gpus=self._shape.gpus,
-            max_restarts=WORKER_DEATHS,
-            max_task_retries=WORKER_DEATHS,
+            max_restarts=self._patience.deaths,
+            max_task_retries=self._patience.deaths,
         )
         actors = [actor.remote() for _ in range(size)]
         # Before any call, so that a busy actor has answered.
@@ -144,7 +162,7 @@ class ReducePool:
         """Take the first of the calls when it has its result, on fewer actors if nodes have gone for good."""
         looks = 0
         while True:
-            if not ray.wait([waiting[0].result], timeout=_LOOK_SECONDS)[0]:
+            if not ray.wait([waiting[0].result], timeout=self._patience.look_seconds)[0]:
                 looks += 1
                 room = ClusterView.now(()).room(self._shape)
                 if looks % _LOOKS_TO_START == 0:

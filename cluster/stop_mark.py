@@ -22,15 +22,15 @@ _PATIENCE = 100.0
 
 
 @contextlib.contextmanager
-def stop_mark(out: Storage, mark: str) -> Iterator[None]:
+def stop_mark(out: Storage, mark: str, patience: float = _PATIENCE) -> Iterator[None]:
     """Defer a request to stop over a block, and put up its mark when it comes.
 
     The mark is left there: workers may have a call waiting that they come to after the driver has left. When the block
-    has not come to its end in the time that a pod has for that, it is left at once.
+    has not come to its end `patience` seconds later, it is left at once.
     """
     with STOP.deferred() as told:
         over = threading.Event()
-        thread = threading.Thread(target=_put_up, args=(out, mark, told, over), name="stop-mark", daemon=True)
+        thread = threading.Thread(target=_put_up, args=(out, mark, told, over, patience), name="stop-mark", daemon=True)
         thread.start()
         try:
             yield
@@ -49,7 +49,7 @@ def new_stop_mark(out: Storage) -> str:
     return f"{_MARKS}/{secrets.token_hex(8)}"
 
 
-def _put_up(out: Storage, mark: str, told: threading.Event, over: threading.Event) -> None:
+def _put_up(out: Storage, mark: str, told: threading.Event, over: threading.Event, patience: float) -> None:
     told.wait()
     if not STOP.requested:
         return
@@ -59,8 +59,8 @@ def _put_up(out: Storage, mark: str, told: threading.Event, over: threading.Even
     except OSError as error:
         # The workers are not told; the driver leaves all the same, after its time.
         log.warning("The request to stop cannot be written to %s: %s", out.uri, error)
-    if not over.wait(_PATIENCE):
-        log.warning("A shard takes longer than %.0f s; the next run begins it again.", _PATIENCE)
+    if not over.wait(patience):
+        log.warning("A shard takes longer than %.0f s; the next run begins it again.", patience)
         signal_main()
 
 

@@ -73,15 +73,18 @@ def item_titles(rows: pa.Table) -> pa.Table:
     return _merge(_fields(rows["item"], rows["title"], rows["title"], np.zeros(len(rows), np.int64)))
 
 
-def merge_counts(tables: Iterable[pa.Table]) -> pa.Table:
-    """The sums over many blocks, merged as they come so that memory follows the vocabulary, not the log."""
+def merge_counts(tables: Iterable[pa.Table], merge_at: int = _MERGE_AT) -> pa.Table:
+    """The sums over many blocks, merged as they come so that memory follows the vocabulary, not the log.
+
+    At least `merge_at` rows are merged at once.
+    """
     total = pa.schema(_FIELDS).empty_table()
     waiting: list[pa.Table] = []
     rows = 0
     for table in tables:
         waiting.append(table)
         rows += table.num_rows
-        if rows > max(_MERGE_AT, total.num_rows):
+        if rows > max(merge_at, total.num_rows):
             total, waiting, rows = _merge(pa.concat_tables([total, *waiting])), [], 0
     return _merge(pa.concat_tables([total, *waiting]))
 
