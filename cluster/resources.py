@@ -1,4 +1,4 @@
-"""What the cluster has and may get, and how much of it each kind of work may take."""
+"""What the cluster has and may get, whether workers fit on it, and how many each kind of work takes."""
 
 from __future__ import annotations
 
@@ -99,11 +99,7 @@ def plan_pool(
         )
     fits = view.reachable_room(worker)
     if fits == 0:
-        raise UserError(
-            f"No node of the cluster has {shape_text(worker)} for a scoring worker, and no autoscaler is known that "
-            "would add one.",
-            "Add a node, or say with cluster.node_groups what the cluster may grow to.",
-        )
+        raise no_room(worker, "a scoring worker")
     if actors is not None and fewer_will_do:
         actors = min(actors, fits)
     if actors is not None and actors > fits:
@@ -116,3 +112,38 @@ def plan_pool(
     if tasks is not None:
         size = max(1, min(size, tasks))
     return PoolPlan(max(1, min(size, view.room(worker))), size, worker)
+
+
+def require_room(name: str, workers: int, worker: WorkerShape, view: ClusterView) -> None:
+    """Refuse a training whose workers, all needed at once, the cluster can never hold, however far it grows.
+
+    Parameters
+    ----------
+    name : the stage; the message names `<name>.workers`.
+    workers : the world size.
+    worker : what each takes.
+
+    Raises `UserError`.
+    """
+    room = view.reachable_room(worker)
+    if room >= workers:
+        return
+    if worker.gpus and view.gpus == 0:
+        raise UserError(
+            f"{name} is to run on GPUs, but no node of the cluster has one.",
+            "Set cluster.gpus to 0 to train on CPUs, or run on a cluster with GPUs.",
+        )
+    remedy = f"Set {name}.workers to {room} or add nodes" if room else "Take larger nodes, or work that needs less"
+    raise UserError(
+        f"{name}.workers is {workers} and each worker needs {shape_text(worker)}, but the cluster has room for {room}.",
+        f"{remedy}; where an autoscaler would add them, say so with cluster.node_groups.",
+    )
+
+
+def no_room(worker: WorkerShape, purpose: str) -> UserError:
+    """The refusal of a worker that fits on no node, present or to come."""
+    return UserError(
+        f"No node of the cluster has {shape_text(worker)} for {purpose}, and no autoscaler is known that would "
+        "add one.",
+        "Add a node, or say with cluster.node_groups what the cluster may grow to.",
+    )
