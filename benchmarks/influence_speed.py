@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         np.argsort(draw_order(samples.sample_id, CURVATURE_SEED))[: InfluenceConfig().curvature_samples]
     )
     for number, solver in enumerate(options.solvers.split(",")):
-        settings = solver_settings(InfluenceConfig(), solver, options.damping)
+        settings = solver_settings(InfluenceConfig.model_validate({"solver": solver}), damping=options.damping)
         started = time.perf_counter()
         total, _ = mean_loss_gradient_sum(objective, scope, (batch for _, batch in batches(samples, history)))
         v_end = time.perf_counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -34,8 +34,9 @@ from pipeline.stages.surrogate_source import (
 )
 from pipeline.stages.worker_pools import scoring_pool
 from scoring.exceptions import ScoringError
-from scoring.influence import SolverSettings, solve_direction
+from scoring.influence import solve_direction
 from scoring.kronecker import linear_layers
+from scoring.solver_settings import SolverName, SolverSettings
 from scoring.surrogate import build_surrogate
 
 SOLUTION = "_solution.json"
@@ -195,17 +196,14 @@ def _solver_faults(solver: str) -> Iterator[None]:
 
 
 def solver_settings(
-    section: InfluenceConfig, solver: str | None = None, damping: float | None = None
+    section: InfluenceConfig, solver: SolverName | None = None, damping: float | None = None
 ) -> SolverSettings:
     """The configured solver, or another one, or another damping, with the configured tolerances."""
-    return SolverSettings(
-        solver=solver or section.solver,
-        damping=section.damping if damping is None else damping,
-        tolerance=section.tolerance,
-        max_iterations=section.max_iterations,
-        lissa_damp=section.lissa_damp,
-        lissa_scale=section.lissa_scale,
-        lissa_steps=section.lissa_steps,
+    configured = SolverSettings(**section.model_dump(include={field.name for field in fields(SolverSettings)}))
+    return replace(
+        configured,
+        solver=configured.solver if solver is None else solver,
+        damping=configured.damping if damping is None else damping,
     )
 
 

@@ -10,8 +10,8 @@ from cluster.capacity_watch import watched_room
 from cluster.shapes import WorkerShape
 from pipeline.engine.config import Config
 from pipeline.engine.graph import StageContext
-from pipeline.ingest.ingest_log import IngestSpec, ingest
-from pipeline.ingest.ingest_spec import MinInteractions
+from pipeline.ingest.ingest_log import ingest
+from pipeline.ingest.ingest_spec import IngestSpec
 from pipeline.stages.worker_pools import room_for_tasks
 from training.loops.repeats import masking_notice
 
@@ -19,23 +19,8 @@ log = logging.getLogger("dealrec.run")
 
 
 def ingest_spec(config: Config) -> IngestSpec:
-    """What the config says of the log and of samples."""
-    data, samples = config.data, config.samples
-    return IngestSpec(
-        interactions=data.interactions,
-        items=data.items,
-        columns={key: name for key, name in data.columns.model_dump().items() if name is not None},
-        split=data.split,
-        join_parts=data.join_parts,
-        min_rating=data.min_rating,
-        min_interactions=MinInteractions(data.min_interactions.user, data.min_interactions.item),
-        missing_title=data.missing_title,
-        missing_id=data.missing_id,
-        null_values=data.null_values,
-        per_user=samples.per_user,
-        max_history=samples.max_history,
-        shards=samples.shards,
-    )
+    """What the config says about the log and about samples."""
+    return IngestSpec.of(config.data, config.samples)
 
 
 def run_ingest(context: StageContext) -> Mapping[str, Any]:
