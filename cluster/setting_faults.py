@@ -96,11 +96,12 @@ def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[B
 
 
 def _description(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    """The description of the field at a location, without its full stop; empty where it has none."""
+    """The description of the field at a location as a part of a sentence; empty where it has none."""
     section = _model_at(model, location[:-1])
     for name, field in ({} if section is None else section.model_fields).items():
         if location[-1] in (name, field.alias):
-            return (field.description or "").rstrip(".")
+            text = (field.description or "").rstrip(".")
+            return text[:1].lower() + text[1:]
     return ""
 
 

@@ -113,7 +113,7 @@ def build_engine(spec: FinetuneSpec, model: PeftModel) -> deepspeed.DeepSpeedEng
 
 
 def evidence(engine: deepspeed.DeepSpeedEngine) -> list[RankEvidence]:
-    """What every rank trains with, in the order of ranks; the same list on each."""
+    """What every rank trains with, in the order of ranks; the same list on each. Collective."""
     frozen = next(parameter for parameter in engine.module.parameters() if not parameter.requires_grad)
     adapter = next(iter(trainable_parameters(engine.module).values()))
     here: RankEvidence = {
@@ -142,7 +142,7 @@ def _agree(missing: str | None) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """DeepSpeed announces some things on standard output; they go to the debug log."""
+    """Send DeepSpeed's announcements on standard output to the debug log."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said):
@@ -153,7 +153,7 @@ def _quiet() -> Iterator[None]:
 
 
 def loss_scale(engine: deepspeed.DeepSpeedEngine) -> float:
-    """What a loss is to be multiplied by before `backward`.
+    """The factor that a loss is multiplied by before `backward`.
 
     Without ZeRO and in float16, DeepSpeed divides the gradients by a scale that it has not multiplied the loss by.
     """

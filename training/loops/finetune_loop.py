@@ -1,4 +1,4 @@
-"""What each rank does to fine-tune: a plain loop over the optimizer steps on a DeepSpeed engine."""
+"""Fine-tuning on each rank: a plain loop over the optimizer steps on a DeepSpeed engine."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from training.loops.training_records import FinetuneOutcome, FinetuneTrace
 
 @dataclass
 class FinetuneHistory:
-    """What has happened so far: the JSON side of a checkpoint.
+    """The fine-tuning so far: the JSON side of a checkpoint.
 
     `epoch` and `index` say which step comes next; `valid` starts with the untuned model at step 0.
     """
@@ -183,7 +183,7 @@ class Tuner(EpochTrainer[FinetuneHistory]):
 
 
 def finetune_loop(job: FinetuneJob, progress: Progress) -> FinetuneOutcome:
-    """Fine-tune on this rank, from the last checkpoint if there is one; the history and the evidence.
+    """Fine-tune on this rank, from the last checkpoint if there is one.
 
     Raises `UserError` where the model, or a micro-batch, has no room in memory.
     """

@@ -69,7 +69,7 @@ class FinetuneSpec:
 
 @dataclass(frozen=True)
 class FinetuneJob:
-    """What the driver hands to every rank.
+    """The driver's order to every rank.
 
     `folder` holds the encoded examples (`train.parquet`, `valid.parquet`) and receives the checkpoints.
     """

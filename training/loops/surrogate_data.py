@@ -1,4 +1,4 @@
-"""What the surrogate is trained and validated on, read from a run's data folder."""
+"""The surrogate's training windows and validation users, read from a run's data folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each rank does to train the surrogate: data-parallel epochs, validation, the best weights kept."""
+"""The surrogate's training on each rank: data-parallel epochs, each followed by validation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True)
 class SurrogateJob:
-    """What the driver hands to every rank; `folder` receives the checkpoints."""
+    """The driver's order to every rank; `folder` receives the checkpoints."""
 
     spec: SurrogateSpec
     data: Storage
@@ -43,7 +43,7 @@ class SurrogateJob:
 
 @dataclass
 class SurrogateHistory:
-    """What has happened so far: the JSON side of a checkpoint."""
+    """The training so far: the JSON side of a checkpoint."""
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     steps: int = 0
@@ -123,7 +123,7 @@ class SurrogateTrainer(EpochTrainer[SurrogateHistory]):
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
-            # What is frozen has no moments.
+            # Frozen parameters have no moments.
             for moment in _MOMENTS if parameter in self.stepper.optimizer.state else ():
                 tensors[f"{moment}/{name}"] = self.stepper.optimizer.state[parameter][moment]
         return tensors, {}
@@ -139,7 +139,7 @@ class SurrogateTrainer(EpochTrainer[SurrogateHistory]):
 
 
 def surrogate_loop(job: SurrogateJob, progress: Progress) -> SurrogateOutcome:
-    """Train on this rank, from the last checkpoint if there is one; the history and where the best lies."""
+    """Train on this rank, from the last checkpoint if there is one."""
     trainer = SurrogateTrainer(job)
     trainer.train(progress)
     return {
@@ -157,7 +157,7 @@ def surrogate_loop(job: SurrogateJob, progress: Progress) -> SurrogateOutcome:
 
 
 def _merit(row: Mapping[str, float]) -> float:
-    """NDCG@10; while it is 0, so that it tells no epoch from another, the lower train loss is the better."""
+    """NDCG@10; while it is 0 and tells no epoch from another, a lower training loss is better."""
     return row["ndcg@10"] or -row["loss"]
 
 
