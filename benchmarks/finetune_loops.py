@@ -14,8 +14,8 @@ from cluster.progress import Progress
 from training.loops.finetune_batches import global_batches
 from training.loops.finetune_data import Examples, sample_losses
 from training.loops.finetune_engine import load_adapted
-from training.loops.finetune_loop import FinetuneJob, Tuner
-from training.loops.finetune_spec import FinetuneSpec
+from training.loops.finetune_loop import Tuner
+from training.loops.finetune_spec import FinetuneJob, FinetuneSpec
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,12 @@ class BareLoop:
 
     def __init__(self, spec: FinetuneSpec, examples: Examples, device: torch.device) -> None:
         self._examples = examples
-        self._clip = spec.clip
+        self._clip = spec.settings.clip
         self._model = load_adapted(spec).to(device).train()
         self._parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
-        self._optimizer = torch.optim.AdamW(self._parameters, lr=spec.lr, weight_decay=spec.weight_decay)
+        self._optimizer = torch.optim.AdamW(
+            self._parameters, lr=spec.settings.lr, weight_decay=spec.settings.weight_decay
+        )
 
     def step(self, rows: np.ndarray, rate: float) -> float:
         """One optimizer step; its loss."""
@@ -87,9 +89,9 @@ def alone(contest: Contest, progress: Progress) -> dict[str, Any]:
 
 def _batches(tuner: Tuner, count: int) -> list[np.ndarray]:
     """The first global batches of training, epoch after epoch."""
-    spec, found = tuner.spec, []
+    settings, found = tuner.settings, []
     for epoch in range(count):
-        found += global_batches(len(tuner.train_set), spec.global_batch, spec.seed, epoch)
+        found += global_batches(len(tuner.train_set), settings.global_batch, settings.seed, epoch)
         if len(found) >= count:
             break
     return found[:count]

@@ -22,10 +22,10 @@ from cluster.progress import SilentProgress
 from cluster.session import ray_session
 from cluster.storage import Storage
 from pipeline.cli.text_table import format_table
-from training.llm.llm_spec import LoraSpec
+from training.llm.llm_config import LlmConfig
 from training.loops.examples import encode_examples
-from training.loops.finetune_loop import FinetuneJob
-from training.loops.finetune_spec import FinetuneSpec
+from training.loops.finetune_config import FinetuneConfig
+from training.loops.finetune_spec import FinetuneJob, FinetuneSpec
 from training.loops.launch import Launch, launch
 from training.loops.worker_placement import Placement
 
@@ -43,14 +43,16 @@ def main() -> None:
     arguments = command.parse_args()
     inputs = read_inputs(arguments)
     placement = Placement(use_gpu=arguments.gpu, threads=arguments.threads)
-    spec = FinetuneSpec(
-        inputs.llm,
-        LoraSpec(),
+    llm = {"model": inputs.llm.model, "dtype": inputs.llm.dtype, "max_items": arguments.max_items}
+    settings = FinetuneConfig(
         zero=arguments.zero,
-        max_items=arguments.max_items,
         global_batch=arguments.global_batch,
-        placement=placement,
+        lora_dropout=0.0,
+        epochs=3,
+        lr=1e-4,
+        micro_batch_tokens=4096,
     )
+    spec = FinetuneSpec(LlmConfig.model_validate(llm), settings, placement=placement)
     encoder = inputs.encoder(arguments.max_items)
     table = encode_examples(examples_table(inputs.histories, inputs.targets), encoder)
     pad = int(encoder.tokenizer.pad_token_id)

@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     history = samples.history.tail(_LENGTH)
     drawn = samples.take(first_rows(curvature_keys(samples.sample_id), int(InfluenceConfig().curvature_samples)))
     for number, solver in enumerate(options.solvers.split(",")):
-        settings = solver_settings(InfluenceConfig(), solver, options.damping)
+        settings = solver_settings(InfluenceConfig.model_validate({"solver": solver}), damping=options.damping)
         started = time.perf_counter()
         total, _ = mean_loss_gradient_sum(objective, scope, (batch for _, batch in batches(samples, history)))
         v_end = time.perf_counter()

@@ -23,6 +23,7 @@ from cluster.storage import Storage
 from scoring.ragged import Ragged
 from scoring.surrogate import Surrogate, build_surrogate
 from training.loops.array_columns import read_parts, to_ragged
+from training.loops.surrogate_config import SurrogateConfig
 from training.loops.surrogate_data import item_counts, train_sequences, train_windows
 from training.loops.surrogate_spec import SurrogateSpec
 from training.loops.surrogate_step import SurrogateStepper
@@ -117,9 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sequences = train_sequences(data)
     loop_rate = time_loop(sequences, len(counts), options.loop_batch, options.loop_batches)
 
-    network = {"max_history": _LENGTH, "loss": options.loss, "negatives": 256, "dropout": 0.2}
-    spec = SurrogateSpec(network=network, batch_tokens=4096)
-    model = build_surrogate("sasrec", len(counts), network, torch.from_numpy(counts.copy()))
+    spec = SurrogateSpec(SurrogateConfig(loss=options.loss, epochs=20), sample_history=_LENGTH)
+    model = build_surrogate("sasrec", len(counts), spec.network, torch.from_numpy(counts.copy()))
     windows = train_windows(data, _LENGTH)
     stepper = SurrogateStepper(spec, model, windows, torch.device("cpu"))
     targets = int(windows.targets.sum())

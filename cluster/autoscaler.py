@@ -42,10 +42,11 @@ def reported_groups() -> tuple[NodeGroup, ...]:
     )
 
 
-def kuberay_groups() -> tuple[NodeGroup, ...]:
+def kuberay_groups(pause_seconds: float = _PAUSE_SECONDS) -> tuple[NodeGroup, ...]:
     """Read the groups from this pod's RayCluster, the way KubeRay's autoscaler reads it.
 
     The head's service account may read it wherever autoscaling is enabled. Otherwise the result is empty.
+    A request that gets no answer is repeated after `pause_seconds`.
     """
     name = os.environ.get("RAY_CLUSTER_NAME")
     namespace = os.environ.get("RAY_CLUSTER_NAMESPACE") or _pod_namespace()
@@ -61,7 +62,7 @@ def kuberay_groups() -> tuple[NodeGroup, ...]:
             if not left or _refused(error):
                 log.warning("Cannot read the limits of RayCluster %s (%s). Counting live nodes only.", name, error)
                 break
-        time.sleep(_PAUSE_SECONDS)
+        time.sleep(pause_seconds)
     return ()
 
 

@@ -32,7 +32,11 @@ Answer = TypeVar("Answer")
 
 
 def follow_job(
-    client: JobSubmissionClient, job: str, write: Callable[[str], object], patience: float = _PATIENCE
+    client: JobSubmissionClient,
+    job: str,
+    write: Callable[[str], object],
+    patience: float = _PATIENCE,
+    silence: float = _SILENCE_SECONDS,
 ) -> JobStatus:
     """Copy a job's log until the job ends. The job's status decides that, not the end of the stream.
 
@@ -43,20 +47,23 @@ def follow_job(
     client, job : client of the cluster, and the job's submission id.
     write : called with the next characters of the log.
     patience : seconds without an answer after which to give up.
+    silence : seconds without output after which to ask for the job's status.
 
     Raises `UserError` if the cluster does not answer for that long, does not know the job, or requires another token.
     """
     try:
-        return _follow(client, job, write, patience)
+        return _follow(client, job, write, patience, silence)
     except AuthenticationError as error:
         raise token_fault(client.get_address()) from error
 
 
-def _follow(client: JobSubmissionClient, job: str, write: Callable[[str], object], patience: float) -> JobStatus:
+def _follow(
+    client: JobSubmissionClient, job: str, write: Callable[[str], object], patience: float, silence: float
+) -> JobStatus:
     shown = 0
     while True:
         if answered(client, job, client.get_job_status, patience) == JobStatus.RUNNING:
-            shown = asyncio.run(_tail(client, job, shown, write))
+            shown = asyncio.run(_tail(client, job, shown, write, silence))
         status = answered(client, job, client.get_job_status, patience)
         if status in FINAL:
             write(answered(client, job, client.get_job_logs, patience)[shown:])
@@ -91,7 +98,9 @@ def answered(
         time.sleep(_POLL_SECONDS)
 
 
-async def _tail(client: JobSubmissionClient, job: str, shown: int, write: Callable[[str], object]) -> int:
+async def _tail(
+    client: JobSubmissionClient, job: str, shown: int, write: Callable[[str], object], silence: float
+) -> int:
     """Stream the log from character `shown` until it ends, breaks or falls silent. Return the characters shown so far.
 
     Silence means that the job prints nothing or that the connection is lost. Asking for the job's status tells which.
@@ -100,7 +109,7 @@ async def _tail(client: JobSubmissionClient, job: str, shown: int, write: Callab
     stream = client.tail_job_logs(job)
     while True:
         try:
-            text = await asyncio.wait_for(anext(stream), _SILENCE_SECONDS)
+            text = await asyncio.wait_for(anext(stream), silence)
         except (StopAsyncIteration, TimeoutError):
             return shown
         except _UNANSWERED as error:

@@ -58,9 +58,14 @@ class _UnansweredError(UserError, ConnectionError):
 class _Client(JobSubmissionClient):
     """Ray's, with an end to waiting: a connection that is lost without a word would hold a request for ever."""
 
+    def __init__(self, address: str, request_seconds: float) -> None:
+        # Ray's own constructor sends a first request.
+        self._request_seconds = request_seconds
+        super().__init__(address)
+
     def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
         # An upload takes its time: the limit would hold for all of it.
-        limit = {} if options.get("data") is not None else {"timeout": _REQUEST_SECONDS}
+        limit = {} if options.get("data") is not None else {"timeout": self._request_seconds}
         try:
             return super()._do_request(method, endpoint, **{**limit, **options})
         except requests.RequestException as error:
@@ -70,15 +75,15 @@ class _Client(JobSubmissionClient):
             ) from error
 
 
-def open_client(address: str) -> JobSubmissionClient:
-    """A client of the Jobs API at http://HEAD:8265. Raises `UserError` when nothing answers there."""
+def open_client(address: str, request_seconds: float = _REQUEST_SECONDS) -> JobSubmissionClient:
+    """A client of the Jobs API at http://HEAD:8265. Raises `UserError` when nothing answers in `request_seconds`."""
     if not address.startswith(("http://", "https://")):
         raise UserError(
             f"--address {address} is not that of a dashboard.", "Give it with its scheme, such as http://HEAD:8265."
         )
     try:
         with _without_environment(_RAY_ADDRESSES):
-            client = _Client(address)
+            client = _Client(address, request_seconds)
         quiet_libraries()
         return client
     except AuthenticationError as error:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psutil
 import torch
 
 from cluster.errors import UserError
@@ -47,9 +46,8 @@ def check_gpus(wanted: int | str, embedded: bool) -> Finding:
     return Finding("GPU", found)
 
 
-def check_memory(least: int) -> Finding:
-    """Check that this machine has at least `least` bytes of free memory."""
-    free = psutil.virtual_memory().available
+def check_memory(free: int, least: int) -> Finding:
+    """Check that this machine's free memory, `free` bytes, is at least `least`."""
     text = f"{free / 2**30:.1f} GiB free"
     if free < least:
         return Finding(

@@ -18,12 +18,28 @@ from cluster.shards import WORKER_DEATHS
 
 log = logging.getLogger("dealrec.cluster")
 
-#: Interval at which a long call checks the live nodes.
-_LOOK_SECONDS = 15.0
-#: How often a pool is rebuilt after an actor dies for good: it died too often, or Ray could not recover its node.
-_RESTARTS = 3
 #: Checks that actors may take to start before the pool continues with those that have.
 _LOOKS_TO_START = 4
+
+
+@dataclass(frozen=True)
+class ReducePatience:
+    """The failures and delays that a pool tolerates.
+
+    Attributes
+    ----------
+    look_seconds : interval at which a long call checks the live nodes.
+    deaths : how often Ray restarts an actor that died.
+    restarts : how often the pool is rebuilt after an actor dies for good: it died too often, or Ray could not recover
+        its node.
+    """
+
+    look_seconds: float = 15.0
+    deaths: int = WORKER_DEATHS
+    restarts: int = 3
+
+
+_PATIENCE = ReducePatience()
 
 
 class _ReduceActor:
@@ -58,14 +74,15 @@ class ReducePool:
 
     Shard k always goes to actor k mod n, so that actor can reuse what it cached. Ray restarts an actor that dies and
     repeats its calls; a worker must therefore be able to rebuild its cache. If a node is lost without which the
-    actors do not fit, or other jobs hold the CPUs, the pool continues with fewer actors. It replaces an actor that
-    Ray has given up on, up to three times.
+    actors do not fit, or other jobs hold the CPUs, the pool continues with fewer actors. It replaces the
+    actors when Ray has given up on one, as often as `patience` allows.
 
     Parameters
     ----------
     build, arguments : `build(**arguments)` makes a worker inside an actor. Its methods take (shard index, argument).
     indices : shards, in the order in which results are returned.
     size, shape : number of actors, and the resources of each.
+    patience : the failures and delays that the pool tolerates.
     """
 
     def __init__(
@@ -75,10 +92,12 @@ class ReducePool:
         indices: Sequence[int],
         size: int,
         shape: WorkerShape,
+        patience: ReducePatience = _PATIENCE,
     ) -> None:
         self._indices = list(indices)
         self._shape = shape
-        self._restarts = _RESTARTS
+        self._patience = patience
+        self._restarts = patience.restarts
         # In a list, so that Ray passes on the reference rather than the object.
         self._recipe = [ray.put((build, dict(arguments)))]
         self._actors = self._start(min(size, len(self._indices)))
@@ -87,8 +106,8 @@ class ReducePool:
         actor = ray.remote(_ReduceActor).options(
             num_cpus=self._shape.cpus,
             num_gpus=self._shape.gpus,
-            max_restarts=WORKER_DEATHS,
-            max_task_retries=WORKER_DEATHS,
+            max_restarts=self._patience.deaths,
+            max_task_retries=self._patience.deaths,
         )
         actors = [actor.remote() for _ in range(size)]
         # Queued before any call, so that even a busy actor has answered it.
@@ -142,7 +161,7 @@ class ReducePool:
         """Remove and return the first call's result, with fewer actors if nodes are gone for good."""
         looks = 0
         while True:
-            if not ray.wait([waiting[0].result], timeout=_LOOK_SECONDS)[0]:
+            if not ray.wait([waiting[0].result], timeout=self._patience.look_seconds)[0]:
                 looks += 1
                 capacity = ClusterView.now(()).capacity(self._shape)
                 if looks % _LOOKS_TO_START == 0:

@@ -1,4 +1,4 @@
-"""The cluster's current and potential resources, and the worker pools that fit them."""
+"""The cluster's current and potential resources, whether workers fit on them, and the size of worker pools."""
 
 from __future__ import annotations
 
@@ -99,11 +99,7 @@ def plan_pool(
         )
     fits = view.full_capacity(worker)
     if fits == 0:
-        raise UserError(
-            f"No node of the cluster has {shape_text(worker)} for a scoring worker, and no known autoscaler would "
-            "add one.",
-            "Add a node, or list in cluster.node_groups the nodes that the cluster may add.",
-        )
+        raise no_room(worker, "a scoring worker")
     if actors is not None and allow_fewer:
         actors = min(actors, fits)
     if actors is not None and actors > fits:
@@ -116,3 +112,38 @@ def plan_pool(
     if tasks is not None:
         size = max(1, min(size, tasks))
     return PoolPlan(max(1, min(size, view.capacity(worker))), size, worker)
+
+
+def require_capacity(name: str, workers: int, worker: WorkerShape, view: ClusterView) -> None:
+    """Check that the cluster can ever hold all workers of a training at once, after growing as far as it may.
+
+    Parameters
+    ----------
+    name : the stage; the message names `<name>.workers`.
+    workers : the world size.
+    worker : resources of one worker.
+    view : the cluster's current and potential nodes.
+
+    Raises `UserError` if it cannot.
+    """
+    fits = view.full_capacity(worker)
+    if fits >= workers:
+        return
+    if worker.gpus and view.gpus == 0:
+        raise UserError(
+            f"{name} is to run on GPUs, but no node of the cluster has one.",
+            "Set cluster.gpus to 0 to train on CPUs, or run on a cluster with GPUs.",
+        )
+    remedy = f"Set {name}.workers to {fits} or add nodes" if fits else "Use larger nodes, or reduce what a worker needs"
+    raise UserError(
+        f"{name}.workers is {workers} and each worker needs {shape_text(worker)}, but the cluster has room for {fits}.",
+        f"{remedy}. If an autoscaler adds nodes, list them in cluster.node_groups.",
+    )
+
+
+def no_room(worker: WorkerShape, purpose: str) -> UserError:
+    """Return the error for a worker that fits on no current or potential node."""
+    return UserError(
+        f"No node of the cluster has {shape_text(worker)} for {purpose}, and no known autoscaler would add one.",
+        "Add a node, or list in cluster.node_groups the nodes that the cluster may add.",
+    )

@@ -22,15 +22,17 @@ _PATIENCE = 100.0
 
 
 @contextlib.contextmanager
-def stop_mark(out: Storage, mark: str) -> Iterator[None]:
+def stop_mark(out: Storage, mark: str, patience: float = _PATIENCE) -> Iterator[None]:
     """Defer a request to stop during a block, and write its mark when it arrives.
 
     The mark stays after the block: a worker may take a queued call after the driver has left. A block that does not
-    finish within a pod's grace period is interrupted.
+    finish within `patience` seconds of the request is interrupted.
     """
     with STOP.deferred() as told:
         over = threading.Event()
-        thread = threading.Thread(target=_write_mark, args=(out, mark, told, over), name="stop-mark", daemon=True)
+        thread = threading.Thread(
+            target=_write_mark, args=(out, mark, told, over, patience), name="stop-mark", daemon=True
+        )
         thread.start()
         try:
             yield
@@ -49,7 +51,7 @@ def new_stop_mark(out: Storage) -> str:
     return f"{_MARKS}/{secrets.token_hex(8)}"
 
 
-def _write_mark(out: Storage, mark: str, told: threading.Event, over: threading.Event) -> None:
+def _write_mark(out: Storage, mark: str, told: threading.Event, over: threading.Event, patience: float) -> None:
     told.wait()
     if not STOP.requested:
         return
@@ -59,8 +61,8 @@ def _write_mark(out: Storage, mark: str, told: threading.Event, over: threading.
     except OSError as error:
         # Workers are then not told, but the driver still leaves after its grace period.
         log.warning("Cannot write the request to stop to %s: %s", out.uri, error)
-    if not over.wait(_PATIENCE):
-        log.warning("A shard takes longer than %.0f s. The next run will restart it.", _PATIENCE)
+    if not over.wait(patience):
+        log.warning("A shard takes longer than %.0f s. The next run will restart it.", patience)
         signal_main()
 
 

@@ -16,7 +16,7 @@ from scoring.datamodeling import Estimate
 
 Values = npt.NDArray[np.float64]
 RESAMPLES = 1000
-#: More users than this are resampled in groups, so that memory does not grow with them.
+#: 64 MiB of draws for 1,000 resamples.
 MAX_GROUPS = 1 << 14
 
 
@@ -35,10 +35,15 @@ class Resamples:
     users: npt.NDArray[np.float32]
 
     @classmethod
-    def draw(cls, seeds: int, users: int, resamples: int = RESAMPLES, seed: int = 0) -> Resamples:
-        """The resamples of `seeds` training seeds and `users` users; they depend on these numbers and `seed` alone."""
+    def draw(
+        cls, seeds: int, users: int, resamples: int = RESAMPLES, seed: int = 0, max_groups: int = MAX_GROUPS
+    ) -> Resamples:
+        """The resamples of `seeds` training seeds and `users` users; they depend on these numbers and `seed` alone.
+
+        More than `max_groups` users are resampled in so many groups, so that memory does not grow with them.
+        """
         generator = np.random.default_rng(seed)
-        return cls(_counts(generator, resamples, seeds), _counts(generator, resamples, min(users, MAX_GROUPS)))
+        return cls(_counts(generator, resamples, seeds), _counts(generator, resamples, min(users, max_groups)))
 
     def means(self, values: Values) -> Values:
         """float64 [B], the means of values [S, U] over the drawn seeds and users.

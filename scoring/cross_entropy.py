@@ -7,10 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+#: 64 MiB in float32.
 _SCORES_AT_ONCE = 1 << 24
 
 
-def catalogue_cross_entropy(hidden: Tensor, weight: Tensor, target: Tensor) -> Tensor:
+def catalogue_cross_entropy(
+    hidden: Tensor, weight: Tensor, target: Tensor, scores_at_once: int = _SCORES_AT_ONCE
+) -> Tensor:
     """Σ over positions of −log softmax(hidden · weightᵀ)[target].
 
     The scores are made, used for the loss and for both gradients, and dropped, a chunk of positions at a
@@ -19,23 +22,24 @@ def catalogue_cross_entropy(hidden: Tensor, weight: Tensor, target: Tensor) -> T
     Parameters
     ----------
     hidden : [M, d]; weight : [V, d], one row an item; target : int64 [M], rows of `weight`.
+    scores_at_once : scores in a chunk, at least those of one position.
 
     Returns
     -------
     Scalar, differentiable once in `hidden` and `weight`.
     """
-    loss: Tensor = _CatalogueCrossEntropy.apply(hidden, weight, target)
+    loss: Tensor = _CatalogueCrossEntropy.apply(hidden, weight, target, scores_at_once)
     return loss
 
 
 class _CatalogueCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, target: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, target: Tensor, scores_at_once: int) -> Tensor:
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
         hidden_gradient = torch.empty_like(hidden) if needs_hidden else None
         weight_gradient = torch.zeros_like(weight) if needs_weight else None
         loss = hidden.new_zeros(())
-        rows = max(1, _SCORES_AT_ONCE // max(1, len(weight)))
+        rows = max(1, scores_at_once // max(1, len(weight)))
         for part in torch.arange(len(hidden), device=hidden.device).split(rows):
             span = slice(int(part[0]), int(part[-1]) + 1)
             places = target[span, None]
@@ -58,11 +62,12 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         hidden_gradient, weight_gradient = ctx.saved_tensors
         scale = upstream[0]
         return (
             None if hidden_gradient is None else hidden_gradient * scale,
             None if weight_gradient is None else weight_gradient * scale,
+            None,
             None,
         )

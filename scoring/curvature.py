@@ -29,13 +29,18 @@ _OUTPUTS_AT_ONCE = 1 << 25
 
 
 def gauss_newton_product_sum(
-    objective: Differentiable, scope: Scope, x: Tensor, batches: Iterable[Any]
+    objective: Differentiable,
+    scope: Scope,
+    x: Tensor,
+    batches: Iterable[Any],
+    outputs_at_once: int = _OUTPUTS_AT_ONCE,
 ) -> tuple[Tensor, int]:
     """Σ over samples of Jᵀ∇²ℓ(z)J x, and the number of samples.
 
     Parameters
     ----------
     x : [P], or [K, P]: K products that share the linearisation of the samples.
+    outputs_at_once : outputs of samples, moved along several directions, that exist at once.
 
     Returns
     -------
@@ -47,14 +52,16 @@ def gauss_newton_product_sum(
         parameters = scope_parameters(objective, scope)
         tangents = like(scope.unflatten(x), parameters)
         for batch in batches:
-            product, width = _linearised(objective, scope, parameters, batch)
+            product, width = _linearised(objective, scope, parameters, batch, outputs_at_once)
             apply = product if x.ndim == 1 else torch.func.vmap(product, chunk_size=width)
             total += scope.flatten(apply(tangents)).cpu()
             count += batch_rows(batch)
     return total, count
 
 
-def gauss_newton_matrix_sum(objective: Differentiable, scope: Scope, batches: Iterable[Any]) -> tuple[Tensor, int]:
+def gauss_newton_matrix_sum(
+    objective: Differentiable, scope: Scope, batches: Iterable[Any], outputs_at_once: int = _OUTPUTS_AT_ONCE
+) -> tuple[Tensor, int]:
     """Σ over samples of Jᵀ∇²ℓ(z)J as a dense matrix, and the number of samples.
 
     P products, several at a time on one linearisation: cheaper than the P × P outer products of Jacobians
@@ -71,7 +78,7 @@ def gauss_newton_matrix_sum(objective: Differentiable, scope: Scope, batches: It
         parameters = scope_parameters(objective, scope)
         template = next(iter(parameters.values()))
         for batch in batches:
-            product, width = _linearised(objective, scope, parameters, batch)
+            product, width = _linearised(objective, scope, parameters, batch, outputs_at_once)
             many = torch.func.vmap(product)
             for start in range(0, scope.size, width):
                 stop = min(start + width, scope.size)
@@ -84,7 +91,7 @@ def gauss_newton_matrix_sum(objective: Differentiable, scope: Scope, batches: It
 
 
 def _linearised(
-    objective: Differentiable, scope: Scope, parameters: Parameters, batch: Any
+    objective: Differentiable, scope: Scope, parameters: Parameters, batch: Any, outputs_at_once: int
 ) -> tuple[Callable[[Parameters], Parameters], int]:
     """x ↦ Jᵀ∇²ℓ(z)J x for the samples of one batch, and how many of these may be worked on together.
 
@@ -101,4 +108,4 @@ def _linearised(
         return pulled
 
     values = len(outputs) * objective.criterion.product_width(outputs, batch)
-    return product, max(1, min(_DIRECTIONS_AT_ONCE, _OUTPUTS_AT_ONCE // max(1, values)))
+    return product, max(1, min(_DIRECTIONS_AT_ONCE, outputs_at_once // max(1, values)))

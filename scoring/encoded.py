@@ -8,6 +8,7 @@ Gauss-Newton matrix in the outputs z and in e are the same: (AₛJ)ᵀ∇²ℓ(z
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -19,10 +20,21 @@ from scoring.losses import LowRankCurvature, OutputLoss, square_root_columns
 from scoring.objective import evaluation
 from scoring.row_products import row_products
 
-_GRADIENT_SCORES = 1 << 20
-_HESSIAN_SCORES = 1 << 24
-#: Numbers of a d × d Hessian that is kept: up to d = 128, and 64 KiB a sample.
-_KEPT_HESSIAN = 1 << 14
+
+@dataclass(frozen=True)
+class EncodedLimits:
+    """How much exists at once; nothing here changes a result by more than rounding.
+
+    Attributes
+    ----------
+    gradient_scores : scores of a chunk of a gradient; few enough for the cache speed it up.
+    hessian_scores : scores of a chunk of Hessians; more let them share products of embeddings.
+    kept_hessian : numbers of a d × d Hessian that is kept: up to d = 128, and 64 KiB a sample.
+    """
+
+    gradient_scores: int = 1 << 20
+    hessian_scores: int = 1 << 24
+    kept_hessian: int = 1 << 14
 
 
 class LayeredEncoder(Protocol):
@@ -40,7 +52,8 @@ class LayeredEncoder(Protocol):
 class EncodedLoss(OutputLoss):
     """ℓ(head(e)) as a loss of the encoded history e [B, d]."""
 
-    def __init__(self, head: Head, base: LowRankCurvature, embedding: nn.Embedding) -> None:
+    def __init__(self, head: Head, base: LowRankCurvature, embedding: nn.Embedding, limits: EncodedLimits) -> None:
+        self.limits = limits
         self.head = head
         self.base = base
         self.embedding = embedding
@@ -53,7 +66,7 @@ class EncodedLoss(OutputLoss):
         return self.base.loss(self.head(outputs, self.weight, batch), batch)
 
     def gradient(self, outputs: Tensor, batch: Any) -> Tensor:
-        return self._by_chunks(self._chunk_gradient, outputs, batch, _GRADIENT_SCORES)
+        return self._by_chunks(self._chunk_gradient, outputs, batch, self.limits.gradient_scores)
 
     def hessian_product(self, outputs: Tensor, batch: Any, tangent: Tensor) -> Tensor:
         if batch.hessian is not None:
@@ -72,7 +85,7 @@ class EncodedLoss(OutputLoss):
         if batch.hessian is not None:
             ahead: Tensor = batch.hessian
             return ahead
-        return self._by_chunks(self._chunk_hessian, outputs, batch, _HESSIAN_SCORES)
+        return self._by_chunks(self._chunk_hessian, outputs, batch, self.limits.hessian_scores)
 
     def _chunk_gradient(self, outputs: Tensor, batch: HistoryBatch) -> Tensor:
         slope = self.base.gradient(self.head(outputs, self.weight, batch), batch)
@@ -93,10 +106,7 @@ class EncodedLoss(OutputLoss):
         batch: HistoryBatch,
         scores: int,
     ) -> Tensor:
-        """`function` on a few rows at a time, so that about `scores` outputs exist at once.
-
-        Few enough for the cache speed the gradient up; more let the Hessian share products of embeddings.
-        """
+        """`function` on a few rows at a time, so that about `scores` outputs exist at once."""
         rows = max(1, scores // self.head.width(len(self.weight) - 1))
         parts = []
         for start in range(0, len(outputs), rows):
@@ -115,13 +125,21 @@ class EncodedObjective:
     head, criterion : from the encoded history to the outputs, and the loss of those.
     depth : the lowest block with a parameter in scope, or the number of blocks where the scope lies after the last
         one's attention; None where it reaches below the blocks.
+    limits : how much exists at once.
     """
 
-    def __init__(self, module: Any, head: Head, criterion: OutputLoss, depth: int | None) -> None:
+    def __init__(
+        self,
+        module: Any,
+        head: Head,
+        criterion: OutputLoss,
+        depth: int | None,
+        limits: EncodedLimits,
+    ) -> None:
         if not isinstance(criterion, LowRankCurvature):
             raise TypeError(f"{type(criterion).__name__} gives no Hessian parts")
         self.module: nn.Module = module
-        self.criterion = EncodedLoss(head, criterion, module.item_embedding)
+        self.criterion = EncodedLoss(head, criterion, module.item_embedding, limits)
         self._encoder: LayeredEncoder = module
         self._depth = depth
 
@@ -141,6 +159,6 @@ class EncodedObjective:
             if self._depth is not None:
                 states = self._encoder.states_before(self._depth, batch.history, batch.lengths)
                 batch = batch._replace(states=states)
-            if curvature and self.criterion.weight.shape[1] ** 2 <= _KEPT_HESSIAN:
+            if curvature and self.criterion.weight.shape[1] ** 2 <= self.criterion.limits.kept_hessian:
                 batch = batch._replace(hessian=self.criterion.hessian(self.outputs(batch), batch))
         return batch

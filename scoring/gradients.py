@@ -24,7 +24,7 @@ from scoring.objective import (
 )
 from scoring.scope import Scope
 
-#: Entries of the per-sample gradients that exist at once: 64 MiB in float32.
+#: 64 MiB in float32.
 _GRADIENT_ENTRIES = 1 << 24
 
 
@@ -95,16 +95,26 @@ def per_sample_gradients(objective: Differentiable, scope: Scope, batch: Any) ->
     return scope.flatten_rows(gradients)
 
 
-def gradient_parts(objective: Differentiable, scope: Scope, batch: Any) -> Iterator[tuple[slice, Tensor]]:
-    """`per_sample_gradients` of a batch, so few rows at a time that memory does not grow with it: (rows, [b, P])."""
-    rows = max(1, _GRADIENT_ENTRIES // scope.size)
+def gradient_parts(
+    objective: Differentiable, scope: Scope, batch: Any, entries_at_once: int = _GRADIENT_ENTRIES
+) -> Iterator[tuple[slice, Tensor]]:
+    """`per_sample_gradients` of a batch, so few rows at a time that memory does not grow with it: (rows, [b, P]).
+
+    `entries_at_once` bounds b · P, but for one row that is larger.
+    """
+    rows = max(1, entries_at_once // scope.size)
     tensors = batch_tensors(batch)
     for start in range(0, batch_rows(batch), rows):
         span = slice(start, start + rows)
         yield span, per_sample_gradients(objective, scope, with_tensors(batch, [part[span] for part in tensors]))
 
 
-def weighted_gradient_sums(objective: Differentiable, scope: Scope, batches: Iterable[tuple[Any, Tensor]]) -> Tensor:
+def weighted_gradient_sums(
+    objective: Differentiable,
+    scope: Scope,
+    batches: Iterable[tuple[Any, Tensor]],
+    entries_at_once: int = _GRADIENT_ENTRIES,
+) -> Tensor:
     """Σ over samples of wₖ(s)∇ℓ(s) for K weightings.
 
     Every gradient is made once and multiplied by all weights, which is cheaper than K backward passes. Samples whose
@@ -113,6 +123,7 @@ def weighted_gradient_sums(objective: Differentiable, scope: Scope, batches: Ite
     Parameters
     ----------
     batches : each with the weights of its samples, [K, B].
+    entries_at_once : entries of the per-sample gradients that exist at once.
 
     Returns
     -------
@@ -120,7 +131,7 @@ def weighted_gradient_sums(objective: Differentiable, scope: Scope, batches: Ite
     """
     total = torch.zeros(0, scope.size, dtype=torch.float64)
     for batch, weights in batches:
-        for span, gradients in gradient_parts(objective, scope, batch):
+        for span, gradients in gradient_parts(objective, scope, batch, entries_at_once):
             gradients = gradients.where(torch.isfinite(gradients).all(1, keepdim=True), 0.0)
             sums = (weights[:, span].to(gradients) @ gradients).to("cpu", torch.float64)
             total = total + sums if len(total) else sums

@@ -8,7 +8,6 @@ one process or over many workers, is the business of the `Curvature` that is han
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
 from typing import Any, Protocol
@@ -32,38 +31,11 @@ from scoring.kronecker import (
 )
 from scoring.objective import Differentiable, prepare_batches
 from scoring.scope import Scope
+from scoring.solver_settings import SolverSettings
 from scoring.solvers import Eigensystem, Product, Solution, solve_cg, solve_ekfac, solve_exact, solve_lissa
 
 #: Parameters above which the dense matrix and its eigenvectors take gigabytes and its eigenvalues hours.
 MAX_EXACT = 10_000
-
-SOLVERS = ("none", "cg", "exact", "ekfac", "lissa")
-
-
-@dataclass(frozen=True)
-class SolverSettings:
-    """How h is solved for.
-
-    Attributes
-    ----------
-    solver : one of `SOLVERS`; `none` takes h = v.
-    damping : λ, in units of the curvature; for `cg`, `exact` and `ekfac`.
-    tolerance, max_iterations : of `cg`.
-    lissa_damp, lissa_scale, lissa_steps : of `lissa`, whose fixed point is lissa_scale times the solution for
-        a damping of lissa_damp · lissa_scale.
-    """
-
-    solver: str = "cg"
-    damping: float = 0.01
-    tolerance: float = 1e-6
-    max_iterations: int = 500
-    lissa_damp: float = 0.01
-    lissa_scale: float = 25.0
-    lissa_steps: int = 5000
-
-    def __post_init__(self) -> None:
-        if self.solver not in SOLVERS:
-            raise SettingError(f"unknown influence solver {self.solver!r}; choose one of {', '.join(SOLVERS)}")
 
 
 class Curvature(Protocol):
@@ -194,10 +166,8 @@ def _mean(sums: tuple[Tensor, int]) -> Tensor:
 
 
 __all__ = [
-    "SOLVERS",
     "Curvature",
     "LocalCurvature",
-    "SolverSettings",
     "check_exact",
     "eigensystem",
     "influence_scores",

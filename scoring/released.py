@@ -20,7 +20,7 @@ from scoring.objective import evaluation
 from scoring.sasrec import SASRec
 from scoring.solvers import Product, Solution, solve_lissa
 
-#: Outputs of all positions of a batch that exist at once: 64 MiB in float32.
+#: 64 MiB in float32.
 _OUTPUTS = 1 << 24
 
 
@@ -30,9 +30,11 @@ class ReleasedInfluence:
     Parameters
     ----------
     model : the surrogate; the weight is the last feed-forward layer of its last block, [d, d].
+    outputs_at_once : outputs, of all positions of a batch, that exist at once.
     """
 
-    def __init__(self, model: SASRec) -> None:
+    def __init__(self, model: SASRec, outputs_at_once: int = _OUTPUTS) -> None:
+        self._outputs_at_once = outputs_at_once
         self._call = _EarlierLosses(model)
         self._model = model
         self._name = f"model.blocks.{len(model.blocks) - 1}.feed_forward.outer.weight"
@@ -73,14 +75,14 @@ class ReleasedInfluence:
 
     def _parts(self, batch: HistoryBatch) -> Iterator[tuple[slice, HistoryBatch]]:
         """So few rows at a time that the outputs at all their positions take bounded memory."""
-        rows = max(1, _OUTPUTS // (batch.history.shape[1] * self._model.output_count))
+        rows = max(1, self._outputs_at_once // (batch.history.shape[1] * self._model.output_count))
         for start in range(0, len(batch.target), rows):
             span = slice(start, start + rows)
             yield span, HistoryBatch(batch.history[span], batch.lengths[span], batch.target[span])
 
     def _directions_at_once(self, batch: HistoryBatch) -> int:
         """How many products may share a batch, so that the outputs of all of them take as much."""
-        return max(1, _OUTPUTS // (batch.history.numel() * self._model.output_count))
+        return max(1, self._outputs_at_once // (batch.history.numel() * self._model.output_count))
 
     def _losses(self, weight: Tensor, batch: HistoryBatch) -> Tensor:
         losses: Tensor = torch.func.functional_call(self._call, {**self._values, self._name: weight}, (batch,))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from scoring.batching import HistoryBatch, SequenceBatch
 from scoring.cross_entropy import catalogue_cross_entropy
-from scoring.encoded import EncodedObjective
+from scoring.encoded import EncodedLimits, EncodedObjective
 from scoring.exceptions import SettingError
 from scoring.head import CatalogueHead, Head, SampledHead
 from scoring.losses import BinaryLoss, OutputLoss, SoftmaxLoss
@@ -187,7 +187,7 @@ class SASRec(Surrogate):
         flat = HistoryBatch(history=target[:, None], lengths=torch.ones_like(target), target=target)
         return self.criterion.loss(scores, flat).sum(), len(target)
 
-    def reduced(self, names: Sequence[str]) -> EncodedObjective | None:
+    def reduced(self, names: Sequence[str], limits: EncodedLimits | None = None) -> EncodedObjective | None:
         """The same losses as functions of the encoded history; None where a name belongs to the head."""
         if any(name.startswith("item_embedding") for name in names):
             return None
@@ -200,7 +200,7 @@ class SASRec(Surrogate):
                 block, part = int(name.split(".")[1]), name.split(".")[2]
                 after_attention = block == last and part.startswith("feed")
                 depth = min(depth, last + 1 if after_attention else block)
-        return EncodedObjective(self, self.head, self.criterion, depth)
+        return EncodedObjective(self, self.head, self.criterion, depth, limits or EncodedLimits())
 
     def _attend_last(self, states: Tensor, lengths: Tensor) -> Tensor:
         return cast(Block, self.blocks[-1]).attend_at(states, (lengths - 1).clamp(min=0))

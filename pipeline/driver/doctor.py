@@ -19,9 +19,7 @@ from pipeline.preflight.before_run import CLUSTER_CHECKS, CONFIG_CHECKS, MACHINE
 from pipeline.preflight.checks import Subject, findings
 from pipeline.preflight.resource_plan import describe, plan_rows, resource_plan
 from pipeline.stages.stage_list import stage_names_of
-
-#: The share of the free memory that Ray reserves for its object store; workers get the rest.
-_OBJECT_STORE = 0.3
+from training.llm.memory_needs import memory_for_workers
 
 
 def diagnose(config: Config, run: Storage, with_config: bool = True) -> tuple[list[Finding], list[dict[str, Any]], str]:
@@ -59,5 +57,4 @@ def machine_view(config: Config) -> ClusterView:
     cluster = config.cluster
     cpus = cluster.cpus or psutil.cpu_count() or 1
     gpus = torch.cuda.device_count() if cluster.gpus == "auto" else cluster.gpus
-    memory = int(psutil.virtual_memory().available * (1 - _OBJECT_STORE))
-    return ClusterView((NodeShape(cpus, gpus, memory),))
+    return ClusterView((NodeShape(cpus, gpus, memory_for_workers()),))

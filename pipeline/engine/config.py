@@ -1,35 +1,21 @@
 """The configuration: every key, its type, its default, and what it means.
 
-Unknown keys are refused with the nearest valid one named; values are checked before anything runs.
+Sections that a training reads stand beside it, in `training`; the others are here. Unknown keys are refused with the
+nearest valid one named. Values are checked before anything runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-PositiveInt = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class Section(BaseModel):
-    """A frozen group of keys that refuses what it does not know."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, validate_default=True, allow_inf_nan=False
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_number_from_a_boolean(cls, value: Any, info: ValidationInfo) -> Any:
-        """Python counts True as 1: `size: yes` would be a coreset of one sample."""
-        annotation = None if info.field_name is None else cls.model_fields[info.field_name].annotation
-        if isinstance(value, bool) and annotation is not bool:
-            raise ValueError("a number, a name or a list belongs here")
-        return value
+from cluster.settings import PositiveInt, Section, Share, unmet
+from scoring.solver_settings import SolverName, SolverSettings
+from training.llm.llm_config import LlmConfig
+from training.loops.finetune_config import FinetuneConfig
+from training.loops.surrogate_config import SurrogateConfig
 
 
 class Columns(Section):
@@ -42,6 +28,11 @@ class Columns(Section):
     rating: str | None = None
     split: str | None = None
     title: str | None = None
+
+    def get(self, role: str) -> str | None:
+        """The column that the user names for a role, or None where it is recognised."""
+        name: str | None = getattr(self, role)
+        return name
 
 
 class MinInteractionsConfig(Section):
@@ -78,51 +69,28 @@ class SamplesConfig(Section):
     shards: PositiveInt | None = Field(None, description="Output files; None follows the size of the data.")
 
 
-class SurrogateConfig(Section):
-    """The small recommender whose gradients give influence."""
-
-    model: str = Field("sasrec", pattern=r"^(sasrec|[\w.]+:\w+)$", description="sasrec, or module:builder of yours.")
-    settings: dict[str, Any] = Field({}, description="What a surrogate of your own is given besides the keys below.")
-    loss: Literal["softmax", "sampled", "bce"] = "softmax"
-    negatives: PositiveInt = Field(256, description="Negatives a target, for sampled and bce.")
-    hidden: PositiveInt = 64
-    blocks: PositiveInt = 2
-    heads: PositiveInt = 2
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    epochs: PositiveInt = 50
-    patience: Annotated[int, Field(ge=0)] = Field(
-        5, description="Epochs without a better validation NDCG@10 before it stops, at least warmup_steps; 0 is off."
-    )
-    lr: float = Field(1e-3, gt=0)
-    warmup_steps: Annotated[int, Field(ge=0)] = Field(
-        100, description="Steps over which lr rises linearly, at most a tenth of all."
-    )
-    weight_decay: float = Field(0.0, ge=0)
-    batch_tokens: PositiveInt = Field(4096, description="Positions a batch, padding included.")
-    valid_users: PositiveInt = Field(2000, description="Validation users ranked after each epoch, at most.")
-    seed: int = 0
-    workers: PositiveInt = 1
-
-
 class InfluenceConfig(Section):
     """The effect of removing each sample on the empirical risk."""
 
-    solver: Literal["none", "lissa", "exact", "cg", "ekfac"] = "ekfac"
+    solver: SolverName = SolverSettings.solver
     scope: tuple[str, ...] | None = Field(
         None, description="Names of the surrogate's scopes, or patterns; None is its default."
     )
     target: Literal["train", "valid"] = Field("train", description="Whose risk: that of train or validation.")
-    damping: float = Field(0.001, gt=0)
+    damping: float = Field(SolverSettings.damping, gt=0)
     curvature_samples: Annotated[int, Field(ge=1, le=65536)] | Literal["all"] = Field(
         8192, description="Samples that the curvature is taken over, drawn by hash; they are kept in memory unless all."
     )
     tolerance: float = Field(
-        1e-6, gt=0, lt=1, description="Relative residual at which cg stops; above it, partitions show in the scores."
+        SolverSettings.tolerance,
+        gt=0,
+        lt=1,
+        description="Relative residual at which cg stops; above it, partitions show in the scores.",
     )
-    max_iterations: PositiveInt = 500
-    lissa_damp: Share = 0.01
-    lissa_scale: float = Field(25.0, gt=0)
-    lissa_steps: PositiveInt = 5000
+    max_iterations: PositiveInt = SolverSettings.max_iterations
+    lissa_damp: Share = SolverSettings.lissa_damp
+    lissa_scale: float = Field(SolverSettings.lissa_scale, gt=0)
+    lissa_steps: PositiveInt = SolverSettings.lissa_steps
     max_nonfinite: Share = Field(0.0, description="Share of non-finite scores above which the stage fails.")
 
     @field_validator("scope", mode="before")
@@ -223,55 +191,6 @@ class SelectConfig(Section):
         return self
 
 
-class LlmConfig(Section):
-    """The language model and how a sample is put to it."""
-
-    model: str = Field("HuggingFaceTB/SmolLM2-135M-Instruct", description="Hub name, folder or .gguf file.")
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    template: str | dict[str, Any] = Field("neutral", description="A built-in name, or the parts themselves.")
-    max_items: PositiveInt = Field(20, description="History titles a prompt, the last ones.")
-    max_tokens: PositiveInt = 512
-    long_titles: Literal["cut", "drop", "error"] = Field(
-        "cut",
-        description="Titles of more than max_title_tokens: shown up to a word, or left out with their interactions.",
-    )
-    max_title_tokens: PositiveInt | None = Field(
-        None, description="Tokens of a title with its quotes; None is a quarter of max_tokens."
-    )
-
-    @field_validator("model")
-    @classmethod
-    def _at_home(cls, value: str) -> str:
-        return str(Path(value).expanduser()) if value.startswith("~") else value
-
-
-class FinetuneConfig(Section):
-    """LoRA on the coreset, by Ray Train and DeepSpeed."""
-
-    zero: Annotated[int, Field(ge=0, le=3)] = 2
-    offload: Literal["none", "optimizer", "all"] = "none"
-    lora_r: PositiveInt = 8
-    lora_alpha: PositiveInt = 16
-    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    targets: tuple[str, ...] | str | None = Field(
-        None, description="Modules, or all-linear; None finds the query and value projections of all attention layers."
-    )
-    epochs: PositiveInt = 50
-    patience: Annotated[int, Field(ge=0)] = Field(5, description="Epochs without a lower loss; 0 is off.")
-    global_batch: PositiveInt = 128
-    micro_batch_tokens: PositiveInt = Field(2048, description="Tokens a forward pass on one worker.")
-    lr: float = Field(1e-3, gt=0)
-    warmup: Share = Field(0.05, description="Share of the steps.")
-    clip: float = Field(1.0, ge=0, description="Gradient norm; 0 is off.")
-    checkpoint_steps: Annotated[int, Field(ge=0)] = Field(0, description="Steps between checkpoints; 0: an epoch.")
-    weight_decay: float = Field(0.0, ge=0)
-    tokens: Literal["response", "all"] = "response"
-    activation_checkpointing: bool = False
-    valid_users: PositiveInt = Field(256, description="Validation users whose first target gives the loss.")
-    seed: int = 0
-    workers: PositiveInt = 1
-
-
 class EvaluateConfig(Section):
     """All-ranking on the test users."""
 
@@ -290,7 +209,7 @@ class EvaluateConfig(Section):
 class AuditConfig(Section):
     """What `dealrec audit` tries: every solver with every scope and damping, against retrained surrogates."""
 
-    solvers: tuple[Literal["none", "lissa", "exact", "cg", "ekfac"], ...] = ("none", "cg", "ekfac")
+    solvers: tuple[SolverName, ...] = ("none", "cg", "ekfac")
     scopes: tuple[str, ...] | None = Field(
         None, description="Names of the surrogate's scopes, or patterns; None is its default.", min_length=1
     )
@@ -306,11 +225,11 @@ class AuditConfig(Section):
 
     @field_validator("solvers", "scopes", "dampings")
     @classmethod
-    def _all_different(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    def _all_different(cls, values: tuple[str | float, ...] | None) -> tuple[str | float, ...] | None:
         """Results go by these names, numbers by six digits."""
         names = [f"{value:g}" if isinstance(value, float) else value for value in values or ()]
         if len(set(names)) < len(names):
-            raise ValueError("one of the values is there twice")
+            raise unmet("a list of different values")
         return values
 
 

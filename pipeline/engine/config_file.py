@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from cluster.errors import UserError
 from cluster.masking import masked_values
+from cluster.setting_faults import setting_faults
 from cluster.storage import Storage
 from pipeline.engine.config import Config
 
@@ -79,8 +79,8 @@ def parse_config(values: Mapping[str, Any], source: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        faults = [_describe(fault) for fault in error.errors()]
-        raise UserError(f"{source}: " + "; ".join(faults) + ".", "Correct the keys named and run again.") from None
+        faults = "; ".join(setting_faults(error, Config))
+        raise UserError(f"{source}: {faults}.", "Correct the keys named and run again.") from None
 
 
 def dump_config(config: Config) -> str:
@@ -119,31 +119,3 @@ def _with_override(values: Mapping[str, Any], override: str) -> dict[str, Any]:
         level = level[part]
     level[parts[-1]] = value
     return result
-
-
-def _describe(fault: Any) -> str:
-    """One validation fault as "key: what is wrong"."""
-    place = [str(part) for part in fault["loc"]]
-    key = ".".join(place)
-    if fault["type"] == "extra_forbidden":
-        known = _keys_at(place[:-1])
-        near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.0)
-        return f"unknown key {key}" + (f" (nearest valid key: {'.'.join([*place[:-1], near[0]])})" if near else "")
-    if fault["type"] == "missing":
-        return f"key {key} is missing"
-    if not place:
-        return str(fault["msg"]).removeprefix("Value error, ")
-    return f"key {key}: {fault['msg'].removeprefix('Value error, ')} (got {fault['input']!r})"
-
-
-def _keys_at(place: Sequence[str]) -> list[str]:
-    """The valid keys of a section."""
-    model: type[BaseModel] = Config
-    for part in place:
-        section = model.model_fields.get(part)
-        candidates = [] if section is None else [section.annotation, *get_args(section.annotation)]
-        models = [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        if not models:
-            return []
-        model = models[0]
-    return [field.alias or name for name, field in model.model_fields.items()]

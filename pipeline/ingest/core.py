@@ -10,7 +10,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from pipeline.ingest.ingest_spec import MinInteractions
+from pipeline.engine.config import MinInteractionsConfig
 from pipeline.ingest.shuffle import map_blocks, passed
 from pipeline.ingest.vocabulary import Vocabulary
 
@@ -32,7 +32,7 @@ class Core:
 
     items: _Bools
     counts: _Counts
-    least: MinInteractions
+    least: MinInteractionsConfig
     rounds: int
 
     @property
@@ -61,7 +61,7 @@ class Core:
         return map_blocks(grouped, keep_core, **arguments).materialize()
 
 
-def find_core(grouped: ray.data.Dataset, items: int, least: MinInteractions) -> Core:
+def find_core(grouped: ray.data.Dataset, items: int, least: MinInteractionsConfig) -> Core:
     """Compute the core of a log by repeated passes, until no more items are dropped.
 
     The items that stay determine the users that stay, so nothing is remembered about users between passes.

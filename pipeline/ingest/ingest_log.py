@@ -13,12 +13,13 @@ import ray.data
 from cluster.errors import UserError
 from cluster.progress import Progress
 from cluster.storage import Storage
+from pipeline.engine.config import MinInteractionsConfig
 from pipeline.ingest.core import find_core
 from pipeline.ingest.examine import Examination, say_columns
 from pipeline.ingest.files.datafile import DataFile
 from pipeline.ingest.files.headers import Header, read_headers
 from pipeline.ingest.files.sources import find_files
-from pipeline.ingest.ingest_spec import IngestSpec, MinInteractions
+from pipeline.ingest.ingest_spec import IngestSpec
 from pipeline.ingest.log_survey import LogSurvey, merge_surveys, shard_count, survey_block
 from pipeline.ingest.notices import say, warnings_of
 from pipeline.ingest.reading import log_reader, plan_tasks, read_catalogue
@@ -184,9 +185,9 @@ class _Ingest:
         Return the interactions left, their items, and how many interactions are outside the core.
         """
         least = self.spec.min_interactions
-        if self.spec.split == "global_time" or least != MinInteractions():
+        if self.spec.split == "global_time" or least != MinInteractionsConfig():
             grouped = map_blocks(grouped, drop_duplicates).materialize()
-        if least == MinInteractions():
+        if least == MinInteractionsConfig():
             return grouped, vocabulary, 0
         self.progress.update(0, 1, doing="finding users and items with enough interactions")
         core = find_core(grouped, len(vocabulary), least)

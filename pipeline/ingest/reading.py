@@ -68,6 +68,7 @@ class LogReader:
     missing_id : what to do with rows that lack a user or an item id.
     null_values : texts that stand for a missing value.
     style : how the log writes its times; None takes that of each block's first time.
+    rows_per_batch : rows of a Parquet file that are read at once.
     """
 
     roles: Roles
@@ -75,6 +76,7 @@ class LogReader:
     missing_id: Literal["error", "drop"] = "error"
     null_values: tuple[str, ...] = ()
     style: TimeStyle | None = None
+    rows_per_batch: int = _ROWS_PER_BATCH
 
     def __call__(self, pieces: Sequence[Piece]) -> Iterator[pa.Table]:
         """Yield normal blocks: user, item, [timestamp], [position], [split], [title], reason.
@@ -82,7 +84,7 @@ class LogReader:
         Dropped rows stay as rows of nulls with a `reason`, so that they are counted.
         """
         for piece in pieces:
-            for table, first_row in read_piece(piece, list(dict.fromkeys(self.roles.values()))):
+            for table, first_row in read_piece(piece, list(dict.fromkeys(self.roles.values())), self.rows_per_batch):
                 yield normalise(table, self, piece.file.name, first_row)
 
 
@@ -103,20 +105,25 @@ def log_reader(headers: Sequence[Header], roles: Roles, spec: IngestSpec) -> Log
     return reader
 
 
-def plan_tasks(headers: Sequence[Header]) -> list[list[Piece]]:
-    """Group pieces so that a task reads tens of megabytes: few tasks for a small log, many for a large one."""
+def plan_tasks(
+    headers: Sequence[Header], task_bytes: int = _BYTES_PER_TASK, rows_per_batch: int = _ROWS_PER_BATCH
+) -> list[list[Piece]]:
+    """Group pieces so that a task reads about `task_bytes`: few tasks for a small log, many for a large one.
+
+    A piece of a Parquet file ends with the row group that brings it to `rows_per_batch` rows.
+    """
     tasks: list[list[Piece]] = []
     room = 0
-    for piece in (piece for header in headers for piece in _pieces(header)):
+    for piece in (piece for header in headers for piece in _pieces(header, task_bytes, rows_per_batch)):
         if not tasks or piece.bytes > room:
             tasks.append([])
-            room = _BYTES_PER_TASK
+            room = task_bytes
         tasks[-1].append(piece)
         room -= piece.bytes
     return tasks
 
 
-def _pieces(header: Header) -> Iterator[Piece]:
+def _pieces(header: Header, task_bytes: int, rows_per_batch: int) -> Iterator[Piece]:
     if not header.row_groups:
         yield Piece(header.file, bytes=header.file.size)
         return
@@ -125,15 +132,15 @@ def _pieces(header: Header) -> Iterator[Piece]:
     for end in range(1, len(header.row_groups) + 1):
         rows = sum(header.row_groups[begin:end])
         size = header.file.size * rows // total
-        if end == len(header.row_groups) or size >= _BYTES_PER_TASK or rows >= _ROWS_PER_BATCH:
+        if end == len(header.row_groups) or size >= task_bytes or rows >= rows_per_batch:
             yield Piece(header.file, tuple(range(begin, end)), first_row, size)
             begin, first_row = end, first_row + rows
 
 
-def read_piece(piece: Piece, columns: Sequence[str]) -> Iterator[NumberedBlock]:
+def read_piece(piece: Piece, columns: Sequence[str], rows_per_batch: int = _ROWS_PER_BATCH) -> Iterator[NumberedBlock]:
     """Yield the columns of a piece, block by block. Raises `UserError` if the file cannot be read."""
     given = piece.file.given
-    for table, row in _read_own(piece, [column for column in columns if column not in given]):
+    for table, row in _read_own(piece, [column for column in columns if column not in given], rows_per_batch):
         for column in columns:
             if column in given:
                 constant = pa.repeat(pa.scalar(given[column], pa.string()), table.num_rows)
@@ -141,11 +148,11 @@ def read_piece(piece: Piece, columns: Sequence[str]) -> Iterator[NumberedBlock]:
         yield table, row
 
 
-def _read_own(piece: Piece, columns: Sequence[str]) -> Iterator[NumberedBlock]:
+def _read_own(piece: Piece, columns: Sequence[str], rows_per_batch: int) -> Iterator[NumberedBlock]:
     if piece.file.rows is not None:
         return _read_live(piece.file, piece.file.rows, columns)
     if piece.file.format == "parquet":
-        return _read_parquet(piece, columns)
+        return _read_parquet(piece, columns, rows_per_batch)
     return _TEXT_READERS[piece.file.format](piece.file, columns)
 
 
@@ -159,11 +166,11 @@ def _read_live(file: DataFile, rows: LiveRows, columns: Sequence[str]) -> Iterat
         raise damaged(file, error) from error
 
 
-def _read_parquet(piece: Piece, columns: Sequence[str]) -> Iterator[NumberedBlock]:
+def _read_parquet(piece: Piece, columns: Sequence[str], rows_per_batch: int) -> Iterator[NumberedBlock]:
     row = piece.first_row
     try:
         with pq.ParquetFile(piece.file.filesystem.open_input_file(piece.file.path)) as parquet:
-            for batch in parquet.iter_batches(_ROWS_PER_BATCH, list(piece.row_groups), columns):
+            for batch in parquet.iter_batches(rows_per_batch, list(piece.row_groups), columns):
                 yield without_views(pa.Table.from_batches([batch])), row
                 row += batch.num_rows
     except DAMAGE as error:

@@ -35,14 +35,14 @@ def settle_split(spec: IngestSpec, headers: Sequence[Header]) -> tuple[IngestSpe
     """
     headers = list(headers)
     if spec.split == "auto" and spec.columns.get("split") is not None:
-        spec = replace(spec, split="column")
+        spec = spec.model_copy(update={"split": "column"})
     parts = _parts([header.file for header in headers])
     in_file = find_column(headers[0], "split", spec.columns.get("split"), in_path=False)
     if spec.split == "auto" and in_file is not None and not spec.join_parts and _holds_parts(headers, in_file):
         log.info("data.split: column, by '%s'; global_time or leave_one_out would split the log again", in_file)
-        spec = replace(spec, split="column")
+        spec = spec.model_copy(update={"split": "column"})
     if spec.join_parts or len(set(parts)) < 2 or (spec.split == "column" and in_file is not None):
-        return replace(spec, split="global_time") if spec.split == "auto" else spec, headers
+        return spec.model_copy(update={"split": "global_time"}) if spec.split == "auto" else spec, headers
     shown = _shown(headers, parts)
     looks = f"data.interactions: {spec.interactions}: judging by their names, the files are parts of a split ({shown})"
     if spec.split not in ("auto", "column"):
@@ -71,7 +71,8 @@ def settle_split(spec: IngestSpec, headers: Sequence[Header]) -> tuple[IngestSpe
         )
         for header, part in zip(headers, parts, strict=True)
     ]
-    return replace(spec, split="column", columns={**spec.columns, "split": _COLUMN}), named
+    columns = spec.columns.model_copy(update={"split": _COLUMN})
+    return spec.model_copy(update={"split": "column", "columns": columns}), named
 
 
 def _holds_parts(headers: Sequence[Header], column: str) -> bool:

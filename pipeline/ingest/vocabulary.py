@@ -76,15 +76,18 @@ def item_titles(rows: pa.Table) -> pa.Table:
     return _merge(_fields(rows["item"], rows["title"], rows["title"], np.zeros(len(rows), np.int64)))
 
 
-def merge_counts(tables: Iterable[pa.Table]) -> pa.Table:
-    """Sum many blocks as they come, so that memory grows with the vocabulary, not with the log."""
+def merge_counts(tables: Iterable[pa.Table], merge_at: int = _MERGE_AT) -> pa.Table:
+    """Sum many blocks as they come, so that memory grows with the vocabulary, not with the log.
+
+    A merge takes at least `merge_at` rows.
+    """
     total = pa.schema(_FIELDS).empty_table()
     waiting: list[pa.Table] = []
     rows = 0
     for table in tables:
         waiting.append(table)
         rows += table.num_rows
-        if rows > max(_MERGE_AT, total.num_rows):
+        if rows > max(merge_at, total.num_rows):
             total, waiting, rows = _merge(pa.concat_tables([total, *waiting])), [], 0
     return _merge(pa.concat_tables([total, *waiting]))
 

@@ -29,9 +29,8 @@ from pipeline.preflight.resource_plan import describe, resource_plan
 from pipeline.stages.selection_needs import FEATURE_NAMES, REFERENCE_INFLUENCE
 from pipeline.stages.stage_list import LLM_STAGES, TITLE_EMBEDDINGS
 from pipeline.tracking.known_trackers import require_trackers
+from training.llm.memory_needs import LEAST_FREE, free_memory
 from training.loops.native_op import cache_folder, compiler_error, compiler_missing, computes_in_half
-
-_LEAST_MEMORY = 2 * 2**30
 
 _TUNING = frozenset({"finetune"})
 _SOLVES = frozenset({"influence", REFERENCE_INFLUENCE})
@@ -83,7 +82,7 @@ CONFIG_CHECKS = (
 
 #: Of this machine, without Ray.
 MACHINE_CHECKS = (
-    Check("memory", lambda subject: check_memory(_LEAST_MEMORY)),
+    Check("memory", lambda subject: check_memory(free_memory(), LEAST_FREE)),
     Check("GPU", lambda subject: check_gpus(subject.config.cluster.gpus, True), LLM_STAGES, _embedded),
     Check("compiler", lambda subject: _check_compiler(), _TUNING, _tunes_on_cpu),
     Check("half precision", lambda subject: _check_half(subject.config), _TUNING, _tunes_on_cpu),
@@ -93,7 +92,7 @@ MACHINE_CHECKS = (
 #: Of what Ray has; the nodes are asked on a cluster alone.
 CLUSTER_CHECKS = (
     Check("workers", lambda subject: _check_workers(subject)),
-    Check("memory", lambda subject: check_nodes_memory(subject.nodes, _LEAST_MEMORY), where=lambda s: not s.embedded),
+    Check("memory", lambda subject: check_nodes_memory(subject.nodes, LEAST_FREE), where=lambda s: not s.embedded),
     Check("versions", lambda subject: check_versions(subject.nodes, own_versions()), where=lambda s: not s.embedded),
     Check("compiler", lambda subject: _check_programs(subject), _TUNING, lambda s: not s.embedded),
     Check("storage", lambda subject: _check_shared(subject), where=lambda s: not s.embedded),

@@ -138,10 +138,7 @@ def require_features(config: Config, needs: SelectionNeeds, data: Storage) -> No
 
 def check_tuning(subject: Subject) -> str:
     """The settings of the fine-tuning go together."""
-    from pipeline.stages.finetune_stage import finetune_spec, llm_spec
-    from training.loops.worker_placement import Placement
-
     config = subject.config
-    finetune_spec(config, llm_spec(config), Placement()).check()
+    config.finetune.check()
     workers = config.finetune.workers
     return f"ZeRO {config.finetune.zero}, {workers} worker{'s' if workers != 1 else ''}, {config.llm.dtype}"

@@ -8,8 +8,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
 from cluster.errors import UserError
 from pipeline.preflight.checks import Subject
 
@@ -32,8 +30,6 @@ _SAVE = "Write it with save_pretrained of the model and of its tokenizer; pickle
 _INDEX = "model.safetensors.index.json"
 #: What configurations of transformers call the number of tokens that a model reads.
 _POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
-#: Weights of at most so many bytes, and of this share of the free memory, are loaded here to look at the model.
-_LOADED, _SHARE = 2**30, 0.25
 
 
 def check_template(subject: Subject) -> str:
@@ -203,15 +199,14 @@ def check_structure(subject: Subject) -> str:
     """
     from pipeline.stages.effort_stage import prepare_scorer
     from pipeline.stages.finetune_stage import llm_spec, lora_spec
-    from pipeline.stages.worker_pools import model_bytes
     from training.llm.loading import load_llm
     from training.llm.lora import attach_lora
+    from training.llm.memory_needs import loads_to_look
     from training.llm.trial import try_architecture
 
     config, stages = subject.config, set(subject.stages)
     spec, lora = llm_spec(config), lora_spec(config, dropout=0.0)
-    loads = 0 < model_bytes(config) <= min(_LOADED, _SHARE * psutil.virtual_memory().available)
-    if loads and not spec.model.endswith(".gguf"):
+    if loads_to_look(config.llm.model) and not spec.model.endswith(".gguf"):
         # A library that PEFT loads announces itself on standard output, where tables and JSON go.
         with contextlib.redirect_stdout(io.StringIO()):
             if "effort" in stages:

@@ -9,12 +9,12 @@ from typing import Any
 
 from cluster.errors import UserError
 from cluster.machine_checks import Finding
-from cluster.resources import ClusterView, PoolPlan
+from cluster.resources import ClusterView, PoolPlan, no_room, require_capacity
 from cluster.shapes import WorkerShape
 from pipeline.engine.config import Config
 from pipeline.stages.selection_needs import FEATURE_NAMES
 from pipeline.stages.worker_pools import plan_llm, plan_scoring, surrogate_placement, tuning_placement
-from training.loops.worker_placement import Placement, shortage
+from training.loops.worker_placement import Placement
 
 _TASK = WorkerShape(cpus=1)
 
@@ -100,18 +100,14 @@ def _have(view: ClusterView) -> str:
 def _tasks(config: Config, view: ClusterView) -> PoolPlan:
     room = view.full_capacity(_TASK)
     if room == 0:
-        raise UserError(
-            "No node of the cluster has a CPU, and no autoscaler is known that would add one.",
-            "Add a node, or say with cluster.node_groups what the cluster may grow to.",
-        )
+        raise no_room(_TASK, "an ingest task")
     return PoolPlan(view.capacity(_TASK), room, _TASK)
 
 
 def _training(name: str, workers: int, placement: Placement, view: ClusterView) -> PoolPlan:
-    fault = shortage(name, workers, placement, view)
-    if fault is not None:
-        raise fault
-    return PoolPlan(min(workers, view.capacity(placement.worker())), workers, placement.worker())
+    worker = placement.worker()
+    require_capacity(name, workers, worker, view)
+    return PoolPlan(min(workers, view.capacity(worker)), workers, worker)
 
 
 def _surrogate(config: Config, view: ClusterView) -> PoolPlan:

@@ -28,9 +28,8 @@ CHECKPOINTS = "_checkpoints"
 
 
 def llm_spec(config: Config) -> LLMSpec:
-    """The model; a local path is made absolute, for workers have working directories of their own."""
-    path = Path(config.llm.model)
-    return LLMSpec(str(path.resolve()) if path.exists() else config.llm.model, config.llm.dtype)
+    """The model to load; a local path is absolute."""
+    return config.llm.located().weights()
 
 
 def llm_copy(context: StageContext) -> LLMSpec:
@@ -42,37 +41,12 @@ def llm_copy(context: StageContext) -> LLMSpec:
 
 def lora_spec(config: Config, dropout: float) -> LoraSpec:
     """The adapter; effort scores are taken where fine-tuning starts, from the same seed, without dropout."""
-    section = config.finetune
-    targets = (section.targets,) if isinstance(section.targets, str) else section.targets
-    return LoraSpec(section.lora_r, section.lora_alpha, targets, dropout, section.seed)
+    return config.finetune.adapter(dropout)
 
 
 def finetune_spec(config: Config, model_copy: LLMSpec, placement: Placement) -> FinetuneSpec:
-    section, llm = config.finetune, config.llm
-    return FinetuneSpec(
-        llm=llm_spec(config),
-        model_copy=model_copy.model,
-        lora=lora_spec(config, section.lora_dropout),
-        template=llm.template,
-        max_items=llm.max_items,
-        max_tokens=llm.max_tokens,
-        tokens=section.tokens,
-        zero=section.zero,
-        offload=section.offload,
-        epochs=section.epochs,
-        global_batch=section.global_batch,
-        lr=section.lr,
-        warmup=section.warmup,
-        weight_decay=section.weight_decay,
-        clip=section.clip,
-        patience=section.patience,
-        micro_batch_tokens=section.micro_batch_tokens,
-        checkpoint_steps=section.checkpoint_steps,
-        activation_checkpointing=section.activation_checkpointing,
-        seed=section.seed,
-        workers=section.workers,
-        placement=placement,
-    )
+    """The run's fine-tuning, with the model where workers read it."""
+    return FinetuneSpec(config.llm.located(), config.finetune, model_copy.model, placement)
 
 
 def run_finetune(context: StageContext) -> Mapping[str, Any]:

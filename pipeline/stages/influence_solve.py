@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,9 @@ from pipeline.stages.pooled_curvature import mean_of, pooled_curvature
 from pipeline.stages.surrogate_source import SurrogateSource, on_one_thread
 from scoring.curvature_draw import CurvatureCut
 from scoring.exceptions import ScoringError
-from scoring.influence import SolverSettings, solve_direction
+from scoring.influence import solve_direction
 from scoring.kronecker import linear_layers
+from scoring.solver_settings import SolverName, SolverSettings
 
 #: The files below the stage's folder; each JSON file is written after the tensor that it describes.
 SOLUTION, DIRECTION = "_solution.json", "_direction.safetensors"
@@ -179,15 +180,12 @@ def _solver_faults(solver: str, risk: Risk) -> Iterator[None]:
 
 
 def solver_settings(
-    section: InfluenceConfig, solver: str | None = None, damping: float | None = None
+    section: InfluenceConfig, solver: SolverName | None = None, damping: float | None = None
 ) -> SolverSettings:
-    """The configured solver, or another one, or another damping, with the configured tolerances."""
-    return SolverSettings(
-        solver=solver or section.solver,
-        damping=section.damping if damping is None else damping,
-        tolerance=section.tolerance,
-        max_iterations=section.max_iterations,
-        lissa_damp=section.lissa_damp,
-        lissa_scale=section.lissa_scale,
-        lissa_steps=section.lissa_steps,
+    """Return the configured settings, with another solver or another damping where one is given."""
+    configured = SolverSettings(**section.model_dump(include={field.name for field in fields(SolverSettings)}))
+    return replace(
+        configured,
+        solver=configured.solver if solver is None else solver,
+        damping=configured.damping if damping is None else damping,
     )

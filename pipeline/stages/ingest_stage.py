@@ -9,30 +9,15 @@ from cluster.capacity_watch import watch_capacity
 from cluster.shapes import WorkerShape
 from pipeline.engine.config import Config
 from pipeline.engine.graph import StageContext
-from pipeline.ingest.ingest_log import IngestSpec, ingest
-from pipeline.ingest.ingest_spec import MinInteractions
+from pipeline.ingest.ingest_log import ingest
+from pipeline.ingest.ingest_spec import IngestSpec
 from pipeline.ingest.notices import warn_of_repeats
 from pipeline.stages.worker_pools import room_for_tasks
 
 
 def ingest_spec(config: Config) -> IngestSpec:
-    """What the config says of the log and of samples."""
-    data, samples = config.data, config.samples
-    return IngestSpec(
-        interactions=data.interactions,
-        items=data.items,
-        columns={key: name for key, name in data.columns.model_dump().items() if name is not None},
-        split=data.split,
-        join_parts=data.join_parts,
-        min_rating=data.min_rating,
-        min_interactions=MinInteractions(data.min_interactions.user, data.min_interactions.item),
-        missing_title=data.missing_title,
-        missing_id=data.missing_id,
-        null_values=data.null_values,
-        per_user=samples.per_user,
-        max_history=samples.max_history,
-        shards=samples.shards,
-    )
+    """What the config says about the log and about samples."""
+    return IngestSpec.of(config.data, config.samples)
 
 
 def run_ingest(context: StageContext) -> Mapping[str, Any]:

@@ -14,37 +14,16 @@ CHECKPOINTS = "_checkpoints"
 
 
 def network_settings(config: Config) -> dict[str, Any]:
-    """What a surrogate's builder is given, but for the number of items."""
-    section = config.surrogate
-    return {
-        "max_history": config.samples.max_history,
-        "hidden": section.hidden,
-        "blocks": section.blocks,
-        "heads": section.heads,
-        "dropout": section.dropout,
-        "loss": section.loss,
-        "negatives": section.negatives,
-        "seed": section.seed,
-        **section.settings,
-    }
+    """What a surrogate's builder is given, except the number of items."""
+    return config.surrogate.network(config.samples.max_history)
 
 
 def surrogate_spec(config: Config) -> SurrogateSpec:
-    """The training loop's parameters. Not to be called before Ray is there."""
-    section = config.surrogate
+    """The training of the run's surrogate. It asks the connected Ray what the workers may take."""
     return SurrogateSpec(
-        name=section.model,
-        network=network_settings(config),
-        epochs=section.epochs,
-        lr=section.lr,
-        warmup_steps=section.warmup_steps,
-        weight_decay=section.weight_decay,
-        batch_tokens=section.batch_tokens,
-        patience=section.patience,
-        valid_users=section.valid_users,
+        settings=config.surrogate,
+        sample_history=config.samples.max_history,
         mask_seen=config.evaluate.mask_seen,
-        seed=section.seed,
-        workers=section.workers,
         placement=surrogate_placement(config),
     )
 
@@ -52,7 +31,7 @@ def surrogate_spec(config: Config) -> SurrogateSpec:
 def run_surrogate(context: StageContext) -> Mapping[str, Any]:
     """Train by Ray Train; killed workers and drivers continue from the last epoch's checkpoint."""
     scratch, spec = context.out.child(CHECKPOINTS), surrogate_spec(context.config)
-    room_for_training(context, "surrogate", spec.workers, spec.placement)
+    room_for_training(context, "surrogate", spec.settings.workers, spec.placement)
     metrics = train_surrogate(spec, context.folder("ingest"), context.out, scratch, context.progress)
     scratch.delete("")
     return metrics

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 
 import ray
 import torch
@@ -19,13 +18,8 @@ from cluster.storage import Storage
 from pipeline.engine.config import Config
 from pipeline.engine.graph import StageContext
 from pipeline.stages.same_on_nodes import same_llm
+from training.llm.memory_needs import llm_worker_memory
 from training.loops.worker_placement import Placement, require_resources
-
-_WEIGHTS = (".safetensors", ".bin", ".gguf")
-#: Of an interpreter with torch and transformers, and of the activations of a batch of a small model.
-_PROCESS_MEMORY = 2**30
-#: Loading holds some tensors twice.
-_WEIGHTS_HELD = 1.25
 
 
 def node_groups(config: Config) -> tuple[NodeGroup, ...] | None:
@@ -69,35 +63,8 @@ def plan_llm(config: Config, view: ClusterView, shards: int | None = None) -> Po
     actors = config.cluster.actors
     if actors is None and isinstance(asked, int) and asked:
         actors = asked
-    worker = WorkerShape(gpus=gpus_per_worker(config, view), memory=llm_memory(config))
+    worker = WorkerShape(gpus=gpus_per_worker(config, view), memory=llm_worker_memory(config.llm.model))
     return plan_pool(view, shards, actors, worker, allow_fewer=shards is not None)
-
-
-def llm_memory(config: Config) -> int:
-    """Bytes of a node's memory that a worker with the LLM is given: the libraries, a batch, and the weights."""
-    return _PROCESS_MEMORY + int(_WEIGHTS_HELD * model_bytes(config))
-
-
-def model_bytes(config: Config) -> int:
-    """Bytes of the LLM's weights, in a file, a folder or the hub's cache on this machine; 0 where there are none."""
-    path = Path(config.llm.model)
-    if not path.exists():
-        cached = _cached(config.llm.model)
-        if cached is None:
-            return 0
-        path = cached
-    files = [path] if path.is_file() else [entry for entry in path.iterdir() if entry.suffix in _WEIGHTS]
-    return sum(file.stat().st_size for file in files)
-
-
-def _cached(model: str) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(model, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
-        return None
 
 
 def scoring_pool(context: StageContext, shards: int) -> PoolPlan:
@@ -191,7 +158,7 @@ def surrogate_placement(config: Config, view: ClusterView | None = None) -> Plac
 def tuning_placement(config: Config, view: ClusterView | None = None) -> Placement:
     """Where the workers that fine-tune the LLM run; each has the model in its node's memory, at least on loading."""
     placement = _training_placement(config, config.finetune.workers, view or cluster_view(config))
-    return replace(placement, memory=llm_memory(config))
+    return replace(placement, memory=llm_worker_memory(config.llm.model))
 
 
 def _training_placement(config: Config, workers: int, view: ClusterView) -> Placement:

@@ -10,7 +10,6 @@ import requests
 import yaml
 from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
 
-from cluster import autoscaler
 from cluster.autoscaler import groups_of, kuberay_groups
 from cluster.shapes import NodeGroup, NodeShape
 
@@ -56,8 +55,7 @@ def test_a_refusal_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch, statu
 
     monkeypatch.setenv("RAY_CLUSTER_NAME", "dealrec")
     monkeypatch.setenv("RAY_CLUSTER_NAMESPACE", "jobs")
-    monkeypatch.setattr(autoscaler, "_PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(KubernetesHttpApiClient, "__init__", lambda client, namespace: None)
     monkeypatch.setattr(KubernetesHttpApiClient, "get", answer)
-    assert kuberay_groups() == ()
+    assert kuberay_groups(pause_seconds=0.0) == ()
     assert calls == ["rayclusters/dealrec"] * asked

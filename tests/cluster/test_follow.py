@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from ray.job_submission import JobStatus
 
-from cluster import follow
 from cluster.errors import UserError
 from cluster.follow import follow_job
 from cluster.jobs import open_client
@@ -50,10 +49,7 @@ def test_a_broken_connection_neither_loses_nor_repeats_a_line(ray_head: str, tmp
 
 
 @pytest.mark.slow
-def test_a_connection_lost_without_a_word_is_noticed(
-    ray_head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(follow, "_SILENCE_SECONDS", 15.0)
+def test_a_connection_lost_without_a_word_is_noticed(ray_head: str, tmp_path: Path) -> None:
     program, gate = tmp_path / "program.py", tmp_path / "gate"
     program.write_text(_PROGRAM, encoding="utf-8")
     written: list[str] = []
@@ -67,7 +63,7 @@ def test_a_connection_lost_without_a_word_is_noticed(
                 assert proxy.silence() >= 1
                 gate.touch()
 
-        assert follow_job(client, job, write) == JobStatus.SUCCEEDED
+        assert follow_job(client, job, write, silence=15.0) == JobStatus.SUCCEEDED
     lines = [line for line in "".join(written).splitlines() if line.endswith(" line")]
     assert lines == ["first line", "second line"]
 

@@ -6,7 +6,6 @@ from typing import Any, cast
 import pytest
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from cluster import jobs as jobs_module
 from cluster.errors import UserError
 from cluster.jobs import exit_code, open_client, submission_id, submit_job
 from pipeline.engine.config_file import dump_config, parse_config, parse_text
@@ -99,12 +98,11 @@ def test_the_address_given_is_the_one_asked(monkeypatch: pytest.MonkeyPatch) -> 
     assert os.environ["RAY_ADDRESS"] == "http://127.0.0.1:7"
 
 
-def test_an_end_that_takes_a_connection_and_never_answers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs_module, "_REQUEST_SECONDS", 0.2)
+def test_an_end_that_takes_a_connection_and_never_answers_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(UserError, match=f"at {address} does not answer"):
-            open_client(address)
+            open_client(address, request_seconds=0.2)
 
 
 def test_nobody_at_the_address_is_the_users_fault() -> None:

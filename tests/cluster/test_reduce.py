@@ -9,10 +9,11 @@ from ray.exceptions import OutOfMemoryError
 
 from cluster import reduce
 from cluster.errors import UserError
-from cluster.reduce import ReducePool
+from cluster.reduce import ReducePatience, ReducePool
 from cluster.shapes import WorkerShape
 
 INDICES = list(range(9))
+PATIENT = ReducePatience()
 
 
 class Partial:
@@ -37,9 +38,11 @@ class Partial:
         raise UserError(f"Shard {index} is at fault.")
 
 
-def total(size: int, marker: str | None = None, for_good: bool = False) -> np.ndarray:
+def total(
+    size: int, marker: str | None = None, for_good: bool = False, patience: ReducePatience = PATIENT
+) -> np.ndarray:
     arguments = {"marker": marker, "for_good": for_good}
-    with ReducePool(Partial, arguments, INDICES, size, WorkerShape()) as pool:
+    with ReducePool(Partial, arguments, INDICES, size, WorkerShape(), patience) as pool:
         result = np.zeros(100)
         for part in pool.map("part", 3.0):
             result += part
@@ -66,20 +69,21 @@ class Holder:
     def here(self) -> None: ...
 
 
-def test_what_others_hold_is_not_waited_for(ray_local: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reduce, "_LOOK_SECONDS", 0.5)
+def test_what_others_hold_is_not_waited_for(ray_local: None) -> None:
     holder = ray.remote(Holder).options(num_cpus=ray.cluster_resources()["CPU"] - 1).remote()
     ray.get(holder.here.remote())
     try:
-        assert np.array_equal(total(2), total(1))
+        assert np.array_equal(total(2, patience=ReducePatience(look_seconds=0.5)), total(1))
     finally:
         ray.kill(holder)
 
 
-def test_workers_that_always_die_are_given_up(ray_local: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reduce, "_RESTARTS", 1)
-    monkeypatch.setattr(reduce, "WORKER_DEATHS", 1)
-    with ReducePool(Partial, {}, [0, 1], 1, WorkerShape()) as pool, pytest.raises(UserError, match="keep dying"):
+def test_workers_that_always_die_are_given_up(ray_local: None) -> None:
+    patience = ReducePatience(deaths=1, restarts=1)
+    with (
+        ReducePool(Partial, {}, [0, 1], 1, WorkerShape(), patience) as pool,
+        pytest.raises(UserError, match="keep dying"),
+    ):
         list(pool.map("die"))
 
 

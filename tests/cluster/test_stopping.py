@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from cluster import stop_mark as stop_mark_module
 from cluster.shards import begin_shard, finish_shard
 from cluster.stop_mark import ShardsInHand, new_stop_mark, stop_mark, stopping
 from cluster.stopping import STOP, Stopped
@@ -99,15 +98,14 @@ def test_workers_see_the_mark_until_the_next_pass(tmp_path: Path) -> None:
     assert not stopping(out, second)
 
 
-def test_a_shard_that_takes_longer_than_a_pod_may_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stop_mark_module, "_PATIENCE", 0.2)
+def test_a_shard_that_takes_longer_than_a_pod_may_is_left(tmp_path: Path) -> None:
     out = Storage.at(tmp_path)
 
     def stay(_: object) -> None:
         terminate()
         threading.Event().wait()
 
-    with STOP.handled(), stop_mark(out, new_stop_mark(out)) as deferred, pytest.raises(Stopped):
+    with STOP.handled(), stop_mark(out, new_stop_mark(out), patience=0.2) as deferred, pytest.raises(Stopped):
         stay(deferred)
 
 

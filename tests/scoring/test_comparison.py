@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring import comparison
 from scoring.comparison import Resamples, estimate, paired_difference
 
 
@@ -45,12 +44,11 @@ def test_resamples_are_the_brute_force_means() -> None:
     np.testing.assert_allclose(draws.means(values), expected, rtol=1e-5)
 
 
-def test_many_users_are_resampled_in_groups_with_the_same_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_users_are_resampled_in_groups_with_the_same_spread() -> None:
     values = np.random.default_rng(3).exponential(size=(2, 4001))
     values[:, ::7] = np.nan
     whole = estimate(values, Resamples.draw(2, 4001))
-    monkeypatch.setattr(comparison, "MAX_GROUPS", 400)
-    draws = Resamples.draw(2, 4001)
+    draws = Resamples.draw(2, 4001, max_groups=400)
     assert draws.users.shape == (1000, 400)
     grouped = estimate(values, draws)
     assert grouped.value == whole.value

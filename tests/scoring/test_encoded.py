@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from scoring import curvature, encoded
 from scoring.batching import collate
 from scoring.curvature import gauss_newton_product_sum
+from scoring.encoded import EncodedLimits
 from scoring.gradients import per_sample_gradients
 from scoring.objective import prepare_batches, reduce_to_scope
 from scoring.sasrec import LOSSES
@@ -45,11 +45,11 @@ def test_the_view_equals_the_model(loss: str, pattern: str) -> None:
         )
 
 
-def test_large_hessians_are_computed_again_rather_than_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoded, "_KEPT_HESSIAN", 0)
+def test_large_hessians_are_computed_again_rather_than_kept() -> None:
     model = sasrec("softmax")
     scope = select_scope(model, [SCOPES[0]])
-    view, plain = reduce_to_scope(model, scope), history_batches()
+    view, plain = model.reduced(scope.names, EncodedLimits(kept_hessian=0)), history_batches()
+    assert view is not None
     prepared = prepare_batches(view, plain, True)
     assert [batch.hessian for batch in prepared] == [None] * len(plain)
     x = torch.randn(scope.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -57,28 +57,25 @@ def test_large_hessians_are_computed_again_rather_than_kept(monkeypatch: pytest.
     torch.testing.assert_close(product, gauss_newton_product_sum(model, scope, x, plain)[0], rtol=1e-9, atol=1e-10)
 
 
-def test_many_products_at_once_respect_the_catalogue_behind_the_encoded_history(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_many_products_at_once_respect_the_catalogue_behind_the_encoded_history() -> None:
     model = build_surrogate("sasrec", 2000, {"hidden": 8, "max_history": 7}).eval()
     scope = select_scope(model, ["final_norm.*"])
     view, batch = reduce_to_scope(model, scope), collate(*histories(30), np.arange(30))
     x = torch.randn(32, scope.size, generator=torch.Generator().manual_seed(0))
     expected = gauss_newton_product_sum(view, scope, x, [batch])[0]
     scores = len(batch.target) * 2000
-    monkeypatch.setattr(curvature, "_OUTPUTS_AT_ONCE", 2 * scores)
     with LargestTensor() as largest:
-        found = gauss_newton_product_sum(view, scope, x, [batch])[0]
+        found = gauss_newton_product_sum(view, scope, x, [batch], outputs_at_once=2 * scores)[0]
     torch.testing.assert_close(found, expected)
     assert largest.numbers <= 2 * scores
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_closed_forms_equal_autograd_whatever_the_chunks(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoded, "_GRADIENT_SCORES", 20)
-    monkeypatch.setattr(encoded, "_HESSIAN_SCORES", 20)
+def test_closed_forms_equal_autograd_whatever_the_chunks(loss: str) -> None:
     model = sasrec(loss).eval()
-    view = reduce_to_scope(model, select_scope(model, ["blocks.1.*"]))
+    scope = select_scope(model, ["blocks.1.*"])
+    view = model.reduced(scope.names, EncodedLimits(gradient_scores=20, hessian_scores=20))
+    assert view is not None
     batch = history_batches()[-1]
     outputs = view.outputs(batch).detach()
     slope = torch.func.grad(lambda e: view.criterion.loss(e, batch).sum())

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
-from scoring import released
 from scoring.batching import HistoryBatch, collate
 from scoring.released import ReleasedInfluence
 from scoring.sasrec import SASRec
@@ -76,14 +74,13 @@ def test_lissa_walks_towards_the_damped_solution() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-8)
 
 
-def test_many_right_hand_sides_share_a_sample_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_right_hand_sides_share_a_sample_in_bounded_memory() -> None:
     model = sasrec(items=500)
     sample = next(sample for sample in samples(history_batches()) if int(sample.lengths[0]) > 3)
-    recipe = ReleasedInfluence(model)
     v = torch.randn(12, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    expected = recipe.solve(v, [sample] * 3).direction
+    expected = ReleasedInfluence(model).solve(v, [sample] * 3).direction
     outputs = 3 * sample.history.numel() * 500
-    monkeypatch.setattr(released, "_OUTPUTS", outputs)
+    recipe = ReleasedInfluence(model, outputs)
     with LargestTensor() as largest:
         found = recipe.solve(v, [sample] * 3).direction
     torch.testing.assert_close(found, expected)

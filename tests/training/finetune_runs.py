@@ -11,14 +11,17 @@ import pyarrow as pa
 
 from cluster.progress import Progress
 from cluster.storage import Storage
-from training.llm.llm_spec import LLMSpec, LoraSpec
+from training.llm.llm_config import LlmConfig
 from training.llm.loading import load_tokenizer
 from training.llm.prompts import PromptEncoder, load_template
 from training.loops.examples import encode_examples
+from training.loops.finetune_config import FinetuneConfig
 from training.loops.finetune_spec import FinetuneSpec
+from training.loops.training_records import FinetuneOutcome
+from training.loops.worker_placement import Placement
 
 if TYPE_CHECKING:
-    from training.loops.finetune_loop import FinetuneJob
+    from training.loops.finetune_spec import FinetuneJob
 
 ITEMS = 12
 TITLES = ["", *(f"Title {number}" for number in range(1, ITEMS + 1))]
@@ -36,23 +39,31 @@ def toy_examples(count: int, seed: int) -> pa.Table:
     )
 
 
-def toy_spec(model: Path | str, **changes: Any) -> FinetuneSpec:
-    base = FinetuneSpec(
-        llm=LLMSpec(str(model), "float32"),
-        lora=LoraSpec(r=4, alpha=8, seed=3),
-        epochs=2,
-        global_batch=8,
-        lr=1e-2,
-        micro_batch_tokens=300,
-        workers=2,
-    )
-    dtype = changes.pop("dtype", "float32")
-    return replace(base, llm=LLMSpec(str(model), dtype), **changes)
+TOY_SETTINGS: dict[str, Any] = {
+    "lora_r": 4,
+    "lora_alpha": 8,
+    "lora_dropout": 0.0,
+    "epochs": 2,
+    "patience": 0,
+    "global_batch": 8,
+    "lr": 1e-2,
+    "micro_batch_tokens": 300,
+    "workers": 2,
+}
+
+
+def toy_spec(
+    model: Path | str, dtype: str = "float32", placement: Placement | None = None, **changes: Any
+) -> FinetuneSpec:
+    llm = LlmConfig.model_validate({"model": str(model), "dtype": dtype, "max_items": 10})
+    settings = FinetuneConfig.model_validate({**TOY_SETTINGS, **changes})
+    return FinetuneSpec(llm, settings, placement=placement or Placement())
 
 
 def encoded(spec: FinetuneSpec, table: pa.Table) -> pa.Table:
-    template = load_template(spec.template)
-    encoder = PromptEncoder(load_tokenizer(spec.llm), template, TITLES, spec.max_items, spec.max_tokens)
+    llm = spec.llm
+    template = load_template(llm.template)
+    encoder = PromptEncoder(load_tokenizer(spec.source), template, TITLES, llm.max_items, llm.max_tokens)
     return encode_examples(table, encoder)
 
 
@@ -73,7 +84,7 @@ def train_all(runs: Runs, progress: Progress) -> dict[str, Any]:
     a checkpoint before the first step. Returns outcomes by name, "<name> resumed" and "<name> begun" too."""
     import torch.distributed as dist
 
-    from training.loops.finetune_loop import FinetuneJob, finetune_loop
+    from training.loops.finetune_loop import finetune_loop
 
     outcomes: dict[str, Any] = {}
     for name, spec in runs.specs.items():
@@ -109,5 +120,6 @@ def _begun(job: FinetuneJob, folder: Storage, progress: Progress) -> dict[str, A
     return _outcome(finetune_loop(copy, progress), folder)
 
 
-def _outcome(outcome: dict[str, Any], folder: Storage) -> dict[str, Any]:
+def _outcome(outcome: FinetuneOutcome, folder: Storage) -> dict[str, Any]:
+    assert outcome["best"]["file"] is not None
     return {**outcome, "adapter": folder.read_bytes(outcome["best"]["file"])}

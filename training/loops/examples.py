@@ -14,9 +14,6 @@ from scoring.ids import draw_order
 from training.llm.prompts import EncodedPrompt, PromptEncoder
 from training.loops.array_columns import read_parts, to_ragged
 
-TOKENS = ("response", "all")
-
-
 Eligible = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 
@@ -15,9 +14,10 @@ from training.llm.loading import load_tokenizer
 from training.llm.prompts import PromptEncoder, load_template
 from training.loops.examples import encode_examples
 from training.loops.finetune_export import write_model
-from training.loops.finetune_spec import FinetuneSpec
+from training.loops.finetune_spec import FinetuneJob, FinetuneSpec
 from training.loops.launch import Launch, launch_once
 from training.loops.native_op import require_compiler
+from training.loops.training_records import FinetuneLosses, FinetuneOutcome
 from training.loops.worker_placement import living_nodes, require_resources
 
 
@@ -30,7 +30,7 @@ def finetune(
     scratch: Storage,
     progress: Progress,
     provenance: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
+) -> FinetuneLosses:
     """Tune a LoRA adapter on `train`, keep the one with the lowest validation loss, and write it.
 
     Called again with the same settings, data and scratch after anything was killed, it goes on from the last
@@ -47,41 +47,40 @@ def finetune(
 
     Returns
     -------
-    The content of losses.json: `train` (loss of each step), `valid` (epoch, step and loss, the first of the
-    untuned model), `best`, `steps`, `tokens_per_second`, and `workers`, for each rank the engine's class,
-    ZeRO stage, world size, backend, device and types.
+    The content of losses.json; the first row of `valid` is that of the untuned model.
 
     Raises
     ------
-    UserError : a setting that cannot be, nothing to train or validate on, workers that the cluster cannot
+    UserError : settings that do not go together, nothing to train or validate on, workers that the cluster cannot
         hold, no C++ compiler where DeepSpeed needs one, or a loss that is not finite.
     """
-    spec.check()
+    settings, llm = spec.settings, spec.llm
+    settings.check()
     for name, table in (("training", train), ("validation", valid)):
         if len(table) == 0:
             raise UserError(f"There is no {name} sample to fine-tune with.", "Give a larger log or coreset.")
-    require_resources("finetune", spec.workers, spec.placement)
+    require_resources("finetune", settings.workers, spec.placement)
     if not spec.placement.use_gpu and len(living_nodes()) == 1:
         require_compiler()
     tokenizer = load_tokenizer(spec.source)
-    encoder = PromptEncoder(tokenizer, load_template(spec.template), titles, spec.max_items, spec.max_tokens)
+    encoder = PromptEncoder(tokenizer, load_template(llm.template), titles, llm.max_items, llm.max_tokens)
     encoded = {"train": encode_examples(train, encoder), "valid": encode_examples(valid, encoder)}
     stamp = spec.stamp({name: _content(table) for name, table in encoded.items()})
-    folder = scratch.child(f"finetune-{stamp[:16]}")
+    environment = {"DS_ACCELERATOR": "cuda" if spec.placement.use_gpu else "cpu"}
+    run = Launch.stamped("finetune", stamp, settings.workers, spec.placement, environment)
+    folder = run.folder(scratch)
     for name, table in encoded.items():
         folder.child("examples").write_table(f"{name}.parquet", table)
-    environment = {"DS_ACCELERATOR": "cuda" if spec.placement.use_gpu else "cpu"}
-    run = Launch("finetune", f"finetune-{stamp[:16]}", spec.workers, spec.placement, environment)
-    job = {"spec": spec, "folder": folder, "stamp": stamp, "pad_id": int(tokenizer.pad_token_id)}
+    job = FinetuneJob(spec, folder, stamp, int(tokenizer.pad_token_id))
     outcome = launch_once(_loop, job, run, scratch, progress)
     return write_model(outcome, spec, {"train": len(train), "valid": len(valid)}, folder, out, provenance)
 
 
-def _loop(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Imports DeepSpeed where it runs: on the workers alone."""
-    from training.loops.finetune_loop import FinetuneJob, finetune_loop
+def _loop(job: FinetuneJob, progress: Progress) -> FinetuneOutcome:
+    """Import DeepSpeed where it runs: on the workers alone."""
+    from training.loops.finetune_loop import finetune_loop
 
-    return finetune_loop(FinetuneJob(**job), progress)
+    return finetune_loop(job, progress)
 
 
 def _content(table: pa.Table) -> str:

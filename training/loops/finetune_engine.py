@@ -12,7 +12,6 @@ import io
 import logging
 import platform
 from collections.abc import Iterator
-from typing import Any
 
 import deepspeed
 import torch
@@ -26,31 +25,33 @@ from training.llm.lora import attach_lora
 from training.loops import native_op
 from training.loops.finetune_spec import FinetuneSpec
 from training.loops.launch import AgreedError, whereabouts
+from training.loops.rank_gather import gathered
+from training.loops.training_records import RankEvidence
 
 log = logging.getLogger("dealrec.finetune")
 
 
-def engine_config(spec: FinetuneSpec, trainable: int) -> dict[str, Any]:
+def engine_config(spec: FinetuneSpec, trainable: int) -> dict[str, object]:
     """DeepSpeed's configuration.
 
     The loop marks the end of an accumulation itself and scales each loss by its share of the global batch, so
     the batch sizes here are nominal. Buckets are as large as the adapter: the defaults would reserve
     gigabytes for it.
     """
-    zero: dict[str, Any] = {
-        "stage": spec.zero,
+    zero: dict[str, object] = {
+        "stage": spec.settings.zero,
         "reduce_bucket_size": max(trainable, 1024),
         "allgather_bucket_size": max(trainable, 1024),
         "overlap_comm": False,
     }
-    if spec.offload in ("optimizer", "all"):
+    if spec.settings.offload in ("optimizer", "all"):
         zero["offload_optimizer"] = {"device": "cpu"}
-    if spec.offload == "all":
+    if spec.settings.offload == "all":
         zero["offload_param"] = {"device": "cpu"}
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
-        "gradient_clipping": spec.clip,
+        "gradient_clipping": spec.settings.clip,
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
@@ -81,10 +82,10 @@ def load_adapted(spec: FinetuneSpec) -> PeftModel:
     model = attach_lora(load_llm(spec.source), spec.lora)
     for parameter in trainable_parameters(model).values():
         parameter.data = parameter.data.float()
-    if spec.activation_checkpointing:
+    if spec.settings.activation_checkpointing:
         # ZeRO-3 gathers weights again for the recomputation, which torch's non-reentrant form takes for a
         # change of shape.
-        model.gradient_checkpointing_enable({"use_reentrant": spec.zero == 3})
+        model.gradient_checkpointing_enable({"use_reentrant": spec.settings.zero == 3})
         model.enable_input_require_grads()
     return model
 
@@ -97,25 +98,25 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 def build_engine(spec: FinetuneSpec, model: PeftModel) -> deepspeed.DeepSpeedEngine:
     """The model under DeepSpeed with AdamW. Raises `RuntimeError` if stage or ranks are not as asked."""
     parameters = list(trainable_parameters(model).values())
-    optimizer = torch.optim.AdamW(parameters, lr=spec.lr, weight_decay=spec.weight_decay)
+    optimizer = torch.optim.AdamW(parameters, lr=spec.settings.lr, weight_decay=spec.settings.weight_decay)
     config = engine_config(spec, sum(parameter.numel() for parameter in parameters))
     with _quiet():
         engine = deepspeed.initialize(model=model, optimizer=optimizer, config=config)[0]
     if not isinstance(engine, deepspeed.DeepSpeedEngine):
         raise RuntimeError(f"deepspeed.initialize gave {type(engine).__name__}, not a DeepSpeedEngine")
-    if engine.zero_optimization_stage() != spec.zero or engine.dp_world_size != dist.get_world_size():
+    if engine.zero_optimization_stage() != spec.settings.zero or engine.dp_world_size != dist.get_world_size():
         raise RuntimeError(
-            f"asked for ZeRO stage {spec.zero} on {dist.get_world_size()} workers, but the engine has stage "
+            f"asked for ZeRO stage {spec.settings.zero} on {dist.get_world_size()} workers, but the engine has stage "
             f"{engine.zero_optimization_stage()} on {engine.dp_world_size}"
         )
     return engine
 
 
-def evidence(engine: deepspeed.DeepSpeedEngine) -> list[dict[str, Any]]:
-    """What every rank trains with, in the order of ranks; the same list on each."""
+def evidence(engine: deepspeed.DeepSpeedEngine) -> list[RankEvidence]:
+    """What every rank trains with, in the order of ranks; the same list on each. Collective."""
     frozen = next(parameter for parameter in engine.module.parameters() if not parameter.requires_grad)
     adapter = next(iter(trainable_parameters(engine.module).values()))
-    here = {
+    here: RankEvidence = {
         "rank": dist.get_rank(),
         "world_size": dist.get_world_size(),
         "engine": f"{type(engine).__module__}.{type(engine).__qualname__}",
@@ -129,23 +130,19 @@ def evidence(engine: deepspeed.DeepSpeedEngine) -> list[dict[str, Any]]:
         "threads": torch.get_num_threads(),
         **whereabouts(),
     }
-    everywhere: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everywhere, here)
-    return everywhere
+    return gathered(here)
 
 
 def _agree(missing: str | None) -> None:
     """Raise on every rank if anything is missing on one."""
-    found: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, (missing, platform.node()))
-    for what, node in found:
+    for what, node in gathered((missing, platform.node())):
         if what is not None:
             raise AgreedError(*native_op.compiler_error(what, f"node {node}"))
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """DeepSpeed announces some things on standard output; they go to the debug log."""
+    """Send DeepSpeed's announcements on standard output to the debug log."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said):
@@ -156,7 +153,7 @@ def _quiet() -> Iterator[None]:
 
 
 def loss_scale(engine: deepspeed.DeepSpeedEngine) -> float:
-    """What a loss is to be multiplied by before `backward`.
+    """The factor that a loss is multiplied by before `backward`.
 
     Without ZeRO and in float16, DeepSpeed divides the gradients by a scale that it has not multiplied the loss by.
     """

@@ -7,24 +7,24 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import PurePath
-from typing import Any
 
 import safetensors.torch
 
 from cluster.storage import Storage
 from training.loops.finetune_spec import FinetuneSpec
+from training.loops.training_records import BestEpoch, FinetuneLosses, FinetuneOutcome
 
 _PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray")
 
 
 def write_model(
-    outcome: dict[str, Any],
+    outcome: FinetuneOutcome,
     spec: FinetuneSpec,
     sizes: dict[str, int],
     folder: Storage,
     out: Storage,
     provenance: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
+) -> FinetuneLosses:
     """Write the best adapter, its configuration, the model card and `losses.json`; returns the latter.
 
     Parameters
@@ -34,7 +34,9 @@ def write_model(
     folder : the checkpoints, with the best adapter among them.
     provenance : what the card shall say about where the samples come from, by name.
     """
-    adapter = folder.read_bytes(outcome["best"]["file"])
+    file = outcome["best"]["file"]
+    assert file is not None
+    adapter = folder.read_bytes(file)
     empty = [name for name, tensor in safetensors.torch.load(adapter).items() if tensor.numel() == 0]
     if empty:
         raise RuntimeError(f"{len(empty)} tensors of the adapter are empty, {empty[0]} among them")
@@ -46,10 +48,10 @@ def write_model(
     return losses
 
 
-def summary(outcome: dict[str, Any], spec: FinetuneSpec, sizes: dict[str, int]) -> dict[str, Any]:
+def summary(outcome: FinetuneOutcome, spec: FinetuneSpec, sizes: dict[str, int]) -> FinetuneLosses:
     """Losses by step and epoch, the best epoch, speed, and what every worker trained with."""
     history = outcome["history"]
-    best = {key: outcome["best"][key] for key in ("epoch", "loss")}
+    best = BestEpoch(epoch=outcome["best"]["epoch"], loss=outcome["best"]["loss"])
     return {
         "train": history["train"],
         "learning_rate": history["learning_rate"],
@@ -64,32 +66,33 @@ def summary(outcome: dict[str, Any], spec: FinetuneSpec, sizes: dict[str, int]) 
         "valid_seconds": history["valid_seconds"],
         "peak_memory": outcome["peak_memory"],
         "tokens_per_second": history["tokens"] / max(history["seconds"], 1e-9),
-        "loss_tokens": spec.tokens,
+        "loss_tokens": spec.settings.tokens,
         "workers": outcome["workers"],
         "versions": {package: version(package) for package in _PACKAGES} | {"python": platform.python_version()},
     }
 
 
-def model_card(losses: dict[str, Any], spec: FinetuneSpec, provenance: Mapping[str, str]) -> str:
+def model_card(losses: FinetuneLosses, spec: FinetuneSpec, provenance: Mapping[str, str]) -> str:
     """README.md of the adapter, in the form that model hubs read."""
-    base = public_name(spec.llm.model)
-    source = base if base == spec.llm.model else "path/to/the/base/model"
-    template = spec.template if isinstance(spec.template, str) else spec.template.get("name", "custom")
+    settings, llm = spec.settings, spec.llm
+    base = public_name(llm.model)
+    source = base if base == llm.model else "path/to/the/base/model"
+    template = llm.template if isinstance(llm.template, str) else llm.template.get("name", "custom")
     proof = losses["workers"][0]
     rows = {
         "base model": base,
         **provenance,
         "training samples": losses["samples"]["train"],
         "validation samples": losses["samples"]["valid"],
-        "prompt": f"template {template}, at most {spec.max_items} titles and {spec.max_tokens} tokens",
-        "loss": f"mean over samples of the mean over {spec.tokens} tokens",
+        "prompt": f"template {template}, at most {llm.max_items} titles and {llm.max_tokens} tokens",
+        "loss": f"mean over samples of the mean over {settings.tokens} tokens",
         "LoRA": f"r {spec.lora.r}, alpha {spec.lora.alpha:g}, dropout {spec.lora.dropout:g}",
-        "optimizer": f"AdamW, decay {spec.weight_decay:g}",
-        "rate": f"peak {spec.lr:g}, warm-up {spec.warmup:g} of the steps, cosine",
-        "global batch": spec.global_batch,
-        "epochs": f"{losses['epochs']} of at most {spec.epochs}, {losses['steps']} optimizer steps",
-        "gradient clipping": f"{spec.clip:g}",
-        "seed": f"{spec.seed}, adapter {spec.lora.seed}",
+        "optimizer": f"AdamW, decay {settings.weight_decay:g}",
+        "rate": f"peak {settings.lr:g}, warm-up {settings.warmup:g} of the steps, cosine",
+        "global batch": settings.global_batch,
+        "epochs": f"{losses['epochs']} of at most {settings.epochs}, {losses['steps']} optimizer steps",
+        "gradient clipping": f"{settings.clip:g}",
+        "seed": f"{settings.seed}, adapter {spec.lora.seed}",
         "engine": f"DeepSpeed, ZeRO stage {proof['zero']}, {proof['world_size']} workers, {proof['backend']}",
         "weights": f"{proof['dtype']}, adapter {proof['adapter_dtype']}",
         "validation loss, untuned": f"{losses['untuned_loss']:.4f}",

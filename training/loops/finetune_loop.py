@@ -1,4 +1,4 @@
-"""What each rank does to fine-tune: a plain loop over the optimizer steps on a DeepSpeed engine."""
+"""Fine-tuning on each rank: a plain loop over the optimizer steps on a DeepSpeed engine."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
-import ray.train
 import torch
 import torch.distributed as dist
 from peft import PeftModel
 from peft.utils import get_peft_model_state_dict
-from torch import Tensor
+from torch import Tensor, nn
 
 from cluster.progress import Progress
 from cluster.shards import peak_memory
-from cluster.storage import Storage
 from training.llm.memory import lack_of_memory_as
-from training.loops.checkpoint import latest_checkpoint, save_checkpoint, save_tensors
+from training.loops.checkpoint import latest_checkpoint
+from training.loops.epoch_trainer import EpochTrainer
 from training.loops.examples import Encoded
 from training.loops.finetune_batches import global_batches, steps_per_epoch
 from training.loops.finetune_data import Examples, sample_losses
@@ -34,28 +33,16 @@ from training.loops.finetune_engine import (
     prepare_process,
     trainable_parameters,
 )
-from training.loops.finetune_spec import FinetuneSpec
+from training.loops.finetune_spec import FinetuneJob
 from training.loops.finetune_state import adapter_tensors, capture, restore_optimizer, restore_parameters
-from training.loops.launch import AgreedError, whereabouts
+from training.loops.launch import AgreedError
 from training.loops.schedule import Patience, seed_of, warm_up_cosine
-
-
-@dataclass(frozen=True)
-class FinetuneJob:
-    """What the driver hands to every rank.
-
-    `folder` holds the encoded examples (`train.parquet`, `valid.parquet`) and receives the checkpoints.
-    """
-
-    spec: FinetuneSpec
-    folder: Storage
-    stamp: str
-    pad_id: int
+from training.loops.training_records import FinetuneOutcome, FinetuneTrace
 
 
 @dataclass
 class FinetuneHistory:
-    """What has happened so far: the JSON side of a checkpoint.
+    """The fine-tuning so far: the JSON side of a checkpoint.
 
     `epoch` and `index` say which step comes next; `valid` starts with the untuned model at step 0.
     """
@@ -74,12 +61,12 @@ class FinetuneHistory:
         return len(self.train)
 
 
-class Tuner:
+class Tuner(EpochTrainer[FinetuneHistory]):
     """The engine, the examples and the history of one rank."""
 
     def __init__(self, job: FinetuneJob) -> None:
-        self.job = job
-        self.spec = job.spec
+        self.job, self.spec, self.settings = job, job.spec, job.spec.settings
+        super().__init__(job.folder, job.stamp, self.settings.epochs, self.settings.seed)
         prepare_process(job.spec)
         model = load_adapted(job.spec)
         saved = latest_checkpoint(job.folder, job.stamp)
@@ -88,13 +75,8 @@ class Tuner:
         self.engine = build_engine(job.spec, model)
         self.train_set = self._examples("train")
         self.valid_set = self._examples("valid")
-        self.steps_per_epoch = steps_per_epoch(len(self.train_set), self.spec.global_batch)
-        self.total_steps = self.steps_per_epoch * self.spec.epochs
-        self.history = FinetuneHistory()
-        self.patience = Patience(self.spec.patience, larger_is_better=False)
-        self.best_file: str | None = None
-        self.where: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(self.where, whereabouts())
+        self.steps_per_epoch = steps_per_epoch(len(self.train_set), self.settings.global_batch)
+        self.total_steps = self.steps_per_epoch * self.settings.epochs
         if saved is not None:
             idle = self.train_set.idle()
             restore_optimizer(
@@ -103,20 +85,44 @@ class Tuner:
                 saved.state["optimizer"],
                 lambda: sample_losses(self.engine, idle).sum(),
             )
-            self.history = FinetuneHistory(**saved.state["history"])
-            self.patience = Patience(**saved.state["patience"])
-            self.best_file = saved.state["best_file"]
+        self.resume(saved, FinetuneHistory, Patience(self.settings.patience, larger_is_better=False))
 
     @property
-    def finished(self) -> bool:
-        return self.history.epoch >= self.spec.epochs or self.patience.exhausted(self.history.epoch)
+    def epoch(self) -> int:
+        return self.history.epoch
+
+    @property
+    def step(self) -> int:
+        return self.history.steps
+
+    def run_epoch(self, progress: Progress) -> tuple[float, dict[str, float]]:
+        """The steps that the epoch still lacks, then validation; the value is the validation loss.
+
+        After every `checkpoint_steps` steps it saves.
+        """
+        history, settings = self.history, self.settings
+        batches = global_batches(len(self.train_set), settings.global_batch, settings.seed, history.epoch)
+        for rows in batches[history.index :]:
+            loss = self.train_step(rows)
+            if dist.get_rank() == 0:
+                facts = {"epoch": history.epoch + 1, "loss": loss, "tokens": history.tokens}
+                progress.update(history.steps, self.total_steps, **facts)
+            mid_epoch = history.index < len(batches)
+            if mid_epoch and settings.checkpoint_steps and history.steps % settings.checkpoint_steps == 0:
+                self.save()
+        history.epoch += 1
+        history.index = 0
+        loss = self.validate()
+        return loss, {"epoch": history.epoch, "steps": history.steps, **history.valid[-1]}
 
     def train_step(self, rows: np.ndarray) -> float:
         """One optimizer step on a global batch; its loss, the mean over the samples."""
-        history, spec = self.history, self.spec
+        history, settings = self.history, self.settings
         started = time.perf_counter()
-        torch.manual_seed(seed_of("dropout", spec.seed, history.epoch, history.index, dist.get_rank()))
-        rate = spec.lr * warm_up_cosine(history.steps, math.ceil(spec.warmup * self.total_steps), self.total_steps)
+        torch.manual_seed(seed_of("dropout", settings.seed, history.epoch, history.index, dist.get_rank()))
+        rate = settings.lr * warm_up_cosine(
+            history.steps, math.ceil(settings.warmup * self.total_steps), self.total_steps
+        )
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
         self.engine.train()
@@ -158,46 +164,26 @@ class Tuner:
         self.history.valid.append({"epoch": self.history.epoch, "step": self.history.steps, "loss": loss})
         return loss
 
-    def end_epoch(self) -> None:
-        """Validate, keep the adapter if it is the best so far, save."""
-        self.history.epoch += 1
-        self.history.index = 0
-        loss = self.validate()
-        superseded = None
-        if self.patience.improves(loss):
-            tensors = adapter_tensors(self.engine)
-            superseded, self.best_file = self.best_file, f"best/epoch-{self.history.epoch:05d}.safetensors"
-            if dist.get_rank() == 0:
-                named = get_peft_model_state_dict(self.engine.module, state_dict=tensors)
-                save_tensors(self.job.folder, self.best_file, named)
-        self.patience = self.patience.after(self.history.epoch, loss)
-        self.save()
-        if superseded is not None and dist.get_rank() == 0:
-            self.job.folder.delete(superseded)
-
-    def save(self) -> None:
-        tensors, numbers = capture(self.engine)
+    def weights(self) -> dict[str, Tensor]:
+        tensors = adapter_tensors(self.engine)
+        named: dict[str, Tensor] = {}
         if dist.get_rank() == 0:
-            state = {
-                "stamp": self.job.stamp,
-                "history": self.history.__dict__,
-                "patience": self.patience.__dict__,
-                "best_file": self.best_file,
-                "optimizer": numbers,
-                "seed": self.spec.seed,
-                "workers": self.where,
-            }
-            save_checkpoint(self.job.folder, self.history.steps, tensors, state)
+            named = get_peft_model_state_dict(self.engine.module, state_dict=tensors)
+        return named
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, object]]:
+        tensors, numbers = capture(self.engine)
+        return tensors, {"optimizer": numbers}
 
     def _examples(self, name: str) -> Examples:
         table = self.job.folder.child("examples").read_table(f"{name}.parquet")
         return Examples(
-            Encoded(table, self.spec.tokens), self.job.pad_id, self.spec.micro_batch_tokens, self.engine.device
+            Encoded(table, self.settings.tokens), self.job.pad_id, self.settings.micro_batch_tokens, self.engine.device
         )
 
 
-def finetune_loop(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
-    """Fine-tune on this rank, from the last checkpoint if there is one; the history and the evidence.
+def finetune_loop(job: FinetuneJob, progress: Progress) -> FinetuneOutcome:
+    """Fine-tune on this rank, from the last checkpoint if there is one.
 
     Raises `UserError` where the model, or a micro-batch, has no room in memory.
     """
@@ -209,27 +195,15 @@ def finetune_loop(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
         return _tune(job, progress)
 
 
-def _tune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
+def _tune(job: FinetuneJob, progress: Progress) -> FinetuneOutcome:
     tuner = Tuner(job)
-    spec, history = job.spec, tuner.history
     try:
         proof = evidence(tuner.engine)
-        if not history.valid:
+        if not tuner.history.valid:
             tuner.validate()
-        while not tuner.finished:
-            batches = global_batches(len(tuner.train_set), spec.global_batch, spec.seed, history.epoch)
-            for rows in batches[history.index :]:
-                loss = tuner.train_step(rows)
-                if dist.get_rank() == 0:
-                    facts = {"epoch": history.epoch + 1, "loss": loss, "tokens": history.tokens}
-                    progress.update(history.steps, tuner.total_steps, **facts)
-                mid_epoch = history.index < len(batches)
-                if mid_epoch and spec.checkpoint_steps and history.steps % spec.checkpoint_steps == 0:
-                    tuner.save()
-            tuner.end_epoch()
-            ray.train.report({"epoch": history.epoch, "steps": history.steps, **history.valid[-1]})
+        tuner.train(progress)
         return {
-            "history": history.__dict__,
+            "history": cast(FinetuneTrace, vars(tuner.history)),
             "best": {
                 "epoch": tuner.patience.best_epoch,
                 "loss": tuner.patience.best,
@@ -238,25 +212,28 @@ def _tune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
             "workers": proof,
             "peak_memory": peak_memory(),
             "trainable": [list(_shape(p)) for p in trainable_parameters(tuner.engine.module).values()],
-            "adapter_config": adapter_config(tuner.engine.module, spec),
+            "adapter_config": adapter_config(tuner.engine.module, job.spec.llm.model),
         }
     finally:
         tuner.engine.destroy()
 
 
-def adapter_config(model: PeftModel, spec: FinetuneSpec) -> dict[str, Any]:
-    """The content of PEFT's `adapter_config.json`, with the order of every list fixed."""
+def adapter_config(model: PeftModel, base: str) -> dict[str, object]:
+    """The content of PEFT's `adapter_config.json`, with the order of every list fixed; `base` is what was tuned."""
     config = model.peft_config["default"]
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
-        written: dict[str, Any] = json.loads((Path(folder) / "adapter_config.json").read_text())
-    if isinstance(written["target_modules"], list):
-        written["target_modules"] = sorted(written["target_modules"])
-    return {**written, "base_model_name_or_path": spec.llm.model, "inference_mode": True}
+        written: dict[str, object] = json.loads((Path(folder) / "adapter_config.json").read_text())
+    targets = written["target_modules"]
+    if isinstance(targets, list):
+        written["target_modules"] = sorted(targets)
+    return {**written, "base_model_name_or_path": base, "inference_mode": True}
 
 
-def _shape(parameter: Any) -> torch.Size:
-    return parameter.ds_shape if hasattr(parameter, "ds_shape") else parameter.shape
+def _shape(parameter: nn.Parameter) -> torch.Size:
+    """The whole parameter's, of which ZeRO-3 leaves a rank a part."""
+    shape: torch.Size = getattr(parameter, "ds_shape", parameter.shape)
+    return shape
 
 
 def _total(part: Tensor) -> float:

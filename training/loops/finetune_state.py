@@ -7,7 +7,7 @@ checkpoints are tied to the number of ranks and are pickles.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypedDict
 
 import deepspeed
 import torch
@@ -28,6 +28,13 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 _SCALER = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
 
+class OptimizerNumbers(TypedDict):
+    """What a checkpoint holds of the optimizer besides its moments, as JSON: Adam's step and the loss scaler."""
+
+    adam_step: float
+    loss_scaler: dict[str, float]
+
+
 def adapter_tensors(engine: deepspeed.DeepSpeedEngine) -> dict[str, Tensor]:
     """The adapter's float32 parameters, whole, on the CPU. Collective; `RuntimeError` if one is empty."""
     tensors = {name: _parameter(engine, p).detach().cpu().clone() for name, p in _named(engine)}
@@ -37,7 +44,7 @@ def adapter_tensors(engine: deepspeed.DeepSpeedEngine) -> dict[str, Tensor]:
     return tensors
 
 
-def capture(engine: deepspeed.DeepSpeedEngine) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def capture(engine: deepspeed.DeepSpeedEngine) -> tuple[dict[str, Tensor], OptimizerNumbers]:
     """All that a step depends on and changes: tensors, and numbers for JSON. Collective, between steps."""
     adapter = adapter_tensors(engine)
     tensors = {f"parameter/{name}": tensor for name, tensor in adapter.items()}
@@ -65,7 +72,7 @@ def restore_parameters(model: nn.Module, tensors: dict[str, Tensor]) -> None:
 def restore_optimizer(
     engine: deepspeed.DeepSpeedEngine,
     tensors: dict[str, Tensor],
-    numbers: dict[str, Any],
+    numbers: OptimizerNumbers,
     idle_loss: Callable[[], Tensor],
 ) -> None:
     """Put captured parameters and moments into a fresh engine. Collective.
@@ -155,8 +162,8 @@ def _set_moment(engine: deepspeed.DeepSpeedEngine, parameter: nn.Parameter, mome
         safe_set_full_optimizer_state(parameter, value, moment)
 
 
-def _own_part(parameter: Any, value: Tensor) -> Tensor:
+def _own_part(parameter: nn.Parameter, value: Tensor) -> Tensor:
     """This rank's slice under ZeRO-3, the last one padded with zeros."""
-    size = parameter.ds_tensor.numel()
+    size = getattr(parameter, "ds_tensor").numel()  # noqa: B009
     padded = nn.functional.pad(value.flatten(), (0, size * dist.get_world_size() - value.numel()))
     return padded.narrow(0, size * dist.get_rank(), size)

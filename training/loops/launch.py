@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
@@ -18,12 +18,16 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from cluster.capacity_watch import watch_capacity
 from cluster.errors import UserError, user_error_in
 from cluster.progress import Progress
-from cluster.resources import ClusterView
+from cluster.resources import ClusterView, require_capacity
 from cluster.storage import Storage
 from training.loops.progress_board import ProgressBoard, RemoteProgress, forwarded
-from training.loops.worker_placement import Placement, living_nodes, require_resources, shortage
+from training.loops.training_records import WorkerPlace
+from training.loops.worker_placement import Placement, living_nodes, require_resources
 
 log = logging.getLogger("dealrec.training")
+
+Job = TypeVar("Job")
+Outcome = TypeVar("Outcome")
 
 #: Read by Ray Train in the driver: look at the workers often enough that short runs end promptly, give them
 #: time to start on a busy cluster (that they fit is known), and leave out the metrics exporters, which nobody
@@ -43,9 +47,8 @@ class Launch:
 
     Attributes
     ----------
-    name : of the stage, as the configuration calls it; messages name `<name>.workers`.
-    run_name : of the Ray Train run; derived from what is trained on what, so that a repetition is the same
-        run.
+    name : the stage, as the configuration calls it; messages name `<name>.workers`.
+    run_name : the Ray Train run and its folder in the scratch.
     workers : world size.
     environment : variables set in the workers before anything is imported there.
     """
@@ -56,12 +59,25 @@ class Launch:
     placement: Placement
     environment: Mapping[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def stamped(
+        cls, name: str, stamp: str, workers: int, placement: Placement, environment: Mapping[str, str] | None = None
+    ) -> Launch:
+        """A run named by the digest of what is trained on what, so that a repetition is the same run."""
+        return cls(name, f"{name}-{stamp[:16]}", workers, placement, environment or {})
+
+    def folder(self, scratch: Storage) -> Storage:
+        """Where the run keeps its checkpoints."""
+        return scratch.child(self.run_name)
+
 
 class AgreedError(UserError):
     """A user's fault that every rank found alike, so that none waits for another and no restart helps."""
 
 
-def launch(loop: Callable[[Any, Progress], Any], job: Any, run: Launch, scratch: Storage, progress: Progress) -> Any:
+def launch(
+    loop: Callable[[Job, Progress], Outcome], job: Job, run: Launch, scratch: Storage, progress: Progress
+) -> Outcome:
     """Run `loop(job, progress)` on every rank and return what rank 0 returns.
 
     Parameters
@@ -117,33 +133,33 @@ def launch(loop: Callable[[Any, Progress], Any], job: Any, run: Launch, scratch:
         fault = user_error_in(error)
         if fault is not None:
             raise fault from None
-        lost = shortage(run.name, run.workers, run.placement, ClusterView.now(()))
-        if lost is not None:
-            # Nodes went, and none came in their place for as long as Ray Train waited.
-            raise lost from error
+        # Raises where nodes went, and none came in their place for as long as Ray Train waited.
+        require_capacity(run.name, run.workers, run.placement.worker(), ClusterView.now(()))
         raise
     finally:
         ray.kill(board)
     if "fault" in outcome:
         raise UserError(*outcome["fault"])
-    return outcome["value"]
+    value: Outcome = outcome["value"]
+    return value
 
 
 def launch_once(
-    loop: Callable[[Any, Progress], Any], job: Any, run: Launch, scratch: Storage, progress: Progress
-) -> Any:
+    loop: Callable[[Job, Progress], Outcome], job: Job, run: Launch, scratch: Storage, progress: Progress
+) -> Outcome:
     """`launch`, unless the run of this name has ended before: then what it returned, a JSON value."""
-    done = scratch.child(run.run_name, "done")
+    done = run.folder(scratch).child("done")
     if done.exists("outcome.json"):
-        return done.read_json("outcome.json")
+        before: Outcome = done.read_json("outcome.json")
+        return before
     outcome = launch(loop, job, run, scratch, progress)
     done.write_json("outcome.json", outcome)
     return outcome
 
 
-def whereabouts() -> dict[str, Any]:
+def whereabouts() -> WorkerPlace:
     """Which process on which node this is."""
-    return {"pid": os.getpid(), "node_id": ray.get_runtime_context().get_node_id()}
+    return WorkerPlace(pid=os.getpid(), node_id=ray.get_runtime_context().get_node_id())
 
 
 def _worker(config: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ log = logging.getLogger("dealrec.finetune")
 
 
 def compiler_missing() -> str | None:
-    """What is missing here to compile the operation, or None."""
+    """The program that this machine lacks to compile the operation, or None."""
     if shutil.which(os.environ.get("CXX", "c++")) is None and shutil.which("g++") is None:
         return "g++"
     return None
@@ -40,7 +40,7 @@ def compiler_error(missing: str, node: str) -> tuple[str, str]:
 
 
 def require_compiler() -> None:
-    """Raises `UserError` naming g++ if this machine has no C++ compiler."""
+    """Raise `UserError` that names g++ if this machine has no C++ compiler."""
     missing = compiler_missing()
     if missing is not None:
         raise UserError(*compiler_error(missing, "this machine"))
@@ -56,7 +56,7 @@ def build_collective() -> None:
 
 
 def build_ahead() -> None:
-    """Compile the operation where it will be needed; where it cannot be compiled, say what is missing."""
+    """Compile the operation if this machine will need it, or log what is missing for that."""
     if torch.cuda.is_available():
         return
     missing = compiler_missing()
@@ -71,9 +71,9 @@ def build_ahead() -> None:
 def build(load: Callable[[], object]) -> None:
     """Compile and load the operation with `load`, one process of the machine at a time.
 
-    torch marks a build in progress by a file that stays behind when the process is killed, and waits for
-    it for ever. Here builds are serialised by a lock that the kernel drops with its holder, so a mark found
-    under the lock is stale and removed.
+    torch marks a build in progress with a file. The file stays when the process is killed, and other processes
+    then wait for ever. Here a lock that the kernel drops with its holder serialises the builds, so a mark found under
+    the lock is stale and is removed.
     """
     folder = cache_folder()
     os.environ["TORCH_EXTENSIONS_DIR"] = str(folder)
@@ -87,32 +87,32 @@ def build(load: Callable[[], object]) -> None:
 def cache_folder() -> Path:
     """A writable folder that outlives the process, for this version of torch in this environment on this processor.
 
-    The build names the headers of the environment by path, so another environment would build it anew. It uses all
-    instructions of the processor at hand, so another node that shares the folder may not run it.
+    The build names the headers of the environment by path, so another environment would build it again. It uses every
+    instruction of this processor, so another node that shares the folder may not be able to run it.
     """
     given = os.environ.get("TORCH_EXTENSIONS_DIR")
     if given:
         if _writable(Path(given)):
             return Path(given)
         raise UserError(
-            f"TORCH_EXTENSIONS_DIR is {given}, which cannot be written, and DeepSpeed has to compile there.",
-            "Set it to a folder that can be, or remove it.",
+            f"TORCH_EXTENSIONS_DIR is {given}, where DeepSpeed compiles, but this process cannot write there.",
+            "Set it to a writable folder, or remove it.",
         )
     environment = blake2b(f"{sys.prefix}\n{_instructions()}".encode(), digest_size=4).hexdigest()
-    # Where the user has no home directory at all, as in a container that runs under any number, `~` stays as it is.
+    # `~` stays as it is for a user without a home directory, as in a container that runs under any user id.
     home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     for root in (home, Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"):
         folder = root / "dealrec" / f"torch-{torch.__version__}-{environment}"
         if root.is_absolute() and _writable(folder):
             return folder
     raise UserError(
-        f"Neither {home} nor {tempfile.gettempdir()} can be written, and DeepSpeed has to compile there.",
-        "Set TORCH_EXTENSIONS_DIR to a folder that can be.",
+        f"DeepSpeed needs a folder to compile in, but neither {home} nor {tempfile.gettempdir()} can be written.",
+        "Set TORCH_EXTENSIONS_DIR to a writable folder.",
     )
 
 
 def _writable(folder: Path) -> bool:
-    """Whether the folder is there, or can be made, and takes files."""
+    """Whether the folder exists or can be made, and this process can write to it."""
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         return os.access(folder, os.W_OK)
@@ -128,7 +128,7 @@ def computes_in_half() -> bool:
 
 
 def _instructions() -> str:
-    """What the processor can do, as Linux tells it."""
+    """The processor's instruction sets, as Linux lists them."""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next((line for line in lines if line.startswith(("flags", "Features"))), "")
@@ -136,7 +136,7 @@ def _instructions() -> str:
 
 
 def _put_tools_on_path() -> None:
-    """Our own package's ninja first: another version tells a command by another hash, and builds anew."""
+    """Put our own package's ninja first: another version hashes a command differently, and builds again."""
     import ninja
 
     path = os.environ.get("PATH", "")

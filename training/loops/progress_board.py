@@ -9,9 +9,9 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import ray
+from ray.actor import ActorHandle
 
 from cluster.progress import Progress
 
@@ -22,23 +22,23 @@ class ProgressBoard:
     """Actor that holds the latest progress of a run between rank 0, who writes, and the driver, who reads."""
 
     def __init__(self) -> None:
-        self._latest: tuple[int, int, dict[str, Any]] | None = None
+        self._latest: tuple[int, int, dict[str, object]] | None = None
 
-    def put(self, done: int, total: int, facts: dict[str, Any]) -> None:
+    def put(self, done: int, total: int, facts: dict[str, object]) -> None:
         self._latest = (done, total, facts)
 
-    def get(self) -> tuple[int, int, dict[str, Any]] | None:
+    def get(self) -> tuple[int, int, dict[str, object]] | None:
         return self._latest
 
 
 class RemoteProgress:
     """The workers' end of the board: sends no more than can be shown, and waits for nothing."""
 
-    def __init__(self, board: Any) -> None:
+    def __init__(self, board: ActorHandle) -> None:
         self._board = board
         self._sent = -float("inf")
 
-    def update(self, done: int, total: int, **facts: Any) -> None:
+    def update(self, done: int, total: int, **facts: object) -> None:
         now = time.monotonic()
         if done >= total or now - self._sent >= _POLL_SECONDS:
             self._sent = now
@@ -46,7 +46,7 @@ class RemoteProgress:
 
 
 @contextlib.contextmanager
-def forwarded(board: Any, progress: Progress) -> Iterator[None]:
+def forwarded(board: ActorHandle, progress: Progress) -> Iterator[None]:
     """Show what is on the board for the length of a block."""
     stop = threading.Event()
 

@@ -40,7 +40,7 @@ class ProxySettings:
     patience: int = 5
 
 
-#: By the name of the proxy: a rate at which a few hundred samples are learnt in tens of steps.
+#: The settings of each proxy; its rate learns a few hundred samples in tens of steps.
 PROXY_SETTINGS: Mapping[str, ProxySettings] = {"semantic": ProxySettings(lr=3e-4), "lexical": ProxySettings()}
 
 
@@ -89,7 +89,7 @@ def tune_proxy(model: ProxyModel, train: Pairs, valid: Pairs, settings: ProxySet
     generator = np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     epoch = -(-len(train) // settings.batch)
-    # Of a whole log, so many looks as an epoch of a coreset has would take longer than the steps between them.
+    # On a whole log, as many looks as an epoch of a coreset has would take longer than the steps between them.
     limit = max(settings.max_steps, settings.max_epochs * epoch)
     check = min(max(settings.check_steps, epoch // _LOOKS_AN_EPOCH), epoch)
     untuned = best = validation_loss(model, valid)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-#: Of the softmax over cosines, learnt with the rest; it moves no ranking.
+#: Initial factor on the cosines in the softmax. It is learnt with the rest and moves no ranking.
 _FIRST_SHARPNESS = 3.0
 
 

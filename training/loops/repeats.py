@@ -1,4 +1,4 @@
-"""Targets that their user had chosen before, which `evaluate.mask_seen` takes out of the ranking."""
+"""Targets that a user has chosen before, and `evaluate.mask_seen` takes out of the ranking."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from scoring.ragged import Ragged
 
-#: Above this share of repeated targets the metrics tell little but that repeats are masked.
+#: Above this share of repeated targets, the metrics mostly show that repeats are masked.
 MOST = 0.5
 
 
 def repeated_targets(targets: Ragged, seen: Ragged) -> int:
-    """How many targets of all users are among the items that the same user has seen."""
+    """Number of targets, over all users, among the items that the same user has seen."""
     both = np.concatenate([targets.values, seen.values]).astype(np.int64)
     rows = np.concatenate([targets.row_of_value(), seen.row_of_value()])
     keys = rows * (int(both.max(initial=0)) + 1) + both
@@ -20,7 +20,7 @@ def repeated_targets(targets: Ragged, seen: Ragged) -> int:
 
 
 def masking_notice(repeated: int, targets: int, of_whom: str) -> str | None:
-    """What to say where most targets are masked because their user had chosen them before; None where not.
+    """A warning if most targets are masked because their user has chosen them before; else None.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def masking_notice(repeated: int, targets: int, of_whom: str) -> str | None:
     if repeated <= MOST * targets:
         return None
     return (
-        f"{repeated:,} of {targets:,} {of_whom} targets ({repeated / targets:.0%}) are items that their user had "
+        f"{repeated:,} of {targets:,} {of_whom} targets ({repeated / targets:.0%}) are items that their user has "
         "chosen before. evaluate.mask_seen takes these out of the ranking, so every model misses them. For a log of "
         "repeated choices set evaluate.mask_seen: false"
     )

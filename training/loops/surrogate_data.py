@@ -1,4 +1,4 @@
-"""What the surrogate is trained and validated on, read from a run's data folder."""
+"""The surrogate's training windows and validation users, read from a run's data folder."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def valid_users(data: Storage, spec: SurrogateSpec) -> ValidUsers:
     names = part_names(folder, "validation samples")
     sample_ids = [folder.read_table(name, ["sample_id"])["sample_id"].to_numpy() for name in names]
     starts = np.concatenate([[0], np.cumsum([len(ids) for ids in sample_ids])])
-    chosen = chosen_rows(np.concatenate(sample_ids), spec.valid_users, spec.seed)
+    chosen = chosen_rows(np.concatenate(sample_ids), spec.settings.valid_users, spec.settings.seed)
     if len(chosen) == 0:
         raise UserError(
             "There is no validation sample to choose the best surrogate by.",

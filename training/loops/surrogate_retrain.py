@@ -23,7 +23,7 @@ def retrain_surrogate(
     windows : what is trained on, some targets perhaps removed.
     item_counts : int64 [V], of the whole log, so that the proposal of sampled losses stays what it was.
     """
-    model = build_surrogate(spec.name, len(item_counts), spec.network, torch.tensor(item_counts)).to(device)
+    model = build_surrogate(spec.settings.model, len(item_counts), spec.network, torch.tensor(item_counts)).to(device)
     stepper = SurrogateStepper(spec, model, windows, device)
     model.train()
     for epoch in range(epochs):

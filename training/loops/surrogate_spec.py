@@ -1,15 +1,18 @@
-"""Settings of surrogate training."""
+"""One training of the surrogate: its settings, what it takes from the log's, and where it runs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.digest import json_digest
-from cluster.errors import UserError
+from training.loops.surrogate_config import NETWORK_KEYS, SurrogateConfig
 from training.loops.worker_placement import Placement
+
+#: Settings that the stamp holds in the network's form, or not at all: the world size changes no result.
+_OTHERWISE = (NETWORK_KEYS - {"seed"}) | {"model", "settings", "workers"}
 
 
 @dataclass(frozen=True)
@@ -21,57 +24,48 @@ class SurrogateSpec:
 
     Attributes
     ----------
-    name, network : of the surrogate and its own settings (for SASRec: max_history, hidden, dropout, loss,
-        ...).
-    epochs : at most; lr : after `warmup_steps` steps of linear warm-up, at most a tenth of all; weight_decay :
-        decoupled (AdamW).
-    batch_tokens, batch_rows : cells (padding included) and windows of a batch, over all workers.
-    clip : bound of the gradient's norm, 0 for none.
-    patience : epochs without a better validation NDCG@10 before stopping, and of a small log as many as
-        `warmup_steps` steps take; 0 never stops early.
-    valid_users : how many validation users the best epoch is chosen by; drawn by hash.
+    settings : the network, the optimizer and the schedule.
+    sample_history : items of history that a sample keeps, and the network reads unless its settings say otherwise.
     mask_seen : whether items that a user has seen are no candidates when it ranks for validation users.
-    seed : of batches, dropout and negatives; the initial weights have one among the network's settings.
-    workers : world size; placement : where they run, which changes the result by rounding at most (threads).
+    batch_rows : windows of a batch at most, over all workers.
+    clip : bound of the gradient's norm, 0 for none.
+    placement : where the workers run, which changes the result by rounding at most (threads).
     """
 
-    name: str = "sasrec"
-    network: Mapping[str, Any] = field(default_factory=dict)
-    epochs: int = 20
-    lr: float = 1e-3
-    weight_decay: float = 0.0
-    warmup_steps: int = 100
-    batch_tokens: int = 8192
+    settings: SurrogateConfig = field(default_factory=SurrogateConfig)
+    sample_history: int = 50
+    mask_seen: bool = True
     batch_rows: int = 512
     clip: float = 1.0
-    patience: int = 3
-    valid_users: int = 2000
-    mask_seen: bool = True
-    seed: int = 0
-    workers: int = 1
     placement: Placement = field(default_factory=Placement)
 
     @property
+    def network(self) -> dict[str, Any]:
+        """What the surrogate's builder is given, except the number of items."""
+        return self.settings.network(self.sample_history)
+
+    @property
     def max_history(self) -> int:
-        return int(self.network.get("max_history", 50))
+        """Items of history that windows and validation rows keep."""
+        return int(self.network["max_history"])
 
     def warmup(self, steps_per_epoch: int) -> int:
         """Steps of warm-up: `warmup_steps`, or a tenth of all where a log of a few batches has fewer."""
-        return min(self.warmup_steps, self.epochs * steps_per_epoch // 10)
+        return min(self.settings.warmup_steps, self.settings.epochs * steps_per_epoch // 10)
 
     def patient_epochs(self, steps_per_epoch: int) -> int:
         """Epochs of patience: `patience`, or as many as `warmup_steps` steps take, since a few steps move no metric."""
-        return max(self.patience, math.ceil(self.warmup_steps / steps_per_epoch)) if self.patience else 0
+        settings = self.settings
+        return max(settings.patience, math.ceil(settings.warmup_steps / steps_per_epoch)) if settings.patience else 0
 
-    def check(self) -> None:
-        """Raises `UserError` naming the key whose value cannot be."""
-        for key in ("epochs", "batch_tokens", "batch_rows", "valid_users", "workers"):
-            if getattr(self, key) < 1:
-                raise UserError(f"surrogate.{key} is {getattr(self, key)}.", "It must be at least 1.")
-        if self.lr <= 0:
-            raise UserError(f"surrogate.lr is {self.lr}.", "It must be above 0.")
-
-    def stamp(self, *inputs: Any) -> str:
-        """Digest of all that decides the result but the world size: checkpoints fit any number of workers."""
-        settings = {key: value for key, value in asdict(self).items() if key not in ("workers", "placement")}
-        return json_digest({"spec": settings, "inputs": inputs})
+    def stamp(self, inputs: Sequence[tuple[str, int]]) -> str:
+        """Digest of all that decides the result except the world size: checkpoints fit any number of workers."""
+        settings = {
+            **self.settings.model_dump(exclude=set(_OTHERWISE)),
+            "name": self.settings.model,
+            "network": self.network,
+            "mask_seen": self.mask_seen,
+            "batch_rows": self.batch_rows,
+            "clip": self.clip,
+        }
+        return json_digest({"spec": settings, "inputs": [inputs]})

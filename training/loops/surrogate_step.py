@@ -34,35 +34,37 @@ class SurrogateStepper:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.spec, self.model, self.windows, self.device = spec, model, windows, device
+        self.spec, self.settings, self.model, self.windows, self.device = spec, spec.settings, model, windows, device
         self.rank, self.world = rank, world
         self.steps = 0
         self.steps_per_epoch = len(self.batches(0))
         self.warmup = spec.warmup(self.steps_per_epoch)
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay, fused=True
+        )
 
     def batches(self, epoch: int) -> list[npt.NDArray[np.int64]]:
         """The windows of each step of an epoch (from 0), the same on every rank."""
         lengths = self.windows.items.lengths - 1
-        seed = seed_of("batches", self.spec.seed, epoch)
-        return length_buckets(lengths, self.spec.batch_tokens, self.spec.batch_rows, seed)
+        seed = seed_of("batches", self.settings.seed, epoch)
+        return length_buckets(lengths, self.settings.batch_tokens, self.spec.batch_rows, seed)
 
     def step(self, rows: npt.NDArray[np.int64]) -> Tensor:
         """One optimizer step on this rank's share of a batch; the sum of its losses, detached."""
-        spec, windows = self.spec, self.windows
+        settings, windows = self.settings, self.windows
         own = rows[self.rank :: self.world]
         own_or_one = own if len(own) else rows[:1]
         batch = collate_windows(windows.items, windows.first, own_or_one, self.device, windows.removed, windows.labels)
-        torch.manual_seed(seed_of("dropout", spec.seed, self.steps, self.rank))
-        negatives = torch.Generator().manual_seed(seed_of("negatives", spec.seed, self.steps))
+        torch.manual_seed(seed_of("dropout", settings.seed, self.steps, self.rank))
+        negatives = torch.Generator().manual_seed(seed_of("negatives", settings.seed, self.steps))
         for group in self.optimizer.param_groups:
-            group["lr"] = spec.lr * warm_up(self.steps, self.warmup)
+            group["lr"] = settings.lr * warm_up(self.steps, self.warmup)
         total, _ = self.model(batch, negatives)
         total = total * (1.0 if len(own) else 0.0)
         # Gradients are averaged over ranks; the loss is a mean over the targets of the whole batch.
         (total * (self.world / int(windows.targets[rows].sum()))).backward()
-        if spec.clip > 0:
-            nn.utils.clip_grad_norm_(self.model.parameters(), spec.clip)
+        if self.spec.clip > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -19,6 +17,7 @@ from training.loops.repeats import masking_notice, repeated_targets
 from training.loops.surrogate_data import item_counts, valid_users
 from training.loops.surrogate_loop import SurrogateJob, surrogate_loop
 from training.loops.surrogate_spec import SurrogateSpec
+from training.loops.training_records import SurrogateMetrics
 from training.loops.worker_placement import require_resources
 
 log = logging.getLogger("dealrec.training")
@@ -26,7 +25,7 @@ log = logging.getLogger("dealrec.training")
 
 def train_surrogate(
     spec: SurrogateSpec, data: Storage, out: Storage, scratch: Storage, progress: Progress
-) -> dict[str, Any]:
+) -> SurrogateMetrics:
     """Train on every train position, keep the epoch with the best validation NDCG@10, and write it.
 
     Called again with the same settings, data and scratch after anything was killed, it goes on from the last
@@ -41,40 +40,50 @@ def train_surrogate(
 
     Returns
     -------
-    The content of metrics.json: `epochs` (loss, ndcg@10, recall@10, seconds and samples_per_second of each),
-    `best_epoch` and its `ndcg@10` and `recall@10`, `surrogate`, `config`, `item_count`, `workers`, ...
+    The content of metrics.json; each of its `epochs` has loss, ndcg@10, recall@10, seconds and samples_per_second.
 
     Raises
     ------
-    UserError : a setting that cannot be, nothing to train or validate on, workers that the cluster cannot
-        hold, or a loss that is not finite.
+    UserError : a setting that the surrogate refuses, nothing to train or validate on, workers that the cluster
+        cannot hold, or a loss that is not finite.
     """
-    spec.check()
-    require_resources("surrogate", spec.workers, spec.placement)
+    settings = spec.settings
+    require_resources("surrogate", settings.workers, spec.placement)
     counts = item_counts(data)
     try:
-        build_surrogate(spec.name, len(counts), spec.network)
+        build_surrogate(settings.model, len(counts), spec.network)
     except SettingError as error:
         raise UserError(f"surrogate: {error}.", "Correct the settings of the surrogate.") from error
     stamp = spec.stamp(_inventory(data))
-    folder = scratch.child(f"surrogate-{stamp[:16]}")
-    run = Launch("surrogate", f"surrogate-{stamp[:16]}", spec.workers, spec.placement)
+    run = Launch.stamped("surrogate", stamp, settings.workers, spec.placement)
+    folder = run.folder(scratch)
     outcome = launch_once(surrogate_loop, SurrogateJob(spec, data, folder, stamp), run, scratch, progress)
     best = outcome["epochs"][outcome["best_epoch"] - 1]
     seconds = sum(row["seconds"] for row in outcome["epochs"])
-    metrics = {
-        **{key: value for key, value in outcome.items() if key != "best_file"},
-        **{key: best[key] for key in ("ndcg@10", "recall@10")},
-        "surrogate": spec.name,
+    metrics: SurrogateMetrics = {
+        "epochs": outcome["epochs"],
+        "steps": outcome["steps"],
+        "best_epoch": outcome["best_epoch"],
+        "ndcg@10": best["ndcg@10"],
+        "recall@10": best["recall@10"],
+        "config": outcome["config"],
+        "item_count": outcome["item_count"],
+        "train_targets": outcome["train_targets"],
+        "valid_users": outcome["valid_users"],
+        "workers": outcome["workers"],
+        "peak_memory": outcome["peak_memory"],
+        "surrogate": settings.model,
         "samples_per_second": outcome["train_targets"] * len(outcome["epochs"]) / seconds,
     }
+    file = outcome["best_file"]
+    assert file is not None
     _warn(metrics, spec, data)
-    out.write_bytes("model.safetensors", folder.read_bytes(outcome["best_file"]))
+    out.write_bytes("model.safetensors", folder.read_bytes(file))
     out.write_json("metrics.json", metrics)
     return metrics
 
 
-def _warn(metrics: Mapping[str, Any], spec: SurrogateSpec, data: Storage) -> None:
+def _warn(metrics: SurrogateMetrics, spec: SurrogateSpec, data: Storage) -> None:
     """Say when the scores will be those of a model that has learnt too little, or seems to have."""
     users = valid_users(data, spec)
     repeated = 0 if users.seen is None else repeated_targets(users.targets, users.seen)
@@ -88,9 +97,10 @@ def _warn(metrics: Mapping[str, Any], spec: SurrogateSpec, data: Storage) -> Non
             "The surrogate puts no validation user's target among its first ten (NDCG@10 is 0), so its scores say "
             "little. More surrogate.epochs, another surrogate.lr or more data may help."
         )
-    elif metrics["best_epoch"] == spec.epochs:
+    elif metrics["best_epoch"] == spec.settings.epochs:
         log.warning(
-            "The surrogate was best after its last epoch (%d): more surrogate.epochs would make it better.", spec.epochs
+            "The surrogate was best after its last epoch (%d): more surrogate.epochs would make it better.",
+            spec.settings.epochs,
         )
 
 

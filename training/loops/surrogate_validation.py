@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ from torch import Tensor
 from scoring.batching import collate
 from scoring.ragged import Ragged
 from scoring.surrogate import Surrogate
+from training.loops.rank_gather import gathered
 from training.loops.surrogate_data import ValidUsers
 from training.ranking.ranking_metrics import rank_targets, user_metrics
 
@@ -28,10 +28,8 @@ def ranking_metrics(model: Surrogate, users: ValidUsers, device: torch.device) -
     """
     count = len(users.history)
     own = np.arange(dist.get_rank(), count, dist.get_world_size())
-    everywhere: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everywhere, target_ranks(model, users, own, device))
-    gathered = [everywhere[row % len(everywhere)][row // len(everywhere)] for row in range(count)]
-    return mean_metrics(gathered)
+    everywhere = gathered(target_ranks(model, users, own, device))
+    return mean_metrics([everywhere[row % len(everywhere)][row // len(everywhere)] for row in range(count)])
 
 
 @torch.no_grad()

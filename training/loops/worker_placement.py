@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import ray
 
-from cluster.errors import UserError
-from cluster.resources import ClusterView
+from cluster.resources import ClusterView, require_capacity
 from cluster.scale_up import ensure_capacity
-from cluster.shapes import NodeGroup, WorkerShape, shape_text
+from cluster.shapes import NodeGroup, WorkerShape
 
 
 @dataclass(frozen=True)
@@ -53,28 +52,8 @@ def require_resources(name: str, workers: int, placement: Placement) -> None:
     def view() -> ClusterView:
         return ClusterView.now(placement.node_groups)
 
-    fault = shortage(name, workers, placement, view())
-    if fault is not None:
-        raise fault
+    require_capacity(name, workers, placement.worker(), view())
     ensure_capacity(placement.worker(), workers, workers, placement.wait_seconds, view)
-
-
-def shortage(name: str, workers: int, placement: Placement, view: ClusterView) -> UserError | None:
-    """Why the cluster can never hold the workers, however far it grows, or None."""
-    room = view.full_capacity(placement.worker())
-    if room >= workers:
-        return None
-    if placement.use_gpu and view.gpus == 0:
-        return UserError(
-            f"{name} is to run on GPUs, but no node of the cluster has one.",
-            "Set cluster.gpus to 0 to train on CPUs, or run on a cluster with GPUs.",
-        )
-    remedy = f"Set {name}.workers to {room} or add nodes" if room else "Take larger nodes, or work that needs less"
-    return UserError(
-        f"{name}.workers is {workers} and each worker needs {shape_text(placement.worker())}, "
-        f"but the cluster has room for {room}.",
-        f"{remedy}; where an autoscaler would add them, say so with cluster.node_groups.",
-    )
 
 
 def living_nodes() -> list[dict[str, float]]:

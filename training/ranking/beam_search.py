@@ -23,8 +23,8 @@ class BeamSettings:
     With 0 the scores are log-probabilities, which suits a comparison of titles; with 1 means a token.
     """
 
-    beams: int = 4
-    max_new_tokens: int = 48
+    beams: int
+    max_new_tokens: int
     length_penalty: float = 1.0
 
 

@@ -27,7 +27,7 @@ _QUOTED = r'^"(?:[^"]|"")*"$'
 _SURELY_QUOTED = r'^"(?:[^"]|"")*""(?:[^"]|"")*"$'
 
 
-def read_csv(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]:
+def read_csv(file: DataFile, columns: Sequence[str], block_bytes: int = BLOCK_BYTES) -> Iterator[NumberedBlock]:
     """Yield columns of a CSV file as text, with empty fields as null.
 
     Nothing is inferred, so ids such as 007 keep their zeros and every block has the same types.
@@ -37,7 +37,7 @@ def read_csv(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]:
     try:
         with open_payload(file) as stream:
             counted = _Counted(stream)
-            for table in _parsed(counted, columns, pacsv.ParseOptions(newlines_in_values=True)):
+            for table in _parsed(counted, columns, pacsv.ParseOptions(newlines_in_values=True), block_bytes):
                 yield table, row
                 row += table.num_rows
     except pa.ArrowInvalid as error:
@@ -54,7 +54,7 @@ def read_csv(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]:
             raise fault
 
 
-def read_tabs(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]:
+def read_tabs(file: DataFile, columns: Sequence[str], block_bytes: int = BLOCK_BYTES) -> Iterator[NumberedBlock]:
     """Yield columns of a TSV or RecBole file as text, with empty fields as null.
 
     Such tables are mostly written without quoting, so quotes are text. The exception is cells that a CSV writer has
@@ -74,7 +74,7 @@ def read_tabs(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]
     try:
         with open_payload(file) as stream:
             counted = _Counted(stream)
-            for table in _parsed(counted, columns, plain, names):
+            for table in _parsed(counted, columns, plain, block_bytes, names):
                 if waiting is not None:
                     yield waiting, row
                     row += waiting.num_rows
@@ -89,16 +89,18 @@ def read_tabs(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]
             raise _ragged_fault(file, len(names)) or damaged(file, error) from error
     except DAMAGE as error:
         raise damaged(file, error) from error
-    yield from _after(file, columns, names, row)
+    yield from _after(file, columns, names, row, block_bytes)
 
 
-def _after(file: DataFile, columns: Sequence[str], names: Sequence[str], row: int) -> Iterator[NumberedBlock]:
+def _after(
+    file: DataFile, columns: Sequence[str], names: Sequence[str], row: int, block_bytes: int
+) -> Iterator[NumberedBlock]:
     """Yield the rows from `row` on of a quoted tab-separated table; earlier rows read the same either way."""
     quoted = pacsv.ParseOptions(delimiter="\t", newlines_in_values=True)
     begin = 1
     try:
         with open_payload(file) as stream:
-            for table in _parsed(_Counted(stream), columns, quoted, names):
+            for table in _parsed(_Counted(stream), columns, quoted, block_bytes, names):
                 rest = table.slice(max(0, min(row - begin, table.num_rows)))
                 if rest.num_rows:
                     yield rest, begin + table.num_rows - rest.num_rows
@@ -108,12 +110,16 @@ def _after(file: DataFile, columns: Sequence[str], names: Sequence[str], row: in
 
 
 def _parsed(
-    stream: _Counted, columns: Sequence[str], parse: pacsv.ParseOptions, names: Sequence[str] | None = None
+    stream: _Counted,
+    columns: Sequence[str],
+    parse: pacsv.ParseOptions,
+    block_bytes: int,
+    names: Sequence[str] | None = None,
 ) -> Iterator[pa.Table]:
     """Yield Arrow's blocks. With `names`, these replace the first line."""
-    read = pacsv.ReadOptions(block_size=BLOCK_BYTES)
+    read = pacsv.ReadOptions(block_size=block_bytes)
     if names is not None:
-        read = pacsv.ReadOptions(block_size=BLOCK_BYTES, column_names=list(names), skip_rows=1)
+        read = pacsv.ReadOptions(block_size=block_bytes, column_names=list(names), skip_rows=1)
     convert = pacsv.ConvertOptions(
         include_columns=list(columns),
         column_types={name: pa.string() for name in columns},

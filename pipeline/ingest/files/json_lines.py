@@ -21,26 +21,26 @@ BLOCK_BYTES = 16 << 20
 _JSON_SAMPLE = 100
 
 
-def read_jsonl(file: DataFile, columns: Sequence[str]) -> Iterator[NumberedBlock]:
+def read_jsonl(file: DataFile, columns: Sequence[str], block_bytes: int = BLOCK_BYTES) -> Iterator[NumberedBlock]:
     """Yield the given keys of a JSON Lines file; an absent key is null, and other keys are not parsed into columns.
 
     Arrow's parser is used if a column holds one type. Python's is used if types are mixed, and to find the line that is
     broken. Raises `UserError` naming that line.
     """
     line = 1
-    for chunk in _whole_lines(file):
+    for chunk in _whole_lines(file, block_bytes):
         schema = _guess(chunk, columns)
         table = None if schema is None else _parse_fast(chunk, schema)
         yield (_parse_slowly(file, chunk, columns, line) if table is None else table), line
         line += chunk.count(b"\n")
 
 
-def _whole_lines(file: DataFile) -> Iterator[bytes]:
-    """Yield the file in pieces that end at the end of a line."""
+def _whole_lines(file: DataFile, block_bytes: int) -> Iterator[bytes]:
+    """Yield the file in pieces of about `block_bytes` that end at the end of a line."""
     rest = b""
     try:
         with open_payload(file) as stream:
-            while data := bytes(stream.read(BLOCK_BYTES)):
+            while data := bytes(stream.read(block_bytes)):
                 rest = rest.removeprefix(b"\xef\xbb\xbf") + data
                 end = rest.rfind(b"\n") + 1
                 if end:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pipeline.engine.config import AuditConfig, InfluenceConfig
 from pipeline.stages.influence_solve import solver_settings
 from scoring.ids import draw_order
-from scoring.influence import SolverSettings
+from scoring.solver_settings import SolverSettings
 
 CONTROLS = ("random", "loss", "gradient norm", "released")
 _UNDAMPED = ("none", "lissa")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -73,7 +72,7 @@ def planted_marks(folder: Storage) -> pa.Table:
 
 def _training(context: StageContext) -> dict[str, Any]:
     return {
-        "spec": replace(surrogate_spec(context.config), workers=1),
+        "spec": surrogate_spec(context.config),
         "epochs": best_epoch(context),
         "data": context.folder("ingest"),
     }

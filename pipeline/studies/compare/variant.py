@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from cluster.errors import UserError
+from cluster.setting_faults import setting_faults
 from pipeline.engine.config import SELECT_PRESETS, SelectConfig
 from scoring.selection import FULL, METHODS
 
@@ -52,9 +53,7 @@ def parse_variant(text: str) -> Variant:
     try:
         SelectConfig.model_validate(settings)
     except ValidationError as error:
-        fault = error.errors()[0]
-        key = fault["loc"][0] if fault["loc"] else "the settings"
-        raise UserError(f"{place}: {key}: {fault['msg']}.", "Correct the value.") from None
+        raise UserError(f"{place}: {setting_faults(error, SelectConfig)[0]}.", "Correct the value.") from None
     return Variant(method, settings)
 
 

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -194,7 +195,7 @@ def test_doctor_asks_for_a_compiler_only_where_there_is_no_gpu(
     config = config_file(tmp_path)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     # With a GPU that is not there, no model can be loaded.
-    monkeypatch.setattr("pipeline.preflight.llm_checks._LOADED", 0)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=0))
     for gpus, asked in (("auto", False), (0, True)):
         main(["doctor", config, "--set", f"cluster.gpus={gpus}", "--json"])
         findings = json.loads(capsys.readouterr().out)["findings"]

@@ -10,8 +10,9 @@ import pytest
 from cluster.errors import UserError
 from cluster.progress import SilentProgress
 from cluster.storage import Storage
+from pipeline.engine.config import MinInteractionsConfig
 from pipeline.ingest.ingest_log import ingest
-from pipeline.ingest.ingest_spec import IngestSpec, MinInteractions
+from pipeline.ingest.ingest_spec import IngestSpec
 from tests.pipeline.ingest.logs import make_log, read_parts, write
 
 pytestmark = pytest.mark.usefixtures("ray_local")
@@ -36,10 +37,10 @@ def test_the_core_is_that_of_a_plain_loop(tmp_path: Path, user: int, item: int, 
     log = pd.concat([log, log.iloc[::7]])
     spec = IngestSpec(
         interactions=write(log, tmp_path / "log.parquet"),
-        split=split,  # type: ignore[arg-type]
+        split=split,
         per_user="all",
         shards=5,
-        min_interactions=MinInteractions(user, item),
+        min_interactions=MinInteractionsConfig(user=user, item=item),
     )
     out = Storage.at(tmp_path / "out")
     statistics = ingest(spec, out, SilentProgress(), rows_per_partition=100)
@@ -65,6 +66,6 @@ def test_a_core_of_nothing_is_refused(tmp_path: Path) -> None:
     log = make_log(users=10)
     log["title"] = "T"
     source = write(log, tmp_path / "log.csv")
-    spec = IngestSpec(interactions=source, min_interactions=MinInteractions(user=100))
+    spec = IngestSpec(interactions=source, min_interactions=MinInteractionsConfig(user=100))
     with pytest.raises(UserError, match=r"fewer than 100 interactions.*\n?.*Lower data.min_interactions"):
         ingest(spec, Storage.at(tmp_path / "out"), SilentProgress())

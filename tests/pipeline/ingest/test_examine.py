@@ -307,7 +307,7 @@ def test_the_columns_that_are_read_are_told(tmp_path: Path) -> None:
         ({}, ["column 'asin' could be the item as well; set data.columns.item to take it"]),
         ({"item": "asin"}, []),
     ):
-        spec = IngestSpec("log", columns=columns)
+        spec = IngestSpec(interactions="log", columns=columns)
         roles = resolve_log(headers, spec)
         first, *rest = say_columns(roles, also_usual(headers[0], roles, spec))
         assert f"item '{columns.get('item', 'parent_asin')}'" in first

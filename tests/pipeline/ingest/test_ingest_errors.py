@@ -66,7 +66,7 @@ def test_parquet_without_rows(tmp_path: Path) -> None:
     columns = {name: pa.array([], pa.string()) for name in HEADER.split(",")}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     pq.ParquetWriter(tmp_path / "b.parquet", pa.table(columns).schema).close()
-    spec = IngestSpec(str(tmp_path / "*.parquet"))
+    spec = IngestSpec(interactions=str(tmp_path / "*.parquet"))
     with pytest.raises(UserError, match="the log is empty"):
         ingest(spec, Storage.at(tmp_path / "out"), SilentProgress())
 
@@ -160,7 +160,7 @@ def test_two_units_of_time(tmp_path: Path) -> None:
     (tmp_path / "log" / "a.csv").write_text("user,item,title,ts\n" + "u,i,T,1600000000\n" * 3)
     (tmp_path / "log" / "b.csv").write_text("user,item,title,ts\n" + "u,i,T,1600000000000\n" * 3)
     with pytest.raises(UserError, match=r"a\.csv, column 'ts', row 1 has 1600000000, .*b\.csv, .* has 1600000000000,"):
-        ingest(IngestSpec(str(tmp_path / "log")), Storage.at(tmp_path / "out"), SilentProgress())
+        ingest(IngestSpec(interactions=str(tmp_path / "log")), Storage.at(tmp_path / "out"), SilentProgress())
     assert not (tmp_path / "out" / "statistics.json").exists()
 
 

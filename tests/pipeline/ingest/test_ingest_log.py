@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from cluster.progress import SilentProgress
 from cluster.storage import Storage
 from pipeline.ingest.ingest_log import ingest
 from pipeline.ingest.ingest_spec import IngestSpec
+from pipeline.ingest.statistics_record import IngestStatistics
 from scoring.ids import user_shard
 from tests.pipeline.ingest.logs import files_of, make_catalogue, make_log, read_parts, write
 from tests.pipeline.ingest.reference import reference_tables, split_frame
@@ -20,7 +21,9 @@ from tests.pipeline.ingest.reference import reference_tables, split_frame
 pytestmark = pytest.mark.usefixtures("ray_local")
 
 
-def _run(tmp_path: Path, name: str, rows_per_partition: int = 1 << 20, **values: Any) -> tuple[Storage, dict[str, Any]]:
+def _run(
+    tmp_path: Path, name: str, rows_per_partition: int = 1 << 20, **values: Any
+) -> tuple[Storage, IngestStatistics]:
     out = Storage.at(tmp_path / name)
     spec = IngestSpec(**{"per_user": "all", "max_history": 4, "shards": 5, **values})
     return out, ingest(spec, out, SilentProgress(), rows_per_partition)
@@ -173,5 +176,6 @@ def test_what_the_values_mean_is_counted(tmp_path: Path) -> None:
     )
     assert statistics["dropped"]["id_missing"] == len(log.iloc[::5])
     assert statistics["interactions"]["read"] == len(log)
-    assert statistics["interactions"]["kept"] + sum(statistics["dropped"].values()) == len(log)
+    dropped = cast("dict[str, int]", statistics["dropped"])
+    assert statistics["interactions"]["kept"] + sum(dropped.values()) == len(log)
     assert statistics["values"]["unknown_times"] == {"0": len(log.iloc[1::5])}

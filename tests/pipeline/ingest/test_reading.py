@@ -61,18 +61,16 @@ def test_strings_stored_as_views_are_filtered_too(tmp_path: Path) -> None:
     assert table["user"].to_pylist() == ["a", None]
 
 
-def test_row_groups_are_read_apart_and_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_ROWS_PER_BATCH", 15)
-    monkeypatch.setattr(reading, "_BYTES_PER_TASK", 500)
+def test_row_groups_are_read_apart_and_numbered(tmp_path: Path) -> None:
     table = pa.table({"user_id": [*range(49), None], "item_id": list(range(50)), "timestamp": list(range(50))})
     pq.write_table(table, tmp_path / "log.parquet", row_group_size=10)
-    tasks = plan_tasks(read_headers(find_files(str(tmp_path), "k")))
+    tasks = plan_tasks(read_headers(find_files(str(tmp_path), "k")), task_bytes=500, rows_per_batch=15)
     pieces = [piece for task in tasks for piece in task]
     assert len(tasks) > 1
     assert [group for piece in pieces for group in piece.row_groups] == [0, 1, 2, 3, 4]
     roles = {role: column for role, column in ROLES.items() if role != "rating"}
     with pytest.raises(UserError, match="row 50: the user id is missing"):
-        list(LogReader(roles)(pieces))
+        list(LogReader(roles, rows_per_batch=15)(pieces))
 
 
 def test_small_files_share_a_task(tmp_path: Path) -> None:

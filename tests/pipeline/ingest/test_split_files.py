@@ -13,6 +13,7 @@ import pytest
 from cluster.errors import UserError
 from cluster.progress import SilentProgress
 from cluster.storage import Storage
+from pipeline.engine.config import Columns
 from pipeline.ingest.files.headers import read_headers
 from pipeline.ingest.files.part_names import part_in, part_of
 from pipeline.ingest.files.sources import find_files
@@ -69,7 +70,7 @@ def _write(tmp_path: Path, names: tuple[str, ...]) -> str:
 def _settle(location: str, **values: Any) -> tuple[IngestSpec, dict[str, list[str | None]]]:
     """The request once it is settled, and the splits of the rows of each file."""
     files = find_files(location, "data.interactions", skip_suffix=".item")
-    spec, headers = settle_split(IngestSpec(location, **values), read_headers(files))
+    spec, headers = settle_split(IngestSpec(interactions=location, **values), read_headers(files))
     column = spec.columns.get("split")
     splits: dict[str, list[str | None]] = {}
     for header in headers if column else ():
@@ -96,7 +97,7 @@ def test_another_split_must_say_that_the_files_are_joined(tmp_path: Path, layout
     ):
         _settle(location, split=split)
     spec, _ = _settle(location, split=split, join_parts=True)
-    assert (spec.split, spec.columns) == (split, {})
+    assert (spec.split, spec.columns) == (split, Columns())
     assert _settle(location, join_parts=True)[0].split == "global_time"
 
 
@@ -146,7 +147,7 @@ def test_a_split_column_of_the_file_comes_first(tmp_path: Path) -> None:
     for name in ("train", "valid", "test"):
         write(make_log().assign(split="test", fold="train"), tmp_path / f"{name}.csv")
     spec, _ = _settle(str(tmp_path), split="column")
-    assert spec.columns == {}
+    assert spec.columns == Columns()
     spec, splits = _settle(str(tmp_path), columns={"split": "fold"})
     assert (spec.split, splits["test.csv"]) == ("column", ["train"])
 
@@ -183,8 +184,8 @@ def test_files_and_a_column_give_the_same_samples(tmp_path: Path) -> None:
         write(frame[frame["split"] == part].drop(columns="split"), tmp_path / "files" / f"{part}.csv")
     outputs = {}
     for name, spec in {
-        "column": IngestSpec(column, split="column", shards=3),
-        "files": IngestSpec(str(tmp_path / "files"), shards=3),
+        "column": IngestSpec(interactions=column, split="column", shards=3),
+        "files": IngestSpec(interactions=str(tmp_path / "files"), shards=3),
     }.items():
         out = Storage.at(tmp_path / "out" / name)
         statistics = ingest(spec, out, SilentProgress())

@@ -47,7 +47,9 @@ def test_tables_give_what_their_live_rows_give(tmp_path: Path) -> None:
     outputs = []
     for name in ("log.parquet", "delta", "struck", "wh"):
         out = Storage.at(tmp_path / "out" / name)
-        spec = IngestSpec(str(tmp_path / name), str(tmp_path / "items.parquet"), per_user="all", shards=3)
+        spec = IngestSpec(
+            interactions=str(tmp_path / name), items=str(tmp_path / "items.parquet"), per_user="all", shards=3
+        )
         ingest(spec, out, SilentProgress())
         outputs.append(files_of(out))
     assert outputs[1:] == outputs[:1] * 3

@@ -59,7 +59,6 @@ def test_titles_of_the_log_do_not_depend_on_its_order() -> None:
         assert build_vocabulary(merge_counts(order), None, "error").titles.to_pylist() == ["Y", "B"]
 
 
-def test_counts_merge_in_stages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.ingest.vocabulary._MERGE_AT", 2)
-    merged = merge_counts(_log("a", f"x{number}") for number in range(10)).sort_by("item")
+def test_counts_merge_in_stages() -> None:
+    merged = merge_counts((_log("a", f"x{number}") for number in range(10)), merge_at=2).sort_by("item")
     assert merged["count"].to_pylist() == [10] + [1] * 10

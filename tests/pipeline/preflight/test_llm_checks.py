@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -141,7 +142,7 @@ def test_what_does_not_go_with_the_model_is_told(whole: Path, sections: dict[str
 def test_a_larger_model_is_asked_for_its_targets_without_being_loaded(
     whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.preflight.llm_checks._LOADED", 0)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=0))
     monkeypatch.setattr("training.llm.loading.load_llm", lambda *_: pytest.fail("it is loaded"))
     assert lacks(whole) == []
     assert lacks(whole, finetune={"targets": ["q_proj", "v_proj"]}) == []

@@ -3,14 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from cluster.resources import ClusterView
 from cluster.shapes import NodeShape
 from pipeline.engine.config import Config
 from pipeline.preflight.resource_plan import StagePlan, describe, resource_plan
 from pipeline.stages.stage_list import STAGE_NAMES
-from pipeline.stages.worker_pools import model_bytes
 
 #: As our manifests make it: a head without CPUs, pods with GPUs, and CPU pods that are still to come.
 HEAD, GPU_NODE, CPU_NODE = NodeShape(0, 0, 16 << 30), NodeShape(16, 4, 128 << 30), NodeShape(8, 0, 32 << 30)
@@ -75,16 +72,3 @@ def test_a_cluster_in_words() -> None:
         "may add 16 nodes, 128 CPUs, 0 GPUs (16 of 8 CPUs and 0 GPUs)"
     )
     assert describe(ClusterView((NodeShape(8, 1),))) == "1 node, 8 CPUs, 1 GPUs"
-
-
-def test_weights_in_the_hubs_cache_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    config = Config.model_validate({"data": {"interactions": "-"}, "llm": {"model": "somebody/model"}})
-    assert model_bytes(config) == 0
-    repository, revision = tmp_path / "models--somebody--model", "0" * 40
-    (repository / "snapshots" / revision).mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(revision)
-    (repository / "snapshots" / revision / "model.safetensors").write_bytes(bytes(4096))
-    (repository / "snapshots" / revision / "config.json").write_text("{}")
-    assert model_bytes(config) == 4096

@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
 
 from cluster.storage import Storage
-from training.llm.llm_spec import LLMSpec
+from training.llm.llm_config import LlmConfig
 from training.loops.finetune_export import public_name, write_model
 from training.loops.finetune_spec import FinetuneSpec
+from training.loops.training_records import FinetuneOutcome, RankEvidence
 
 
 @pytest.mark.parametrize(
@@ -27,9 +27,23 @@ def test_a_card_names_no_machine_path(model: str, name: str) -> None:
     assert public_name(model) == name
 
 
-def outcome(folder: Storage, tensor: torch.Tensor) -> dict[str, Any]:
+def outcome(folder: Storage, tensor: torch.Tensor) -> FinetuneOutcome:
     folder.write_bytes("best.safetensors", safetensors.torch.save({"a": tensor}))
-    worker = {"zero": 2, "world_size": 1, "backend": "gloo", "dtype": "bfloat16", "adapter_dtype": "float32"}
+    worker = RankEvidence(
+        pid=1,
+        node_id="node",
+        rank=0,
+        world_size=1,
+        engine="DeepSpeedEngine",
+        optimizer="AdamW",
+        zero=2,
+        backend="gloo",
+        accelerator="cpu",
+        device="cpu",
+        dtype="bfloat16",
+        adapter_dtype="float32",
+        threads=1,
+    )
     return {
         "history": {
             "epoch": 1,
@@ -44,13 +58,14 @@ def outcome(folder: Storage, tensor: torch.Tensor) -> dict[str, Any]:
         "best": {"epoch": 1, "loss": 2.5, "file": "best.safetensors"},
         "workers": [worker],
         "peak_memory": 1 << 30,
+        "trainable": [[2]],
         "adapter_config": {"r": 8},
     }
 
 
 def test_files_and_losses(tmp_path: Path) -> None:
     folder, out = Storage.at(tmp_path / "scratch"), Storage.at(tmp_path / "model")
-    spec = FinetuneSpec(LLMSpec("/secret/place/smol"), template={"name": "mine", "instruction": "x"})
+    spec = FinetuneSpec(LlmConfig(model="/secret/place/smol", template={"name": "mine", "instruction": "x"}))
     losses = write_model(
         outcome(folder, torch.ones(2)), spec, {"train": 7, "valid": 3}, folder, out, {"coreset": "random, 7 of 90"}
     )
@@ -66,7 +81,7 @@ def test_files_and_losses(tmp_path: Path) -> None:
 
 def test_an_empty_tensor_never_leaves(tmp_path: Path) -> None:
     folder = Storage.at(tmp_path)
-    spec = FinetuneSpec(LLMSpec("smol"))
+    spec = FinetuneSpec(LlmConfig(model="smol"))
     with pytest.raises(RuntimeError, match="empty"):
         write_model(outcome(folder, torch.empty(0)), spec, {"train": 1, "valid": 1}, folder, folder.child("m"))
     assert not folder.exists("m")

@@ -41,7 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **{
         name: {"zero": stage, "dtype": "float16", "epochs": 1, "checkpoint_steps": 1} for stage, name in enumerate(HALF)
     },
-    "zero 2 dropout": {"zero": 2, "dropout": 0.2, "checkpoint_steps": 1},
+    "zero 2 dropout": {"zero": 2, "lora_dropout": 0.2, "checkpoint_steps": 1},
     EARLY: {"zero": 1, "lr": 0.3, "epochs": 12, "patience": 1, "checkpoint_steps": 1},
 }
 
@@ -62,10 +62,7 @@ def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FinetuneSpec]:
     for name, changes in VARIANTS.items():
         if name in HALF and not HAS_HALF:
             continue
-        changes = dict(changes)
-        dropout = changes.pop("dropout", 0.0)
-        spec = toy_spec(model, **changes)
-        made[name] = replace(spec, lora=replace(spec.lora, dropout=dropout))
+        made[name] = toy_spec(model, **changes)
     return made
 
 
@@ -79,7 +76,7 @@ def outcomes(
         folder = root.child(name.replace(" ", "-"), "examples")
         folder.write_table("train.parquet", encoded(spec, toy_examples(TRAIN, 0)))
         folder.write_table("valid.parquet", encoded(spec, toy_examples(VALID, 1)))
-    pad_id = int(load_tokenizer(specs["zero 0"].llm).pad_token_id)
+    pad_id = int(load_tokenizer(specs["zero 0"].source).pad_token_id)
     run = Launch("finetune", "variants", 2, Placement(), {"DS_ACCELERATOR": "cpu"})
     found: dict[str, Any] = launch(
         train_all, Runs(specs, root, pad_id, tuple(RESUMED), tuple(EXACT)), run, root.child("scratch"), SilentProgress()
@@ -104,22 +101,23 @@ def mean_loss(model: Any, prompts: Encoded) -> float:
 @functools.cache
 def reference_losses(spec: FinetuneSpec) -> tuple[list[float], list[float]]:
     """Losses by step and by epoch of a plain loop: one process, sample by sample, the model's own loss."""
-    prompts = Encoded(encoded(spec, toy_examples(TRAIN, 0)), spec.tokens)
-    held_out = Encoded(encoded(spec, toy_examples(VALID, 1)), spec.tokens)
-    model = attach_lora(load_llm(spec.llm), spec.lora)
+    settings = spec.settings
+    prompts = Encoded(encoded(spec, toy_examples(TRAIN, 0)), settings.tokens)
+    held_out = Encoded(encoded(spec, toy_examples(VALID, 1)), settings.tokens)
+    model = attach_lora(load_llm(spec.source), spec.lora)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=spec.lr, weight_decay=spec.weight_decay)
+    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
 
     steps: list[float] = []
     valid = [mean_loss(model, held_out)]
-    total = -(-TRAIN // spec.global_batch) * spec.epochs
-    for epoch in range(spec.epochs):
-        for rows in global_batches(TRAIN, spec.global_batch, spec.seed, epoch):
-            factor = warm_up_cosine(len(steps), int(np.ceil(spec.warmup * total)), total)
-            optimizer.param_groups[0]["lr"] = spec.lr * factor
+    total = -(-TRAIN // settings.global_batch) * settings.epochs
+    for epoch in range(settings.epochs):
+        for rows in global_batches(TRAIN, settings.global_batch, settings.seed, epoch):
+            factor = warm_up_cosine(len(steps), int(np.ceil(settings.warmup * total)), total)
+            optimizer.param_groups[0]["lr"] = settings.lr * factor
             loss = torch.stack([loss_of(model, prompts[row]) for row in rows]).mean()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, spec.clip)
+            torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
             optimizer.step()
             optimizer.zero_grad()
             steps.append(loss.item())
@@ -131,7 +129,12 @@ def reference_losses(spec: FinetuneSpec) -> tuple[list[float], list[float]]:
 def test_two_workers_follow_a_plain_loop(name: str, specs: dict[str, FinetuneSpec], outcomes: dict[str, Any]) -> None:
     spec = specs[name]
     steps, valid = reference_losses(
-        replace(spec, zero=0, offload="none", activation_checkpointing=False, checkpoint_steps=0)
+        replace(
+            spec,
+            settings=spec.settings.model_copy(
+                update={"zero": 0, "offload": "none", "activation_checkpointing": False, "checkpoint_steps": 0}
+            ),
+        )
     )
     history = outcomes[name]["history"]
     tolerance = 2e-4 if spec.llm.dtype == "float32" else 2e-2
@@ -148,11 +151,11 @@ def test_every_rank_trains_with_a_deepspeed_engine_of_the_stage_asked(
     assert len({worker["pid"] for worker in workers}) == 2
     for worker in workers:
         assert worker["engine"] == "deepspeed.runtime.engine.DeepSpeedEngine"
-        assert (worker["zero"], worker["world_size"]) == (specs[name].zero, 2)
+        assert (worker["zero"], worker["world_size"]) == (specs[name].settings.zero, 2)
         assert (worker["backend"], worker["device"]) == ("gloo", "cpu")
         assert worker["dtype"] == specs[name].llm.dtype
         assert worker["adapter_dtype"] == ("float16" if "float16" in name.split() else "float32")
-    assert ("ZeroOptimizer" in workers[0]["optimizer"]) == (specs[name].zero > 0)
+    assert ("ZeroOptimizer" in workers[0]["optimizer"]) == (specs[name].settings.zero > 0)
 
 
 @pytest.mark.parametrize("name", _named(*VARIANTS))
@@ -186,11 +189,11 @@ def test_patience_stops_and_the_best_adapter_is_kept(specs: dict[str, FinetuneSp
     losses = [row["loss"] for row in outcome["history"]["valid"]]
     best = outcome["best"]
     assert best["epoch"] == int(np.argmin(losses[1:])) + 1
-    assert len(losses) - 1 == best["epoch"] + spec.patience < spec.epochs
+    assert len(losses) - 1 == best["epoch"] + spec.settings.patience < spec.settings.epochs
     assert best["loss"] == losses[best["epoch"]] < losses[-1]
-    model = attach_lora(load_llm(spec.llm), spec.lora)
+    model = attach_lora(load_llm(spec.source), spec.lora)
     set_peft_model_state_dict(model, safetensors.torch.load(outcome["adapter"]))
-    assert mean_loss(model, Encoded(encoded(spec, toy_examples(VALID, 1)), spec.tokens)) == pytest.approx(
+    assert mean_loss(model, Encoded(encoded(spec, toy_examples(VALID, 1)), spec.settings.tokens)) == pytest.approx(
         best["loss"], rel=1e-4
     )
 
@@ -206,4 +209,4 @@ def test_each_epoch_takes_every_sample_once(specs: dict[str, FinetuneSpec], outc
     history = outcomes["zero 2"]["history"]
     lengths = [len(prompt.input_ids) for prompt in Encoded(encoded(spec, toy_examples(TRAIN, 0)), "response")]
     assert len(history["train"]) == 6
-    assert history["tokens"] == spec.epochs * sum(lengths)
+    assert history["tokens"] == spec.settings.epochs * sum(lengths)

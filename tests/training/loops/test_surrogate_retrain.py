@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from scoring.batching import collate_windows
 from scoring.ragged import Ragged
+from training.loops.surrogate_config import SurrogateConfig
 from training.loops.surrogate_data import windows_of
 from training.loops.surrogate_retrain import retrain_surrogate
 from training.loops.surrogate_spec import SurrogateSpec
 
-NETWORK = {"hidden": 8, "max_history": 4, "dropout": 0.1, "negatives": 4}
+NETWORK = {"hidden": 8, "dropout": 0.1, "negatives": 4}
 
 
 def sequences(seed: int = 0, users: int = 12) -> Ragged:
@@ -41,7 +42,8 @@ def test_windows_lose_the_removed_targets_and_nothing_else(seed: int, max_histor
 def test_training_without_a_target_ignores_what_it_was(loss: str) -> None:
     """The last item of a user is in no history; once removed as a target, another one in its place is the same."""
     log = sequences()
-    spec = SurrogateSpec(network={**NETWORK, "loss": loss}, batch_tokens=32, warmup_steps=2)
+    settings = SurrogateConfig.model_validate({**NETWORK, "loss": loss, "batch_tokens": 32, "warmup_steps": 2})
+    spec = SurrogateSpec(settings, sample_history=4)
     counts = np.ones(9, dtype=np.int64)
     user = int(np.flatnonzero(log.lengths > 2)[0])
     place = int(log.offsets[user + 1]) - 1

@@ -22,24 +22,41 @@ from scoring.surrogate import build_surrogate
 from tests.training.killing import Killer, checkpoint_states
 from tests.training.toy_log import ITEMS, write_toy_log
 from training.loops.schedule import seed_of, warm_up
+from training.loops.surrogate_config import SurrogateConfig
 from training.loops.surrogate_data import train_windows, valid_users
-from training.loops.surrogate_training import SurrogateSpec, load_surrogate, train_surrogate
+from training.loops.surrogate_spec import SurrogateSpec
+from training.loops.surrogate_training import load_surrogate, train_surrogate
 from training.loops.surrogate_validation import target_ranks
+from training.loops.training_records import SurrogateMetrics
 from training.loops.worker_placement import Placement
 
 SPEC = SurrogateSpec(
-    network={"hidden": 16, "blocks": 1, "heads": 2, "dropout": 0.0, "max_history": 6, "seed": 5},
-    epochs=4,
-    lr=1e-2,
-    weight_decay=0.01,
-    warmup_steps=5,
-    batch_tokens=128,
-    valid_users=40,
-    workers=2,
+    SurrogateConfig(
+        hidden=16,
+        blocks=1,
+        heads=2,
+        dropout=0.0,
+        # The initial weights have a seed of their own here.
+        settings={"seed": 5},
+        epochs=4,
+        patience=3,
+        lr=1e-2,
+        weight_decay=0.01,
+        warmup_steps=5,
+        batch_tokens=128,
+        valid_users=40,
+        workers=2,
+    ),
+    sample_history=6,
 )
 
 
-def train(spec: SurrogateSpec, data: Storage, root: Path) -> dict[str, Any]:
+def changed(**settings: Any) -> SurrogateSpec:
+    """`SPEC` with other settings."""
+    return replace(SPEC, settings=SPEC.settings.model_copy(update=settings))
+
+
+def train(spec: SurrogateSpec, data: Storage, root: Path) -> SurrogateMetrics:
     storage = Storage.at(root)
     return train_surrogate(spec, data, storage.child("surrogate"), storage.child("scratch"), SilentProgress())
 
@@ -50,28 +67,31 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Storage:
 
 
 @pytest.fixture(scope="module")
-def trained(data: Storage, tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> tuple[dict[str, Any], Path]:
+def trained(data: Storage, tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> tuple[SurrogateMetrics, Path]:
     root = tmp_path_factory.mktemp("trained")
     return train(SPEC, data, root), root
 
 
 def plain_loop(spec: SurrogateSpec, data: Storage) -> tuple[list[float], list[float]]:
     """Mean loss of each epoch and NDCG@10 after it, from the definitions."""
+    settings = spec.settings
     windows = train_windows(data, spec.max_history)
     users = valid_users(data, spec)
     assert users.seen is not None
-    model = build_surrogate(spec.name, ITEMS, spec.network)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay)
+    model = build_surrogate(settings.model, ITEMS, spec.network)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     losses, ndcg, step = [], [], 0
     lengths = windows.items.lengths - 1
-    epoch_steps = len(length_buckets(lengths, spec.batch_tokens, spec.batch_rows, seed_of("batches", spec.seed, 0)))
-    warmup = min(spec.warmup_steps, spec.epochs * epoch_steps // 10)
-    for epoch in range(spec.epochs):
+    epoch_steps = len(
+        length_buckets(lengths, settings.batch_tokens, spec.batch_rows, seed_of("batches", settings.seed, 0))
+    )
+    warmup = min(settings.warmup_steps, settings.epochs * epoch_steps // 10)
+    for epoch in range(settings.epochs):
         model.train()
         total, count = 0.0, 0
-        seed = seed_of("batches", spec.seed, epoch)
-        for rows in length_buckets(lengths, spec.batch_tokens, spec.batch_rows, seed):
-            optimizer.param_groups[0]["lr"] = spec.lr * warm_up(step, warmup)
+        seed = seed_of("batches", settings.seed, epoch)
+        for rows in length_buckets(lengths, settings.batch_tokens, spec.batch_rows, seed):
+            optimizer.param_groups[0]["lr"] = settings.lr * warm_up(step, warmup)
             batch = collate_windows(windows.items, windows.first, rows)
             loss, targets = model.sequence_loss(batch)
             (loss / targets).backward()
@@ -96,7 +116,7 @@ def plain_loop(spec: SurrogateSpec, data: Storage) -> tuple[list[float], list[fl
     return losses, ndcg
 
 
-def test_two_workers_follow_a_plain_loop(trained: tuple[dict[str, Any], Path], data: Storage) -> None:
+def test_two_workers_follow_a_plain_loop(trained: tuple[SurrogateMetrics, Path], data: Storage) -> None:
     losses, ndcg = plain_loop(SPEC, data)
     epochs = trained[0]["epochs"]
     np.testing.assert_allclose([row["loss"] for row in epochs], losses, rtol=2e-4)
@@ -104,7 +124,7 @@ def test_two_workers_follow_a_plain_loop(trained: tuple[dict[str, Any], Path], d
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_the_best_epoch_is_kept_and_loads(trained: tuple[dict[str, Any], Path], data: Storage) -> None:
+def test_the_best_epoch_is_kept_and_loads(trained: tuple[SurrogateMetrics, Path], data: Storage) -> None:
     metrics, root = trained
     folder = Storage.at(root / "surrogate")
     assert json.loads(folder.read_text("metrics.json")) == metrics
@@ -131,7 +151,7 @@ def test_every_train_position_is_a_target_once(data: Storage) -> None:
 
 def test_validation_users_do_not_depend_on_the_parts(data: Storage, tmp_path: Path) -> None:
     other = write_toy_log(tmp_path, parts=7)
-    spec = SurrogateSpec(network={"max_history": 6}, valid_users=25, seed=1)
+    spec = SurrogateSpec(SurrogateConfig(valid_users=25, seed=1), sample_history=6)
     drawn = [valid_users(source, spec) for source in (data, other)]
     assert len(drawn[0].history) == 25
     for name in ("history", "targets", "seen"):
@@ -157,11 +177,10 @@ def test_targets_that_were_seen_before_are_ranked_where_nothing_is_masked(data: 
 @pytest.mark.parametrize(
     ("spec", "named"),
     [
-        (replace(SPEC, workers=9), "surrogate.workers is 9"),
+        (changed(workers=9), "surrogate.workers is 9"),
         (replace(SPEC, placement=Placement(use_gpu=True)), "no node of the cluster has one"),
-        (replace(SPEC, epochs=0), "surrogate.epochs"),
-        (replace(SPEC, network={"hiden": 8}), "hiden"),
-        (replace(SPEC, network={"hidden": 9, "heads": 2}), "multiple of heads"),
+        (changed(settings={"hiden": 8}), "hiden"),
+        (changed(hidden=9), "multiple of heads"),
     ],
 )
 def test_what_cannot_be_is_refused(
@@ -177,13 +196,12 @@ def test_a_log_without_validation_is_refused_at_once(data: Storage, tmp_path: Pa
     for name in copy.list("samples/valid", suffix=".parquet"):
         copy.write_table(f"samples/valid/{name}", copy.read_table(f"samples/valid/{name}").slice(0, 0))
     with pytest.raises(UserError, match="no validation sample"):
-        train(replace(SPEC, workers=1), copy, tmp_path)
+        train(changed(workers=1), copy, tmp_path)
 
 
 @pytest.mark.slow
 def test_a_killed_worker_resumes_to_the_same_weights(data: Storage, tmp_path: Path, ray_local: None) -> None:
-    network = {**SPEC.network, "dropout": 0.2, "loss": "sampled", "negatives": 16}
-    spec = replace(SPEC, network=network, epochs=60, patience=0)
+    spec = changed(dropout=0.2, loss="sampled", negatives=16, epochs=60, patience=0)
     undisturbed = train(spec, data, tmp_path / "undisturbed")
     scratch = Storage.at(tmp_path / "killed" / "scratch")
     killer = Killer(scratch, "surrogate-", checkpoints=2)
@@ -202,7 +220,7 @@ def test_a_killed_worker_resumes_to_the_same_weights(data: Storage, tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_checkpoint_fits_another_number_of_workers(
-    trained: tuple[dict[str, Any], Path], data: Storage, tmp_path: Path
+    trained: tuple[SurrogateMetrics, Path], data: Storage, tmp_path: Path
 ) -> None:
     """What two workers began, as it stood before its last epoch, is gone on with by one."""
     whole, root = trained
@@ -212,7 +230,7 @@ def test_a_checkpoint_fits_another_number_of_workers(
     folder.delete("done")
     newest = folder.list(suffix=".json")[-1]
     folder.delete(newest)
-    metrics = train(replace(SPEC, workers=1), data, tmp_path)
+    metrics = train(changed(workers=1), data, tmp_path)
     assert [len(worker) for worker in (whole["workers"], metrics["workers"])] == [2, 1]
     assert metrics["epochs"][:-1] == whole["epochs"][:-1]
     assert metrics["steps"] == whole["steps"]
@@ -220,10 +238,10 @@ def test_a_checkpoint_fits_another_number_of_workers(
 
 
 def test_a_log_of_one_batch_is_neither_warmed_up_for_ever_nor_given_up_early() -> None:
-    spec = replace(SPEC, epochs=50, warmup_steps=100, patience=5)
+    spec = changed(epochs=50, warmup_steps=100, patience=5)
     assert (spec.warmup(steps_per_epoch=1), spec.warmup(steps_per_epoch=1000)) == (5, 100)
     assert (spec.patient_epochs(steps_per_epoch=1), spec.patient_epochs(steps_per_epoch=1000)) == (100, 5)
-    assert replace(spec, patience=0).patient_epochs(steps_per_epoch=1) == 0
+    assert changed(epochs=50, warmup_steps=100, patience=0).patient_epochs(steps_per_epoch=1) == 0
 
 
 def test_without_a_hit_the_lowest_loss_is_kept(
@@ -235,7 +253,7 @@ def test_without_a_hit_the_lowest_loss_is_kept(
         table = copy.read_table(f"samples/valid/{name}")
         seen = table.set_column(table.column_names.index("targets"), "targets", table["history"])
         copy.write_table(f"samples/valid/{name}", seen)
-    metrics = train(replace(SPEC, workers=1), copy, tmp_path)
+    metrics = train(changed(workers=1), copy, tmp_path)
     losses = [row["loss"] for row in metrics["epochs"]]
     assert metrics["ndcg@10"] == 0
     assert metrics["best_epoch"] == 1 + losses.index(min(losses)) > 1
@@ -249,11 +267,11 @@ def test_without_a_hit_the_lowest_loss_is_kept(
 def test_a_surrogate_that_has_learnt_too_little_is_told(
     data: Storage, tmp_path: Path, ray_local: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    train(replace(SPEC, epochs=1, batch_tokens=4096, workers=1), data, tmp_path)
+    train(changed(epochs=1, batch_tokens=4096, workers=1), data, tmp_path)
     assert "surrogate.epochs" in caplog.text
 
 
 @pytest.mark.slow
 def test_patience_stops_and_keeps_the_best(data: Storage, tmp_path: Path, ray_local: None) -> None:
-    metrics = train(replace(SPEC, epochs=40, patience=2, lr=3e-2, workers=1), data, tmp_path)
+    metrics = train(changed(epochs=40, patience=2, lr=3e-2, workers=1), data, tmp_path)
     assert len(metrics["epochs"]) == metrics["best_epoch"] + 2

@@ -13,11 +13,13 @@ from pipeline.ingest.files.headers import read_header
 from pipeline.ingest.files.sources import find_files
 
 
-def _read(path: Path, content: str | bytes, columns: list[str]) -> list[dict[str, object]]:
+def _read(
+    path: Path, content: str | bytes, columns: list[str], block: int = delimited.BLOCK_BYTES
+) -> list[dict[str, object]]:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     file = find_files(str(path), "data.interactions")[0]
     reader = delimited.read_csv if path.suffix == ".csv" else delimited.read_tabs
-    return [row for table, _ in reader(file, columns) for row in table.to_pylist()]
+    return [row for table, _ in reader(file, columns, block) for row in table.to_pylist()]
 
 
 def test_nothing_is_inferred_in_csv(tmp_path: Path) -> None:
@@ -29,10 +31,9 @@ def test_a_header_without_a_line_end_has_no_rows(tmp_path: Path) -> None:
     assert _read(tmp_path / "a.csv", "user,x", ["user"]) == []
 
 
-def test_csv_comes_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delimited, "BLOCK_BYTES", 64)
+def test_csv_comes_in_blocks(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("user\n" + "".join(f"u{number}\n" for number in range(200)))
-    blocks = list(delimited.read_csv(find_files(str(tmp_path), "k")[0], ["user"]))
+    blocks = list(delimited.read_csv(find_files(str(tmp_path), "k")[0], ["user"], block_bytes=64))
     assert len(blocks) > 5
     assert [table["user"][0].as_py() for table, _ in blocks] == [f"u{first - 1}" for _, first in blocks]
 
@@ -71,12 +72,9 @@ def test_a_quote_left_open_swallows_no_rows_of_csv(tmp_path: Path, rows: dict[in
         {399: 'last "'},
     ],
 )
-def test_quotes_in_tables_by_tabs_are_text(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, rows: dict[int, str]
-) -> None:
-    monkeypatch.setattr(delimited, "BLOCK_BYTES", 512)
+def test_quotes_in_tables_by_tabs_are_text(tmp_path: Path, name: str, rows: dict[int, str]) -> None:
     lines = ["user\ttitle", *(f"u{i}\t{rows.get(i, 'A')}" for i in range(400))]
-    read = _read(tmp_path / name, "\n".join(lines) + "\n", ["user", "title"])
+    read = _read(tmp_path / name, "\n".join(lines) + "\n", ["user", "title"], block=512)
     expected: dict[int, str] = {**rows}
     if name == "log.tsv" and 200 in rows:
         expected[200] = rows[200].strip('"') if rows[200].startswith('"') else rows[200]
@@ -102,14 +100,11 @@ def _read_file(path: Path) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("block", [64, 1 << 20])
-def test_tabs_and_line_ends_in_quotes_belong_to_cells(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
-) -> None:
-    monkeypatch.setattr(delimited, "BLOCK_BYTES", block)
+def test_tabs_and_line_ends_in_quotes_belong_to_cells(tmp_path: Path, block: int) -> None:
     titles = ["A"] * 30 + ["two\nlines", "a\ttab", 'both\n"\t"', "B"] + ["C"] * 30
     frame = pd.DataFrame({"user": [f"u{i}" for i in range(len(titles))], "title": titles})
     frame.to_csv(tmp_path / "a.tsv", sep="\t", index=False)
-    rows = _read(tmp_path / "a.tsv", (tmp_path / "a.tsv").read_bytes(), ["user", "title"])
+    rows = _read(tmp_path / "a.tsv", (tmp_path / "a.tsv").read_bytes(), ["user", "title"], block)
     assert rows == frame.to_dict("records")
 
 

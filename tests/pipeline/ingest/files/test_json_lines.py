@@ -15,22 +15,25 @@ from pipeline.ingest.files.headers import read_headers
 from pipeline.ingest.files.sources import find_files
 
 
-def _read(path: Path, content: str | bytes, columns: list[str]) -> list[dict[str, object]]:
+def _read(
+    path: Path, content: str | bytes, columns: list[str], block: int = json_lines.BLOCK_BYTES
+) -> list[dict[str, object]]:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return _read_file(path, columns)
+    return _read_file(path, columns, block)
 
 
-def _read_file(path: Path, columns: list[str]) -> list[dict[str, object]]:
+def _read_file(path: Path, columns: list[str], block: int = json_lines.BLOCK_BYTES) -> list[dict[str, object]]:
     file = find_files(str(path), "data.interactions")[0]
-    return [row for table, _ in json_lines.read_jsonl(file, columns) for row in table.to_pylist()]
+    return [row for table, _ in json_lines.read_jsonl(file, columns, block) for row in table.to_pylist()]
 
 
 @pytest.mark.parametrize("block", [40, 1 << 20])
-def test_jsonl_reads_what_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr(json_lines, "BLOCK_BYTES", block)
+def test_jsonl_reads_what_is_asked(tmp_path: Path, block: int) -> None:
     rows = [{"user": number, "t": number / 2, "extra": {"deep": [number]}} for number in range(20)]
     content = "\ufeff" + "\n\n".join(json.dumps(row) for row in rows)
-    assert _read(tmp_path / "a.jsonl", content, ["user", "t"]) == [{"user": r["user"], "t": r["t"]} for r in rows]
+    assert _read(tmp_path / "a.jsonl", content, ["user", "t"], block) == [
+        {"user": r["user"], "t": r["t"]} for r in rows
+    ]
 
 
 def test_jsonl_of_mixed_types_becomes_text(tmp_path: Path) -> None:
@@ -53,12 +56,9 @@ def test_large_integers_survive_jsonl(tmp_path: Path) -> None:
         ('{"user": [1]}', "line 201, column 'user' holds"),
     ],
 )
-def test_broken_jsonl_is_named_by_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, message: str
-) -> None:
-    monkeypatch.setattr(json_lines, "BLOCK_BYTES", 100)
+def test_broken_jsonl_is_named_by_line(tmp_path: Path, line: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        _read(tmp_path / "log.jsonl", '{"user": "a"}\n' * 200 + line, ["user"])
+        _read(tmp_path / "log.jsonl", '{"user": "a"}\n' * 200 + line, ["user"], block=100)
 
 
 def test_python_dicts_are_read_and_nothing_is_run(tmp_path: Path) -> None:

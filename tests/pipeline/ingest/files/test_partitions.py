@@ -42,7 +42,7 @@ def test_every_role_may_come_from_the_path(tmp_path: Path, extension: str) -> No
         folder = f"dt={day}/who={user.replace('/', '%2F').replace(' ', '%20')}/r={rating}/fold={fold}"
         write(FRAME[["item_id", "title"]], tmp_path / "log" / folder / f"part-0.{extension}")
     columns = {"timestamp": "dt", "user": "who", "rating": "r", "split": "fold"}
-    rows = _read(tmp_path / "log", IngestSpec("k", split="column", columns=columns, min_rating=1), 2)
+    rows = _read(tmp_path / "log", IngestSpec(interactions="k", split="column", columns=columns, min_rating=1), 2)
     kept = [row for row in rows if row["reason"] == 0]
     assert len(rows) == 4
     assert [(row["user"], row["item"], row["timestamp"], row["split"], row["title"]) for row in kept] == [
@@ -54,24 +54,24 @@ def test_every_role_may_come_from_the_path(tmp_path: Path, extension: str) -> No
 def test_a_missing_value_in_the_path_is_missing(tmp_path: Path) -> None:
     write(FRAME, tmp_path / "dt=__HIVE_DEFAULT_PARTITION__" / "a.csv")
     with pytest.raises(UserError, match=r"a\.csv, column 'dt', row 1: the timestamp is missing"):
-        _read(tmp_path, IngestSpec("k", columns={"timestamp": "dt"}))
+        _read(tmp_path, IngestSpec(interactions="k", columns={"timestamp": "dt"}))
 
 
 def test_usual_names_in_the_path_stand_behind_those_in_the_file(tmp_path: Path) -> None:
     write(FRAME.rename(columns={"timestamp": "time"}), tmp_path / "ts=9" / "step=4" / "a.csv")
-    rows = _read(tmp_path, IngestSpec("k"))
+    rows = _read(tmp_path, IngestSpec(interactions="k"))
     assert [row["timestamp"] for row in rows] == [1, 2]
     assert "position" not in rows[0]
     write(FRAME.drop(columns="timestamp"), tmp_path / "b" / "date=2024-01-01" / "a.csv")
-    assert [row["timestamp"] for row in _read(tmp_path / "b", IngestSpec("k"))] == [1704067200.0] * 2
+    assert [row["timestamp"] for row in _read(tmp_path / "b", IngestSpec(interactions="k"))] == [1704067200.0] * 2
     write(FRAME.rename(columns={"timestamp": "position"}), tmp_path / "c" / "date=2024-01-01" / "a.csv")
-    (row, _) = _read(tmp_path / "c", IngestSpec("k", split="leave_one_out"))
+    (row, _) = _read(tmp_path / "c", IngestSpec(interactions="k", split="leave_one_out"))
     assert (row["position"], "timestamp" in row) == (1, False)
 
 
 def test_what_the_file_says_counts(tmp_path: Path) -> None:
     write(FRAME, tmp_path / "timestamp=7" / "a.parquet")
-    assert [row["timestamp"] for row in _read(tmp_path, IngestSpec("k"))] == [1, 2]
+    assert [row["timestamp"] for row in _read(tmp_path, IngestSpec(interactions="k"))] == [1, 2]
 
 
 def test_above_what_the_user_named_a_column_counts_by_name_alone(tmp_path: Path) -> None:
@@ -79,10 +79,10 @@ def test_above_what_the_user_named_a_column_counts_by_name_alone(tmp_path: Path)
     write(FRAME.drop(columns=["user_id", "timestamp"]).assign(position=1), folder / "a.csv")
     for location in (folder, folder / "a.csv", folder / "*.csv"):
         with pytest.raises(UserError, match="has no user column; it has item_id, title, position"):
-            _read(location, IngestSpec("k", split="leave_one_out"))
-        rows = _read(location, IngestSpec("k", columns={"user": "user", "timestamp": "dt"}))
+            _read(location, IngestSpec(interactions="k", split="leave_one_out"))
+        rows = _read(location, IngestSpec(interactions="k", columns={"user": "user", "timestamp": "dt"}))
         assert [(row["user"], row["timestamp"]) for row in rows] == [("bob", 1704067200.0)] * 2
-    assert {row["user"] for row in _read(tmp_path, IngestSpec("k", split="leave_one_out"))} == {"bob"}
+    assert {row["user"] for row in _read(tmp_path, IngestSpec(interactions="k", split="leave_one_out"))} == {"bob"}
 
 
 def test_files_without_the_column_in_their_path_are_named(tmp_path: Path) -> None:
@@ -91,12 +91,12 @@ def test_files_without_the_column_in_their_path_are_named(tmp_path: Path) -> Non
     with pytest.raises(
         UserError, match=r"'dt' is in .*b\.csv but|'dt' is in .*a\.csv but not in .*b\.csv|has no column 'dt'"
     ):
-        _read(tmp_path, IngestSpec("k", columns={"timestamp": "dt"}))
+        _read(tmp_path, IngestSpec(interactions="k", columns={"timestamp": "dt"}))
 
 
 def test_a_catalogue_by_partitions(tmp_path: Path) -> None:
     for item, title in (("i1", "One"), ("i2", "Two")):
         write(pd.DataFrame({"title": [title]}), tmp_path / f"item_id={item}" / "a.jsonl")
     headers = read_headers(find_files(str(tmp_path), "data.items"))
-    table = read_catalogue(headers, resolve_catalogue(headers, IngestSpec("k", "k")))
+    table = read_catalogue(headers, resolve_catalogue(headers, IngestSpec(interactions="k", items="k")))
     assert table.to_pylist() == [{"item": "i1", "title": "One"}, {"item": "i2", "title": "Two"}]

@@ -90,7 +90,7 @@ def test_catalogues_follow_the_same_rules(tmp_path: Path) -> None:
     path.write_text("item,title\n i1,One\n,Two\ni3,nan\n", encoding="utf-8")
     headers = read_headers(find_files(str(path), "k"))
     roles = {"item": "item", "title": "title"}
-    spec = IngestSpec("log", missing_id="drop", null_values=("nan",))
+    spec = IngestSpec(interactions="log", missing_id="drop", null_values=("nan",))
     assert read_catalogue(headers, roles, spec).to_pylist() == [
         {"item": "i1", "title": "One"},
         {"item": "i3", "title": None},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +125,7 @@ def test_a_retrained_surrogate_is_measured_at_what_it_was_asked(audited: tuple[l
     command, run = audited
     config, log = load_config(command[1], []), AuditLog.read(run.child("data"))
     arms = subset_arms(config.audit)
-    spec = replace(surrogate_spec(config), workers=1)
+    spec = surrogate_spec(config)
     removed = arms[2].removed(log.samples.sample_id, None)
     epochs = run.read_json("surrogate/metrics.json")["best_epoch"]
     counts = item_counts(run.child("data"))

@@ -56,7 +56,7 @@ def test_fresh_seeds_are_other_arms() -> None:
         (Request(["random+preset=paper"], 1, [64]), "preset paper means method: dealrec"),
         (Request(["dealrec+preset=paper+strata=9"], 1, [64]), "preset paper means strata: 50"),
         (Request(["dealrec+seed=1"], 1, [64]), "no setting seed"),
-        (Request(["dealrec+strata=0"], 1, [64]), "strata: .* greater than"),
+        (Request(["dealrec+strata=0"], 1, [64]), "strata must be at least 1, got 0"),
         (Request(["dealrec+strata"], 1, [64]), "cannot be read"),
         (Request(["full+strata=9"], 1, [64]), "full takes every sample"),
         (Request(["dealrec+preset=-"], 1, [64]), "preset: - is neither"),

@@ -1,0 +1,62 @@
+"""How much memory the work takes, estimated before it runs; whether nodes have room for workers is `cluster.resources`.
+
+All numbers are bytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+
+#: A machine or node with less free memory is refused: the interpreter, Ray, and one worker do not fit.
+LEAST_FREE = 2 * 2**30
+#: An interpreter with torch and transformers, and the activations of a batch of a small model.
+_PROCESS = 2**30
+#: Loading holds some tensors twice.
+_WEIGHTS_HELD = 1.25
+#: The share of the free memory that Ray keeps for its object store; workers are given the rest.
+_OBJECT_STORE = 0.3
+#: Weights of at most so many bytes, and of this share of the free memory, are loaded to look at a model.
+_LOADED_TO_LOOK, _SHARE_TO_LOOK = 2**30, 0.25
+
+_WEIGHTS = (".safetensors", ".bin", ".gguf")
+
+
+def free_memory() -> int:
+    """What this machine has free."""
+    return int(psutil.virtual_memory().available)
+
+
+def memory_for_workers() -> int:
+    """What an embedded Ray would give its workers on this machine."""
+    return int(free_memory() * (1 - _OBJECT_STORE))
+
+
+def llm_worker_memory(model: str) -> int:
+    """What a worker with the LLM is given of its node's memory: the libraries, a batch, and the weights."""
+    return _PROCESS + int(_WEIGHTS_HELD * weight_bytes(model))
+
+
+def loads_to_look(model: str) -> bool:
+    """Whether the weights are here, and small enough to load the model only to look at it."""
+    return 0 < weight_bytes(model) <= min(_LOADED_TO_LOOK, _SHARE_TO_LOOK * free_memory())
+
+
+def weight_bytes(model: str) -> int:
+    """Size of the LLM's weights, in a file, a folder or the hub's cache on this machine; 0 where there are none."""
+    path = Path(model) if Path(model).exists() else _cached(model)
+    if path is None:
+        return 0
+    files = [path] if path.is_file() else [entry for entry in path.iterdir() if entry.suffix in _WEIGHTS]
+    return sum(file.stat().st_size for file in files)
+
+
+def _cached(model: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None

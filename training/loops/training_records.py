@@ -1,0 +1,116 @@
+"""What trainings return and write: JSON values with the names and types of their keys."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class WorkerPlace(TypedDict):
+    """A process of a training, and its node."""
+
+    pid: int
+    node_id: str
+
+
+class RankEvidence(WorkerPlace):
+    """What a rank trains with, as its DeepSpeed engine says."""
+
+    rank: int
+    world_size: int
+    engine: str
+    optimizer: str
+    zero: int
+    backend: str
+    accelerator: str
+    device: str
+    dtype: str
+    adapter_dtype: str
+    threads: int
+
+
+class FinetuneTrace(TypedDict):
+    """The fields of a `FinetuneHistory`."""
+
+    epoch: int
+    index: int
+    train: list[float]
+    learning_rate: list[float]
+    valid: list[dict[str, float]]
+    tokens: int
+    seconds: float
+    valid_seconds: float
+
+
+class BestEpoch(TypedDict):
+    """The epoch that is kept, from 1, and its validation loss."""
+
+    epoch: int
+    loss: float | None
+
+
+class BestAdapter(BestEpoch):
+    """The same, and the file of its adapter among the checkpoints."""
+
+    file: str | None
+
+
+class FinetuneOutcome(TypedDict):
+    """What the loop returns."""
+
+    history: FinetuneTrace
+    best: BestAdapter
+    workers: list[RankEvidence]
+    peak_memory: int
+    trainable: list[list[int]]
+    adapter_config: dict[str, object]
+
+
+class FinetuneLosses(TypedDict):
+    """The content of `losses.json`: losses by step and epoch, speed, and what every worker trained with."""
+
+    train: list[float]
+    learning_rate: list[float]
+    valid: list[dict[str, float]]
+    untuned_loss: float
+    best: BestEpoch
+    steps: int
+    epochs: int
+    samples: dict[str, int]
+    tokens: int
+    seconds: float
+    valid_seconds: float
+    peak_memory: int
+    tokens_per_second: float
+    loss_tokens: str
+    workers: list[RankEvidence]
+    versions: dict[str, str]
+
+
+class SurrogateFacts(TypedDict):
+    """What a training of the surrogate found: its epochs, the best of them, and the sizes of what it learnt from."""
+
+    epochs: list[dict[str, float]]
+    steps: int
+    best_epoch: int
+    config: dict[str, object]
+    item_count: int
+    train_targets: int
+    valid_users: int
+    workers: list[WorkerPlace]
+    peak_memory: int
+
+
+class SurrogateOutcome(SurrogateFacts):
+    """What the loop returns: the facts, and the file of the best weights among the checkpoints."""
+
+    best_file: str | None
+
+
+_BestRanking = TypedDict("_BestRanking", {"ndcg@10": float, "recall@10": float})
+
+
+class SurrogateMetrics(SurrogateFacts, _BestRanking):
+    """The content of the surrogate's `metrics.json`: the facts, and the metrics of the best epoch."""
+
+    surrogate: str
+    samples_per_second: float
