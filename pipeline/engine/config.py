@@ -95,7 +95,7 @@ class InfluenceConfig(Section):
 
     @field_validator("scope", mode="before")
     @classmethod
-    def _one_scope(cls, value: Any) -> Any:
+    def _one_scope(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -66,7 +65,7 @@ def parse_text(text: str, path: str, overrides: Sequence[str] = ()) -> Config:
     return parse_config(values, path)
 
 
-def _read(text: str) -> Any:
+def _read(text: str) -> object:
     """JSON is not quite YAML: 1e-05 and characters in two escapes would be read as something else."""
     try:
         return json.loads(text)
@@ -74,7 +73,7 @@ def _read(text: str) -> Any:
         return yaml.safe_load(text)
 
 
-def parse_config(values: Mapping[str, Any], source: str) -> Config:
+def parse_config(values: Mapping[str, object], source: str) -> Config:
     """Validate a nested mapping. Raises `UserError` with every fault, each by its key."""
     try:
         return Config.model_validate(values)
@@ -99,7 +98,7 @@ def json_schema() -> str:
     return json.dumps(Config.model_json_schema(by_alias=True), indent=1) + "\n"
 
 
-def _with_override(values: Mapping[str, Any], override: str) -> dict[str, Any]:
+def _with_override(values: Mapping[str, object], override: str) -> dict[str, object]:
     """A copy of the nested mapping with one key replaced."""
     key, separator, text = override.partition("=")
     parts = key.strip().split(".")
@@ -114,8 +113,9 @@ def _with_override(values: Mapping[str, Any], override: str) -> dict[str, Any]:
     result = dict(values)
     level = result
     for part in parts[:-1]:
-        inner = level.get(part)
-        level[part] = dict(inner) if isinstance(inner, dict) else {}
-        level = level[part]
+        there = level.get(part)
+        inner: dict[str, object] = dict(there) if isinstance(there, dict) else {}
+        level[part] = inner
+        level = inner
     level[parts[-1]] = value
     return result

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from cluster.errors import UserError
 from cluster.machine_checks import Finding
@@ -68,7 +67,7 @@ def resource_plan(config: Config, view: ClusterView, stages: Sequence[str]) -> t
     return plans, lacks
 
 
-def plan_rows(plans: Sequence[StagePlan]) -> list[dict[str, Any]]:
+def plan_rows(plans: Sequence[StagePlan]) -> list[dict[str, object]]:
     """Rows of a table."""
     return [{key.replace("_", " "): value for key, value in asdict(plan).items()} for plan in plans]
 
