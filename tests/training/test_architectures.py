@@ -186,7 +186,7 @@ def followed(architecture, targets=None, scope="last_v"):
         before = targets, scope
         if "finetune.targets to all-linear" in advice:
             targets = ("all-linear",)
-        elif re.search("leave (the key|finetune.targets) out", advice):
+        elif re.search("omit (the key|that key|finetune.targets)", advice):
             targets = None
         if "effort.scope to all" in advice and "or set effort.scope to all" not in advice:
             scope = "all"
@@ -251,13 +251,13 @@ def test_layers_without_lora_are_told(caplog):
         attach_lora(small_model("llama"), LoraSpec(r=2))
     (record,) = caplog.records
     assert record.getMessage() == (
-        "LoRA is on queries and values of the attention layers (1); 2 of 3 layers have none (2 Lfm2ShortConv)"
+        "LoRA is on queries and values of the attention layers (1); 2 of 3 layers have no attention (2 Lfm2ShortConv)"
     )
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "electra", "xlm-roberta", "xlnet", "big_bird"])
 def test_a_model_that_reads_ahead_is_refused_and_the_same_one_as_a_decoder_is_not(architecture):
-    with pytest.raises(UserError, match=r"llm\.model: some .* is no causal language model"):
+    with pytest.raises(UserError, match=r"llm\.model: some .* is not a causal language model"):
         check_model(small_model(architecture), "some")
     if architecture in ("bert", "electra"):
         check_model(small_model(architecture, {"is_decoder": True}), "some")
@@ -266,16 +266,16 @@ def test_a_model_that_reads_ahead_is_refused_and_the_same_one_as_a_decoder_is_no
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("t5", "is an encoder with a decoder"),
-        ("bart", "is an encoder with a decoder"),
-        ("whisper", "is an encoder with a decoder"),
-        ("llava", "Its part for text is a llama"),
+        ("t5", "is an encoder-decoder model"),
+        ("bart", "is an encoder-decoder model"),
+        ("whisper", "is an encoder-decoder model"),
+        ("llava", "Its text part is a llama"),
         ("qwen2_vl", "not among the causal language models"),
         ("qwen2_5_vl", "not among the causal language models"),
-        ("idefics3", "Its part for text is a llama"),
-        ("smolvlm", "Its part for text is a llama"),
-        ("paligemma", "Its part for text is a gemma"),
-        ("qwen2_audio", "Its part for text is a qwen2"),
+        ("idefics3", "Its text part is a llama"),
+        ("smolvlm", "Its text part is a llama"),
+        ("paligemma", "Its text part is a gemma"),
+        ("qwen2_audio", "Its text part is a qwen2"),
         ("vit", "not among the causal language models"),
     ],
 )
@@ -316,12 +316,12 @@ def test_a_configuration_is_tried_at_its_full_depth_and_small_width(tmp_path):
     with pytest.raises(UserError, match=r"model\.layers\.31\.self_attn\.v_proj"):
         try_architecture(str(tmp_path), LoraSpec(targets=("layers.30.self_attn.v_proj",)), "last_v")
     AutoModelForCausalLM.from_config(small_config("bert")).config.save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="is no causal language model"):
+    with pytest.raises(UserError, match="is not a causal language model"):
         try_architecture(str(tmp_path), LoraSpec(), None)
 
 
 def test_all_linear_stands_alone_and_unknown_names_list_what_there_is():
-    with pytest.raises(UserError, match="all-linear stands alone"):
+    with pytest.raises(UserError, match="all-linear cannot be combined with other modules"):
         attach_lora(small_model("llama"), LoraSpec(targets=("all-linear", "v_proj")))
     with pytest.raises(UserError, match="no module of the model matches nothing_here") as caught:
         attach_lora(small_model("llama"), LoraSpec(targets=("nothing_here",)))

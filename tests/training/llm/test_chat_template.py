@@ -40,18 +40,18 @@ UNSOUND = {
     "needs a system message": (
         "{% if messages[0]['role'] != 'system' %}{{ raise_exception('A system message must come first') }}{% endif %}"
         + LOOP,
-        "refuses a user's turn: A system message must come first",
+        "rejects a user message: A system message must come first",
     ),
-    "needs two turns": ("{{ messages[1]['content'] }}", "refuses a user's turn"),
-    "is no template": ("{% for m in messages %}", "refuses a user's turn"),
-    "leaves the user out": ("Hello", "does not print what the user says"),
-    "says it twice": (LOOP + "{{ messages[0]['content'] }}", "prints what the user says twice"),
-    "escapes": (LOOP.replace("m['content']", "m['content'] | tojson"), "as it is said"),
-    "shouts": (LOOP.replace("m['content']", "m['content'] | upper"), "as it is said"),
-    "cuts": (LOOP.replace("m['content']", "m['content'][:40]"), "as it is said"),
+    "needs two turns": ("{{ messages[1]['content'] }}", "rejects a user message"),
+    "is no template": ("{% for m in messages %}", "rejects a user message"),
+    "leaves the user out": ("Hello", "does not print the user's message."),
+    "says it twice": (LOOP + "{{ messages[0]['content'] }}", "prints the user's message twice"),
+    "escapes": (LOOP.replace("m['content']", "m['content'] | tojson"), "does not print the user's message unchanged"),
+    "shouts": (LOOP.replace("m['content']", "m['content'] | upper"), "does not print the user's message unchanged"),
+    "cuts": (LOOP.replace("m['content']", "m['content'][:40]"), "does not print the user's message unchanged"),
     "depends on what is said": (
         "{% if 'Toy' in messages[0]['content'] or '1st' in messages[0]['content'] %}!{% endif %}" + LOOP,
-        "as it is said",
+        "does not print the user's message unchanged",
     ),
 }
 
