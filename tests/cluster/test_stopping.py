@@ -27,7 +27,7 @@ def test_the_signal_stops_at_once_where_nothing_is_deferred() -> None:
 
 
 def test_an_interrupt_that_comes_of_the_signal_is_a_stop() -> None:
-    """As Ray's waiting calls raise in place of ours; one from the keyboard stays what it is."""
+    """Ray's blocking calls replace our exception in this way; a keyboard interrupt is left unchanged."""
 
     def interrupt(requested: bool) -> None:
         STOP.requested = requested
@@ -64,7 +64,7 @@ def test_a_request_is_forgotten_with_its_session() -> None:
 
 
 def test_another_thread_may_have_the_main_one_leave() -> None:
-    """Even what defers a request to stop; and it is none."""
+    """It reaches blocks that defer a request to stop, and is not such a request itself."""
 
     def wait() -> None:
         threading.Thread(target=STOP.interrupt_main).start()
@@ -80,7 +80,7 @@ def test_another_thread_may_have_the_main_one_leave() -> None:
 
 
 def test_workers_see_the_mark_until_the_next_pass(tmp_path: Path) -> None:
-    """They may come to a call that was waiting when the driver has left the pass already."""
+    """Workers may take a queued call after the driver has left the pass."""
     out = Storage.at(tmp_path)
     with STOP.handled():
         first = new_stop_mark(out)
@@ -91,7 +91,7 @@ def test_workers_see_the_mark_until_the_next_pass(tmp_path: Path) -> None:
                 pass
         assert stopping(out, first)
     second = new_stop_mark(out)
-    # Storage may show the earlier mark for a while after it was taken down.
+    # Storage may keep listing the earlier mark for a while after its deletion.
     out.write_bytes(first, b"")
     assert not stopping(out, second)
     with stop_mark(out, second):

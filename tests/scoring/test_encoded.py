@@ -79,6 +79,7 @@ def test_closed_forms_equal_autograd_whatever_the_chunks(loss: str, monkeypatch:
     monkeypatch.setattr(encoded, "_HESSIAN_SCORES", 20)
     model = sasrec(loss).eval()
     view = reduce_to_scope(model, select_scope(model, ["blocks.1.*"]))
+    assert isinstance(view, encoded.EncodedObjective)
     batch = history_batches()[-1]
     outputs = view.outputs(batch).detach()
     slope = torch.func.grad(lambda e: view.criterion.loss(e, batch).sum())

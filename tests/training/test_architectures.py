@@ -51,14 +51,14 @@ FEW = (
     "zaya",
 )
 PINNED = f"transformers {version('transformers')} " in FILE.read_text(encoding="utf-8")
-#: Not 0, whose embedding is zero in a model that was never trained, and a norm of zero has no gradient.
+#: Not 0, whose embedding is zero in an untrained model, and the norm of zeros has no gradient.
 PAD = 5
 SHAPES = ((9, 3), (4, 2), (13, 5))
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Tiny matrices are slower on several threads."""
+    """Tiny matrices are slower with several threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -82,7 +82,7 @@ def test_the_whole_page_is_that_of_this_version():
 
 
 def randomised(architecture, targets, dtype=torch.float64):
-    """With LoRA whose B is not zero, so that A has a gradient too."""
+    """Return the model with LoRA whose B is not zero, so that A has a gradient too."""
     model = attach_lora(small_model(architecture), LoraSpec(r=2, alpha=4, targets=targets)).to(dtype)
     generator = torch.Generator().manual_seed(5)
     for name, parameter in model.named_parameters():
@@ -97,7 +97,7 @@ def prompts():
 
 
 def one_by_one(model, chosen):
-    """Gradient norms by plain autograd, a sample at a time without padding."""
+    """Return gradient norms by plain autograd, one sample at a time without padding."""
     for parameter in chosen:
         parameter.requires_grad_(True)
     norms = []
@@ -129,7 +129,7 @@ MEASURED = (
 @pytest.mark.parametrize("scope", ["last_v", "all"])
 def test_effort_is_that_of_one_sample_at_a_time(architecture, scope):
     mixture = architecture in ("gpt_oss", "jamba", "minimax", "qwen3_next", "zaya")
-    # The experts' grouped product takes no float64.
+    # The experts' grouped product does not support float64.
     model = randomised(architecture, None, torch.float32 if mixture else torch.float64)
     values = find_structure(model).value
     chosen = [
@@ -140,7 +140,7 @@ def test_effort_is_that_of_one_sample_at_a_time(architecture, scope):
     expected = one_by_one(model, chosen)
     norms = EffortScorer(model, scope).per_sample_norms(collate(prompts(), PAD))
     assert min(expected) > 0
-    # Parts of these models are float32 whatever the weights are.
+    # Parts of these models stay float32 whatever the dtype of the weights.
     np.testing.assert_allclose(norms, expected, rtol=1e-3 if mixture else 2e-4)
 
 
@@ -176,7 +176,7 @@ def test_all_linear_covers_the_text_but_the_head_trains_and_loads_with_peft(arch
 
 
 def followed(architecture, targets=None, scope="last_v"):
-    """The end of a user who does what every message says: the settings that work, or the last message."""
+    """Follow every message's remedy. Return the settings that work in the end, or the last remedy."""
     for _ in range(4):
         try:
             try_model(small_model(architecture), architecture, LoraSpec(r=2, targets=targets), scope)

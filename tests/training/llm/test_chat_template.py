@@ -1,4 +1,4 @@
-"""Chat templates of many shapes: the prompt is the template's own text, or a message says why it cannot be."""
+"""Chat templates of many shapes: a prompt is the template's own text, or a message says why it cannot be used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOOP = (
     "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
-#: Names say of which family a template of that shape is.
+#: Names describe the family of templates with that shape.
 SOUND = {
     "plain": LOOP,
     "refuses a system message": "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
@@ -64,7 +64,7 @@ def encoder(chat: str, **template: str) -> PromptEncoder:
 
 
 def own_text(made: PromptEncoder, content: str) -> str:
-    """What the tokenizer makes of the turn by itself, on the fixed day."""
+    """Return what the tokenizer makes of the message itself, on the fixed day."""
     turns: list[object] = [content, [{"type": "text", "text": content}]]
     for turn in turns:
         chat = "{% macro strftime_now(format) %}" + DATE + "{% endmacro %}" + str(made.tokenizer.chat_template)
@@ -99,7 +99,7 @@ def test_a_template_that_cannot_be_used_is_refused_with_its_own_words(shape: str
         encoder(chat)
     assert words in caught.value.message
     assert "llm.template.layout" in caught.value.remedy
-    # The remedy works: no chat template is looked at.
+    # The remedy works, because no chat template is read.
     tokenizer = make_tokenizer()
     tokenizer.chat_template = chat
     assert PromptEncoder(tokenizer, load_template("movies"), TITLES, 20, 512).encode([1, 2], 3).input_ids
