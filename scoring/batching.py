@@ -61,8 +61,8 @@ class SequenceBatch(NamedTuple):
     @property
     def counted(self) -> Tensor:
         """Positions whose target this window predicts, bool [B, T]."""
-        places = torch.arange(self.items.shape[1] - 1, device=self.items.device)
-        counted = (self.targets != 0) & (places >= self.first[:, None])
+        positions = torch.arange(self.items.shape[1] - 1, device=self.items.device)
+        counted = (self.targets != 0) & (positions >= self.first[:, None])
         return counted if self.removed is None else counted & ~self.removed[:, 1:]
 
 
@@ -95,7 +95,7 @@ def length_buckets(
         batches.append(order[start : start + rows])
         start += rows
     if generator is not None:
-        batches = [batches[place] for place in generator.permutation(len(batches))]
+        batches = [batches[index] for index in generator.permutation(len(batches))]
     return batches
 
 
@@ -163,8 +163,8 @@ def windows(sequences: Ragged, max_history: int) -> tuple[Ragged, npt.NDArray[np
     start = np.where(earliest, 0, end - max_history - 1)
     first = np.where(earliest, 0, max_history - stride)
     offsets = np.concatenate([[0], np.cumsum(end - start)]).astype(np.int64)
-    places = np.arange(offsets[-1]) + np.repeat(sequences.offsets[row] + start - offsets[:-1], end - start)
-    return Ragged(sequences.values[places], offsets), first
+    sources = np.arange(offsets[-1]) + np.repeat(sequences.offsets[row] + start - offsets[:-1], end - start)
+    return Ragged(sequences.values[sources], offsets), first
 
 
 def _padded(rows: Ragged) -> npt.NDArray[np.int64]:

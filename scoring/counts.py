@@ -60,12 +60,12 @@ class FoldedTally:
     ) -> None:
         """Add one, or the given `amounts` int64 [N], for each of the items [N] of users in `fold` int64 [N]."""
         self._all.add(items, amounts)
-        self._by_fold.add(_places(items, fold), amounts)
+        self._by_fold.add(_fold_keys(items, fold), amounts)
 
     def of_others(self, items: npt.NDArray[np.integer], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the totals of the items [N] over all folds except `fold` int64 [N], int64 [N]."""
-        return self._all.of(items) - self._by_fold.of(_places(items, fold))
+        return self._all.of(items) - self._by_fold.of(_fold_keys(items, fold))
 
 
-def _places(items: npt.NDArray[np.integer], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _fold_keys(items: npt.NDArray[np.integer], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return items.astype(np.int64) * FOLDS + fold

@@ -75,8 +75,8 @@ def linear_datamodeling_score(predicted: npt.ArrayLike, measured: npt.ArrayLike,
 
     def correlation(drawn: tuple[Rows, Rows]) -> float:
         rows, columns = drawn
-        place = np.ix_(rows, columns)
-        return float(rank_correlations(scores[place], risks[place]).mean())
+        cells = np.ix_(rows, columns)
+        return float(rank_correlations(scores[cells], risks[cells]).mean())
 
     def draw() -> tuple[Rows, Rows]:
         return generator.integers(queries, size=(queries,)), generator.integers(models, size=(models,))

@@ -25,10 +25,10 @@ def sample_ids(user_ids: Sequence[str], positions: npt.ArrayLike) -> npt.NDArray
     -------
     int64 [N], non-negative. The same log gives the same ids, whatever its files or their order.
     """
-    places = np.asarray(positions, dtype=np.int64)
+    targets = np.asarray(positions, dtype=np.int64)
     ids = np.empty(len(user_ids), dtype=np.int64)
-    for row, (user, place) in enumerate(zip(user_ids, places.tolist(), strict=True)):
-        digest = blake2b(user.encode("utf-8"), digest_size=8, salt=place.to_bytes(8, "little")).digest()
+    for row, (user, target) in enumerate(zip(user_ids, targets.tolist(), strict=True)):
+        digest = blake2b(user.encode("utf-8"), digest_size=8, salt=target.to_bytes(8, "little")).digest()
         ids[row] = int.from_bytes(digest, "little") >> 1
     return ids
 

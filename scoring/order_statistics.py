@@ -110,9 +110,9 @@ class RankSearch:
         if self.consumed:
             groups = np.unique(self.prefixes).astype(keys.dtype)
             heads = keys >> (below + self._step)
-            place = np.minimum(np.searchsorted(groups, heads), len(groups) - 1)
-            inside = groups[place] == heads
-            keys, row = keys[inside], place[inside]
+            nearest = np.minimum(np.searchsorted(groups, heads), len(groups) - 1)
+            inside = groups[nearest] == heads
+            keys, row = keys[inside], nearest[inside]
             weights = None if weights is None else weights[inside]
         digits = (keys >> below).astype(np.int64) & (table.shape[1] - 1)
         # numpy adds weights in float64, where sums of integers below 2⁵³ are exact.

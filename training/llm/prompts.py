@@ -239,8 +239,8 @@ class PromptEncoder:
         items = [int(item) for item in history[-self.max_items :]]
         room = min(self._prompt_tokens, self.max_tokens - response) - len(self._head)
         pieces = (
-            self._piece(self._inner, item, self._join) if place else self._piece(self._newest, item, self._tail)
-            for place, item in enumerate(reversed(items))
+            self._piece(self._inner, item, self._join) if age else self._piece(self._newest, item, self._tail)
+            for age, item in enumerate(reversed(items))
         )
         count = 0
         for piece in pieces:

@@ -121,10 +121,10 @@ def beam_search(
             break
         # Cache rows of the surviving beams' parents.
         width = output.logits.shape[0] // len(open_rows)
-        places = (parents.gather(1, index) + torch.arange(len(open_rows), device=device)[:, None] * width)[alive]
-        output.past_key_values.reorder_cache(places.flatten())
+        cache_rows = (parents.gather(1, index) + torch.arange(len(open_rows), device=device)[:, None] * width)[alive]
+        output.past_key_values.reorder_cache(cache_rows.flatten())
         running, open_rows = running.rows(alive), open_rows[alive]
-        mask = mask[places.flatten()]
+        mask = mask[cache_rows.flatten()]
         mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
         output = model(
             input_ids=running.tokens[:, :, length - 1].reshape(-1, 1),
@@ -146,9 +146,9 @@ def _extend(running: Beams, logits: Tensor, steering: Steering, count: int) -> t
     parents, tokens = flat // total.shape[2], flat % total.shape[2]
     candidates = running.pick(parents)
     states, ended = steering.advance(candidates.states, tokens)
-    place = candidates.lengths[:, :, None]
+    end = candidates.lengths[:, :, None]
     return (
-        Beams(scores, candidates.tokens.scatter(2, place, tokens[:, :, None]), candidates.lengths + 1, states),
+        Beams(scores, candidates.tokens.scatter(2, end, tokens[:, :, None]), candidates.lengths + 1, states),
         ended,
         parents,
     )

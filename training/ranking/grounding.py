@@ -51,13 +51,13 @@ class TextEmbedder:
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """Embed texts, float32 [N, d]. Texts that are equal after cleaning are embedded once and get the same bytes."""
-        unique, place = np.unique([clean_title(text) for text in texts], return_inverse=True)
+        unique, inverse = np.unique([clean_title(text) for text in texts], return_inverse=True)
         found = np.empty((len(unique), self.width), dtype=np.float32)
         encoded = [self._encode(str(text)) for text in unique]
         for batch in token_batches(encoded, self.tokenizer.pad_token_id, self.max_tokens):
             for rows, states in run_in_parts(self._last_states, batch):
                 found[rows] = states
-        return found[place]
+        return found[inverse]
 
     def embed_generated(self, texts: Sequence[str], titles: Sequence[str], known: Embeddings) -> Embeddings:
         """Embed texts, float32 [N, d]. A text that is a title gets exactly that title's row of `known`."""
@@ -158,9 +158,9 @@ def rank_by_distance(
 def _promote(scores: Embeddings, beams: Ragged) -> None:
     """Lift the beams' items above the best of the others, keeping their order."""
     top = scores.max(axis=1)
-    place = np.arange(len(beams.values)) - np.repeat(beams.offsets[:-1], beams.lengths)
+    rank = np.arange(len(beams.values)) - np.repeat(beams.offsets[:-1], beams.lengths)
     row = beams.row_of_value()
-    scores[row, beams.values - 1] = top[row] + (beams.lengths[row] - place)
+    scores[row, beams.values - 1] = top[row] + (beams.lengths[row] - rank)
 
 
 def _chunks(rows: int, columns: int, cells: int = 1 << 24) -> Iterator[tuple[int, int]]:

@@ -62,11 +62,11 @@ def rank_targets(
     best = candidate[row, column]
     own = np.ones(len(best), dtype=np.int64)
     if groups is not None:
-        for place, members in _shared(groups, column):
-            member_scores = candidate[row[place], members]
-            if not np.isnan(best[place]):
-                best[place] = np.nanmax(member_scores)
-                own[place] = np.count_nonzero(member_scores >= best[place])
+        for target, members in _shared(groups, column):
+            member_scores = candidate[row[target], members]
+            if not np.isnan(best[target]):
+                best[target] = np.nanmax(member_scores)
+                own[target] = np.count_nonzero(member_scores >= best[target])
     ranks = np.empty(len(best), dtype=np.int32)
     step = max(1, (1 << 26) // max(count, 1))
     for start in range(0, len(best), step):
@@ -84,8 +84,8 @@ def _shared(
     ordered = groups[order]
     first = np.searchsorted(ordered, groups[columns], side="left")
     last = np.searchsorted(ordered, groups[columns], side="right")
-    for place in np.flatnonzero(last - first > 1):
-        yield int(place), order[first[place] : last[place]]
+    for target in np.flatnonzero(last - first > 1):
+        yield int(target), order[first[target] : last[target]]
 
 
 def select_targets(ranks: Ragged, chosen: npt.NDArray[np.bool_]) -> Ragged:

@@ -94,9 +94,9 @@ class TitleTrie:
     def step(self, nodes: Tensor, tokens: Tensor) -> Tensor:
         """Return the children of `nodes` by `tokens`, in the same shape; OUTSIDE where there is none."""
         wanted = nodes * self.vocabulary + tokens
-        place = torch.searchsorted(self.keys, wanted).clamp(max=len(self.keys) - 1)
-        valid = (self.keys[place] == wanted) & (nodes >= 0) & (tokens < self.vocabulary)
-        return torch.where(valid, place + 1, OUTSIDE)
+        key = torch.searchsorted(self.keys, wanted).clamp(max=len(self.keys) - 1)
+        valid = (self.keys[key] == wanted) & (nodes >= 0) & (tokens < self.vocabulary)
+        return torch.where(valid, key + 1, OUTSIDE)
 
     def walk(self, sequences: Tensor) -> Tensor:
         """Return the nodes, int64 [M], that the token sequences [M, L] lead to from the root."""
