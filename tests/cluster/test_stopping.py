@@ -9,7 +9,7 @@ import pytest
 
 from cluster import stop_mark as stop_mark_module
 from cluster.shards import begin_shard, finish_shard
-from cluster.stop_mark import ShardsInHand, new_stop_mark, stop_mark, stopping
+from cluster.stop_mark import ShardsInHand, new_stop_mark, stop_mark, stop_requested
 from cluster.stopping import STOP, Stopped
 from cluster.storage import Storage
 from tests.cluster.test_shards import TABLE
@@ -85,18 +85,18 @@ def test_workers_see_the_mark_until_the_next_pass(tmp_path: Path) -> None:
     with STOP.handled():
         first = new_stop_mark(out)
         with stop_mark(out, first):
-            assert not stopping(out, first)
+            assert not stop_requested(out, first)
             terminate()
-            while not stopping(out, first):
+            while not stop_requested(out, first):
                 pass
-        assert stopping(out, first)
+        assert stop_requested(out, first)
     second = new_stop_mark(out)
     # Storage may keep listing the earlier mark for a while after its deletion.
     out.write_bytes(first, b"")
-    assert not stopping(out, second)
+    assert not stop_requested(out, second)
     with stop_mark(out, second):
         pass
-    assert not stopping(out, second)
+    assert not stop_requested(out, second)
 
 
 def test_a_shard_that_takes_longer_than_a_pod_may_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
