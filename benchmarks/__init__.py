@@ -1,1 +1,1 @@
-"""Each file measures one claim: ours against a named baseline, both in the same run, the ratio printed."""
+"""Each file measures one claim: our code against a named baseline in the same run, printing the ratio."""

@@ -1,4 +1,4 @@
-"""Contenders timed in turn, so that a busy machine slows all of them alike."""
+"""Timing contenders in turn, so that a busy machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Times:
         return statistics.median(self.seconds[name])
 
     def ratio(self, name: str, baseline: str) -> float:
-        """The median over repetitions of one contender's time over the baseline's in the same repetition."""
+        """Return the median over repetitions of a contender's time divided by the baseline's in the same repetition."""
         pairs = zip(self.seconds[name], self.seconds[baseline], strict=True)
         return statistics.median(ours / theirs for ours, theirs in pairs)
 
@@ -29,9 +29,9 @@ CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": t
 
 
 def in_turn(contenders: Mapping[str, Callable[[], object]], repeats: int, clock: str = "wall") -> Times:
-    """Call every contender once unmeasured, then all of them `repeats` times, one after the other.
+    """Call every contender once without measuring, then all of them in turn, `repeats` times.
 
-    The clock "cpu" counts this process's processor time, which on a busy machine says more than the wall's.
+    The clock "cpu" counts this process's processor time, which is more informative than wall time on a busy machine.
     """
     now = CLOCKS[clock]
     for run in contenders.values():
@@ -48,5 +48,5 @@ def in_turn(contenders: Mapping[str, Callable[[], object]], repeats: int, clock:
 
 
 def verdict(what: str, value: float, bar: str, passed: bool) -> str:
-    """One line that says the figure, its bar, and whether it holds."""
-    return f"{what}: {value:.3f}, bar {bar}: {'holds' if passed else 'MISSED'}"
+    """Return a line with a figure, its bar, and whether the bar is met."""
+    return f"{what}: {value:.3f}, bar {bar}: {'met' if passed else 'MISSED'}"

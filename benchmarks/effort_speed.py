@@ -1,17 +1,16 @@
 """Effort scores of the last layer against a bare forward pass over the same batches.
 
-Bar: at most 1.3 times the forward pass. The strict baseline computes logits for the response alone, as the
-scorer does; a plain `model(...)` computes them for every token. On a GPU the scorer must also be at least 10
-times as fast a sample as a loop of one sample at a time with a full backward pass.
+The bar: at most 1.3 times the forward pass. The strict baseline computes logits only for the response, as the scorer
+does; a plain `model(...)` computes them for every token. On a GPU, the scorer must also be at least 10 times as fast
+per sample as a loop over single samples with a full backward pass.
 
     python -m benchmarks.effort_speed
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from transformers import PreTrainedModel
 
 from benchmarks.contest import in_turn, verdict
 from benchmarks.llm_inputs import device, parser, read_inputs
@@ -28,8 +27,8 @@ BAR, LOOP_BAR = 1.3, 10.0
 
 def main() -> None:
     command = parser(__doc__, samples=64, repeats=5)
-    command.add_argument("--batch-tokens", type=int, default=2048, help="cells of a batch, padding included")
-    command.add_argument("--loop-samples", type=int, default=8, help="samples of the one-sample loop")
+    command.add_argument("--batch-tokens", type=int, default=2048, help="cells per batch, including padding")
+    command.add_argument("--loop-samples", type=int, default=8, help="samples of the single-sample loop")
     arguments = command.parse_args()
     inputs = read_inputs(arguments)
     encoder = inputs.encoder(arguments.max_items)
@@ -60,7 +59,7 @@ def main() -> None:
     for measured, count in ((times, len(encoded)), (loop, len(singles))):
         for name in measured.seconds:
             per_sample = measured.median(name) / count
-            rows.append({"contender": name, "samples": count, "ms a sample": round(1000 * per_sample, 2)})
+            rows.append({"contender": name, "samples": count, "ms per sample": round(1000 * per_sample, 2)})
     print(format_table(rows))
     ratio = times.ratio("effort, last_v", "forward, logits of the response")
     speedup = (loop.median(next(iter(loop.seconds))) / len(singles)) / (times.median("effort, last_v") / len(encoded))
@@ -70,13 +69,13 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def _forward(model: Any, batches: list[TokenBatch], response_only: bool) -> None:
+def _forward(model: PreTrainedModel, batches: list[TokenBatch], response_only: bool) -> None:
     for batch in batches:
         keep = batch.logits_to_keep if response_only else 0
         model(**batch.model_inputs(), use_cache=False, logits_to_keep=keep)
 
 
-def _loop(model: Any, batches: list[TokenBatch]) -> None:
+def _loop(model: PreTrainedModel, batches: list[TokenBatch]) -> None:
     for batch in batches:
         sample_losses(model, batch).sum().backward()
         model.zero_grad()

@@ -2,16 +2,16 @@
 
     python -m benchmarks.fidelity CONFIG --run-dir DIR
 
-It audits as `dealrec audit CONFIG` does (what is done in the run directory is not done again) and prints the linear
-datamodeling scores with their intervals: of the solver, scope and damping of `influence`, which must be among those of
-`audit`, and of the released recipe. The bar: the first above the second, intervals apart. A wrong target must be told
-from a right one, too: an AUC with its interval above one half.
+It audits like `dealrec audit CONFIG`, reusing what the run directory already has. Then it prints linear datamodeling
+scores with intervals, for the solver, scope and damping of `influence` (which `audit` must include) and for the
+released recipe. The bar: the first score is above the second, with disjoint intervals. The default score must also tell
+wrong targets from right ones: its AUC has an interval above one half.
 """
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, TypeAlias
 
 from cluster.storage import Storage
 from pipeline.cli.main import main as dealrec
@@ -23,9 +23,12 @@ from pipeline.studies.audit.audit_scopes import audit_scopes
 from pipeline.studies.audit.audit_stage import RESULT
 from scoring.datamodeling import Estimate
 
+#: A row of the audit's table, as JSON.
+AuditRow: TypeAlias = dict[str, Any]
 
-def audit(config_file: str, run: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The rows of the configured score and of the released recipe."""
+
+def audit(config_file: str, run: str) -> tuple[AuditRow, AuditRow]:
+    """Run the audit, and return the rows of the configured score and of the released recipe."""
     code = dealrec(["audit", config_file, "--run-dir", run])
     if code:
         raise SystemExit(code)
@@ -34,7 +37,7 @@ def audit(config_file: str, run: str) -> tuple[dict[str, Any], dict[str, Any]]:
     wanted = ScoreSpec(influence.solver, scope, solver_settings(influence)).label
     rows = {row["label"]: row for row in folder.child("audit").read_json(RESULT)["scores"]}
     if wanted not in rows:
-        raise SystemExit(f"the audit has no {wanted}, which influence asks for; it has {', '.join(rows)}")
+        raise SystemExit(f"the audit has no {wanted}, which influence uses; it has {', '.join(rows)}")
     return rows[wanted], rows["released"]
 
 
@@ -47,7 +50,7 @@ def main() -> None:
     label = ours["label"]
     for measure in ("lds_train", "lds_valid", "lds_mean"):
         one, other = Estimate(**ours[measure]), Estimate(**released[measure])
-        verdict = "above, apart" if one.apart_from(other) and one.value > other.value else "not apart"
+        verdict = "above, disjoint" if one.apart_from(other) and one.value > other.value else "not disjoint"
         print(f"{measure:<9}  {label} {_text(one)}  released {_text(other)}  {verdict}")
     if ours["auc"]:
         print(f"auc        {label} {_text(Estimate(**ours['auc']))}  bar: interval above 0.5")

@@ -1,9 +1,9 @@
-"""What the benchmark of fine-tuning runs inside Ray Train's workers."""
+"""The loops that the fine-tuning benchmark runs inside Ray Train's workers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -20,15 +20,30 @@ from training.loops.finetune_spec import FinetuneJob, FinetuneSpec
 
 @dataclass(frozen=True)
 class Contest:
-    """A job, how many of its optimizer steps are measured, one more before them not, and by which clock."""
+    """A job, the number of optimizer steps to measure (after one that is not), and the clock to use."""
 
     job: FinetuneJob
     steps: int
     clock: str
 
 
+class PairedSteps(TypedDict):
+    """Seconds and losses of each contender, "ours" and "bare", and the tokens of each measured step."""
+
+    seconds: dict[str, list[float]]
+    tokens: list[int]
+    losses: dict[str, list[float]]
+
+
+class Steps(TypedDict):
+    """Seconds and tokens of each measured step."""
+
+    seconds: list[float]
+    tokens: list[int]
+
+
 class BareLoop:
-    """Plain PyTorch and PEFT: the same model, loss, micro-batches, optimizer and clipping, nothing around them."""
+    """Plain PyTorch and PEFT with the same model, loss, micro-batches, optimizer and clipping, and nothing else."""
 
     def __init__(self, spec: FinetuneSpec, examples: Examples, device: torch.device) -> None:
         self._examples = examples
@@ -40,7 +55,7 @@ class BareLoop:
         )
 
     def step(self, rows: np.ndarray, rate: float) -> float:
-        """One optimizer step; its loss."""
+        """Take one optimizer step, and return its loss."""
         self._optimizer.param_groups[0]["lr"] = rate
         total: Tensor | float = 0.0
         for batch, count in self._examples.micro_batches(rows):
@@ -53,8 +68,8 @@ class BareLoop:
         return float(total)
 
 
-def against_bare(contest: Contest, progress: Progress) -> dict[str, Any]:
-    """The engine and the bare loop on the same batches, a step of each in turn: seconds, tokens and losses."""
+def against_bare(contest: Contest, progress: Progress) -> PairedSteps:
+    """Run the engine and the bare loop on the same batches, one step of each in turn."""
     now, tuner = CLOCKS[contest.clock], Tuner(contest.job)
     bare = BareLoop(tuner.spec, tuner.train_set, tuner.engine.device)
     seconds: dict[str, list[float]] = {"ours": [], "bare": []}
@@ -74,10 +89,11 @@ def against_bare(contest: Contest, progress: Progress) -> dict[str, Any]:
     return {"seconds": measured, "tokens": tokens[1:], "losses": losses}
 
 
-def alone(contest: Contest, progress: Progress) -> dict[str, Any]:
-    """The engine alone: seconds and tokens of every measured step."""
+def alone(contest: Contest, progress: Progress) -> Steps:
+    """Run only the engine."""
     now, tuner = CLOCKS[contest.clock], Tuner(contest.job)
-    seconds, tokens = [], []
+    seconds: list[float] = []
+    tokens: list[int] = []
     for rows in _batches(tuner, contest.steps + 1):
         started = now()
         tuner.train_step(rows)
@@ -88,7 +104,7 @@ def alone(contest: Contest, progress: Progress) -> dict[str, Any]:
 
 
 def _batches(tuner: Tuner, count: int) -> list[np.ndarray]:
-    """The first global batches of training, epoch after epoch."""
+    """Return the first global batches of training, epoch after epoch."""
     settings, found = tuner.settings, []
     for epoch in range(count):
         found += global_batches(len(tuner.train_set), settings.global_batch, settings.seed, epoch)

@@ -1,7 +1,7 @@
 """Constrained decoding against free decoding of the same length, and our beam search against transformers'.
 
-Bar: constrained decoding takes at most 1.25 times as long. So that all decode the same number of tokens, every
-path of the trie is made exactly that long, and nothing ends free decoding early.
+The bar: constrained decoding takes at most 1.25 times as long. To decode the same number of tokens, every path of the
+trie has exactly that length, and nothing ends free decoding early.
 
     python -m benchmarks.generation
 """
@@ -9,11 +9,10 @@ path of the trie is made exactly that long, and nothing ends free decoding early
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel
 
 from benchmarks.contest import in_turn, verdict
 from benchmarks.llm_inputs import Inputs, device, parser, read_inputs
@@ -29,7 +28,7 @@ BAR = 1.25
 
 
 class Endless:
-    """Free decoding that nothing ends before its time."""
+    """Free decoding that never ends early."""
 
     def __init__(self, where: torch.device) -> None:
         self._device = where
@@ -47,8 +46,8 @@ class Endless:
 def main() -> None:
     command = parser(__doc__, samples=8, repeats=3)
     command.add_argument("--beams", type=int, default=4)
-    command.add_argument("--length", type=int, default=12, help="tokens that are generated")
-    command.add_argument("--batch-tokens", type=int, default=4096, help="prompt tokens a batch, times beams")
+    command.add_argument("--length", type=int, default=12, help="number of tokens to generate")
+    command.add_argument("--batch-tokens", type=int, default=4096, help="prompt tokens per batch, times beams")
     arguments = command.parse_args()
     inputs = read_inputs(arguments)
     encoder = inputs.encoder(arguments.max_items)
@@ -78,7 +77,7 @@ def main() -> None:
     rows = [
         {
             "contender": name,
-            "s a prompt": round(times.median(name) / len(encoded), 4),
+            "s per prompt": round(times.median(name) / len(encoded), 4),
             "over free": times.ratio(name, "free"),
         }
         for name in times.seconds
@@ -92,13 +91,13 @@ def main() -> None:
 
 
 def long_trie(inputs: Inputs, encoder: PromptEncoder, length: int) -> TitleTrie:
-    """The catalogue's titles, each followed by the next ones until it has `length` tokens."""
+    """Build a trie of the catalogue's titles, each followed by the next ones up to `length` tokens."""
     titles = [encoder.response_ids(item)[:-1] for item in range(1, len(inputs.titles))]
-    endless = [itertools.chain(*titles[place : place + length], *titles[:length]) for place in range(len(titles))]
+    endless = [itertools.chain(*titles[start : start + length], *titles[:length]) for start in range(len(titles))]
     return TitleTrie.build([list(itertools.islice(path, length)) for path in endless])
 
 
-def _generate(model: Any, batch: TokenBatch, settings: BeamSettings) -> Tensor:
+def _generate(model: PreTrainedModel, batch: TokenBatch, settings: BeamSettings) -> Tensor:
     config = GenerationConfig(
         num_beams=settings.beams,
         min_new_tokens=settings.max_new_tokens,

@@ -1,10 +1,10 @@
-"""Memory of stage influence against the number of samples: the largest worker and the driver, on real Ray.
+"""Memory of the influence stage by number of samples: the largest worker and the driver, on real Ray.
 
     python -m benchmarks.influence_memory --users 50000 500000
 
-Each size is a synthetic log (a sample a user, popularity after Zipf) that goes through ingest and one epoch of the
-surrogate; then the stage influence alone is watched. The bar: flat from 50 thousand to 500 thousand samples. Time is
-printed beside; it grows with the samples, as it must.
+Each size is a synthetic log (one sample per user, Zipf popularity) that goes through ingest and one epoch of the
+surrogate. Then only the influence stage is watched. The bar: memory stays flat from 50 thousand to 500 thousand
+samples. Time, which has to grow with the samples, is printed too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MEBIBYTE = 2**20
 
 
 def write_log(path: Path, users: int, items: int, seed: int = 0) -> None:
-    """4 to 12 interactions a user; the last two are held out by leave-one-out."""
+    """Write a log with 4 to 12 interactions per user, of which leave-one-out holds out the last two."""
     generator = np.random.default_rng(seed)
     lengths = generator.integers(4, 13, size=users)
     weight = 1.0 / np.arange(1, items + 1)
@@ -42,7 +42,7 @@ def write_log(path: Path, users: int, items: int, seed: int = 0) -> None:
 
 
 class Watch:
-    """The largest unique memory of this process and of any Ray worker below it, in bytes, while it is open."""
+    """Records the largest unique memory, in bytes, of this process and of any Ray worker below it."""
 
     def __init__(self, interval: float = 0.2) -> None:
         self.driver = self.worker = 0
@@ -71,7 +71,7 @@ class Watch:
 
 
 def _unique(process: psutil.Process) -> int:
-    """Memory that the process shares with no other: the object store's pages are not a worker's own."""
+    """Return memory that the process shares with no other. The object store's pages do not count as a worker's."""
     return int(process.memory_full_info().uss)
 
 
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{'samples':>10s} {'worker MiB':>11s} {'driver MiB':>11s} {'seconds':>8s}")
     for samples, worker, driver, seconds in rows:
         print(f"{samples:10,d} {worker / _MEBIBYTE:11,.0f} {driver / _MEBIBYTE:11,.0f} {seconds:8.1f}")
-    growth = [rows[-1][place] / rows[0][place] for place in (1, 2)]
+    growth = [rows[-1][column] / rows[0][column] for column in (1, 2)]
     print(f"from first to last: worker {growth[0]:.2f} times, driver {growth[1]:.2f} times (bar: flat)")
 
 

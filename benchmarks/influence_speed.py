@@ -1,13 +1,13 @@
-"""Influence scores against a plain reading of the paper: v, LiSSA on single samples, a loop over samples.
+"""Influence scores against a literal implementation of the paper: v, LiSSA on single samples, a loop over samples.
 
     python -m benchmarks.influence_speed --interactions LOG --items CATALOGUE --split column
 
-The reference takes one sample at a time, padded to the longest history, with autograd: a gradient a sample for v, a
-double backward for each LiSSA step, a gradient and an inner product for each score. Ours is what the stage's workers
-compute, in one process and on as many threads; `benchmarks.scoring_pool` has what Ray and the files add. Both score the
-same samples with the same surrogate and scope; how far the scores agree for the same h is printed. The loop's passes
-are timed on a share of the samples. The bars: 25 times the samples per second when scoring; the whole stage 5 times
-faster.
+The reference processes one sample at a time with autograd, padded to the longest history: one gradient per sample for
+v, a double backward pass per LiSSA step, and one gradient and inner product per score. Ours is what the stage's workers
+compute, in one process with the same number of threads; `benchmarks.scoring_pool` measures the cost of Ray and the
+files. Both score the same samples with the same surrogate and scope, and the agreement of the scores for the same h is
+printed. The loop's passes are timed on a share of the samples. The bars: 25 times the samples per second when scoring,
+and 5 times the speed for the whole stage.
 """
 
 from __future__ import annotations
@@ -96,13 +96,13 @@ def trained(run: Storage) -> Surrogate:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     log_arguments(parser)
-    parser.add_argument("--loss", default="softmax", choices=("softmax", "sampled", "bce"), help="of the surrogate")
-    parser.add_argument("--epochs", type=int, default=8, help="of the surrogate, at most")
-    parser.add_argument("--solvers", default="ekfac,cg,none", help="the first is the one compared")
-    parser.add_argument("--scope", help="a scope of the surrogate or a pattern; the default scope without")
+    parser.add_argument("--loss", default="softmax", choices=("softmax", "sampled", "bce"), help="surrogate loss")
+    parser.add_argument("--epochs", type=int, default=8, help="maximum epochs of the surrogate")
+    parser.add_argument("--solvers", default="ekfac,cg,none", help="solvers; the first is compared with the loop")
+    parser.add_argument("--scope", help="a scope of the surrogate, or a pattern; default: its default scope")
     parser.add_argument("--damping", type=float, default=InfluenceConfig().damping)
     parser.add_argument("--lissa-steps", type=int, default=5000)
-    parser.add_argument("--loop-samples", type=int, default=2000, help="samples that the loop's passes are timed on")
+    parser.add_argument("--loop-samples", type=int, default=2000, help="number of samples to time the loop's passes on")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args(arguments)
     run = prepared(options, "surrogate", surrogate={"loss": options.loss, "epochs": options.epochs})
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         residual = "-" if solution.residual is None else f"{solution.residual:.1e}"
         print(
             f"{solver:6s} v {v_end - started:.1f} s, solve {solved - v_end:.1f} s (residual {residual}), scores "
-            f"{done - solved:.1f} s: {count / (done - solved):,.0f} samples/s, {done - started:.1f} s in all"
+            f"{done - solved:.1f} s: {count / (done - solved):,.0f} samples/s, {done - started:.1f} s in total"
         )
         if number == 0:
             rate = count / (done - solved) / (len(rows) / loop_seconds)

@@ -1,7 +1,7 @@
-"""Seconds of ingest by this checkout and by another one, over the same generated log.
+"""Seconds of ingest in this checkout and in another one, over the same generated log.
 
-The claim: what ingest checks and counts does not slow it. Builds of one package do not fit in one process, so each
-ingest runs in a process of its own; the two checkouts take turns, and the best time of each counts.
+The claim: what ingest checks and counts does not slow it down. Two versions of a package do not fit in one process, so
+each ingest runs in its own. The two checkouts take turns, and the best time of each counts.
 
     git worktree add ../before COMMIT
     python -m benchmarks.ingest_speed --baseline ../before --rows 10000000
@@ -25,12 +25,12 @@ import pyarrow.parquet as pq
 
 ROWS_A_FILE = 1_000_000
 _ITEM_SKEW = 3
-#: A time every minute of two years: some of a user's interactions share one, as in real logs.
+#: Timestamps on each minute of two years, so that some of a user's interactions share one, as in real logs.
 _START, _MINUTES = 1_600_000_000, 2 * 365 * 24 * 60
 
 
 def write_log(folder: Path, rows: int, users: int, items: int) -> None:
-    """Parquet files of integer ids and seconds, and a catalogue."""
+    """Write Parquet files with integer ids and seconds, and a catalogue."""
     (folder / "log").mkdir()
     for number, start in enumerate(range(0, rows, ROWS_A_FILE)):
         generator = np.random.default_rng(number)
@@ -46,7 +46,7 @@ def write_log(folder: Path, rows: int, users: int, items: int) -> None:
 
 
 def measure(checkout: Path, folder: Path, run: Path, split: str) -> dict[str, float]:
-    """Seconds of one ingest as its manifest has them, and of the whole command."""
+    """Return the seconds of one ingest, from its manifest, and of the whole command."""
     config = folder / "config.yaml"
     config.write_text(
         json.dumps({"data": {"interactions": f"{folder}/log", "items": f"{folder}/items.parquet", "split": split}})
@@ -62,7 +62,7 @@ def measure(checkout: Path, folder: Path, run: Path, split: str) -> dict[str, fl
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"ingest by {checkout} ended with {done.returncode}: {done.stderr[-2000:]}")
+        raise RuntimeError(f"ingest in {checkout} exited with {done.returncode}: {done.stderr[-2000:]}")
     (row,) = json.loads(done.stdout)["stages"]
     return {"ingest": row["seconds"], "command": time.perf_counter() - start}
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of the LLM side run on: a model, titles, and samples of a log."""
+"""Inputs of the LLM benchmarks: a model, titles, and samples of a log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,7 +29,7 @@ _HISTORY = 20
 
 @dataclass(frozen=True)
 class Inputs:
-    """Histories and targets are item indices; `titles[0]` stands for padding."""
+    """A model and samples for it. Histories and targets are item indices; `titles[0]` is padding."""
 
     llm: LLMSpec
     titles: list[str]
@@ -42,21 +41,21 @@ class Inputs:
 
 
 def parser(description: str | None, samples: int, repeats: int) -> argparse.ArgumentParser:
-    """The arguments that all of them take."""
+    """Return a parser with the arguments that all LLM benchmarks share."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    made.add_argument("--model", help="folder or hub name of a causal LM; the demo's SmolLM2-135M if left out")
+    made.add_argument("--model", help="folder or hub name of a causal LM; by default the demo's SmolLM2-135M")
     made.add_argument("--data", help="run directory, or Parquet log with " + ", ".join(_COLUMNS) + "; else the demo's")
-    made.add_argument("--dtype", default="bfloat16", help="type of the weights")
-    made.add_argument("--samples", type=int, default=samples, help="samples to run on")
+    made.add_argument("--dtype", default="bfloat16", help="dtype of the weights")
+    made.add_argument("--samples", type=int, default=samples, help="number of samples")
     made.add_argument("--max-items", type=int, default=5, help="titles of the history in a prompt")
     made.add_argument("--repeats", type=int, default=repeats, help="repetitions, each of all contenders in turn")
-    made.add_argument("--threads", type=int, default=1, help="threads of torch")
-    made.add_argument("--clock", choices=sorted(CLOCKS), default="wall", help="wall, or this process's processor time")
+    made.add_argument("--threads", type=int, default=1, help="number of torch threads")
+    made.add_argument("--clock", choices=sorted(CLOCKS), default="wall", help="wall time, or this process's CPU time")
     return made
 
 
 def read_inputs(arguments: argparse.Namespace) -> Inputs:
-    """The model and the first samples that the arguments name."""
+    """Read the model and the first samples that the arguments specify."""
     torch.set_num_threads(arguments.threads)
     llm = LLMSpec(arguments.model or str(prepare_llm(CACHE)), arguments.dtype)
     where = arguments.data or str(prepare_log(CACHE))
@@ -72,8 +71,8 @@ def device() -> torch.device:
 
 
 def examples_table(histories: Sequence[list[int]], targets: Sequence[int]) -> pa.Table:
-    """The columns that fine-tuning reads."""
-    columns: dict[str, Any] = {
+    """Return the columns that fine-tuning reads."""
+    columns: dict[str, pa.Array] = {
         "history": pa.array(histories, pa.list_(pa.int32())),
         "target": pa.array(targets, pa.int32()),
     }
@@ -87,12 +86,12 @@ def _of_run(where: str) -> tuple[list[str], list[list[int]], list[int]]:
 
 
 def _of_log(where: str) -> tuple[list[str], list[list[int]], list[int]]:
-    """Each user's last item after those before it."""
+    """Return each user's last item as the target of the items before it."""
     log = pq.read_table(where, columns=list(_COLUMNS))
     items = log.group_by("item_id", use_threads=False).aggregate([("title", "first")]).sort_by("item_id")
-    index = {item: place for place, item in enumerate(items.column("item_id").to_pylist(), start=1)}
+    index = {item: number for number, item in enumerate(items.column("item_id").to_pylist(), start=1)}
     ordered = log.sort_by([("user_id", "ascending"), ("timestamp", "ascending"), ("item_id", "ascending")])
-    sequences: dict[Any, list[int]] = {}
+    sequences: dict[object, list[int]] = {}
     for user, item in zip(ordered.column("user_id").to_pylist(), ordered.column("item_id").to_pylist(), strict=True):
         sequences.setdefault(user, []).append(index[item])
     kept = [sequence[-_HISTORY - 1 :] for sequence in sequences.values() if len(sequence) > 1]

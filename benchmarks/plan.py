@@ -1,10 +1,10 @@
-"""What `dealrec plan` foretells of a run, against the run.
+"""The forecast of `dealrec plan` against the actual run.
 
     python -m benchmarks.plan --interactions LOG --items CATALOGUE --split column --model LLM
 
-The plan sees a share of the log; then the whole run is made with the same config on the same machine. The bar: the
-whole run's time within a factor of 1.5 of the plan. Training is given as many epochs as it will make (no early stop),
-since a plan can only know the most. On two cores, with SmolLM2-135M and Games, expect an hour.
+The plan sees a share of the log. Then the whole run is made with the same config on the same machine. The bar: the
+whole run's time is within a factor of 1.5 of the plan. The config allows exactly as many epochs as training will take
+(no early stopping), since a plan only knows the maximum. On two cores, with SmolLM2-135M and Games, expect an hour.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BAR = 1.5
 
 
 def config_of(options: argparse.Namespace) -> Config:
-    """A config whose every stage takes a while, and none a day on a laptop."""
+    """Return a config in which every stage takes a while, but none takes a day on a laptop."""
     return Config.model_validate(
         {
             "data": {"interactions": options.interactions, "items": options.items, "split": options.split},
@@ -39,12 +39,12 @@ def config_of(options: argparse.Namespace) -> Config:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a row a stage and the verdict; 0 when the bar is met."""
+    """Print one row per stage and the verdict. Return 0 if the bar is met."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     log_arguments(parser)
     parser.add_argument("--model", required=True, help="the LLM: a hub name, a folder or a .gguf file")
     parser.add_argument("--candidates", type=float, default=0.02, help="share of samples that get an effort score")
-    parser.add_argument("--users", type=int, default=4000, help="users of the share that the plan measures")
+    parser.add_argument("--users", type=int, default=4000, help="number of users in the share that the plan measures")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     config = config_of(options)
@@ -62,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     factor = max(planned / took, took / planned)
     print(format_table(table))
     longest = max(rows[:-1], key=lambda row: row["took s"])["stage"]
-    print(f"dominating stage: planned {plan['total']['dominating']}, was {longest}")
-    print(f"the plan took {plan['share']['seconds']:.0f} s of stages; off by a factor {factor:.2f} (bar {_BAR})")
+    print(f"dominating stage: planned {plan['total']['dominating']}, actual {longest}")
+    print(f"the plan took {plan['share']['seconds']:.0f} s of stages; off by a factor of {factor:.2f} (bar {_BAR})")
     return 0 if factor <= _BAR and longest == plan["total"]["dominating"] else 1
 
 

@@ -1,4 +1,4 @@
-"""A log ready for a benchmark: run up to a stage once, then reused."""
+"""Preparing a log for a benchmark: run it up to a stage once, then reuse the result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.engine.config import Config
 
 
 def log_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the log is."""
+    """Add the arguments that locate the log."""
     parser.add_argument("--interactions", required=True, help="the log, in any format that ingest reads")
     parser.add_argument("--items", help="the catalogue")
     parser.add_argument("--split", default="global_time", choices=("global_time", "leave_one_out", "column"))
@@ -20,7 +20,7 @@ def log_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def prepared(options: argparse.Namespace, last: str = "ingest", **sections: dict[str, object]) -> Storage:
-    """The run directory of the log, complete up to the stage `last`."""
+    """Return the log's run directory, complete up to the stage `last`."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     data = {"interactions": options.interactions, "items": options.items, "split": options.split}
     config = Config.model_validate({"data": data, **sections})

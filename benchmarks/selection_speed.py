@@ -1,8 +1,8 @@
-"""Time and peak memory of selection over synthetic scores, from one million to a hundred.
+"""Time and peak memory of selection over synthetic scores, from one million to a hundred million.
 
-The claim: the driver's memory follows the coreset and the strata, not the log. Each count runs in a process of its
-own, so that its peak is its own. Shards are made from a seed at every pass, in place of reading them; the time to make
-them is measured and shown beside, and the memory without any selection is the baseline.
+The claim: the driver's memory depends on the coreset and the strata, not on the log. Each count runs in its own
+process, so that its peak is its own. Shards are generated from a seed in every pass instead of being read; the time for
+that is printed separately, and the memory before selection is the baseline.
 
     python -m benchmarks.selection_speed --samples 1000000 10000000 --size 20000
 """
@@ -30,14 +30,14 @@ SHARD = 500_000
 ITEMS = 100_000
 HISTORY = 5
 EMBEDDING = 32
-#: Samples of the reference period that aimed methods look at, all in one shard.
+#: Samples of the reference period that aimed selectors use, all in one shard.
 REFERENCE = 50_000
-#: All but the one that holds every sample.
+#: All selectors except the one that keeps every sample.
 SELECTORS = [name for name in METHODS if name != FULL]
 
 
 def shard_of(index: int, rows: int, features: Sequence[str]) -> ScoreShard:
-    """Shard `index`: heavy-tailed influence, log-normal effort, one row in a hundred without a score."""
+    """Generate shard `index`: heavy-tailed influence, log-normal effort, one row in a hundred without a score."""
     generator = np.random.default_rng(index)
     influence = generator.standard_normal(rows, dtype=np.float32) / (generator.random(rows, dtype=np.float32) + 0.05)
     effort = np.exp(generator.standard_normal(rows, dtype=np.float32))
@@ -55,7 +55,7 @@ def shard_of(index: int, rows: int, features: Sequence[str]) -> ScoreShard:
 
 
 def items(generator: np.random.Generator, count: int) -> npt.NDArray[np.int32]:
-    """Item indices of which low ones are far more frequent."""
+    """Draw item indices, with low ones far more frequent."""
     return (1 + ITEMS * generator.random(count) ** 3).astype(np.int32)
 
 
@@ -73,7 +73,7 @@ def shards(samples: int, features: Sequence[str]) -> Iterator[ScoreShard]:
 
 
 def reference() -> Reference:
-    """What aimed methods are aimed at: items of another order of frequency."""
+    """Return the reference of aimed selectors, whose items have another order of frequency."""
     generator = np.random.default_rng(2**32)
     rows = np.arange(REFERENCE)
     target = (1 + items(generator, REFERENCE) * 7 % ITEMS).astype(np.int32)
@@ -82,7 +82,7 @@ def reference() -> Reference:
 
 
 def measure(samples: int, size: int, method: str, normalise: str) -> dict[str, float]:
-    """Seconds, passes, seconds a pass takes without selecting, and MiB at the peak and before."""
+    """Return seconds, passes, seconds spent generating shards, and MiB at the peak and before."""
     passes, needed = 0, selector(method)
 
     def begin() -> Iterator[ScoreShard]:
@@ -110,29 +110,29 @@ def measure(samples: int, size: int, method: str, normalise: str) -> dict[str, f
 
 
 def peak_mib() -> float:
-    """The highest resident memory of this process so far (kibibytes on Linux)."""
+    """Return the peak resident memory of this process so far (Linux counts kibibytes)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, nargs="+", default=[1_000_000, 10_000_000, 100_000_000])
-    parser.add_argument("--size", type=int, default=20_000, help="samples in the coreset")
+    parser.add_argument("--size", type=int, default=20_000, help="number of samples in the coreset")
     parser.add_argument("--method", choices=SELECTORS, default="dealrec")
     parser.add_argument("--normalise", choices=["minmax", "robust", "rank"], default="minmax")
-    parser.add_argument("--one", action="store_true", help="measure a single count in this process, and print JSON")
+    parser.add_argument("--one", action="store_true", help="measure one count in this process and print JSON")
     options = parser.parse_args()
     if options.one:
         print(json.dumps(measure(options.samples[0], options.size, options.method, options.normalise)))
         return
     print(f"{options.method}, {options.normalise}, a coreset of {options.size:,}, shards of {SHARD:,}")
-    for place, samples in enumerate(options.samples):
+    for position, samples in enumerate(options.samples):
         command = [sys.executable, "-m", "benchmarks.selection_speed", "--one", "--samples", str(samples)]
         command += ["--size", str(options.size), "--method", options.method, "--normalise", options.normalise]
         root = Path(__file__).resolve().parent.parent
         answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
         row = json.loads(answer.stdout)
-        if not place:
+        if not position:
             print("  ".join(f"{name:>15}" for name in row))
         print("  ".join(f"{value:>15,.1f}" if isinstance(value, float) else f"{value:>15,}" for value in row.values()))
 

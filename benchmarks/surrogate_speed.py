@@ -1,10 +1,10 @@
-"""Training of the surrogate against the usual SASRec loop: every user padded to 50, one negative a position.
+"""Training of the surrogate against the usual SASRec loop: users padded to 50 items, one negative per position.
 
     python -m benchmarks.surrogate_speed --interactions LOG --items CATALOGUE
 
-Both sides run in this process on the same threads and the same train positions. The bars: 5 times the targets per
-second; and 10 times less time to a test Recall@10 (nothing masked) that the released code of DEALRec reached on Games
-after 20 epochs, 0.0139. The loop is timed over some batches and its 20 epochs are reckoned from that.
+Both run in this process with the same threads and the same train positions. The bars: 5 times the targets per second;
+and a tenth of the time to reach a test Recall@10 (nothing masked) of 0.0139, which DEALRec's released code reached on
+Games after 20 epochs. The loop is timed over some batches, and the time of its 20 epochs is extrapolated from it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LENGTH = 50
 
 
 class PaddedSASRec(nn.Module):
-    """SASRec as it is commonly written: left-padded to a fixed length, BCE with one sampled negative."""
+    """SASRec as it is commonly written: left-padded to a fixed length, with BCE and one sampled negative."""
 
     def __init__(self, items: int, hidden: int = 64, blocks: int = 2, heads: int = 2, dropout: float = 0.2) -> None:
         super().__init__()
@@ -61,21 +61,21 @@ class PaddedSASRec(nn.Module):
 
 
 def time_loop(sequences: Ragged, items: int, batch: int, batches: int) -> float:
-    """Train targets per second of the padded loop."""
+    """Return the padded loop's train targets per second."""
     model = PaddedSASRec(items).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     users = np.flatnonzero(sequences.lengths >= 2)
     generator = np.random.default_rng(0)
-    # As many epochs as it takes, so that every batch is full on a log of few users, too.
+    # Repeat epochs as needed, so that every batch is full even on a log with few users.
     order = np.resize(generator.permutation(users), batch * (batches + 2))
     targets, seconds = 0, 0.0
     for number in range(batches + 2):
         started = time.perf_counter()
         history, positive = np.zeros((2, batch, _LENGTH), dtype=np.int64)
-        for place, user in enumerate(order[number * batch : (number + 1) * batch]):
+        for index, user in enumerate(order[number * batch : (number + 1) * batch]):
             row = sequences.row(user)[-_LENGTH - 1 :]
-            history[place, _LENGTH - len(row) + 1 :] = row[:-1]
-            positive[place, _LENGTH - len(row) + 1 :] = row[1:]
+            history[index, _LENGTH - len(row) + 1 :] = row[:-1]
+            positive[index, _LENGTH - len(row) + 1 :] = row[1:]
         negative = generator.integers(1, items + 1, size=positive.shape)
         loss = model(*(torch.from_numpy(part) for part in (history, positive, negative)))
         optimizer.zero_grad()
@@ -88,7 +88,7 @@ def time_loop(sequences: Ragged, items: int, batch: int, batches: int) -> float:
 
 
 def recall_at_10(model: Surrogate, data: Storage, max_history: int) -> float:
-    """Recall@10 over all test users among all items, nothing masked."""
+    """Return Recall@10 over all test users among all items, with nothing masked."""
     table = read_parts(data.child("samples", "test"), ["history", "targets"], "test samples")
     history, targets = to_ragged(table["history"]).tail(max_history), to_ragged(table["targets"])
     ranks: list[np.ndarray] = []
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     log_arguments(parser)
     parser.add_argument("--loss", default="sampled", choices=("softmax", "sampled", "bce"))
     parser.add_argument("--recall", type=float, default=0.0139, help="test Recall@10 to reach")
-    parser.add_argument("--epochs", type=int, default=20, help="at most, and what the loop is said to need")
+    parser.add_argument("--epochs", type=int, default=20, help="maximum epochs, and those that the loop needs")
     parser.add_argument("--loop-batch", type=int, default=256)
     parser.add_argument("--loop-batches", type=int, default=40)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     targets = int(windows.targets.sum())
     loop_seconds = options.epochs * targets / loop_rate
     print(f"{targets:,} train targets, {len(counts):,} items, {options.threads} threads")
-    print(f"padded BCE loop   {loop_rate:9,.0f} targets/s   {targets / loop_rate:6.1f} s an epoch")
+    print(f"padded BCE loop   {loop_rate:9,.0f} targets/s   {targets / loop_rate:6.1f} s per epoch")
     seconds = 0.0
     for epoch in range(options.epochs):
         model.train()

@@ -69,11 +69,11 @@ def check_writable(folder: Storage) -> Finding:
         except OSError as error:
             return replace(found, lack=f"{folder.uri} cannot be reached: {str(error).rstrip('.')}", remedy=remedy)
         return found
-    place = Path(folder.uri)
-    there = next(parent for parent in (place, *place.parents) if parent.exists())
-    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+    path = Path(folder.uri)
+    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
         return found
-    return replace(found, lack=f"{folder.uri} cannot be written to: {there} is not writable", remedy=remedy)
+    return replace(found, lack=f"{folder.uri} cannot be written to: {existing} is not writable", remedy=remedy)
 
 
 def check_nodes_memory(nodes: Sequence[NodeFacts], least: int) -> Finding:

@@ -56,9 +56,9 @@ def addable_nodes(living: Sequence[NodeShape], groups: Sequence[NodeGroup]) -> t
     """Return the nodes that each group may still add. A live node counts for the first unfilled group of its shape."""
     missing = [group.max_nodes for group in groups]
     for node in living:
-        for place, group in enumerate(groups):
-            if missing[place] and (group.shape.cpus, group.shape.gpus) == (node.cpus, node.gpus):
-                missing[place] -= 1
+        for number, group in enumerate(groups):
+            if missing[number] and (group.shape.cpus, group.shape.gpus) == (node.cpus, node.gpus):
+                missing[number] -= 1
                 break
     return tuple(group.shape for group, count in zip(groups, missing, strict=True) for _ in range(count))
 

@@ -52,8 +52,8 @@ def redacted_uri(uri: str) -> str:
     parts = urlsplit(uri)
     # In an abfss URI, the container stands where other schemes have the user.
     keep = parts.scheme.startswith("abfs") and ":" not in parts.netloc.rpartition("@")[0]
-    place = parts.netloc if keep else parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, place, parts.path, "", ""))
+    authority = parts.netloc if keep else parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, authority, parts.path, "", ""))
 
 
 def checked_uri(uri: str) -> str:

@@ -33,7 +33,7 @@ from cluster.shards import (
     finished_shards,
     forget_starts,
 )
-from cluster.stop_mark import ShardsInHand, new_stop_mark, stop_mark, stopping
+from cluster.stop_mark import ShardsInHand, new_stop_mark, stop_mark, stop_requested
 from cluster.stopping import STOP
 from cluster.storage import Storage
 
@@ -89,11 +89,11 @@ class _ShardActor:
         done = finished_shard(self._out, index)
         if done is not None:
             return json.dumps(asdict(done))
-        if stopping(self._out, self._mark):
+        if stop_requested(self._out, self._mark):
             return json.dumps({_STOPPED: index})
         attempt = begin_shard(self._out, index)
         # A stopping driver waits for the shards that it sees started. It may have looked just before this one was.
-        if stopping(self._out, self._mark):
+        if stop_requested(self._out, self._mark):
             abandon_shard(self._out, index, attempt)
             return json.dumps({_STOPPED: index})
         if attempt - self._earlier.get(index, 0) > WORKER_DEATHS:

@@ -66,7 +66,7 @@ def _write_mark(out: Storage, mark: str, told: threading.Event, over: threading.
         signal_main()
 
 
-def stopping(out: Storage, mark: str) -> bool:
+def stop_requested(out: Storage, mark: str) -> bool:
     """Return, in a worker, whether no further shard is to be started."""
     return out.exists(mark)
 

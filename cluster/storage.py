@@ -22,7 +22,7 @@ from cluster.schemes import checked_uri, local_path, redacted_uri, scheme_of
 
 
 def is_remote(uri: str) -> bool:
-    """Whether a path names a store (`s3://`, `gs://`, ...) rather than a local file."""
+    """Return whether a path names a store (`s3://`, `gs://`, ...) rather than a local file."""
     return bool(scheme_of(uri))
 
 

@@ -1,1 +1,1 @@
-"""The science: surrogate, curvature, influence, effort and selection, in pure torch and numpy."""
+"""The science in pure torch and numpy: surrogate, curvature, influence, effort and selection."""

@@ -1,4 +1,4 @@
-"""Batches of histories and of training windows: rows of similar length together, padded on the right."""
+"""Batches of histories and of training windows: rows of similar length together, right-padded."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Rows = npt.NDArray[np.int64]
 
 
 class HistoryBatch(NamedTuple):
-    """B samples: a history and the one item that follows it.
+    """B samples, each a history and the item that follows it.
 
     Attributes
     ----------
-    history : int64 [B, T], item indices, oldest first, padded on the right with 0.
-    lengths : int64 [B], items in each history.
-    target : int64 [B], the item to predict, from 1.
-    states : [B, T, d], [B, d] or None; what a surrogate computed ahead for a fixed scope (see `EncodedObjective`).
-    hessian : [B, d, d] or None; the Hessian of each loss in the encoded history, when computed ahead.
+    history : int64 [B, T], item indices, oldest first, right-padded with 0.
+    lengths : int64 [B], number of items in each history.
+    target : int64 [B], item to predict, from 1.
+    states : [B, T, d], [B, d] or None; what a surrogate precomputed for a fixed scope (see `EncodedObjective`).
+    hessian : [B, d, d] or None; Hessian of each loss in the encoded history, if precomputed.
     """
 
     history: Tensor
@@ -39,10 +39,10 @@ class SequenceBatch(NamedTuple):
 
     Attributes
     ----------
-    items : int64 [B, T + 1], padded on the right with 0.
-    first : int64 [B]; a position t counts when t ≥ first and its target is not padding.
-    removed : bool [B, T + 1] or None; an item marked here is read as history but is nobody's target.
-    labels : int64 [B, T + 1] or None; what is to be predicted in place of `items`, which is read all the same.
+    items : int64 [B, T + 1], right-padded with 0.
+    first : int64 [B]; position t counts if t ≥ first and its target is not padding.
+    removed : bool [B, T + 1] or None; an item marked here is read as history but never predicted.
+    labels : int64 [B, T + 1] or None; what to predict in place of `items`, which are still read.
     """
 
     items: Tensor
@@ -60,30 +60,30 @@ class SequenceBatch(NamedTuple):
 
     @property
     def counted(self) -> Tensor:
-        """bool [B, T], the positions whose target is this window's to predict."""
-        places = torch.arange(self.items.shape[1] - 1, device=self.items.device)
-        counted = (self.targets != 0) & (places >= self.first[:, None])
+        """Positions whose target this window predicts, bool [B, T]."""
+        positions = torch.arange(self.items.shape[1] - 1, device=self.items.device)
+        counted = (self.targets != 0) & (positions >= self.first[:, None])
         return counted if self.removed is None else counted & ~self.removed[:, 1:]
 
 
 def length_buckets(
     lengths: npt.ArrayLike, max_tokens: int, max_rows: int, shuffle_seed: int | None = None
 ) -> list[Rows]:
-    """Row indices in batches of similar length, so that little of a batch is padding.
+    """Group row indices into batches of similar length, so that batches contain little padding.
 
     Parameters
     ----------
-    lengths : [N] row lengths; an empty row counts as one token.
-    max_tokens : upper bound of rows × longest row in a batch. A single row above it is a batch of its own.
-    max_rows : upper bound of rows in a batch.
-    shuffle_seed : reorder rows of equal length and the batches; None gives the longest first, rows in order.
+    lengths : row lengths, [N]; an empty row counts as one token.
+    max_tokens : maximum of rows × longest row in a batch. A single row above it forms a batch of its own.
+    max_rows : maximum number of rows in a batch.
+    shuffle_seed : shuffles rows of equal length, and the batches; None puts the longest first and keeps row order.
 
     Returns
     -------
-    int64 arrays that together hold every row exactly once.
+    int64 arrays that together contain every row exactly once.
     """
     if max_tokens < 1 or max_rows < 1:
-        raise SettingError(f"a batch must hold at least one token and one row, not {max_tokens} and {max_rows}")
+        raise SettingError(f"a batch must hold at least one token and one row, got {max_tokens} and {max_rows}")
     tokens = np.maximum(np.asarray(lengths, dtype=np.int64), 1)
     generator = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
     order = np.arange(len(tokens)) if generator is None else generator.permutation(len(tokens))
@@ -95,14 +95,14 @@ def length_buckets(
         batches.append(order[start : start + rows])
         start += rows
     if generator is not None:
-        batches = [batches[place] for place in generator.permutation(len(batches))]
+        batches = [batches[index] for index in generator.permutation(len(batches))]
     return batches
 
 
 def collate(
     histories: Ragged, targets: npt.ArrayLike, rows: npt.ArrayLike, device: torch.device | str = "cpu"
 ) -> HistoryBatch:
-    """The samples `rows` as one batch; `targets` is [N] and goes with `histories`, row for row."""
+    """Collate the samples `rows` into one batch. `targets` [N] corresponds to `histories` row by row."""
     chosen = histories.take(rows)
     target = np.asarray(targets, dtype=np.int64)[np.asarray(rows, dtype=np.int64)]
     return HistoryBatch(
@@ -120,9 +120,10 @@ def collate_windows(
     removed: Ragged | None = None,
     labels: Ragged | None = None,
 ) -> SequenceBatch:
-    """The training windows `rows` (see `windows`) as one batch.
+    """Collate the training windows `rows` (see `windows`) into one batch.
 
-    In the layout of `sequences`, `removed` marks targets that do not count and `labels` are learnt in place of items.
+    Both in the layout of `sequences`, `removed` marks targets that do not count and `labels` replaces the items to
+    predict.
     """
     starts = np.asarray(first, dtype=np.int64)[np.asarray(rows, dtype=np.int64)]
 
@@ -138,19 +139,19 @@ def collate_windows(
 
 
 def windows(sequences: Ragged, max_history: int) -> tuple[Ragged, npt.NDArray[np.int64]]:
-    """Cuts sequences into windows of at most `max_history` inputs and their targets.
+    """Cut sequences into windows of at most `max_history` inputs and their targets.
 
-    Every position from the second on is the target of exactly one window. Windows of a long sequence overlap
-    by half, counted back from its end, so the last target is always predicted from the last `max_history`
-    items, as it is when the sample is scored. Sequences of fewer than two items have no target and no window.
+    Every position from the second on is the target of exactly one window. The windows of a long sequence overlap by
+    half, counted back from its end. So the last target is always predicted from the last `max_history` items, just as
+    when the sample is scored. Sequences of fewer than two items have no target and no window.
 
     Returns
     -------
-    The windows (each of 2 to `max_history` + 1 items) in the order of the sequences, earliest first; and
-    int64 [windows], the first input position of each whose target counts.
+    The windows (each of 2 to `max_history` + 1 items) in the order of the sequences, earliest first; and for each
+    window the first input position whose target counts, int64 [windows].
     """
     if max_history < 1:
-        raise SettingError(f"max_history must be at least 1, not {max_history}")
+        raise SettingError(f"max_history must be at least 1, got {max_history}")
     lengths = sequences.lengths
     stride = max(1, max_history // 2)
     per_row = np.where(lengths < 2, 0, 1 + -(-np.maximum(lengths - max_history - 1, 0) // stride))
@@ -162,12 +163,12 @@ def windows(sequences: Ragged, max_history: int) -> tuple[Ragged, npt.NDArray[np
     start = np.where(earliest, 0, end - max_history - 1)
     first = np.where(earliest, 0, max_history - stride)
     offsets = np.concatenate([[0], np.cumsum(end - start)]).astype(np.int64)
-    places = np.arange(offsets[-1]) + np.repeat(sequences.offsets[row] + start - offsets[:-1], end - start)
-    return Ragged(sequences.values[places], offsets), first
+    sources = np.arange(offsets[-1]) + np.repeat(sequences.offsets[row] + start - offsets[:-1], end - start)
+    return Ragged(sequences.values[sources], offsets), first
 
 
 def _padded(rows: Ragged) -> npt.NDArray[np.int64]:
-    """int64 [N, longest row (at least 1)], padded on the right with 0."""
+    """Right-pad rows with 0, int64 [N, longest row (at least 1)]."""
     lengths = rows.lengths
     padded = np.zeros((len(rows), max(1, int(lengths.max(initial=0)))), dtype=np.int64)
     padded[np.arange(padded.shape[1]) < lengths[:, None]] = rows.values

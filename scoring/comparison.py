@@ -1,8 +1,8 @@
-"""Differences between models that were trained with several seeds and asked the same users, with their intervals.
+"""Differences between models trained with several seeds and evaluated on the same users, with intervals.
 
-Seeds and users are resampled independently of each other, which errs on the wide side where neither can be taken as
-fixed (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics, 2007). A difference is taken within a seed and a
-user before anything is resampled, so what all models find hard or easy cancels.
+Seeds and users are resampled independently. This errs towards wide intervals when neither can be considered fixed
+(Owen, "The pigeonhole bootstrap", Annals of Applied Statistics, 2007). Differences are taken within a seed and a user
+before resampling, so whatever all models find hard or easy cancels.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from scoring.datamodeling import Estimate
 
 Values = npt.NDArray[np.float64]
 RESAMPLES = 1000
-#: 64 MiB of draws for 1,000 resamples.
+#: Above this many users they are resampled in groups: 64 MiB of draws for 1,000 resamples.
 MAX_GROUPS = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
 class Resamples:
-    """How often each seed and each user is drawn in each of B resamples; kept, so that all models meet the same ones.
+    """How often each seed and each user is drawn in each of B resamples. Kept, so that all models get the same draws.
 
     Attributes
     ----------
     seeds : float32 [B, S], each row a multinomial draw of S.
-    users : float32 [B, G], each row a multinomial draw of G: of all users, or of so many groups of them. User u is in
-        group u mod G; users come in the order of a hash, so groups are alike.
+    users : float32 [B, G], each row a multinomial draw of G, over all users or over groups of them. User u is in group
+        u mod G; users are in hash order, so groups are alike.
     """
 
     seeds: npt.NDArray[np.float32]
@@ -38,22 +38,22 @@ class Resamples:
     def draw(
         cls, seeds: int, users: int, resamples: int = RESAMPLES, seed: int = 0, max_groups: int = MAX_GROUPS
     ) -> Resamples:
-        """The resamples of `seeds` training seeds and `users` users; they depend on these numbers and `seed` alone.
+        """Draw resamples of `seeds` training seeds and `users` users. They depend only on these numbers and `seed`.
 
-        More than `max_groups` users are resampled in so many groups, so that memory does not grow with them.
+        More than `max_groups` users are resampled in that many groups, so that memory does not grow with them.
         """
         generator = np.random.default_rng(seed)
         return cls(_counts(generator, resamples, seeds), _counts(generator, resamples, min(users, max_groups)))
 
     def means(self, values: Values) -> Values:
-        """float64 [B], the means of values [S, U] over the drawn seeds and users.
+        """Return the means of values [S, U] over the drawn seeds and users, float64 [B].
 
-        Users without a value (NaN, in all seeds) have no weight, in no resample. A resample without any user who has
-        one is left out.
+        Users without a value (NaN, in all seeds) have no weight in any resample. A resample in which no user has a
+        value is omitted.
         """
         known = np.atleast_1d(~np.isnan(values).any(axis=0))
         numbers = self._grouped(known[None].astype(np.float64))[0]
-        # One product for the sums of all seeds and for how many users there are: reading the draws is what takes time.
+        # One product gives the sums of all seeds and the number of users, because reading the draws dominates the time.
         columns = np.vstack([self._grouped(np.where(known, values, 0.0)), numbers]).astype(np.float32)
         products = (self.users @ columns.T).astype(np.float64)
         sums, weights = products[:, :-1], products[:, -1]
@@ -62,7 +62,7 @@ class Resamples:
         return means
 
     def _grouped(self, values: Values) -> Values:
-        """[S, G], the sums over the users [S, U] of each group."""
+        """Return the sums over the users of each group, [S, G] from [S, U]."""
         groups = self.users.shape[1]
         if values.shape[1] <= groups:
             return values
@@ -78,7 +78,7 @@ def _counts(generator: np.random.Generator, resamples: int, size: int) -> npt.ND
 
 
 def estimate(values: Values, resamples: Resamples, level: float = 0.95) -> Estimate:
-    """The mean of values [S, U] with its percentile bootstrap interval; all NaN if no user has a value."""
+    """Return the mean of values [S, U] with its percentile bootstrap interval; all NaN if no user has a value."""
     known = ~np.isnan(values).any(axis=0)
     if not known.any():
         return Estimate(np.nan, np.nan, np.nan)
@@ -88,18 +88,18 @@ def estimate(values: Values, resamples: Resamples, level: float = 0.95) -> Estim
 
 
 def paired_difference(values: Values, control: Values) -> Values:
-    """[S, U], each value less the mean of the control's for the same seed and user.
+    """Return each value minus the mean of the control's for the same seed and user, [S, U].
 
     Parameters
     ----------
-    values : [S, U], of one model for each training seed.
-    control : [S, D, U], of D draws of the control for each training seed; their mean has less noise than one draw.
+    values : [S, U], one model for each training seed.
+    control : [S, D, U], D draws of the control for each training seed; their mean has less noise than one draw.
 
     Raises
     ------
-    ValueError : the seeds or the users do not match.
+    ValueError : the seeds or users do not match.
     """
     if control.ndim != 3 or values.shape != (control.shape[0], control.shape[2]):
-        raise ValueError(f"values {values.shape} and control {control.shape} are of other seeds or users")
+        raise ValueError(f"values {values.shape} and control {control.shape} have different seeds or users")
     difference: Values = values - control.mean(axis=1)
     return difference

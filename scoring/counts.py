@@ -1,4 +1,4 @@
-"""How often items occur in a stream of samples: integers, so the order of the stream leaves no trace."""
+"""Item counts over a stream of samples. They are integers, so the order of the stream has no effect."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import numpy.typing as npt
 
 
 class Tally:
-    """A sum by item index that grows with the largest index; items never seen have 0."""
+    """Totals by item index, for a growing range of indices; items never seen have 0."""
 
     def __init__(self) -> None:
         self._totals = np.zeros(0, dtype=np.int64)
 
     def add(self, items: npt.NDArray[np.integer], amounts: npt.NDArray[np.int64] | None = None) -> None:
-        """Add one for each of the items [N], or `amounts` int64 [N]."""
+        """Add one for each of the items [N], or the given `amounts` int64 [N]."""
         if not len(items):
             return
         missing = int(items.max()) + 1 - len(self._totals)
@@ -25,27 +25,27 @@ class Tally:
             np.add.at(self._totals, items, amounts)
 
     def of(self, items: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-        """The totals of the items [N], int64 [N]."""
+        """Return the totals of the items [N], int64 [N]."""
         totals = np.zeros(len(items), dtype=np.int64)
         known = items < len(self._totals)
         totals[known] = self._totals[items[known]]
         return totals
 
 
-#: Of users, drawn by hash.
+#: Number of folds of users, which are assigned by hash.
 FOLDS = 4
 
 
 def user_folds(user: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The fold, 0 to `FOLDS` − 1, of each user key int64 [N] (`scoring.ids.user_keys`)."""
+    """Return the fold, 0 to `FOLDS` − 1, of each user key int64 [N] (`scoring.ids.user_keys`)."""
     return user % FOLDS
 
 
 class FoldedTally:
-    """A tally that can be asked what the users of the other folds have counted.
+    """A tally that excludes a user's own fold when queried.
 
-    So nothing that a user did, on whatever side of a comparison, is evidence about that user: cross-fitting, as in
-    Chernozhukov et al., "Double/debiased machine learning", The Econometrics Journal 21, 2018.
+    Nothing that a user did, on either side of a comparison, is then evidence about that user. This is cross-fitting, as
+    in Chernozhukov et al., "Double/debiased machine learning", The Econometrics Journal 21, 2018.
     """
 
     def __init__(self) -> None:
@@ -58,14 +58,14 @@ class FoldedTally:
         fold: npt.NDArray[np.int64],
         amounts: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        """Add one for each of the items [N] of users in `fold` int64 [N], or `amounts` int64 [N]."""
+        """Add one, or the given `amounts` int64 [N], for each of the items [N] of users in `fold` int64 [N]."""
         self._all.add(items, amounts)
-        self._by_fold.add(_places(items, fold), amounts)
+        self._by_fold.add(_fold_keys(items, fold), amounts)
 
     def of_others(self, items: npt.NDArray[np.integer], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The totals int64 [N] of the items [N] over all folds but `fold` int64 [N]."""
-        return self._all.of(items) - self._by_fold.of(_places(items, fold))
+        """Return the totals of the items [N] over all folds except `fold` int64 [N], int64 [N]."""
+        return self._all.of(items) - self._by_fold.of(_fold_keys(items, fold))
 
 
-def _places(items: npt.NDArray[np.integer], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _fold_keys(items: npt.NDArray[np.integer], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return items.astype(np.int64) * FOLDS + fold

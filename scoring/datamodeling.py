@@ -1,8 +1,8 @@
-"""How well scores predict what removing samples does: rank correlations with intervals, and separation.
+"""How well scores predict the effect of removing samples: rank correlations with intervals, and separation.
 
-The linear datamodeling score (Park et al., "TRAK", ICML 2023) is the Spearman correlation, over models that were
-retrained without random sets of samples, between the sum of the removed samples' scores and what was measured; with
-several queries (each with scores of its own), their mean.
+The linear datamodeling score (Park et al., "TRAK", ICML 2023) is a Spearman correlation over models retrained without
+random sets of samples. It correlates the sum of the removed samples' scores with the measured effect. With several
+queries, each with scores of its own, it is their mean.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _Drawn = TypeVar("_Drawn")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and the percentile bootstrap interval that holds it with 95%.
+    """A value and its 95% percentile bootstrap interval.
 
     Attributes
     ----------
-    resampled : the values of the resamples. Estimates by one function of data of one shape share what is drawn, so
-        that their differences are those of paired resamples.
+    resampled : values of the resamples. Estimates by one function from data of the same shape use the same draws, so
+        their differences are differences of paired resamples.
     """
 
     value: float
@@ -37,13 +37,13 @@ class Estimate:
     resampled: tuple[float, ...] = field(default=(), repr=False)
 
     def apart_from(self, other: Estimate) -> bool:
-        """Whether the two intervals share no point."""
+        """Return whether the two intervals do not overlap."""
         return self.low > other.high or other.low > self.high
 
     def may_equal(self, higher: Estimate) -> bool:
-        """Whether what separates it from a higher estimate may be chance: the interval of the difference reaches 0.
+        """Return whether the difference to a higher estimate may be chance: its interval reaches 0.
 
-        The two must be paired (see `resampled`); else its value has to lie within the interval of the other.
+        This needs paired estimates (see `resampled`). Otherwise this value must lie within the other's interval.
         """
         if not self.resampled or len(self.resampled) != len(higher.resampled):
             return self.value >= higher.low
@@ -51,33 +51,32 @@ class Estimate:
 
 
 def linear_datamodeling_score(predicted: npt.ArrayLike, measured: npt.ArrayLike, seed: int = 0) -> Estimate:
-    """Spearman correlation of predicted and measured effects, the mean over queries; models and queries resampled.
+    """Return the mean Spearman correlation over queries of predicted and measured effects, with its interval.
 
-    Models and queries are drawn independently of each other in every resample, which errs on the wide side where
-    neither can be taken as fixed (Owen, "The pigeonhole bootstrap", 2007).
+    Every resample draws models and queries independently. This errs towards wide intervals when neither can be
+    considered fixed (Owen, "The pigeonhole bootstrap", 2007).
 
     Parameters
     ----------
-    predicted : [M] or [Q, M], for each query and model the sum of the scores of the samples that it was trained
-        without.
-    measured : of the same shape, the risk of each model at each query.
+    predicted : [M] or [Q, M], for each query and model the summed scores of the samples that it was trained without.
+    measured : same shape, the risk of each model on each query.
 
     Raises
     ------
-    ValueError : fewer than three models, or shapes that differ.
+    ValueError : fewer than three models, or different shapes.
     """
     scores, risks = (np.atleast_2d(np.asarray(side, dtype=np.float64)) for side in (predicted, measured))
     if scores.shape != risks.shape:
-        raise ValueError(f"predicted effects {scores.shape} and measured ones {risks.shape} do not match")
+        raise ValueError(f"predicted effects {scores.shape} and measured effects {risks.shape} do not match")
     queries, models = scores.shape
     if models < 3:
-        raise ValueError(f"a rank correlation of {models} models says nothing; take at least 3")
+        raise ValueError(f"a rank correlation needs at least 3 models, got {models}")
     generator = np.random.default_rng(seed)
 
     def correlation(drawn: tuple[Rows, Rows]) -> float:
         rows, columns = drawn
-        place = np.ix_(rows, columns)
-        return float(rank_correlations(scores[place], risks[place]).mean())
+        cells = np.ix_(rows, columns)
+        return float(rank_correlations(scores[cells], risks[cells]).mean())
 
     def draw() -> tuple[Rows, Rows]:
         return generator.integers(queries, size=(queries,)), generator.integers(models, size=(models,))
@@ -86,7 +85,7 @@ def linear_datamodeling_score(predicted: npt.ArrayLike, measured: npt.ArrayLike,
 
 
 def rank_correlations(first: Floats, second: Floats) -> Floats:
-    """Spearman's ρ of the rows of two arrays [Q, M], float64 [Q]; ties at their mean rank, 0 for a constant row."""
+    """Return Spearman's ρ of the rows of two arrays [Q, M], float64 [Q]. Ties get their mean rank; constant rows 0."""
     centred = []
     for values in (first, second):
         ranks = stats.rankdata(values, axis=1)
@@ -97,7 +96,7 @@ def rank_correlations(first: Floats, second: Floats) -> Floats:
 
 
 def separation(low: npt.ArrayLike, high: npt.ArrayLike, seed: int = 0, resamples: int = 500) -> Estimate:
-    """AUC: the probability that a score of `high` exceeds one of `low`, ties counted half; both resampled.
+    """Return the AUC with its interval: the probability that a score in `high` exceeds one in `low`, ties half.
 
     Raises
     ------
@@ -105,7 +104,7 @@ def separation(low: npt.ArrayLike, high: npt.ArrayLike, seed: int = 0, resamples
     """
     below, above = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
     if not (len(below) and len(above)):
-        raise ValueError("a separation needs scores on both sides")
+        raise ValueError("both sides need scores to be separated")
     scores = np.concatenate([below, above])
     generator = np.random.default_rng(seed)
 
@@ -123,7 +122,7 @@ def separation(low: npt.ArrayLike, high: npt.ArrayLike, seed: int = 0, resamples
 def _bootstrap(
     statistic: Callable[[_Drawn], float], draw: Callable[[], _Drawn], whole: _Drawn, resamples: int
 ) -> Estimate:
-    """The statistic of the whole, with the percentile interval over what is drawn from it (Efron, 1979)."""
+    """Return the statistic of the whole, with its percentile interval over the draws (Efron, 1979)."""
     values = [statistic(draw()) for _ in range(resamples)]
     low, high = np.quantile(values, [0.025, 0.975])
     return Estimate(statistic(whole), float(low), float(high), tuple(round(value, 6) for value in values))

@@ -1,6 +1,6 @@
-"""How hard samples are for a trained surrogate, and where they lie in its space.
+"""How difficult samples are for a trained surrogate, and where they lie in its embedding space.
 
-EL2N and GraNd are those of Paul, Ganguli and Dziugaite, "Deep Learning on a Data Diet", NeurIPS 2021.
+EL2N and GraNd are from Paul, Ganguli and Dziugaite, "Deep Learning on a Data Diet", NeurIPS 2021.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scoring.scope import Scope
 
 
 def error_norms(model: SASRec, batch: HistoryBatch) -> npt.NDArray[np.float32]:
-    """EL2N, float32 [B]: ‖softmax(z) − onehot(target)‖₂ over the candidates of the surrogate's loss."""
+    """Return EL2N, float32 [B]: ‖softmax(z) − onehot(target)‖₂ over the candidates of the surrogate's loss."""
     with torch.no_grad():
         error = model.outputs(batch).softmax(-1)
         error[torch.arange(len(error)), model.head.target_column(batch)] -= 1.0
@@ -26,15 +26,15 @@ def error_norms(model: SASRec, batch: HistoryBatch) -> npt.NDArray[np.float32]:
 
 
 def gradient_norms(objective: Differentiable, scope: Scope, batch: HistoryBatch) -> npt.NDArray[np.float32]:
-    """GraNd, float32 [B]: ‖∇ℓ(s)‖₂ over the parameters in scope, of the loss at the target."""
+    """Return GraNd, float32 [B]: ‖∇ℓ(s)‖₂ over the parameters in scope, for the loss at the target."""
     norms = [gradients.norm(dim=-1) for _, gradients in gradient_parts(objective, scope, batch)]
     return torch.cat(norms).to("cpu", torch.float32).numpy() if norms else np.empty(0, dtype=np.float32)
 
 
 def pair_embeddings(model: SASRec, batch: HistoryBatch) -> npt.NDArray[np.float32]:
-    """float32 [B, 2d]: the encoded history and the target's embedding, each of length 1/√2.
+    """Return float32 [B, 2d]: the encoded history and the target's embedding, each scaled to length 1/√2.
 
-    So a row has length 1, and both halves weigh the same in a distance.
+    A row then has length 1, and both halves have equal weight in a distance.
     """
     with torch.no_grad():
         halves = (model.encode(batch.history, batch.lengths), model.item_embedding(batch.target))

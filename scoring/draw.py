@@ -1,4 +1,4 @@
-"""Drawing at random from a stream, without replacement: the lowest hash keys of each stratum."""
+"""Random draws from a stream without replacement: the lowest hash keys of each stratum."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Rows:
-    """Scored samples and what the draw needs of them: six columns of one length N.
+    """Scored samples as the draw needs them: six columns of length N.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Rows:
         return len(self.key)
 
     def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Rows:
-        """The rows of a mask or of indices."""
+        """Select rows by a mask or by indices."""
         return Rows(
             self.key[rows],
             self.stratum[rows],
@@ -61,10 +61,10 @@ class Rows:
 
 
 class StratifiedDraw:
-    """Keeps, of all rows offered, the `budgets[k]` with the lowest keys of each stratum k.
+    """Keeps, for each stratum k, the `budgets[k]` offered rows with the lowest keys.
 
-    The result does not depend on the order or the grouping of the rows, and draws of parts of the data merge
-    by offering one's result to the other. At most twice the budget plus one shard is held.
+    The result does not depend on the order or grouping of the rows. Draws over parts of the data can be merged by
+    offering one's result to the other. At most twice the budget plus one shard is held.
     """
 
     def __init__(self, budgets: npt.NDArray[np.int64]) -> None:
@@ -73,7 +73,7 @@ class StratifiedDraw:
         self._held = 0
         self._room = 2 * int(self._budgets.sum()) + 1024
         highest = np.iinfo(np.uint64).max
-        # Highest key that can still enter a stratum; falls as the stratum fills.
+        # The highest key that can still enter a stratum; it falls as the stratum fills.
         self._bar = np.where(self._budgets > 0, highest, np.uint64(0)).astype(np.uint64)
 
     def offer(self, rows: Rows) -> None:
@@ -87,15 +87,15 @@ class StratifiedDraw:
             self._compact()
 
     def result(self) -> Rows:
-        """What is drawn so far, ordered by stratum and key."""
+        """Return the rows drawn so far, ordered by stratum and key."""
         return self._compact()
 
     def _compact(self) -> Rows:
         rows = Rows.concatenate(self._kept)
         rows = rows.take(np.lexsort((rows.sample_id, rows.key, rows.stratum)))
         starts = np.searchsorted(rows.stratum, np.arange(len(self._budgets)))
-        place = np.arange(len(rows)) - starts[rows.stratum]
-        rows = rows.take(place < self._budgets[rows.stratum])
+        rank = np.arange(len(rows)) - starts[rows.stratum]
+        rows = rows.take(rank < self._budgets[rows.stratum])
         sizes = np.bincount(rows.stratum, minlength=len(self._budgets))
         full = np.flatnonzero((sizes == self._budgets) & (sizes > 0))
         self._bar[full] = rows.key[np.cumsum(sizes)[full] - 1]

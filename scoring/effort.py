@@ -1,9 +1,9 @@
 """Effort scores: the gradient norm of the LLM's loss at each sample (DEALRec, Lin et al., 2024).
 
-δ(s) = ‖∇_φ ℓ(s)‖₂, where ℓ is the mean negative log-likelihood of the response and φ are LoRA tensors. A
-linear map y = W x has ∇_W ℓ = Σ_t (∂ℓ/∂y_t) x_tᵀ, so the inputs and the output gradients of the tuned maps
-give every row's own gradient after one backward pass on the sum of the losses. The graph starts at the
-output of the lowest tuned map: all below it runs without autograd, and no gradient of a weight is formed.
+δ(s) = ‖∇_φ ℓ(s)‖₂, where ℓ is the mean negative log-likelihood of the response and φ are LoRA tensors. A linear map
+y = W x has ∇_W ℓ = Σ_t (∂ℓ/∂y_t) x_tᵀ. So the inputs and output gradients of the tuned maps give every row's own
+gradient after one backward pass on the sum of the losses. The graph starts at the output of the lowest tuned map:
+everything below it runs without autograd, and no weight gradient is formed.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from scoring.exceptions import ScopeError, SettingError, UnadaptedError
 from scoring.projections import find_structure
 
-#: In float16 a probability of 1e-5, shared by a hundred tokens, would be rounded to nothing.
+#: In float16, a probability of 1e-5 shared by a hundred tokens would underflow.
 _HALF_SCALE = 1024.0
 
-#: Before the names of the modules that an adapter wraps.
+#: Prefix of the names of modules that an adapter wraps.
 _PEFT_PREFIX = "base_model.model."
 
 Scope = Literal["last_v", "all"]
@@ -32,7 +32,7 @@ Tokens = Literal["response", "all"]
 
 
 class EffortBatch(Protocol):
-    """B token sequences of T columns, padded; `labels` are not shifted, and negative off the response."""
+    """B padded token sequences of T columns; `labels` are not shifted, and negative outside the response."""
 
     @property
     def input_ids(self) -> Tensor: ...
@@ -46,7 +46,7 @@ class EffortBatch(Protocol):
 
 @dataclass
 class _Captured:
-    """Calls of the tuned linear maps in one forward pass: the map, its input and its output; a map may have several."""
+    """Calls of the tuned linear maps in one forward pass, with inputs and outputs; a map may be called repeatedly."""
 
     modules: list[nn.Module] = field(default_factory=list)
     inputs: list[Tensor] = field(default_factory=list)
@@ -54,26 +54,26 @@ class _Captured:
 
 
 class EffortScorer:
-    """Per-sample gradient norms of a causal language model that carries a LoRA adapter.
+    """Computes per-sample gradient norms of a causal language model with a LoRA adapter.
 
     Parameters
     ----------
-    model : the adapted model; called with `input_ids`, `attention_mask`, `position_ids` and `use_cache`, its
-        `get_output_embeddings()` is the map from hidden states to logits. It is put in evaluation mode and
-        all its parameters are frozen.
-    scope : "last_v", lora_B of the last attention layer's value projection (of the fused one where fused, of each
-        where there are several), or "all", every lora_A and lora_B.
-    tokens : "response", or "all": every token of prompt and response but the first.
+    model : the adapted model, called with `input_ids`, `attention_mask`, `position_ids` and `use_cache`. Its
+        `get_output_embeddings()` maps hidden states to logits. It is put in evaluation mode and all its parameters
+        are frozen.
+    scope : "last_v" for lora_B of the last attention layer's value projection (the fused projection, or all of
+        several), or "all" for every lora_A and lora_B.
+    tokens : "response", or "all" for every token of prompt and response except the first.
 
-    Raises ScopeError if the model has no LoRA on what the scope names, NoAttentionError for "last_v" of a model
-    without attention, SettingError for an unknown option.
+    Raises `ScopeError` if the model has no LoRA on what the scope names, `NoAttentionError` for "last_v" with a model
+    without attention, and `SettingError` for an unknown option.
     """
 
     def __init__(self, model: nn.Module, scope: Scope = "last_v", tokens: Tokens = "response") -> None:
         if scope not in ("last_v", "all"):
-            raise SettingError(f"effort scope {scope!r} is neither last_v nor all")
+            raise SettingError(f"effort scope must be last_v or all, got {scope!r}")
         if tokens not in ("response", "all"):
-            raise SettingError(f"effort tokens {tokens!r} is neither response nor all")
+            raise SettingError(f"effort tokens must be response or all, got {tokens!r}")
         self.model = model.eval().requires_grad_(False)
         self.scope = scope
         self.tokens = tokens
@@ -87,22 +87,22 @@ class EffortScorer:
             bare = sorted(tuned - set(adapted))
             if bare:
                 maps = tuple(name.removeprefix(_PEFT_PREFIX) for name in bare)
-                raise UnadaptedError(f"no LoRA on the last value projection, {', '.join(maps)}", maps)
+                raise UnadaptedError(f"there is no LoRA on the last value projection, {', '.join(maps)}", maps)
             self.modules = [branch for name in sorted(tuned) for branch in _branches(adapted[name], "lora_B")]
         else:
             parts = [(module, part) for module in adapted.values() for part in ("lora_A", "lora_B")]
             self.modules = [branch for module, part in parts for branch in _branches(module, part)]
             tuned = set(adapted)
         if not self.modules:
-            raise ScopeError("the model carries no LoRA adapter")
-        # A branch whose B is zero adds nothing, and outside the scope nobody asks for its gradient.
+            raise ScopeError("the model has no LoRA adapter")
+        # A branch whose B is zero contributes nothing, and its gradient is not needed outside the scope.
         self._idle = [m for name, m in adapted.items() if name not in tuned and not _adds(m)]
         self._head: nn.Module = model.get_output_embeddings()  # type: ignore[operator]
 
     def per_sample_norms(self, batch: EffortBatch) -> npt.NDArray[np.float32]:
-        """float32 [B], δ of every row; not finite where the loss is not, 0 for a row with no counted token.
+        """Return δ of every row, float32 [B]; not finite if the loss is not, and 0 for a row without counted tokens.
 
-        A row's value does not depend on the other rows or on padding, up to rounding.
+        Up to rounding, a row's value does not depend on the other rows or on padding.
         """
         counted = self._counted(batch)
         if not bool(counted.any()):
@@ -126,21 +126,21 @@ class EffortScorer:
                 calls.setdefault(module, []).append(_token_rows(inputs, gradient, padding))
         squares = torch.zeros(len(counted), device=logits.device)
         for pairs in calls.values():
-            # A map that is used again has one gradient, the sum over its uses.
+            # A map that is used repeatedly has one gradient, the sum over its uses.
             x, g = (torch.cat(parts, dim=1) for parts in zip(*pairs, strict=True))
             squares = squares + _squared_norms(x, g)
         return (squares.sqrt() / scale).float().cpu().numpy()
 
     def _counted(self, batch: EffortBatch) -> Tensor:
-        """bool [B, T - 1], true at t if the token of column t + 1 is in the loss."""
+        """Return which next tokens are in the loss, bool [B, T - 1]: entry t is for the token of column t + 1."""
         if self.tokens == "response":
             return batch.labels[:, 1:] >= 0
-        # The first real token of a row has no predecessor that could predict it.
+        # A row's first real token has no predecessor to predict it.
         return (batch.attention_mask[:, 1:] * batch.attention_mask[:, :-1]) > 0
 
     @contextmanager
     def _capturing(self, captured: _Captured, counted: Tensor) -> Iterator[None]:
-        """Records the tuned maps, and lets only the positions that predict a counted token reach the head."""
+        """Record the tuned maps, and pass only positions that predict a counted token to the head."""
 
         def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             leaf = output if output.requires_grad else output.detach().requires_grad_()
@@ -173,7 +173,7 @@ class EffortScorer:
 
 
 def _branches(module: nn.Module, part: str) -> list[nn.Module]:
-    """The adapters' linear maps of one side that are in use."""
+    """Return the linear maps of one side of the active adapters."""
     maps: nn.ModuleDict = getattr(module, part)
     active: Sequence[str] = getattr(module, "active_adapters", list(maps))
     return [maps[name] for name in active if name in maps]
@@ -189,11 +189,11 @@ def _switch(module: nn.Module, on: bool) -> None:
 
 
 def _loss_gradient(logits: Tensor, targets: Tensor, counted: Tensor, scale: float = 1.0) -> Tensor:
-    """[N, V], ∂/∂logits of the sum over rows of the mean negative log-likelihood of a row's counted tokens, scaled.
+    """Return the scaled gradient in the logits, [N, V], of the sum over rows of the mean NLL of counted tokens.
 
-    `logits` is [N, V] and `targets` [N], of the N counted tokens in row order. In closed form, softmax less
-    one at the target: autograd would make three more passes over the widest tensor there is. The softmax is
-    taken at least in float32.
+    `logits` is [N, V] and `targets` [N], for the N counted tokens in row order. The closed form is softmax minus one at
+    the target, because autograd would make three more passes over the largest tensor. The softmax is computed at least
+    in float32.
     """
     gradient = logits.detach().softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
     gradient[torch.arange(len(targets), device=targets.device), targets] -= 1
@@ -202,10 +202,10 @@ def _loss_gradient(logits: Tensor, targets: Tensor, counted: Tensor, scale: floa
 
 
 def _token_rows(inputs: Tensor, gradients: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
-    """[B, T', in] and [B, T', out] of a call, at least in float32, the gradients 0 on padding; `padding` is [B, T].
+    """Return a call's inputs [B, T', in] and gradients [B, T', out], at least in float32, with gradients 0 on padding.
 
-    Tokens may be flattened to [B T, in]; a map may see several parts of each, [B, T, parts, in], or one input a row;
-    axes of length 1 change nothing.
+    `padding` is [B, T]. Inputs may be flattened to [B T, in], may consist of several parts per token
+    ([B, T, parts, in]), or may be one per row. Axes of length 1 are ignored.
     """
     rows, columns = padding.shape
     first, *others = inputs.shape[:-1]
@@ -213,8 +213,8 @@ def _token_rows(inputs: Tensor, gradients: Tensor, padding: Tensor) -> tuple[Ten
     whole_row = first == rows and not inner
     if not whole_row and (first, inner) != (rows * columns, []) and (first, inner[:1]) != (rows, [columns]):
         raise ScopeError(
-            f"a tuned map sees inputs of shape {tuple(inputs.shape)} where the batch has {rows} rows of {columns} "
-            "tokens, and whose each of them is cannot be told"
+            f"a tuned map sees inputs of shape {tuple(inputs.shape)} for a batch of {rows} rows of {columns} tokens, "
+            "so inputs cannot be assigned to rows"
         )
     dtype = torch.promote_types(inputs.dtype, torch.float32)
     tokens = 1 if whole_row else columns
@@ -226,7 +226,7 @@ def _token_rows(inputs: Tensor, gradients: Tensor, padding: Tensor) -> tuple[Ten
 
 
 def _squared_norms(x: Tensor, g: Tensor) -> Tensor:
-    """[B], ‖Σ_t g_t x_tᵀ‖² of every row of x [B, T, in] and g [B, T, out]."""
+    """Return ‖Σ_t g_t x_tᵀ‖² of every row, [B], from x [B, T, in] and g [B, T, out]."""
     if x.shape[1] * (x.shape[-1] + g.shape[-1]) < x.shape[-1] * g.shape[-1]:
         # ‖Σ_t g_t x_tᵀ‖² = Σ_ts (g_t · g_s)(x_t · x_s)
         return ((x @ x.mT) * (g @ g.mT)).sum(dim=(1, 2))

@@ -1,15 +1,15 @@
-"""A surrogate's losses as functions of its encoded histories, with whatever does not change computed ahead.
+"""A surrogate's losses as functions of its encoded histories, with constant parts precomputed.
 
-Where the head z = Aₛe + c is affine in the encoded history e and holds no parameter in scope, the
-Gauss-Newton matrix in the outputs z and in e are the same: (AₛJ)ᵀ∇²ℓ(z)(AₛJ) = Jᵀ(Aₛᵀ∇²ℓ(z)Aₛ)J, with J =
-∂e/∂θ. The products with the catalogue then happen once a sample, not once an iteration of a solver.
+Suppose the head z = Aₛe + c is affine in the encoded history e and holds no parameter in scope. Then the Gauss-Newton
+matrices in the outputs z and in e are equal: (AₛJ)ᵀ∇²ℓ(z)(AₛJ) = Jᵀ(Aₛᵀ∇²ℓ(z)Aₛ)J, with J = ∂e/∂θ. The products with
+the catalogue are then needed once per sample, not once per iteration of a solver.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +23,13 @@ from scoring.row_products import row_products
 
 @dataclass(frozen=True)
 class EncodedLimits:
-    """How much exists at once; nothing here changes a result by more than rounding.
+    """Bounds on what exists at once; none changes a result by more than rounding.
 
     Attributes
     ----------
-    gradient_scores : scores of a chunk of a gradient; few enough for the cache speed it up.
-    hessian_scores : scores of a chunk of Hessians; more let them share products of embeddings.
-    kept_hessian : numbers of a d × d Hessian that is kept: up to d = 128, and 64 KiB a sample.
+    gradient_scores : the scores in a chunk of a gradient; a chunk that fits the cache is faster.
+    hessian_scores : the scores in a chunk of Hessians; larger chunks share more products of embeddings.
+    kept_hessian : the largest size of a d × d Hessian that is stored: up to d = 128, or 64 KiB per sample.
     """
 
     gradient_scores: int = 1 << 20
@@ -38,7 +38,7 @@ class EncodedLimits:
 
 
 class LayeredEncoder(Protocol):
-    """An encoder that can start from the states below one of its blocks, or within the last."""
+    """An encoder that can start from the states below one of its blocks, or within the last block."""
 
     item_embedding: nn.Embedding
 
@@ -49,10 +49,12 @@ class LayeredEncoder(Protocol):
     def encode_from(self, depth: int, states: Tensor, lengths: Tensor) -> Tensor: ...
 
 
-class EncodedLoss(OutputLoss):
-    """ℓ(head(e)) as a loss of the encoded history e [B, d]."""
+class EncodedLoss(OutputLoss[HistoryBatch]):
+    """The loss ℓ(head(e)) as a function of the encoded history e [B, d]."""
 
-    def __init__(self, head: Head, base: LowRankCurvature, embedding: nn.Embedding, limits: EncodedLimits) -> None:
+    def __init__(
+        self, head: Head, base: LowRankCurvature[HistoryBatch], embedding: nn.Embedding, limits: EncodedLimits
+    ) -> None:
         self.limits = limits
         self.head = head
         self.base = base
@@ -62,29 +64,28 @@ class EncodedLoss(OutputLoss):
     def weight(self) -> Tensor:
         return self.embedding.weight.detach()
 
-    def loss(self, outputs: Tensor, batch: Any) -> Tensor:
+    def loss(self, outputs: Tensor, batch: HistoryBatch) -> Tensor:
         return self.base.loss(self.head(outputs, self.weight, batch), batch)
 
-    def gradient(self, outputs: Tensor, batch: Any) -> Tensor:
+    def gradient(self, outputs: Tensor, batch: HistoryBatch) -> Tensor:
         return self._by_chunks(self._chunk_gradient, outputs, batch, self.limits.gradient_scores)
 
-    def hessian_product(self, outputs: Tensor, batch: Any, tangent: Tensor) -> Tensor:
+    def hessian_product(self, outputs: Tensor, batch: HistoryBatch, tangent: Tensor) -> Tensor:
         if batch.hessian is not None:
             return row_products(batch.hessian, tangent)
         scores, moved = torch.func.jvp(lambda e: self.head(e, self.weight, batch), (outputs,), (tangent,))[:2]
         return self.head.pullback(self.base.hessian_product(scores, batch, moved), self.weight, batch)
 
-    def product_width(self, outputs: Tensor, batch: Any) -> int:
+    def product_width(self, outputs: Tensor, batch: HistoryBatch) -> int:
         return outputs.shape[1] if batch.hessian is not None else self.head.width(len(self.weight) - 1)
 
-    def hessian_columns(self, outputs: Tensor, batch: Any) -> Tensor:
+    def hessian_columns(self, outputs: Tensor, batch: HistoryBatch) -> Tensor:
         return square_root_columns(self.hessian(outputs, batch))
 
-    def hessian(self, outputs: Tensor, batch: Any) -> Tensor:
-        """Aₛᵀ(diag(a) − b bᵀ)Aₛ, [B, d, d]; the batch's own where it was computed ahead."""
+    def hessian(self, outputs: Tensor, batch: HistoryBatch) -> Tensor:
+        """Return Aₛᵀ(diag(a) − b bᵀ)Aₛ, [B, d, d]; the batch's own if it was precomputed."""
         if batch.hessian is not None:
-            ahead: Tensor = batch.hessian
-            return ahead
+            return batch.hessian
         return self._by_chunks(self._chunk_hessian, outputs, batch, self.limits.hessian_scores)
 
     def _chunk_gradient(self, outputs: Tensor, batch: HistoryBatch) -> Tensor:
@@ -106,7 +107,10 @@ class EncodedLoss(OutputLoss):
         batch: HistoryBatch,
         scores: int,
     ) -> Tensor:
-        """`function` on a few rows at a time, so that about `scores` outputs exist at once."""
+        """Apply `function` to a few rows at a time, so that about `scores` outputs exist at once.
+
+        The gradient is faster with few enough rows for the cache. The Hessian shares products of embeddings over more.
+        """
         rows = max(1, scores // self.head.width(len(self.weight) - 1))
         parts = []
         for start in range(0, len(outputs), rows):
@@ -117,43 +121,43 @@ class EncodedLoss(OutputLoss):
 
 
 class EncodedObjective:
-    """What `scoring.surrogate.Differentiable` asks, with the encoded history for outputs.
+    """A `scoring.objective.Differentiable` whose outputs are the encoded histories.
 
     Parameters
     ----------
-    module : the surrogate, owner of the parameters in scope.
-    head, criterion : from the encoded history to the outputs, and the loss of those.
-    depth : the lowest block with a parameter in scope, or the number of blocks where the scope lies after the last
-        one's attention; None where it reaches below the blocks.
-    limits : how much exists at once.
+    module : the surrogate, which owns the parameters in scope.
+    head, criterion : the map from the encoded history to the outputs, and the loss of those.
+    depth : the lowest block with a parameter in scope; the number of blocks if the scope lies after the last block's
+        attention; None if it reaches below the blocks.
+    limits : bounds on what exists at once.
     """
 
     def __init__(
         self,
-        module: Any,
+        module: LayeredEncoder,
         head: Head,
-        criterion: OutputLoss,
+        criterion: OutputLoss[HistoryBatch],
         depth: int | None,
         limits: EncodedLimits,
     ) -> None:
         if not isinstance(criterion, LowRankCurvature):
-            raise TypeError(f"{type(criterion).__name__} gives no Hessian parts")
-        self.module: nn.Module = module
+            raise TypeError(f"{type(criterion).__name__} has no Hessian parts")
+        self.module = cast(nn.Module, module)
         self.criterion = EncodedLoss(head, criterion, module.item_embedding, limits)
-        self._encoder: LayeredEncoder = module
+        self._encoder = module
         self._depth = depth
 
     def outputs(self, batch: HistoryBatch) -> Tensor:
-        """[B, d], the encoded histories."""
+        """Return the encoded histories, [B, d]."""
         if batch.states is not None and self._depth is not None:
             return self._encoder.encode_from(self._depth, batch.states, batch.lengths)
         return self._encoder.encode_from(0, self._encoder.embed(batch.history), batch.lengths)
 
     def prepare(self, batch: HistoryBatch, curvature: bool) -> HistoryBatch:
-        """The batch with the states below the scope and, for `curvature`, the d × d Hessians of its losses.
+        """Precompute the states below the scope and, for `curvature`, the d × d Hessians of the batch's losses.
 
-        Computed in evaluation mode; they hold only while the parameters stay as they are. Hessians of many numbers
-        are left to be computed at each product, in time rather than in memory.
+        They are computed in evaluation mode and valid only while the parameters stay unchanged. Large Hessians are
+        recomputed for each product instead, trading time for memory.
         """
         with evaluation(self), torch.no_grad():
             if self._depth is not None:

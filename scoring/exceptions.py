@@ -1,22 +1,22 @@
-"""What can go wrong in scoring through the fault of a setting or of the data."""
+"""Errors of scoring that are caused by a setting or by the data."""
 
 from __future__ import annotations
 
 
 class ScoringError(ValueError):
-    """Base of the errors below; the message says what to change."""
+    """Base class of the errors below. The message says what to change."""
 
 
 class ScopeError(ScoringError):
-    """A parameter scope matches nothing, or holds what the solver cannot treat."""
+    """A parameter scope matches nothing, or contains something that the solver cannot handle."""
 
 
 class SettingError(ScoringError):
-    """A setting of the surrogate, of its loss or of a solver is out of range."""
+    """A setting of the surrogate, its loss or a solver is out of range."""
 
 
 class NonFiniteError(ScoringError):
-    """A sum over many samples (gradient or curvature) holds NaN or infinity."""
+    """A sum over many samples (gradient or curvature) contains NaN or infinity."""
 
 
 class NotConvergedError(ScoringError):
@@ -24,8 +24,8 @@ class NotConvergedError(ScoringError):
 
     Attributes
     ----------
-    residual : relative residual ‖(H + λI)h − v‖ / ‖v‖ where it stopped (infinite when it diverged).
-    iterations : iterations spent.
+    residual : relative residual ‖(H + λI)h − v‖ / ‖v‖ when it stopped (infinite if it diverged).
+    iterations : number of iterations.
     """
 
     def __init__(self, message: str, residual: float, iterations: int) -> None:
@@ -38,23 +38,23 @@ class NotConvergedError(ScoringError):
 
 
 class TooFewSamplesError(ScoringError):
-    """More samples are asked for than there are, or none has a usable score."""
+    """More samples are requested than exist, or none has a usable score."""
 
 
 class NoUsableSampleError(TooFewSamplesError):
-    """None of the samples has a usable score, whatever number is asked for."""
+    """No sample has a usable score, whatever number is requested."""
 
 
 class NoAttentionError(ScoringError):
-    """A language model without attention, which has no query, key and value projections."""
+    """A language model has no attention, and so no query, key and value projections."""
 
 
 class UnadaptedError(ScopeError):
-    """A scope names linear maps that carry no adapter.
+    """A scope names linear maps that have no adapter.
 
     Attributes
     ----------
-    maps : their names in the model under the adapter.
+    maps : names of the maps in the model under the adapter.
     """
 
     def __init__(self, message: str, maps: tuple[str, ...]) -> None:

@@ -1,18 +1,18 @@
-"""First derivatives of the losses of samples, in sums, one by one, and along a direction.
+"""First derivatives of the samples' losses: summed, one by one, and along a direction.
 
-All take an objective (see `scoring.objective.Differentiable`), never touch its parameters' `.grad`, and run
+All functions take an objective (see `scoring.objective.Differentiable`), never touch its parameters' `.grad`, and run
 it in evaluation mode.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from scoring.objective import (
+    BatchT,
     Differentiable,
     Parameters,
     batch_rows,
@@ -24,13 +24,17 @@ from scoring.objective import (
 )
 from scoring.scope import Scope
 
-#: 64 MiB in float32.
+#: Maximum number of entries of per-sample gradients that exist at once: 64 MiB in float32.
 _GRADIENT_ENTRIES = 1 << 24
 
 
-def mean_loss_gradient_sum(objective: Differentiable, scope: Scope, batches: Iterable[Any]) -> tuple[Tensor, int]:
-    """Σ over samples of ∇ℓ(s), and the number of samples: the mean's numerator and denominator, to add over
-    shards. Samples whose gradient is not finite are in neither.
+def mean_loss_gradient_sum(
+    objective: Differentiable[BatchT], scope: Scope, batches: Iterable[BatchT]
+) -> tuple[Tensor, int]:
+    """Return Σ over samples of ∇ℓ(s), and the number of samples.
+
+    These are the numerator and denominator of the mean, and can be added over shards. Samples whose gradient is not
+    finite are in neither.
 
     Returns
     -------
@@ -50,8 +54,8 @@ def mean_loss_gradient_sum(objective: Differentiable, scope: Scope, batches: Ite
     return total, count
 
 
-def finite_batches(objective: Differentiable, scope: Scope, batches: Iterable[Any]) -> Iterator[Any]:
-    """The batches without those samples whose gradient is not finite: what a mean of curvatures may be taken over."""
+def finite_batches(objective: Differentiable[BatchT], scope: Scope, batches: Iterable[BatchT]) -> Iterator[BatchT]:
+    """Yield the batches without samples whose gradient is not finite, over which a mean curvature may be taken."""
     for batch in batches:
         if bool(torch.isfinite(_gradient_sum(objective, scope, batch)).all()):
             yield batch
@@ -59,8 +63,8 @@ def finite_batches(objective: Differentiable, scope: Scope, batches: Iterable[An
             yield rest
 
 
-def _gradient_sum(objective: Differentiable, scope: Scope, batch: Any) -> Tensor:
-    """Σ over the samples of a batch of ∇ℓ(s), [P], by one backward pass."""
+def _gradient_sum(objective: Differentiable[BatchT], scope: Scope, batch: BatchT) -> Tensor:
+    """Return Σ over a batch's samples of ∇ℓ(s), [P], from one backward pass."""
     function = outputs_function(objective, scope)
     with evaluation(objective):
         outputs, pull = torch.func.vjp(lambda p: function(p, batch), scope_parameters(objective, scope))[:2]
@@ -68,19 +72,19 @@ def _gradient_sum(objective: Differentiable, scope: Scope, batch: Any) -> Tensor
         return scope.flatten(pull(slope)[0])
 
 
-def _finite_rows(objective: Differentiable, scope: Scope, batch: Any) -> Any:
+def _finite_rows(objective: Differentiable[BatchT], scope: Scope, batch: BatchT) -> BatchT:
     finite = [torch.isfinite(gradients).all(1) for _, gradients in gradient_parts(objective, scope, batch)]
     return with_tensors(batch, [part[torch.cat(finite)] for part in batch_tensors(batch)])
 
 
-def per_sample_losses(objective: Differentiable, batch: Any) -> Tensor:
-    """[B], the loss of each sample, without a graph."""
+def per_sample_losses(objective: Differentiable[BatchT], batch: BatchT) -> Tensor:
+    """Return the loss of each sample, [B], without a graph."""
     with evaluation(objective), torch.no_grad():
         return objective.criterion.loss(objective.outputs(batch), batch)
 
 
-def per_sample_gradients(objective: Differentiable, scope: Scope, batch: Any) -> Tensor:
-    """∇ℓ(s) of every sample of a batch, [B, P] in the precision of the parameters."""
+def per_sample_gradients(objective: Differentiable[BatchT], scope: Scope, batch: BatchT) -> Tensor:
+    """Return ∇ℓ(s) of every sample of a batch, [B, P], in the precision of the parameters."""
     function = outputs_function(objective, scope)
 
     def sample_loss(parameters: Parameters, *sample: Tensor) -> Tensor:
@@ -96,11 +100,11 @@ def per_sample_gradients(objective: Differentiable, scope: Scope, batch: Any) ->
 
 
 def gradient_parts(
-    objective: Differentiable, scope: Scope, batch: Any, entries_at_once: int = _GRADIENT_ENTRIES
+    objective: Differentiable[BatchT], scope: Scope, batch: BatchT, entries_at_once: int = _GRADIENT_ENTRIES
 ) -> Iterator[tuple[slice, Tensor]]:
-    """`per_sample_gradients` of a batch, so few rows at a time that memory does not grow with it: (rows, [b, P]).
+    """Yield (rows, `per_sample_gradients` [b, P]) for a few rows of a batch at a time, which bounds the memory.
 
-    `entries_at_once` bounds b · P, but for one row that is larger.
+    `entries_at_once` bounds b · P, except for a single row that is larger.
     """
     rows = max(1, entries_at_once // scope.size)
     tensors = batch_tensors(batch)
@@ -110,20 +114,20 @@ def gradient_parts(
 
 
 def weighted_gradient_sums(
-    objective: Differentiable,
+    objective: Differentiable[BatchT],
     scope: Scope,
-    batches: Iterable[tuple[Any, Tensor]],
+    batches: Iterable[tuple[BatchT, Tensor]],
     entries_at_once: int = _GRADIENT_ENTRIES,
 ) -> Tensor:
-    """Σ over samples of wₖ(s)∇ℓ(s) for K weightings.
+    """Return Σ over samples of wₖ(s)∇ℓ(s) for K weightings.
 
-    Every gradient is made once and multiplied by all weights, which is cheaper than K backward passes. Samples whose
-    gradient is not finite count as if they had none.
+    Every gradient is computed once and multiplied by all weights, which is cheaper than K backward passes. Samples
+    whose gradient is not finite are omitted.
 
     Parameters
     ----------
-    batches : each with the weights of its samples, [K, B].
-    entries_at_once : entries of the per-sample gradients that exist at once.
+    batches : batches with the weights of their samples, [K, B].
+    entries_at_once : the entries of the per-sample gradients that exist at once.
 
     Returns
     -------
@@ -138,11 +142,13 @@ def weighted_gradient_sums(
     return total
 
 
-def directional_derivatives(objective: Differentiable, scope: Scope, direction: Tensor, batch: Any) -> Tensor:
-    """⟨∇ℓ(s), h⟩ for each sample s of a batch, exactly, at about the price of two forward passes.
+def directional_derivatives(
+    objective: Differentiable[BatchT], scope: Scope, direction: Tensor, batch: BatchT
+) -> Tensor:
+    """Return ⟨∇ℓ(s), h⟩ for each sample s of a batch, exactly, at about the cost of two forward passes.
 
-    Forward mode: with ż the tangent of the outputs z along h, the derivative is ⟨∂ℓ/∂z, ż⟩. Only layers at
-    and after the lowest parameter in scope carry tangents.
+    In forward mode, with ż the tangent of the outputs z along h, the derivative is ⟨∂ℓ/∂z, ż⟩. Only layers from the
+    lowest parameter in scope upwards carry tangents.
 
     Parameters
     ----------
@@ -160,8 +166,10 @@ def directional_derivatives(objective: Differentiable, scope: Scope, direction: 
         return (objective.criterion.gradient(outputs, batch) * moved).sum(-1)
 
 
-def directional_derivatives_many(objective: Differentiable, scope: Scope, directions: Tensor, batch: Any) -> Tensor:
-    """⟨∇ℓ(s), h⟩ for each sample and each of several directions: one forward pass, a tangent a direction.
+def directional_derivatives_many(
+    objective: Differentiable[BatchT], scope: Scope, directions: Tensor, batch: BatchT
+) -> Tensor:
+    """Return ⟨∇ℓ(s), h⟩ for each sample and each of several directions, in one forward pass with a tangent for each.
 
     Parameters
     ----------
@@ -185,5 +193,5 @@ def directional_derivatives_many(objective: Differentiable, scope: Scope, direct
 
 
 def like(tensors: Parameters, parameters: Parameters) -> Parameters:
-    """`tensors` on the device and in the precision of the parameters of the same names."""
+    """Move `tensors` to the device and precision of the parameters of the same names."""
     return {name: tensor.to(parameters[name]) for name, tensor in tensors.items()}

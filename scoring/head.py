@@ -1,8 +1,7 @@
 """The last layer of a surrogate: scores of candidate items from an encoded history, linear in both.
 
-A head is a map z = Aₛe + c for the encoded history e [d] of a sample s, with rows of Aₛ taken from the item
-embeddings. Besides the map it offers what closed-form derivatives need: the pull-back Aₛᵀr and the weighted
-Gram matrix Aₛᵀ diag(a) Aₛ.
+A head is a map z = Aₛe + c of the encoded history e [d] of a sample s, with rows of Aₛ taken from the item embeddings.
+It also provides what closed-form derivatives need: the pull-back Aₛᵀr and the weighted Gram matrix Aₛᵀ diag(a) Aₛ.
 """
 
 from __future__ import annotations
@@ -16,26 +15,26 @@ from scoring.batching import HistoryBatch
 
 
 class Head(Protocol):
-    """`weight` is always the whole embedding matrix [V + 1, d], row 0 the padding item."""
+    """The interface of a head. `weight` is always the whole embedding matrix [V + 1, d]; row 0 is the padding item."""
 
     def width(self, items: int) -> int:
-        """C, the outputs of a sample, of a catalogue of so many items."""
+        """Return C, the number of outputs per sample for a catalogue of `items` items."""
 
     def __call__(self, encoded: Tensor, weight: Tensor, batch: HistoryBatch) -> Tensor:
-        """[B, C] outputs from [B, d]."""
+        """Return the outputs [B, C] of encoded histories [B, d]."""
 
     def target_column(self, batch: HistoryBatch) -> Tensor:
-        """int64 [B], the column of each sample's target."""
+        """Return the column of each sample's target, int64 [B]."""
 
     def pullback(self, cotangent: Tensor, weight: Tensor, batch: HistoryBatch) -> Tensor:
-        """Aₛᵀr, [B, d] from [B, C]."""
+        """Return Aₛᵀr, [B, d] from [B, C]."""
 
     def gram(self, diagonal: Tensor, weight: Tensor, batch: HistoryBatch) -> Tensor:
-        """Aₛᵀ diag(a) Aₛ, [B, d, d] from [B, C]."""
+        """Return Aₛᵀ diag(a) Aₛ, [B, d, d] from [B, C]."""
 
 
 class CatalogueHead:
-    """Every item of the catalogue is a candidate; column j is item j + 1."""
+    """A head with every item of the catalogue as a candidate; column j is item j + 1."""
 
     def width(self, items: int) -> int:
         return items
@@ -54,16 +53,16 @@ class CatalogueHead:
 
 
 class SampledHead:
-    """The target (column 0) and K negatives that all samples share.
+    """A head with the target (column 0) and K negatives that all samples share.
 
-    A negative that happens to be the target of a sample is no candidate for that sample: its output is −∞.
+    A negative that happens to be a sample's target is not a candidate for that sample: its output is −∞.
 
     Parameters
     ----------
     negatives : int64 [K], item indices from 1.
-    log_expected : [K], subtracted from each negative's score: log(K q) for an estimate of the full softmax,
-        where q is the probability of drawing it, so that Σ exp over the negatives has the expectation of the
-        sum over the catalogue without the target. The target's score is left as it is.
+    log_expected : [K], subtracted from each negative's score. It is log(K q) for an estimate of the full softmax, with
+        q the probability of drawing the item, so that Σ exp over the negatives has the expectation of the sum over the
+        catalogue without the target. The target's score is unchanged.
     """
 
     def __init__(self, negatives: Tensor, log_expected: Tensor) -> None:
@@ -77,7 +76,7 @@ class SampledHead:
         return self.scores(encoded, weight, batch.target)
 
     def scores(self, encoded: Tensor, weight: Tensor, target: Tensor) -> Tensor:
-        """[M, 1 + K] from encoded positions [M, d] and their targets [M]."""
+        """Return scores [M, 1 + K] of encoded positions [M, d] and their targets [M]."""
         positive = (encoded * weight[target]).sum(-1, keepdim=True)
         negative = encoded @ weight[self.negatives].T - self.log_expected
         hits = self.negatives == target[:, None]
@@ -96,9 +95,9 @@ class SampledHead:
 
 
 def shared_gram(diagonal: Tensor, vectors: Tensor) -> Tensor:
-    """Σⱼ aⱼ wⱼ wⱼᵀ for each row a of `diagonal` [B, C] and shared vectors w [C, d]: [B, d, d].
+    """Return Σⱼ aⱼ wⱼ wⱼᵀ for each row a of `diagonal` [B, C] and shared vectors w [C, d], as [B, d, d].
 
-    One matrix product with C × (d − i) columns for each row i of the upper triangle, so nothing of size
+    This takes one matrix product with C × (d − i) columns for each row i of the upper triangle, so nothing of size
     B × C × d or C × d² is ever held.
     """
     width = vectors.shape[1]

@@ -1,4 +1,4 @@
-"""Hashes that give samples their identity, their shard and their place in a seeded draw."""
+"""Hashes that determine a sample's identity, its shard and its position in a seeded draw."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ _SPLITMIX_B = np.uint64(0x94D049BB133111EB)
 
 
 def sample_ids(user_ids: Sequence[str], positions: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """The id of each sample: 63 bits of BLAKE2b over (user id as text, target position).
+    """Return the id of each sample: 63 bits of BLAKE2b over (user id as text, target position).
 
     Parameters
     ----------
     user_ids : N user ids as text.
-    positions : [N] integers, the place of the target in the user's ordered log.
+    positions : [N] integers, index of the target in the user's ordered log.
 
     Returns
     -------
-    int64 [N], never negative. The same log gives the same ids, whatever its files or their order.
+    int64 [N], non-negative. The same log gives the same ids, whatever its files or their order.
     """
-    places = np.asarray(positions, dtype=np.int64)
+    targets = np.asarray(positions, dtype=np.int64)
     ids = np.empty(len(user_ids), dtype=np.int64)
-    for row, (user, place) in enumerate(zip(user_ids, places.tolist(), strict=True)):
-        digest = blake2b(user.encode("utf-8"), digest_size=8, salt=place.to_bytes(8, "little")).digest()
+    for row, (user, target) in enumerate(zip(user_ids, targets.tolist(), strict=True)):
+        digest = blake2b(user.encode("utf-8"), digest_size=8, salt=target.to_bytes(8, "little")).digest()
         ids[row] = int.from_bytes(digest, "little") >> 1
     return ids
 
 
 def user_keys(user_ids: Sequence[str]) -> npt.NDArray[np.int64]:
-    """63 bits of BLAKE2b of each user id, int64 [N], by which users are parted whatever their shard."""
+    """Return 63 bits of BLAKE2b of each user id, int64 [N]; users are grouped by these regardless of shard."""
     keys = (number >> 1 for number in _hashes(user_ids, b"user"))
     return np.fromiter(keys, dtype=np.int64, count=len(user_ids))
 
 
 def item_keys(item_ids: Sequence[str]) -> npt.NDArray[np.uint64]:
-    """64 bits of BLAKE2b of each item id, by item index: uint64 [V + 1], 0 for the padding at index 0."""
+    """Return 64 bits of BLAKE2b of each item id, by item index: uint64 [V + 1], 0 for the padding at index 0."""
     keys = np.zeros(len(item_ids) + 1, dtype=np.uint64)
     keys[1:] = np.fromiter(_hashes(item_ids, b"item"), dtype=np.uint64, count=len(item_ids))
     return keys
@@ -51,12 +51,12 @@ def event_keys(
     item_key: npt.NDArray[np.uint64],
     timestamp: npt.NDArray[np.float64] | None,
 ) -> npt.NDArray[np.uint64]:
-    """Pseudo-random keys of interactions: hashes of (user, item, time), by which ties in time are broken.
+    """Return pseudo-random keys that break ties in time between interactions: hashes of (user, item, time).
 
     Parameters
     ----------
-    user_key, item_key : [N], of `user_keys` and `item_keys`.
-    timestamp : float64 [N]; None where times are unknown.
+    user_key, item_key : [N], from `user_keys` and `item_keys`.
+    timestamp : float64 [N], or None if times are unknown.
 
     Returns
     -------
@@ -65,34 +65,34 @@ def event_keys(
     keys = _mix(_mix(np.ascontiguousarray(user_key).view(np.uint64)) ^ item_key)
     if timestamp is None:
         return keys
-    # Adding 0.0 turns -0.0 into 0.0: equal times have equal bits.
+    # Adding 0.0 turns -0.0 into 0.0, so that equal times have equal bits.
     return _mix(keys ^ np.ascontiguousarray(timestamp + 0.0).view(np.uint64))
 
 
 def user_shard(user_ids: Sequence[str], shards: int) -> npt.NDArray[np.int32]:
-    """The shard, 0 to `shards` − 1, that holds each user: a hash of the id, so it never depends on the files."""
+    """Return each user's shard, 0 to `shards` − 1. It is a hash of the id, so it does not depend on the files."""
     if shards < 1:
-        raise ValueError(f"shards must be at least 1, not {shards}")
+        raise ValueError(f"shards must be at least 1, got {shards}")
     numbers = (number % shards for number in _hashes(user_ids, b"shard"))
     return np.fromiter(numbers, dtype=np.int32, count=len(user_ids))
 
 
 def _hashes(ids: Sequence[str], person: bytes) -> Iterator[int]:
-    """64 bits of BLAKE2b of each id; another `person` gives independent ones."""
+    """Yield 64 bits of BLAKE2b of each id; different values of `person` give independent hashes."""
     for text in ids:
         yield int.from_bytes(blake2b(text.encode("utf-8"), digest_size=8, person=person).digest(), "little")
 
 
 def draw_order(sample_id: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.uint64]:
-    """Pseudo-random keys that order samples for a draw: the k smallest keys are a uniform draw of k.
+    """Return pseudo-random keys that order samples for a draw: the k smallest keys are a uniform draw of k.
 
-    The key depends on (sample id, seed) alone, so a draw needs no more than a bottom-k merge of its shards.
-    It is the output function of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) applied twice.
+    The keys depend only on (sample id, seed), so a draw is a bottom-k merge of its shards. They are the output
+    function of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) applied twice.
 
     Parameters
     ----------
     sample_id : int64 [N].
-    seed : any integer; another seed gives an independent order.
+    seed : any integer; different seeds give independent orders.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def draw_order(sample_id: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.ui
 
 
 def _mix(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """One step of SplitMix64; unsigned arithmetic wraps by design."""
+    """Apply one step of SplitMix64; unsigned overflow is intended."""
     mixed = value + _SPLITMIX_STEP
     mixed = (mixed ^ (mixed >> np.uint64(30))) * _SPLITMIX_A
     mixed = (mixed ^ (mixed >> np.uint64(27))) * _SPLITMIX_B

@@ -1,23 +1,23 @@
-"""Kronecker-factored curvature of linear layers, with eigenvalues corrected (George et al., NeurIPS 2018).
+"""Kronecker-factored curvature of linear layers with corrected eigenvalues (George et al., NeurIPS 2018).
 
-For a linear layer y = Wx, a sample's Gauss-Newton block is a sum over the columns c of the square root of its
-output Hessian and over its positions n of (Σₙ δₙxₙᵀ)(Σₙ δₙxₙᵀ)ᵀ, with δ the pull-back of c to y. The factors
-Σ xxᵀ and Σ δδᵀ give an eigenbasis; the second moment of every entry of Σₙ δₙxₙᵀ in that basis gives the
-eigenvalues. Both are sums over samples. Columns are exact, not sampled, so nothing depends on the composition
-of batches. Blocks of different layers are taken as independent.
+For a linear layer y = Wx, a sample's Gauss-Newton block is a sum over the columns c of the square root of its output
+Hessian and over its positions n of (Σₙ δₙxₙᵀ)(Σₙ δₙxₙᵀ)ᵀ, where δ is the pull-back of c to y. The factors Σ xxᵀ and
+Σ δδᵀ give an eigenbasis, and the second moment of every entry of Σₙ δₙxₙᵀ in that basis gives the eigenvalues. Both are
+sums over samples. Columns are exact rather than sampled, so nothing depends on the composition of batches. Blocks of
+different layers are treated as independent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from scoring.exceptions import NonFiniteError, ScopeError
 from scoring.objective import (
+    BatchT,
     Differentiable,
     batch_rows,
     evaluation,
@@ -34,7 +34,7 @@ class LinearLayer:
 
     Attributes
     ----------
-    name : of the module.
+    name : name of the module.
     bias : whether the bias is in scope.
     """
 
@@ -50,12 +50,12 @@ class LinearLayer:
         return f"{self.name}.bias" if self.name else "bias"
 
     def matrix(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        """[..., out, in (+ 1)] from tensors by parameter name."""
+        """Return the layer's matrix, [..., out, in (+ 1)], from tensors by parameter name."""
         weight = parameters[self.weight_name]
         return torch.cat([weight, parameters[self.bias_name][..., None]], dim=-1) if self.bias else weight
 
     def parameters(self, matrix: Tensor) -> dict[str, Tensor]:
-        """Tensors by parameter name from [..., out, in (+ 1)]."""
+        """Split a matrix [..., out, in (+ 1)] into tensors by parameter name."""
         if not self.bias:
             return {self.weight_name: matrix}
         return {self.weight_name: matrix[..., :-1], self.bias_name: matrix[..., -1]}
@@ -63,7 +63,7 @@ class LinearLayer:
 
 @dataclass(frozen=True, eq=False)
 class LayerSums:
-    """Sums over samples, a float64 matrix for each name, to be added over shards in their order."""
+    """Sums over samples as a float64 matrix per name, to be added over shards in their order."""
 
     tensors: Mapping[str, Tensor]
     count: int
@@ -80,18 +80,18 @@ class LayerSums:
 
 @dataclass(frozen=True, eq=False)
 class KroneckerBasis:
-    """Eigenvectors of both factors of each layer, as columns: inputs [in, in], outputs [out, out]."""
+    """Eigenvectors of both factors of each layer, in columns: inputs [in, in], outputs [out, out]."""
 
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
 
 
 def linear_layers(objective: Differentiable, scope: Scope) -> tuple[LinearLayer, ...]:
-    """The linear layers that make up a scope.
+    """Return the linear layers that make up a scope.
 
     Raises
     ------
-    ScopeError : the scope holds anything but weights of `nn.Linear` and their biases.
+    ScopeError : the scope contains anything other than weights of `nn.Linear` and their biases.
     """
     modules = dict(module_of(objective).named_modules())
     names = set(scope.names)
@@ -100,16 +100,18 @@ def linear_layers(objective: Differentiable, scope: Scope) -> tuple[LinearLayer,
         owner, _, kind = name.rpartition(".")
         layer = LinearLayer(owner, bias=LinearLayer(owner, False).bias_name in names)
         if not isinstance(modules.get(owner), nn.Linear) or layer.weight_name not in names:
-            raise ScopeError(f"ekfac treats linear layers with their weight, and {name!r} is not of one; cg takes any")
+            raise ScopeError(
+                f"ekfac needs linear layers with their weight, but {name!r} is not in one; cg accepts any scope"
+            )
         if kind == "weight":
             layers.append(layer)
     return tuple(layers)
 
 
-def kronecker_factor_sums(objective: Differentiable, scope: Scope, batches: Iterable[Any]) -> LayerSums:
-    """Σ xxᵀ as `<layer>/inputs` and Σ δδᵀ as `<layer>/outputs`, over samples and positions.
+def kronecker_factor_sums(objective: Differentiable[BatchT], scope: Scope, batches: Iterable[BatchT]) -> LayerSums:
+    """Return Σ xxᵀ as `<layer>/inputs` and Σ δδᵀ as `<layer>/outputs`, over samples and positions.
 
-    A position that no output depends on (padding, or one that the mask hides) has no part in either.
+    Positions on which no output depends (padding, or positions that the mask hides) are excluded from both.
     """
     layers = linear_layers(objective, scope)
     sums: dict[str, Tensor] = {}
@@ -130,21 +132,21 @@ def kronecker_factor_sums(objective: Differentiable, scope: Scope, batches: Iter
 
 
 def kronecker_basis(factors: LayerSums) -> KroneckerBasis:
-    """The eigenvectors of the factors. Raises NonFiniteError where one holds NaN or infinity."""
+    """Return the eigenvectors of the factors. Raises `NonFiniteError` if one contains NaN or infinity."""
     inputs: dict[str, Tensor] = {}
     outputs: dict[str, Tensor] = {}
     for name, matrix in factors.tensors.items():
         if not bool(torch.isfinite(matrix).all()):
-            raise NonFiniteError(f"the curvature factor {name} holds values that are not finite")
+            raise NonFiniteError(f"the curvature factor {name} contains values that are not finite")
         layer, _, kind = name.rpartition("/")
         (inputs if kind == "inputs" else outputs)[layer] = torch.linalg.eigh(matrix)[1]
     return KroneckerBasis(inputs, outputs)
 
 
 def eigenvalue_sums(
-    objective: Differentiable, scope: Scope, basis: KroneckerBasis, batches: Iterable[Any]
+    objective: Differentiable[BatchT], scope: Scope, basis: KroneckerBasis, batches: Iterable[BatchT]
 ) -> LayerSums:
-    """Σ over samples and columns of each squared gradient entry in the basis, [out, in (+ 1)] by layer."""
+    """Return Σ over samples and columns of each squared gradient entry in the basis, [out, in (+ 1)] by layer."""
     layers = linear_layers(objective, scope)
     sums: dict[str, Tensor] = {}
     count = 0
@@ -164,14 +166,13 @@ def eigenvalue_sums(
 
 
 def _captured(
-    objective: Differentiable, scope: Scope, layers: tuple[LinearLayer, ...], batch: Any
+    objective: Differentiable[BatchT], scope: Scope, layers: tuple[LinearLayer, ...], batch: BatchT
 ) -> tuple[dict[str, Tensor], Iterator[dict[str, Tensor]]]:
-    """Inputs [B, n, in (+ 1)] of each layer; then, a Hessian column at a time, the gradients [B, n, out] at
-    its output.
+    """Return the inputs [B, n, in (+ 1)] of each layer and, by Hessian column, the gradients [B, n, out] at its output.
 
     A layer that runs several times in a forward pass has the positions of all its runs.
 
-    Raises `ScopeError` for a layer that does not run, or on something other than the batch's samples.
+    Raises `ScopeError` for a layer that does not run, or that runs on something other than the batch's samples.
     """
     modules = dict(module_of(objective).named_modules())
     runs: dict[str, list[tuple[Tensor, Tensor]]] = {layer.name: [] for layer in layers}
@@ -210,20 +211,22 @@ def _captured(
 
 
 def _check_runs(runs: Mapping[str, Sequence[tuple[Tensor, Tensor]]], rows: int) -> None:
-    """Without a sample a row, sums over a sample's positions cannot be told from sums over samples."""
+    """Require one sample per row: otherwise sums over a sample's positions look like sums over samples."""
     for name, pairs in runs.items():
         if not pairs:
-            raise ScopeError(f"ekfac follows calls of linear layers, and {name!r} is never called; cg takes any")
+            raise ScopeError(
+                f"ekfac follows calls of linear layers, but {name!r} is never called; cg accepts any scope"
+            )
         for value, _ in pairs:
             if value.ndim < 2 or value.shape[0] != rows:
                 raise ScopeError(
-                    f"ekfac reads the inputs of {name!r} as [samples, ..., features], and gets {tuple(value.shape)} "
-                    f"for {rows} samples; cg takes any"
+                    f"ekfac needs the inputs of {name!r} as [samples, ..., features], got {tuple(value.shape)} "
+                    f"for {rows} samples; cg accepts any scope"
                 )
 
 
 def _positions(value: Tensor, ones: bool) -> Tensor:
-    """[B, n, features (+ 1)] from [B, ..., features]."""
+    """Flatten positions, [B, n, features (+ 1)] from [B, ..., features]."""
     flat = value.reshape(value.shape[0], -1, value.shape[-1])
     return torch.cat([flat, torch.ones_like(flat[..., :1])], dim=-1) if ones else flat
 

@@ -1,4 +1,4 @@
-"""Logistic regression by Newton's method, small and deterministic."""
+"""A small, deterministic logistic regression by Newton's method."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Values = npt.NDArray[np.float64]
 
 _STEPS = 100
 _TOLERANCE = 1e-10
-#: Decimals that are kept of the solution: the last bits of its sums depend on the number of threads.
+#: Decimals kept of the solution, since the last bits of its sums depend on the number of threads.
 _DECIMALS = 8
 
 
 @dataclass(frozen=True)
 class Logistic:
-    """ln odds = bias + Σ weights · (x − mean) / scale.
+    """A fitted model: ln odds = bias + Σ weights · (x − mean) / scale.
 
     Attributes
     ----------
@@ -32,13 +32,13 @@ class Logistic:
 
     @classmethod
     def fit(cls, features: Values, positive: npt.NDArray[np.bool_], ridge: float) -> Logistic:
-        """Both classes weigh the same, whatever their sizes, so the odds are the ratio of their densities.
+        """Fit the model with both classes weighted equally, so that the odds are the ratio of their densities.
 
         Parameters
         ----------
-        features : [N, F]; standardised here; a constant one gets weight 0.
-        positive : bool [N], with both classes in it.
-        ridge : of ½ ridge ‖weights‖² beside the mean loss; the bias is free.
+        features : [N, F], standardised here; a constant feature gets weight 0.
+        positive : bool [N], with both classes present.
+        ridge : coefficient of ½ ‖weights‖², added to the mean loss; the bias is not penalised.
         """
         share = np.where(positive, 0.5 / np.count_nonzero(positive), 0.5 / np.count_nonzero(~positive))
         mean = (share[:, None] * features).sum(0)
@@ -57,7 +57,7 @@ class Logistic:
             probability = 0.5 + 0.5 * np.tanh(0.5 * (design @ solution))
             slope = design.T @ (share * (probability - positive)) + penalty * solution
             curvature = (design.T * (share * probability * (1 - probability))) @ design + np.diag(penalty)
-            # A hair of damping keeps the step finite where the classes are told apart perfectly.
+            # A tiny damping keeps the step finite if the classes are perfectly separable.
             step = np.linalg.solve(curvature + 1e-12 * np.eye(len(curvature)), slope)
             while np.abs(step).max() > _TOLERANCE and risk(solution - step) > risk(solution):
                 step = step / 2
@@ -68,7 +68,7 @@ class Logistic:
         return cls(mean, scale, solution[:-1], float(solution[-1]))
 
     def log_odds(self, features: Values) -> Values:
-        """[N] from [N, F]; elementwise, so that a row's value never depends on the rows beside it."""
+        """Return the log odds, [N] from [N, F]. Elementwise, so a row's value does not depend on the other rows."""
         total = np.full(len(features), self.bias)
         for column, (mean, scale, weight) in enumerate(zip(self.mean, self.scale, self.weights, strict=True)):
             total = total + weight * ((features[:, column] - mean) / scale)

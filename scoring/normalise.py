@@ -1,8 +1,8 @@
-"""Maps that bring influence and effort to a common scale, 0 to 1.
+"""Maps that bring influence and effort to a common scale from 0 to 1.
 
-All three are one thing: a continuous, increasing, piecewise-linear map through a few order statistics of the
-column, flat outside them. The order statistics are exact (`scoring.order_statistics`), so the map is the same
-whether the column is in memory or streamed in shards.
+All three are continuous, increasing, piecewise-linear maps through a few order statistics of the column, and flat
+outside them. The order statistics are exact (`scoring.order_statistics`), so the map is the same whether the column is
+in memory or streamed in shards.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 WINSOR_TAIL = 0.01  # share of the samples that `robust` flattens at each end
-RANK_KNOTS = 1024  # pieces of the CDF of `rank`
+RANK_KNOTS = 1024  # number of pieces in the CDF of `rank`
 
 
 @dataclass(frozen=True)
 class Anchors:
-    """Through which order statistics a map goes.
+    """The order statistics that a map passes through.
 
     Attributes
     ----------
     ranks : int64 [R], zero-based, increasing.
-    levels : float64 [R], the value of the map there, in [0, 1].
+    levels : float64 [R], values of the map at these ranks, in [0, 1].
     """
 
     ranks: npt.NDArray[np.int64]
@@ -32,18 +32,18 @@ class Anchors:
 
 
 def minmax_anchors(count: int) -> Anchors:
-    """Smallest sample to 0, largest to 1 (the paper's). One outlier squeezes all others together."""
+    """Map the smallest sample to 0 and the largest to 1, as in the paper. One outlier squeezes all others together."""
     return Anchors(np.array([0, count - 1]), np.array([0.0, 1.0]))
 
 
 def robust_anchors(count: int) -> Anchors:
-    """Min-max after winsorising: everything beyond the 1st and 99th percentile is moved there."""
+    """Apply min-max after winsorising: values beyond the 1st and 99th percentiles are moved to them."""
     low = int(np.floor(WINSOR_TAIL * (count - 1)))
     return Anchors(np.array([low, count - 1 - low]), np.array([0.0, 1.0]))
 
 
 def rank_anchors(count: int) -> Anchors:
-    """The empirical CDF through 1,025 equally spaced ranks, linear between; exact up to 1,025 samples."""
+    """Use the empirical CDF at 1,025 equally spaced ranks, linear in between; exact up to 1,025 samples."""
     ranks = np.unique(np.arange(RANK_KNOTS + 1) * (count - 1) // RANK_KNOTS)
     return Anchors(ranks, ranks / max(count - 1, 1))
 
@@ -62,7 +62,7 @@ class ScoreMap:
     Attributes
     ----------
     knots : float32 [M], strictly increasing.
-    levels : float64 [M], never decreasing.
+    levels : float64 [M], non-decreasing.
     """
 
     knots: npt.NDArray[np.float32]
@@ -70,7 +70,7 @@ class ScoreMap:
 
     @classmethod
     def fit(cls, anchors: Anchors, values: npt.NDArray[np.float32]) -> ScoreMap:
-        """The map through `values` [R], the column's order statistics at `anchors.ranks`.
+        """Fit the map through `values` [R], the column's order statistics at `anchors.ranks`.
 
         Equal values share the mean of their levels (the mid-rank); a constant column maps to one level.
         """
@@ -79,9 +79,9 @@ class ScoreMap:
         return cls(knots, levels)
 
     def __call__(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """The values [N] on the common scale, float64 [N].
+        """Map values [N] to the common scale, float64 [N].
 
-        Separate elementwise operations, so that a value's image never depends on the array it comes in.
+        All operations are elementwise, so a value's image does not depend on the array it comes in.
         """
         if len(self.knots) == 1:
             return np.full(len(values), self.levels[0])

@@ -1,39 +1,39 @@
-"""Attention layers of a causal language model and their projections, found by function instead of by name.
+"""Finding the attention layers of a causal language model and their projections by function rather than by name.
 
-Attention is a matrix product of weights that a softmax over tokens makes, with values. A short pass through the model
-records the graph of its output, and the graph is read backwards: from each such product to the linear maps whose
-outputs its values, and the queries and keys behind its weights, are made of. So it does not matter how a model names,
-orders, fuses or shares its maps, which other layers stand between, or what else (a gate, a router, a convolution)
-acts on a token. What the text does not pass through, such as a vision tower, is not in the graph.
+Attention is a matrix product of weights, made by a softmax over tokens, with values. A short pass through the model
+records the graph of its output. Reading the graph backwards leads from each such product to the linear maps that
+produce its values, and the queries and keys behind its weights. So it does not matter how a model names, orders, fuses
+or shares its maps, which other layers stand between them, or what else (a gate, a router, a convolution) acts on a
+token. Parts that text does not pass through, such as a vision tower, are not in the graph.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 
 from scoring.exceptions import NoAttentionError, ScoringError
 from scoring.recorded_pass import RecordedPass, record_pass
 
 _SOFTMAX = ("SoftmaxBackward0", "SafeSoftmaxBackward0")
 _PRODUCTS = ("BmmBackward0", "BaddbmmBackward0", "MmBackward0", "AddmmBackward0")
-#: A prime, so that an axis of so many tokens is taken for no other of a usual model.
+#: A prime, so that an axis of this many tokens is not mistaken for another axis of a usual model.
 _TOKENS = 13
-#: Of another pass, in which an axis of tokens has another length and one of experts has not.
+#: The length of a second pass, in which token axes have another length and axes of experts do not.
 _MORE_TOKENS = 17
 
 
 @dataclass(frozen=True)
 class Attention:
-    """One attention layer; every map by its module's name, and the same names again where maps are fused.
+    """One attention layer. Maps are given by module name; fused maps appear in several places.
 
     Attributes
     ----------
-    module : the module in which the values are weighed.
-    query, key : maps that the weights are made of; empty where none is a linear map.
-    value : maps without which values would be zero; of another layer where its values are used again.
+    module : module in which the values are weighted.
+    query, key : maps that produce the weights; empty if none is a linear map.
+    value : maps without which values would be zero; in another layer if that layer's values are reused.
     """
 
     module: str
@@ -43,20 +43,20 @@ class Attention:
 
     @property
     def fused(self) -> str:
-        """Which of query, key and value come out of one map with the values: "qkv", "kv" or nothing."""
+        """What comes out of one map together with the values: "qkv", "kv" or ""."""
         with_key = set(self.value) & set(self.key)
         return ("qkv" if with_key & set(self.query) else "kv") if with_key else ""
 
 
 @dataclass(frozen=True)
 class Structure:
-    """The attention layers that a text passes through, each once, in the order of their last execution.
+    """The attention layers that text passes through, each once, in the order of their last execution.
 
     Attributes
     ----------
-    attention : at least one.
-    layers : names of the decoder layers, those without attention too.
-    other_kinds : for every decoder layer that text passes without attention, the class that tells it from the others.
+    attention : at least one layer.
+    layers : names of the decoder layers, including those without attention.
+    other_kinds : for every decoder layer without attention that text passes through, its distinguishing class.
     """
 
     attention: tuple[Attention, ...]
@@ -65,7 +65,7 @@ class Structure:
 
     @property
     def value(self) -> tuple[str, ...]:
-        """The maps of the values of the last attention layer, a single one in most models."""
+        """The value maps of the last attention layer, a single one in most models."""
         return self.attention[-1].value
 
     @property
@@ -75,23 +75,24 @@ class Structure:
 
 
 def find_structure(model: nn.Module) -> Structure:
-    """The attention layers of a causal language model, by one pass over a few tokens.
+    """Find the attention layers of a causal language model in one pass over a few tokens.
 
-    A second pass or two follow if values are made of several maps: those without whose output no value is zero only
-    weigh what the others give. `model(input_ids=[1, 13], use_cache=False)` must return an object with `logits`.
+    If values come from several maps, a few more passes follow, since maps without whose output no value is zero only
+    weight what the others give. `model(input_ids=[1, 13], use_cache=False)` must return an object with `logits`.
     Inside a wrapper such as a LoRA layer, the wrapper's own name is given.
 
-    Raises NoAttentionError if nothing weighs tokens by a softmax, ScoringError if values come from no linear map.
+    Raises `NoAttentionError` if nothing weights tokens by a softmax, and `ScoringError` if values come from no linear
+    map.
     """
     found = _attention_products(model)
     if not found:
-        raise NoAttentionError(f"{_class_name(model)} has no attention: nothing in it weighs tokens by a softmax")
+        raise NoAttentionError(f"{_class_name(model)} has no attention: nothing in it weights tokens by a softmax")
     shares = _shares(model, found)
     last: dict[str, Attention] = {}
     known: set[str] = set()
     for product in found:
-        value = _essential(product.value, shares.get(product.place, {}))
-        # Values of another layer are that layer's own; anything else reached from here is the stream of states.
+        value = _essential(product.value, shares.get(product.index, {}))
+        # Reused values belong to another layer; anything else reached from here is the residual stream.
         if not value or any(name not in known and _layer_of(name) != _layer_of(product.module) for name in value):
             raise ScoringError(f"the values of {product.module} of {_class_name(model)} come from no linear map")
         known.update(value)
@@ -104,9 +105,9 @@ def find_structure(model: nn.Module) -> Structure:
 
 @dataclass(frozen=True)
 class _Product:
-    """Weights times values, by its place among the products of a pass; `width` is the length of the weights' axis."""
+    """Weights times values, with its index among the pass's products; `width` is the length of the weights' axis."""
 
-    place: int
+    index: int
     width: int
     module: str
     query: tuple[str, ...]
@@ -116,7 +117,7 @@ class _Product:
 
 
 def _attention_products(model: nn.Module) -> list[_Product]:
-    """The products of a pass that weigh tokens: the axis of their weights grows with the text."""
+    """Return the products of a pass that weight tokens: their weights' axis grows with the text."""
     found = _products(record_pass(model, _TOKENS))
     if all(product.width == _TOKENS for product in found):
         return found
@@ -127,7 +128,7 @@ def _attention_products(model: nn.Module) -> list[_Product]:
 
 
 def _products(record: RecordedPass) -> list[_Product]:
-    """Products with what a softmax over an axis of at least so many tokens has made, experts and streams among them."""
+    """Return all products with a softmax over at least that many entries, including experts and streams."""
     found: list[_Product] = []
     for node in record.nodes("BmmBackward0"):
         for side, saved_values in ((0, "_saved_mat2"), (1, "_saved_self")):
@@ -153,37 +154,37 @@ def _products(record: RecordedPass) -> list[_Product]:
     return found
 
 
-def _width(node: Any) -> int:
-    """The length of a softmax's axis, 0 of other nodes."""
+def _width(node: Node) -> int:
+    """Return the length of a softmax's axis; 0 for other nodes."""
     if node.name() not in _SOFTMAX:
         return 0
-    axis = int(node._saved_dim)
-    # The graph keeps a negative axis as an unsigned number.
-    return int(node._saved_result.shape[axis - 2**64 if axis >= 2**63 else axis])
+    axis = int(node._saved_dim)  # type: ignore[attr-defined]
+    # The graph stores a negative axis as an unsigned number.
+    return int(node._saved_result.shape[axis - 2**64 if axis >= 2**63 else axis])  # type: ignore[attr-defined]
 
 
 def _shares(model: nn.Module, found: list[_Product]) -> dict[int, dict[str, float]]:
-    """For every product whose values are made of several maps, the share of the values that is zero without each."""
+    """Return, for each product whose values come from several maps, the share of values that is zero without each."""
     mixed = [product for product in found if len(product.value) > 1]
-    shares: dict[int, dict[str, float]] = {product.place: {} for product in mixed}
+    shares: dict[int, dict[str, float]] = {product.index: {} for product in mixed}
     for turn in range(max((len(product.value) for product in mixed), default=0)):
         silent = {product.value[turn]: 0.0 for product in mixed if turn < len(product.value)}
-        again = {product.place: product.values for product in _products(record_pass(model, _TOKENS, silent))}
+        again = {product.index: product.values for product in _products(record_pass(model, _TOKENS, silent))}
         for product in mixed:
-            values = again.get(product.place)
+            values = again.get(product.index)
             if turn < len(product.value) and values is not None and values.shape == product.values.shape:
                 lost = (values == 0) & (product.values != 0)
-                shares[product.place][product.value[turn]] = float(lost.float().mean())
+                shares[product.index][product.value[turn]] = float(lost.float().mean())
     return shares
 
 
 def _essential(maps: tuple[str, ...], shares: dict[str, float]) -> tuple[str, ...]:
-    """The maps without which some values are zero; all of them where a shift or a bias leaves none so."""
+    """Return the maps without which some values are zero; all maps if a shift or bias prevents zeros."""
     return tuple(name for name in maps if shares.get(name, 0.0) > 0) or maps
 
 
 def _union(one: Attention, other: Attention) -> Attention:
-    """Of a module that weighs values in several products."""
+    """Combine two products of a module that weights values in several."""
     return Attention(
         one.module,
         tuple(dict.fromkeys(one.query + other.query)),
@@ -193,15 +194,15 @@ def _union(one: Attention, other: Attention) -> Attention:
 
 
 def _decoder_layers(model: nn.Module, attention: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Members of the outermost lists that hold attention, and the class of every one that holds none."""
+    """Return the members of the outermost lists that hold attention, and the class of each member without attention."""
     attending = {model.get_submodule(name) for name in attention}
     lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
     outermost = {n: m for n, m in lists.items() if not any(n.startswith(f"{other}.") for other in lists)}
     layers = {
-        f"{name}.{place}": layer
+        f"{name}.{index}": layer
         for name, module in outermost.items()
         if attending & set(module.modules())
-        for place, layer in enumerate(module)
+        for index, layer in enumerate(module)
     }
     having = [layer for layer in layers.values() if attending & set(layer.modules())]
     common = {type(module) for layer in having for module in layer.modules()}
@@ -213,13 +214,13 @@ def _decoder_layers(model: nn.Module, attention: list[str]) -> tuple[tuple[str, 
 
 
 def _layer_of(name: str) -> str:
-    """The part of a module's name that ends with its first place in a list."""
+    """Return a module's name up to its first index into a list."""
     parts = name.split(".")
-    place = next((index for index, part in enumerate(parts) if part.isdecimal()), 0)
-    return ".".join(parts[: place + 1])
+    first = next((index for index, part in enumerate(parts) if part.isdecimal()), 0)
+    return ".".join(parts[: first + 1])
 
 
 def _class_name(model: nn.Module) -> str:
-    """Of the model inside a wrapper such as PEFT's."""
+    """Return the class name of a model, inside a wrapper such as PEFT's."""
     base = getattr(model, "get_base_model", None)
     return type(model if base is None else base()).__name__

@@ -1,4 +1,4 @@
-"""Rows of different lengths in two flat arrays."""
+"""Rows of different lengths, stored in two flat arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Ragged:
     Attributes
     ----------
     values : int32 [total].
-    offsets : int64 [N + 1], starting at 0 and never falling.
+    offsets : int64 [N + 1], starting at 0 and non-decreasing.
     """
 
     values: npt.NDArray[np.int32]
@@ -38,29 +38,29 @@ class Ragged:
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """int64 [N], the number of items in each row."""
+        """Number of items in each row, int64 [N]."""
         return np.diff(self.offsets)
 
     def row(self, index: int) -> npt.NDArray[np.int32]:
         return self.values[self.offsets[index] : self.offsets[index + 1]]
 
     def take(self, rows: npt.ArrayLike) -> Ragged:
-        """The rows asked for, in the order asked."""
+        """Return the given rows in the given order."""
         index = np.asarray(rows, dtype=np.int64)
         return _gather(self.values, self.offsets[index], self.lengths[index])
 
     def tail(self, count: int) -> Ragged:
-        """The last `count` items of each row."""
+        """Return the last `count` items of each row."""
         kept = np.minimum(self.lengths, count)
         return _gather(self.values, self.offsets[1:] - kept, kept)
 
     def row_of_value(self) -> npt.NDArray[np.int64]:
-        """int64 [total], the row that each value belongs to."""
+        """Return the row that each value belongs to, int64 [total]."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
 
 def concatenate(parts: Sequence[Ragged]) -> Ragged:
-    """The rows of several, one after the other."""
+    """Concatenate the rows of several parts."""
     if not parts:
         return Ragged.from_rows([])
     lengths = np.concatenate([part.lengths for part in parts])
@@ -72,5 +72,5 @@ def concatenate(parts: Sequence[Ragged]) -> Ragged:
 def _gather(values: npt.NDArray[np.int32], starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> Ragged:
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-    return Ragged(values[places], offsets)
+    sources = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+    return Ragged(values[sources], offsets)

@@ -1,35 +1,36 @@
-"""One pass of a model over a few tokens, with the graph of its output and where in the model each node was made."""
+"""One forward pass over a few tokens, with the graph of its output and the module in which each node was made."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.hooks import RemovableHandle
 
 _sequence_number: Callable[[], int] = torch._C._autograd._get_sequence_nr
 
 
 @dataclass(frozen=True)
 class RecordedPass:
-    """What a pass left behind.
+    """The record of a pass.
 
     Attributes
     ----------
     logits : [1, T, V], with their graph.
-    tokens : embeddings [..., d] of what ends with the text; a model may look it up more than once.
-    spans : first and last sequence number of every module's call, and its name.
-    outputs : the linear map whose output a node of the graph is.
+    tokens : embeddings [..., d] of lookups that end with the text; a model may look it up more than once.
+    spans : first and last sequence number of every module call, and the module's name.
+    outputs : for each graph node that is the output of a linear map, the map's name.
     composite : names of the maps that return more than one tensor, as some routers do.
     """
 
     logits: Tensor
     tokens: tuple[Tensor, ...]
     spans: tuple[tuple[int, int, str], ...]
-    outputs: Mapping[Any, str]
+    outputs: Mapping[Node, str]
     composite: frozenset[str]
 
     @property
@@ -37,42 +38,42 @@ class RecordedPass:
         """Names of the modules that were called."""
         return frozenset(name for _, _, name in self.spans)
 
-    def nodes(self, name: str) -> list[Any]:
-        """The nodes of one kind that the logits depend on, in the order in which they were made."""
+    def nodes(self, name: str) -> list[Node]:
+        """Return the nodes of one kind that the logits depend on, in the order in which they were made."""
         found = [node for node in _walk([self.logits.grad_fn], lambda node: False) if node.name() == name]
         return sorted(found, key=lambda node: int(node._sequence_nr()))
 
-    def nearest(self, start: Any, names: Sequence[str]) -> list[Any]:
-        """The first nodes of these kinds, and linear maps, on every way back from a node."""
+    def nearest(self, start: Node | None, names: Sequence[str]) -> list[Node]:
+        """Return the first nodes of these kinds, and linear maps, on every path back from a node."""
         stops = self._stops(names)
         return [node for node in _walk([start], stops) if stops(node)]
 
-    def linears(self, starts: Iterable[Any], barriers: Sequence[str]) -> tuple[str, ...]:
-        """The first linear maps on the ways back from some nodes, none behind a barrier; in the order of execution."""
+    def linears(self, starts: Iterable[Node | None], barriers: Sequence[str]) -> tuple[str, ...]:
+        """Return the first linear maps on paths back from some nodes, not passing barriers, in execution order."""
         stops = self._stops(barriers)
         found = [node for node in _walk(starts, stops) if node in self.outputs]
         return tuple(dict.fromkeys(self.outputs[node] for node in sorted(found, key=lambda n: int(n._sequence_nr()))))
 
-    def module_at(self, node: Any) -> str:
-        """The innermost module in whose call the node was made."""
+    def module_at(self, node: Node) -> str:
+        """Return the innermost module during whose call the node was made."""
         number = int(node._sequence_nr())
         around = [span for span in self.spans if span[0] <= number < span[1]]
         return min(around, key=lambda span: span[1] - span[0], default=(0, 0, ""))[2]
 
-    def _stops(self, names: Sequence[str]) -> Callable[[Any], bool]:
+    def _stops(self, names: Sequence[str]) -> Callable[[Node], bool]:
         return lambda node: node in self.outputs or node.name() in names
 
 
 def record_pass(model: nn.Module, tokens: int, scale: Mapping[str, float] | None = None) -> RecordedPass:
-    """One pass over a text of so many different tokens; `scale` multiplies the outputs of modules.
+    """Run a pass over a text of that many distinct tokens; `scale` multiplies the outputs of modules.
 
-    Attention is computed step by step, so that each step has a node of its own. Mode, hooks and parameters of the
-    model stay as they are.
+    Attention is computed step by step, so that each step has a node of its own. The model's mode, hooks and parameters
+    are left unchanged.
     """
     size = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
     device = next(model.parameters()).device
-    # Spread over the vocabulary, whose first tokens are special ones.
-    ids = torch.tensor([[(place + 1) * size // (tokens + 1) for place in range(tokens)]], device=device)
+    # Spread over the vocabulary, since its first tokens are special ones.
+    ids = torch.tensor([[(position + 1) * size // (tokens + 1) for position in range(tokens)]], device=device)
     recorder = _Recorder(model, ids, scale or {})
     training = model.training
     model.eval()
@@ -91,11 +92,11 @@ class _Recorder:
     def __init__(self, model: nn.Module, ids: Tensor, scale: Mapping[str, float]) -> None:
         self.tokens: list[Tensor] = []
         self.spans: list[tuple[int, int, str]] = []
-        self.outputs: dict[Any, str] = {}
+        self.outputs: dict[Node, str] = {}
         self.composite: set[str] = set()
         self._ids = ids.flatten().tolist()
         self._open: list[int] = []
-        self._handles: list[Any] = []
+        self._handles: list[RemovableHandle] = []
         wrappers = [name for name, module in model.named_modules() if _is_wrapper(module)]
         for name, module in model.named_modules():
             self._handles.append(module.register_forward_pre_hook(self._enter))
@@ -110,28 +111,28 @@ class _Recorder:
         for handle in self._handles:
             handle.remove()
 
-    def _enter(self, module: nn.Module, args: Any) -> None:
+    def _enter(self, module: nn.Module, args: object) -> None:
         self._open.append(_sequence_number())
 
-    def _leave(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
+    def _leave(self, name: str) -> Callable[[nn.Module, object, object], None]:
+        def hook(module: nn.Module, args: object, output: object) -> None:
             self.spans.append((self._open.pop(), _sequence_number(), name))
 
         return hook
 
-    def _embed(self, module: nn.Module, args: Any, output: Any) -> Any:
-        """Starts the graph at the embeddings, whether or not any parameter is trained."""
+    def _embed(self, module: nn.Module, args: tuple[object, ...], output: object) -> object:
+        """Start the graph at the embeddings, whether or not any parameter is trained."""
         if not isinstance(output, Tensor) or not output.is_floating_point():
             return output
         if not output.requires_grad:
-            # A copy, for a model may change its embeddings in place, which a leaf of the graph does not allow.
+            # Copy it, because a model may modify its embeddings in place, which a graph's leaf does not allow.
             output = output.detach().requires_grad_().clone()
         if args and isinstance(args[0], Tensor) and args[0].flatten()[-len(self._ids) :].tolist() == self._ids:
             self.tokens.append(output)
         return output
 
-    def _linear(self, name: str, scale: float | None) -> Callable[[nn.Module, Any, Any], Any]:
-        def hook(module: nn.Module, args: Any, output: Any) -> Any:
+    def _linear(self, name: str, scale: float | None) -> Callable[[nn.Module, object, object], object]:
+        def hook(module: nn.Module, args: object, output: object) -> object:
             if not isinstance(output, Tensor):
                 self.composite.add(name)
                 return output
@@ -144,9 +145,9 @@ class _Recorder:
         return hook
 
 
-def _walk(starts: Iterable[Any], stops: Callable[[Any], bool]) -> list[Any]:
-    """The nodes on all ways back, each once; those at which it stops are the last of theirs."""
-    seen: dict[Any, None] = {}
+def _walk(starts: Iterable[Node | None], stops: Callable[[Node], bool]) -> list[Node]:
+    """Return the nodes on all paths back, each once. Paths end at the nodes where `stops` is true."""
+    seen: dict[Node, None] = {}
     todo = list(starts)
     while todo:
         node = todo.pop()
@@ -159,12 +160,12 @@ def _walk(starts: Iterable[Any], stops: Callable[[Any], bool]) -> list[Any]:
 
 
 def _is_wrapper(module: nn.Module) -> bool:
-    """Whether the module adapts a linear map that it holds, as a LoRA layer does."""
+    """Return whether the module adapts a linear map that it holds, as a LoRA layer does."""
     return isinstance(getattr(module, "base_layer", None), nn.Module)
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Whether the module is a leaf with a weight matrix: nn.Linear, or GPT-2's transposed linear map."""
+    """Return whether the module is a leaf with a weight matrix: nn.Linear, or GPT-2's transposed linear map."""
     weight = getattr(module, "weight", None)
     leaf = next(module.children(), None) is None
     return leaf and isinstance(weight, Tensor) and weight.dim() == 2 and not isinstance(module, nn.Embedding)

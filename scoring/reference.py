@@ -1,4 +1,4 @@
-"""The samples of the period that an aimed selector looks at, as a stream of shards."""
+"""The samples of the reference period that an aimed selector targets, as a stream of shards."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from scoring.ragged import Ragged
 
 @dataclass(frozen=True)
 class ReferenceShard:
-    """Samples of one shard, R of them, on H histories: a user's validation targets all follow the same one.
+    """The R samples of one shard, on H histories: the validation targets of a user all follow the same history.
 
     Attributes
     ----------
-    sample_id : int64 [R], unique over all shards.
+    sample_id : int64 [R], unique across shards.
     histories : H rows of item indices, oldest first.
-    row : int64 [R], the history of each sample.
+    row : int64 [R], index of each sample's history.
     target : int32 [R].
-    user : int64 [R], the key of each sample's user (`scoring.ids.user_keys`).
+    user : int64 [R], key of each sample's user (`scoring.ids.user_keys`).
     """
 
     sample_id: npt.NDArray[np.int64]
@@ -35,20 +35,20 @@ class ReferenceShard:
         return len(self.sample_id)
 
     def history(self) -> Ragged:
-        """R rows, one a sample."""
+        """Return the history of each sample, as R rows."""
         return self.histories.take(self.row)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What an aimed selector is aimed at. Selectors make several passes, and hold one shard at a time.
+    """The samples that an aimed selector targets. Selectors make several passes and hold one shard at a time.
 
     Attributes
     ----------
-    shards : begins a pass; each gives the same samples, in whatever order or grouping of whole users.
-    samples : how many there are in all.
+    shards : starts a pass. Every pass gives the same samples, in any order or grouping of whole users.
+    samples : total number of samples.
     embed : float32 [M, d] embeddings of M histories and targets, as in `ScoreShard`.
-    since : the reference is the train samples of this time and later; None when it is no part of train.
+    since : if not None, the reference consists of the train samples at or after this time.
     """
 
     shards: Callable[[], Iterator[ReferenceShard]]
@@ -57,7 +57,7 @@ class Reference:
     since: float | None = None
 
     def inside(self, timestamp: npt.NDArray[np.float64] | None, count: int) -> npt.NDArray[np.bool_]:
-        """Which train samples [count] of those times are of the reference themselves."""
+        """Return which of `count` train samples at these times belong to the reference."""
         if self.since is None:
             return np.zeros(count, dtype=np.bool_)
         assert timestamp is not None
@@ -65,7 +65,7 @@ class Reference:
 
 
 def required_reference(reference: Reference | None, method: str) -> Reference:
-    """The reference of a selector that is aimed at one. Raises SettingError when there is none or it is empty."""
+    """Return the reference that an aimed selector needs. Raises `SettingError` if there is none or it is empty."""
     if reference is None or not reference.samples:
-        raise SettingError(f"{method} needs the samples of a reference period, and there are none")
+        raise SettingError(f"{method} needs samples in the reference period, but there are none")
     return reference

@@ -1,8 +1,8 @@
-"""What tells a sample of a reference period from one of train: features of its history and its target.
+"""Features of history and target that tell samples of a reference period from train samples.
 
-All but the length of a history come from counts over the two sets, by the users of other folds alone
-(`scoring.counts.FoldedTally`). By counts that they had a part in, samples would show whose they are and not when they
-were: a user of the reference meets the own history again on the other side.
+All but the length of a history come from counts over the two sets, restricted to the users of other folds
+(`scoring.counts.FoldedTally`). With counts to which it contributed, a sample would reveal whose it is rather than when
+it was: a user of the reference would find their own history on the other side.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ FEATURES = (
     "history_length",
     "transition_train",
 )
-#: The same with the mean time of an item's train interactions as targets, 0 to 1: of target, and of history (mean).
+#: The additional features with times: the mean time of the target, and of the history's items, as targets in train.
 TIME_FEATURES = ("target_time", "history_time")
 
-_TRANSITION_BITS = 20  # of the hash of (last item, target)
-_TIME_STEPS = 1 << 16  # times are whole numbers from 0 to here, so that their sums are exact
+_TRANSITION_BITS = 20  # bits of the hash of (last item, target)
+_TIME_STEPS = 1 << 16  # times are integers up to this, so that their sums are exact
 
 
 class SampleCounts:
-    """Counts over one set of samples; integers, so neither grouping nor order matters."""
+    """Counts over one set of samples. They are integers, so neither grouping nor order matters."""
 
     def __init__(self) -> None:
         self._samples = np.zeros(FOLDS, dtype=np.int64)
@@ -51,11 +51,10 @@ class SampleCounts:
         fold: Folds,
         row: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        """Count samples: targets int32 [N] of users in `fold` int64 [N], each after the history of its own, or after
-        that of `row` int64 [N].
+        """Count samples: targets int32 [N] of users in `fold` int64 [N], each with its own history or that of `row`.
 
-        An item counts once a history, so that a user with many targets after one history is no stronger evidence for
-        its items.
+        `row` is int64 [N] or None. An item counts once per history, so that a user with many targets after one history
+        is no stronger evidence for its items.
         """
         rows = np.arange(len(target)) if row is None else row
         of_history = np.zeros(len(history), dtype=np.int64)
@@ -67,34 +66,34 @@ class SampleCounts:
         self._history.add(pairs & 0xFFFFFFFF, of_history[pairs >> 32])
 
     def samples(self, fold: Folds) -> npt.NDArray[np.int64]:
-        """Samples of the other folds."""
+        """Return the number of samples in the other folds."""
         return self._samples.sum() - self._samples[fold]
 
     def histories(self, fold: Folds) -> npt.NDArray[np.int64]:
-        """Histories of the other folds."""
+        """Return the number of histories in the other folds."""
         return self._histories.sum() - self._histories[fold]
 
     def targets(self, items: npt.NDArray[np.int32], fold: Folds) -> npt.NDArray[np.int64]:
-        """Samples of the other folds with each of the items as their target."""
+        """Return the number of samples in the other folds with each item as their target."""
         return self._targets.of_others(items, fold)
 
     def in_histories(self, items: npt.NDArray[np.int32], fold: Folds) -> npt.NDArray[np.int64]:
-        """Histories of the other folds with each of the items."""
+        """Return the number of histories in the other folds that contain each item."""
         return self._history.of_others(items, fold)
 
 
 class Transitions:
-    """How often each target follows each last item in one set of samples."""
+    """Counts of how often each target follows each last item in one set of samples."""
 
     def __init__(self) -> None:
         self._counts = FoldedTally()
 
     def add(self, history: Ragged, target: npt.NDArray[np.int32], fold: Folds) -> None:
-        """Count targets int32 [N] of users in `fold` int64 [N], each after the history of its own."""
+        """Count targets int32 [N] of users in `fold` int64 [N], each with its own history."""
         self._counts.add(_transition(_last(history), target), fold)
 
     def of(self, history: Ragged, target: npt.NDArray[np.int32], fold: Folds) -> npt.NDArray[np.int64]:
-        """Samples of the other folds with the last item and the target of each of these, but for collisions."""
+        """Return the number of samples in other folds with the same last item and target, up to hash collisions."""
         return self._counts.of_others(_transition(_last(history), target), fold)
 
 
@@ -103,7 +102,7 @@ class ItemTimes:
 
     Parameters
     ----------
-    low, high : the range of the times.
+    low, high : range of the times.
     """
 
     def __init__(self, low: float, high: float) -> None:
@@ -119,13 +118,13 @@ class ItemTimes:
         self._counts.add(target, fold)
 
     def of(self, items: npt.NDArray[np.int32], fold: Folds) -> Values:
-        """The mean time of items [N] by the other folds. ½ where nothing is known."""
+        """Return the mean time of items [N] in the other folds; ½ if nothing is known."""
         sums, counts = self._sums.of_others(items, fold), self._counts.of_others(items, fold)
         return np.where(counts > 0, sums / np.maximum(counts, 1) / _TIME_STEPS, 0.5)
 
 
 class ReferenceFeatures:
-    """The features of samples, given the counts of train and of the reference, and train's transitions and times."""
+    """Computes the features of samples from the counts of train and reference, and train's transitions and times."""
 
     def __init__(
         self, train: SampleCounts, reference: SampleCounts, transitions: Transitions, times: ItemTimes | None
@@ -137,7 +136,7 @@ class ReferenceFeatures:
         self.names = FEATURES + (TIME_FEATURES if times is not None else ())
 
     def __call__(self, history: Ragged, target: npt.NDArray[np.int32], fold: Folds) -> Values:
-        """float64 [N, F] of samples of either set, of users in `fold` int64 [N]."""
+        """Return the features float64 [N, F] of samples of either set, of users in `fold` int64 [N]."""
         row, lengths = history.row_of_value(), np.maximum(history.lengths, 1)
         items, of_items = history.values, fold[row]
 
@@ -179,16 +178,16 @@ def _ratio(
     of_train: npt.NDArray[np.int64],
     of_reference: npt.NDArray[np.int64],
 ) -> Values:
-    """ln of reference over expected count, both with one added: 0 where there is no evidence either way.
+    """Return ln of reference over expected count, both with one added; 0 if there is no evidence either way.
 
-    `of_train`, `of_reference` [N] : how many samples or histories the counts are of.
+    `of_train` and `of_reference` [N] are the numbers of samples or histories behind the counts.
     """
     expected = train * (of_reference / np.maximum(of_train, 1))
     return np.log1p(reference) - np.log1p(expected)
 
 
 def _last(history: Ragged) -> npt.NDArray[np.uint64]:
-    """The last item of each history; 0 of an empty one."""
+    """Return the last item of each history; 0 for an empty one."""
     last = np.zeros(len(history), dtype=np.uint64)
     filled = history.lengths > 0
     last[filled] = history.values[history.offsets[1:][filled] - 1]
@@ -196,6 +195,6 @@ def _last(history: Ragged) -> npt.NDArray[np.uint64]:
 
 
 def _transition(last: npt.NDArray[np.uint64], target: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-    """The bucket of (last item, target) of each sample."""
+    """Return the hash bucket of (last item, target) of each sample."""
     mixed = (last << np.uint64(32) | target.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
     return (mixed >> np.uint64(64 - _TRANSITION_BITS)).astype(np.int64)

@@ -1,8 +1,8 @@
-"""The influence score of DEALRec's released code, as a control: what it computes, not what the paper says.
+"""The influence score of DEALRec's released code, as a control: what the code computes, not what the paper says.
 
-One d × d weight of the surrogate; the loss of a user's earlier targets, never of the target that the LLM learns, so
-a history of one item scores exactly 0; and LiSSA over single samples with their full Hessian (Lin et al., SIGIR
-2024, code of 2024). Kept apart from `scoring.influence` on purpose.
+It uses one d × d weight of the surrogate, and LiSSA over single samples with their full Hessian. Its loss is that of a
+user's earlier targets and never of the target that the LLM learns, so a history of one item scores exactly 0 (Lin et
+al., SIGIR 2024, code of 2024). It is deliberately kept apart from `scoring.influence`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from scoring.objective import evaluation
 from scoring.sasrec import SASRec
 from scoring.solvers import Product, Solution, solve_lissa
 
-#: 64 MiB in float32.
+#: Maximum number of outputs, over all positions of a batch, that exist at once: 64 MiB in float32.
 _OUTPUTS = 1 << 24
 
 
 class ReleasedInfluence:
-    """Scores by the released recipe on a trained surrogate, in the precision of its weights.
+    """Computes scores by the released recipe on a trained surrogate, in the precision of its weights.
 
     Parameters
     ----------
-    model : the surrogate; the weight is the last feed-forward layer of its last block, [d, d].
-    outputs_at_once : outputs, of all positions of a batch, that exist at once.
+    model : the surrogate. The weight is the last feed-forward layer of its last block, [d, d].
+    outputs_at_once : the outputs, over all positions of a batch, that exist at once.
     """
 
     def __init__(self, model: SASRec, outputs_at_once: int = _OUTPUTS) -> None:
@@ -42,11 +42,11 @@ class ReleasedInfluence:
         self._weight = self._values[self._name]
 
     def gradient_sums(self, batches: Iterable[tuple[HistoryBatch, Tensor]]) -> Tensor:
-        """Σ over samples of wₖ(s)∇ℓ(s) of the earlier-target losses, float64 [K, d²].
+        """Return Σ over samples of wₖ(s)∇ℓ(s) for the earlier-target losses, float64 [K, d²].
 
         Parameters
         ----------
-        batches : each with the weights of its samples, [K, B].
+        batches : batches with the weights of their samples, [K, B].
         """
         total = torch.zeros(0, self._weight.numel(), dtype=torch.float64)
         with evaluation(self._model):
@@ -59,12 +59,12 @@ class ReleasedInfluence:
         return total
 
     def solve(self, v: Tensor, samples: Iterable[HistoryBatch], damp: float = 0.01, scale: float = 25.0) -> Solution:
-        """LiSSA from h = v [d²], or [K, d²] on the same samples; a step a sample in `samples`."""
+        """Run LiSSA from h = v [d²], or [K, d²] on the same samples, with one step per sample in `samples`."""
         with evaluation(self._model):
             return solve_lissa(self._products(samples), v, damp, scale)
 
     def scores(self, direction: Tensor, batch: HistoryBatch) -> npt.NDArray[np.float32]:
-        """⟨∇ℓ(s), h⟩ of each sample's earlier-target loss, float32 [B]."""
+        """Return ⟨∇ℓ(s), h⟩ of each sample's earlier-target loss, float32 [B]."""
         tangent = direction.reshape(self._weight.shape).to(self._weight)
         found = []
         with evaluation(self._model):
@@ -74,14 +74,14 @@ class ReleasedInfluence:
         return torch.cat(found).to("cpu", torch.float32).numpy()
 
     def _parts(self, batch: HistoryBatch) -> Iterator[tuple[slice, HistoryBatch]]:
-        """So few rows at a time that the outputs at all their positions take bounded memory."""
+        """Split a batch so that the outputs at all positions of a part take bounded memory."""
         rows = max(1, self._outputs_at_once // (batch.history.shape[1] * self._model.output_count))
         for start in range(0, len(batch.target), rows):
             span = slice(start, start + rows)
             yield span, HistoryBatch(batch.history[span], batch.lengths[span], batch.target[span])
 
     def _directions_at_once(self, batch: HistoryBatch) -> int:
-        """How many products may share a batch, so that the outputs of all of them take as much."""
+        """Return how many products may share a batch within the same bound on outputs."""
         return max(1, self._outputs_at_once // (batch.history.numel() * self._model.output_count))
 
     def _losses(self, weight: Tensor, batch: HistoryBatch) -> Tensor:
@@ -111,7 +111,7 @@ class ReleasedInfluence:
 
 
 class _EarlierLosses(nn.Module):
-    """[B] from a batch: the mean loss over the targets inside each history, 0 for a history of one item."""
+    """The mean loss [B] over the targets inside each history of a batch; 0 for a history of one item."""
 
     def __init__(self, model: SASRec) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class _EarlierLosses(nn.Module):
         hidden = model.final_norm(states).flatten(0, 1)
         flat = targets.flatten()
         ones = torch.ones_like(flat)
-        # Padding is scored against item 1, then left out of the mean.
+        # Padding is scored against item 1, and then excluded from the mean.
         positions = HistoryBatch(flat[:, None], ones, flat.clamp(min=1))
         outputs = model.head(hidden, model.item_embedding.weight, positions)
         losses = model.criterion.loss(outputs, positions).reshape(targets.shape)

@@ -1,15 +1,15 @@
 """SASRec: self-attentive sequential recommendation (Kang and McAuley, ICDM 2018).
 
-Causal self-attention over the items of a history, pre-norm blocks, scores by inner product with the very item
-embeddings that are read (tied). Histories are padded on the right, so under the causal mask no real position
-ever sees padding; positions count from the oldest item in the window.
+Causal self-attention over the items of a history, pre-norm blocks, and scores by inner product with the same item
+embeddings that are read (tied). Histories are right-padded, so under the causal mask no real position ever sees
+padding. Positions count from the oldest item in the window.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from scoring.exceptions import SettingError
 from scoring.head import CatalogueHead, Head, SampledHead
 from scoring.losses import BinaryLoss, OutputLoss, SoftmaxLoss
 from scoring.negatives import draw_negatives, proposal
-from scoring.surrogate_model import Surrogate
+from scoring.surrogate_model import Surrogate, SurrogateSettings
 from scoring.transformer import Block
 
 LOSSES = ("softmax", "sampled", "bce")
@@ -36,12 +36,13 @@ class SASRecConfig:
     ----------
     item_count : V; items are 1..V.
     max_history : T, the longest history it reads.
-    hidden : d; blocks, heads : depth and attention heads.
-    dropout : on embeddings, attention weights and both branches of a block; training only.
-    loss : `softmax` over the whole catalogue; `sampled`, an importance-weighted estimate of it for large
-        catalogues; `bce`, the target against sampled negatives.
-    negatives : K, drawn for `sampled` and `bce` with replacement and shared by a batch.
-    seed : of the initial weights and of the frozen negatives that scoring uses.
+    hidden : d, the size of a state.
+    blocks, heads : number of blocks and of attention heads.
+    dropout : dropout rate on embeddings, attention weights and both branches of a block; training only.
+    loss : `softmax` over the whole catalogue; `sampled`, its importance-weighted estimate for large catalogues; or
+        `bce`, the target against sampled negatives.
+    negatives : K, number of negatives for `sampled` and `bce`, drawn with replacement and shared by a batch.
+    seed : seed of the initial weights and of the frozen negatives used in scoring.
     """
 
     item_count: int
@@ -56,23 +57,23 @@ class SASRecConfig:
 
     def __post_init__(self) -> None:
         if min(self.item_count, self.max_history, self.hidden, self.blocks, self.heads, self.negatives) < 1:
-            raise SettingError(f"sizes of a SASRec must be at least 1: {self}")
+            raise SettingError(f"the sizes of a SASRec must be at least 1, got {self}")
         if self.hidden % self.heads:
             raise SettingError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
         if not 0 <= self.dropout < 1:
-            raise SettingError(f"dropout must be in [0, 1), not {self.dropout}")
+            raise SettingError(f"dropout must be in [0, 1), got {self.dropout}")
         if self.loss not in LOSSES:
             raise SettingError(f"unknown surrogate loss {self.loss!r}; choose one of {', '.join(LOSSES)}")
 
 
 class SASRec(Surrogate):
-    """See the module.
+    """The SASRec surrogate, described in this module's docstring.
 
     Parameters
     ----------
     config : sizes and loss.
-    item_counts : [V] train interactions of items 1..V, for the proposal of the sampled softmax; None is
-        uniform.
+    item_counts : train interactions of items 1..V, [V], for the proposal of the sampled softmax; None for a uniform
+        proposal.
     """
 
     frozen_negatives: Tensor
@@ -100,11 +101,11 @@ class SASRec(Surrogate):
     def output_count(self) -> int:
         return self.head.width(self.item_count)
 
-    def config_dict(self) -> dict[str, Any]:
+    def config_dict(self) -> SurrogateSettings:
         return asdict(self.config)
 
     def scopes(self) -> dict[str, tuple[str, ...]]:
-        """By name, the default first: both linear layers behind the last attention, or less, or more."""
+        """Return the scopes by name: by default both linear layers after the last attention, then others."""
         last = f"blocks.{len(self.blocks) - 1}"
         return {
             "last_feed_forward": (f"{last}.feed_forward.*",),
@@ -117,7 +118,7 @@ class SASRec(Surrogate):
     # Encoding
 
     def embed(self, history: Tensor) -> Tensor:
-        """[B, T, d] from item indices [B, T]; T must not exceed `max_history`."""
+        """Embed item indices [B, T] as [B, T, d]; T must not exceed `max_history`."""
         if history.shape[1] > self.config.max_history:
             raise SettingError(
                 f"a history of {history.shape[1]} items exceeds the surrogate's {self.config.max_history}"
@@ -126,14 +127,14 @@ class SASRec(Surrogate):
         return self.dropout(items + self.position_embedding.weight[: history.shape[1]])
 
     def states_before(self, depth: int, history: Tensor, lengths: Tensor) -> Tensor:
-        """[B, T, d], the input of block `depth`; for depth = blocks, [B, d] within the last, after its attention."""
+        """Return the input of block `depth`, [B, T, d]; for depth = blocks, the last block after attention, [B, d]."""
         states = self.embed(history)
         for block in self.blocks[: min(depth, len(self.blocks) - 1)]:
             states = block(states)
         return self._attend_last(states, lengths) if depth == len(self.blocks) else states
 
     def encode_from(self, depth: int, states: Tensor, lengths: Tensor) -> Tensor:
-        """[B, d], the last position after what remains; the last block computes that position alone."""
+        """Return the last position after the remaining layers, [B, d]. The last block computes only that position."""
         if depth < len(self.blocks):
             for block in self.blocks[depth:-1]:
                 states = block(states)
@@ -141,35 +142,35 @@ class SASRec(Surrogate):
         return self.final_norm(cast(Block, self.blocks[-1]).feed(states))
 
     def encode(self, history: Tensor, lengths: Tensor) -> Tensor:
-        """[B, d], each history at its last item. An empty history gives what the model knows of nobody."""
+        """Encode each history at its last item, [B, d]. An empty history gives the model's prior for unknown users."""
         return self.encode_from(0, self.embed(history), lengths)
 
     def logits(self, encoded: Tensor) -> Tensor:
-        """[B, V], a score for each item; column j is item j + 1."""
+        """Return a score for each item, [B, V]; column j is item j + 1."""
         return encoded @ self.item_embedding.weight[1:].T
 
     # Losses
 
     @property
     def head(self) -> Head:
-        """The map from an encoded history to the outputs that the frozen, scoring loss is a function of."""
+        """The map from an encoded history to the outputs on which the frozen scoring loss is defined."""
         if self.config.loss == "softmax":
             return CatalogueHead()
         return self._sampled_head(self.frozen_negatives)
 
     @property
-    def criterion(self) -> OutputLoss:
+    def criterion(self) -> OutputLoss[HistoryBatch]:
         return BinaryLoss() if self.config.loss == "bce" else SoftmaxLoss(self.head.target_column)
 
     def outputs(self, batch: HistoryBatch) -> Tensor:
-        """[B, C], the scores of the candidates at the last position."""
+        """Return the scores of the candidates at the last position, [B, C]."""
         return self.head(self.encode(batch.history, batch.lengths), self.item_embedding.weight, batch)
 
     def sequence_loss(self, batch: SequenceBatch, generator: torch.Generator | None = None) -> tuple[Tensor, int]:
-        """Σ of the loss over every counted position of a batch of windows, and their number.
+        """Return Σ of the loss over every counted position of a batch of windows, and the number of positions.
 
-        Negatives come from `generator` (on the CPU), one set a call; without one they are the frozen ones of
-        scoring.
+        Negatives are drawn from `generator` (on the CPU), one set per call. Without one, the frozen negatives of
+        scoring are used.
         """
         states = self.embed(batch.inputs)
         for block in self.blocks:
@@ -188,7 +189,7 @@ class SASRec(Surrogate):
         return self.criterion.loss(scores, flat).sum(), len(target)
 
     def reduced(self, names: Sequence[str], limits: EncodedLimits | None = None) -> EncodedObjective | None:
-        """The same losses as functions of the encoded history; None where a name belongs to the head."""
+        """Return the same losses as functions of the encoded history; None if a name belongs to the head."""
         if any(name.startswith("item_embedding") for name in names):
             return None
         last = len(self.blocks) - 1
@@ -215,7 +216,7 @@ class SASRec(Surrogate):
         return SampledHead(negatives, log_expected.to(self.item_embedding.weight.dtype))
 
     def _initialise(self) -> None:
-        """Normal(0, 0.02) matrices from a generator of their own: the global random state plays no part."""
+        """Initialise matrices as Normal(0, 0.02) from a generator of their own, not the global random state."""
         generator = torch.Generator().manual_seed(self.config.seed)
         for name, parameter in self.named_parameters():
             with torch.no_grad():

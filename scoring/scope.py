@@ -1,4 +1,4 @@
-"""Which parameters a score is taken over, and their order in one flat vector."""
+"""The parameters that a score is computed over, and their order in one flat vector."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _REGEX_PREFIX = "re:"
 
 @dataclass(frozen=True)
 class Scope:
-    """Parameters of a model by name, in the model's order; holds no tensor, so it travels freely.
+    """Names and shapes of some of a model's parameters, in the model's order. Holds no tensors, so it is cheap to send.
 
     Attributes
     ----------
     names : parameter names.
-    shapes : the shape of each.
+    shapes : shape of each parameter.
     """
 
     names: tuple[str, ...]
@@ -31,7 +31,7 @@ class Scope:
 
     @property
     def offsets(self) -> tuple[int, ...]:
-        """Where each parameter starts in the flat vector, then the vector's size."""
+        """Start of each parameter in the flat vector, followed by the vector's size."""
         offsets = [0]
         for shape in self.shapes:
             offsets.append(offsets[-1] + torch.Size(shape).numel())
@@ -43,16 +43,16 @@ class Scope:
         return self.offsets[-1]
 
     def span(self, name: str) -> slice:
-        """The place of one parameter in the flat vector."""
+        """Return the span of one parameter in the flat vector."""
         index = self.names.index(name)
         return slice(self.offsets[index], self.offsets[index + 1])
 
     def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """float64 [..., P] from a tensor [..., *shape] for every name."""
+        """Flatten a tensor [..., *shape] for every name into float64 [..., P]."""
         return self.flatten_rows({name: tensors[name].detach() for name in self.names}).to(torch.float64)
 
     def flatten_rows(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """[..., P] from tensors [..., *shape], in their own precision."""
+        """Flatten tensors [..., *shape] into [..., P], in their own precision."""
         parts = [
             tensors[name].reshape(*tensors[name].shape[: tensors[name].ndim - len(shape)], -1)
             for name, shape in zip(self.names, self.shapes, strict=True)
@@ -60,7 +60,7 @@ class Scope:
         return torch.cat(parts, dim=-1)
 
     def unflatten(self, vector: Tensor, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-        """Tensors by name from a vector [..., P]; leading dimensions stay in front of each shape."""
+        """Split a vector [..., P] into tensors by name; leading dimensions stay in front of each shape."""
         if vector.shape[-1] != self.size:
             raise ScopeError(f"a vector of {vector.shape[-1]} entries does not fit a scope of {self.size}")
         lead = vector.shape[:-1]
@@ -71,9 +71,9 @@ class Scope:
 
 
 def select_scope(model: nn.Module, patterns: Sequence[str]) -> Scope:
-    """The parameters of `model` that are trained and match any pattern.
+    """Select the trainable parameters of `model` that match any pattern.
 
-    Frozen ones belong to no scope: no sample has moved them, so removing it cannot either.
+    Frozen parameters belong to no scope: no sample has changed them, so removing one cannot either.
 
     Parameters
     ----------
@@ -83,8 +83,7 @@ def select_scope(model: nn.Module, patterns: Sequence[str]) -> Scope:
 
     Raises
     ------
-    ScopeError : a pattern matches nothing, or is no regular expression; the message lists the names there
-        are.
+    ScopeError : a pattern matches nothing or is not a regular expression; the message lists the valid names.
     """
     parameters = dict(model.named_parameters())
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items() if parameter.requires_grad}
@@ -94,7 +93,7 @@ def select_scope(model: nn.Module, patterns: Sequence[str]) -> Scope:
         if not matched:
             frozen = any(_matches(name, pattern) for name in parameters)
             what = "only frozen parameters match" if frozen else "no parameter matches"
-            raise ScopeError(f"{what} {pattern!r}; there are {', '.join(shapes)}")
+            raise ScopeError(f"{what} {pattern!r}; the model has {', '.join(shapes)}")
         chosen |= matched
     if not chosen:
         raise ScopeError("the scope has no pattern")
@@ -108,4 +107,4 @@ def _matches(name: str, pattern: str) -> bool:
     try:
         return re.fullmatch(pattern[len(_REGEX_PREFIX) :], name) is not None
     except re.error as error:
-        raise ScopeError(f"{pattern!r} is no regular expression: {error}") from error
+        raise ScopeError(f"{pattern!r} is not a regular expression: {error}") from error

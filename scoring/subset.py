@@ -1,4 +1,4 @@
-"""A uniform subset of bounded size out of a stream, drawn by hash and put into one order."""
+"""A uniform subset of bounded size from a stream, drawn by hash and in a fixed order."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Values = npt.NDArray[np.float64]
 
 
 class Subset:
-    """Keeps what is known of the `size` samples with the lowest keys; holds twice that and a shard.
+    """Keeps the values of the `size` samples with the lowest keys; holds up to twice that and a shard.
 
-    What is computed from its rows, in their order, does not depend on how the stream was cut or ordered.
+    Results computed from its rows, in their order, do not depend on how the stream was split or ordered.
     """
 
     def __init__(self, size: int, seed: int) -> None:
@@ -33,7 +33,7 @@ class Subset:
             self._compact()
 
     def values(self) -> Values:
-        """The values [min(size, N), F], in the order of (key, sample id)."""
+        """Return the values [min(size, N), F], ordered by (key, sample id)."""
         return self._compact()[2]
 
     def _compact(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], Values]:

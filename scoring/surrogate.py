@@ -1,38 +1,37 @@
-"""Surrogates by name: the built-in one, or one of your own as `module:builder`.
+"""Surrogates by name: the built-in one, or your own as `module:builder`.
 
-A builder takes (settings by name, `item_count` among them; int64 [V] train interactions of items 1..V, or None) and
-returns a `scoring.surrogate_model.Surrogate` with fresh, seeded weights. Its module must be importable wherever the
+A builder takes a mapping of settings (including `item_count`) and int64 [V] train interactions of items 1..V (or None).
+It returns a `scoring.surrogate_model.Surrogate` with fresh, seeded weights. Its module must be importable wherever the
 run's workers are: in the checkout that a job ships, or on the PYTHONPATH.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
 
 from torch import Tensor
 
 from scoring.exceptions import ScoringError, SettingError
 from scoring.sasrec import SASRec, SASRecConfig
 from scoring.scope import Scope, select_scope
-from scoring.surrogate_model import Surrogate
+from scoring.surrogate_model import Surrogate, SurrogateSettings
 
 __all__ = ["Surrogate", "build_surrogate", "surrogate_scope"]
 
-Builder = Callable[[Mapping[str, Any], Sequence[int] | Tensor | None], Surrogate]
+Builder = Callable[[SurrogateSettings, Sequence[int] | Tensor | None], Surrogate]
 
 
 def surrogate_scope(model: Surrogate, patterns: Sequence[str] | None) -> Scope:
-    """The parameters of a surrogate that influence is taken over.
+    """Return the parameters of a surrogate over which influence is computed.
 
     Parameters
     ----------
-    patterns : of `select_scope`, or names among the model's `scopes()`; None is the first of those.
+    patterns : patterns for `select_scope`, or names from the model's `scopes()`; None selects the first of those.
 
     Raises
     ------
-    ScopeError : something matches neither.
+    ScopeError : a pattern matches neither a name nor a parameter.
     """
     named = model.scopes()
     wanted = patterns or (next(iter(named)),)
@@ -42,22 +41,22 @@ def surrogate_scope(model: Surrogate, patterns: Sequence[str] | None) -> Scope:
 def build_surrogate(
     name: str,
     item_count: int,
-    config: SASRecConfig | Mapping[str, Any],
+    config: SASRecConfig | SurrogateSettings,
     item_counts: Sequence[int] | Tensor | None = None,
 ) -> Surrogate:
-    """A surrogate with fresh, seeded weights.
+    """Build a surrogate with fresh, seeded weights.
 
     Parameters
     ----------
-    name : `sasrec`, or `module:builder`.
-    item_count : V; it takes the place of one in `config`.
-    config : settings by name, or ready-made.
-    item_counts : [V] train interactions of items 1..V, for sampled losses.
+    name : `sasrec` or `module:builder`.
+    item_count : V, which overrides the one in `config`.
+    config : settings by name, or a complete config.
+    item_counts : train interactions of items 1..V, [V], for sampled losses.
 
     Raises
     ------
-    SettingError : unknown name or setting, a setting out of range, or a builder that cannot be imported, fails or
-        returns something else.
+    SettingError : the name or a setting is unknown, a setting is out of range, or the builder cannot be imported,
+        fails or returns something else.
     """
     settings = config.__dict__ if isinstance(config, SASRecConfig) else config
     builder = surrogate_builder(name)
@@ -70,12 +69,12 @@ def build_surrogate(
             f"the surrogate {name!r} cannot be built with these settings: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(model, Surrogate):
-        raise SettingError(f"the surrogate {name!r} built a {type(model).__name__}, which is no Surrogate")
+        raise SettingError(f"the surrogate {name!r} built a {type(model).__name__}, which is not a Surrogate")
     return model
 
 
 def surrogate_builder(name: str) -> Builder:
-    """What `build_surrogate` builds with. Raises SettingError for a name that is unknown or cannot be imported."""
+    """Return the builder of this name. Raises `SettingError` if it is unknown or cannot be imported."""
     if name in _BUILDERS:
         return _BUILDERS[name]
     module, _, function = name.partition(":")
@@ -90,10 +89,10 @@ def surrogate_builder(name: str) -> Builder:
     return builder
 
 
-def _build_sasrec(settings: Mapping[str, Any], item_counts: Sequence[int] | Tensor | None) -> SASRec:
+def _build_sasrec(settings: SurrogateSettings, item_counts: Sequence[int] | Tensor | None) -> SASRec:
     unknown = sorted(set(settings) - set(SASRecConfig.__dataclass_fields__))
     if unknown:
-        raise SettingError(f"unknown setting of the surrogate: {', '.join(unknown)}")
+        raise SettingError(f"unknown surrogate setting: {', '.join(unknown)}")
     return SASRec(SASRecConfig(**settings), item_counts)
 
 

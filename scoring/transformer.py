@@ -1,6 +1,6 @@
-"""A pre-norm transformer block of plain linear layers, with forward-mode derivatives throughout.
+"""A pre-norm transformer block of plain linear layers that supports forward-mode derivatives throughout.
 
-Fused attention kernels have none, hence the attention spelt out here.
+Fused attention kernels do not, so attention is written out here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 
 class CausalAttention(nn.Module):
-    """Multi-head self-attention in which a position attends to itself and to earlier ones."""
+    """Multi-head self-attention in which each position attends to itself and to earlier ones."""
 
     def __init__(self, hidden: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class CausalAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor, queries: Tensor, visible: Tensor) -> Tensor:
-        """[B, Q, d] from states [B, T, d], queries [B, Q, d] and bool [B or 1, Q, T] of visible positions."""
+        """Return [B, Q, d] from states [B, T, d], queries [B, Q, d] and visible positions, bool [B or 1, Q, T]."""
         query, key, value = (
             self._split(layer(source))
             for layer, source in ((self.query, queries), (self.key, states), (self.value, states))
@@ -34,12 +34,12 @@ class CausalAttention(nn.Module):
         return self.output(mixed.transpose(1, 2).flatten(2))
 
     def _split(self, states: Tensor) -> Tensor:
-        """[B, heads, T, d / heads]."""
+        """Split heads, [B, heads, T, d / heads]."""
         return states.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 class FeedForward(nn.Module):
-    """Two linear layers of the model's width with a GELU between, as smooth as second derivatives ask."""
+    """Two linear layers of the model's width with a GELU in between, which is smooth enough for second derivatives."""
 
     def __init__(self, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then a position-wise feed-forward; each reads the residual stream through a norm."""
+    """Attention followed by a position-wise feed-forward layer, each reading the residual stream through a norm."""
 
     def __init__(self, hidden: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -63,25 +63,25 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor) -> Tensor:
-        """[B, T, d] from [B, T, d], causal."""
-        places = torch.arange(states.shape[1], device=states.device)
-        visible = (places[None, :] <= places[:, None])[None]
+        """Apply the block causally, [B, T, d] from [B, T, d]."""
+        positions = torch.arange(states.shape[1], device=states.device)
+        visible = (positions[None, :] <= positions[:, None])[None]
         normed = self.attention_norm(states)
         return self.feed(states + self.dropout(self.attention(normed, normed, visible)))
 
     def at(self, states: Tensor, position: Tensor) -> Tensor:
-        """[B, d], what `forward` gives at `position` [B], without computing any other position."""
+        """Return `forward` at `position` [B], [B, d], without computing any other position."""
         return self.feed(self.attend_at(states, position))
 
     def attend_at(self, states: Tensor, position: Tensor) -> Tensor:
-        """[B, d], the residual stream at `position` [B] after the attention, before the feed-forward."""
-        places = torch.arange(states.shape[1], device=states.device)
-        visible = (places <= position[:, None])[:, None]
+        """Return the residual stream at `position` [B] after attention, before the feed-forward layer, [B, d]."""
+        positions = torch.arange(states.shape[1], device=states.device)
+        visible = (positions <= position[:, None])[:, None]
         here = position[:, None, None].expand(-1, 1, states.shape[2])
         normed = self.attention_norm(states)
         attended = self.attention(normed, normed.gather(1, here), visible)
         return (states.gather(1, here) + self.dropout(attended)).squeeze(1)
 
     def feed(self, states: Tensor) -> Tensor:
-        """The feed-forward's step on states [..., d], each position by itself."""
+        """Apply the feed-forward layer to states [..., d], each position separately."""
         return states + self.dropout(self.feed_forward(self.feed_norm(states)))

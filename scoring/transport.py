@@ -1,14 +1,14 @@
-"""Entropic optimal transport from train samples to a reference, with a bound on what one train sample may carry.
+"""Entropic optimal transport from train samples to a reference, with a bound on the mass of each train sample.
 
-A coreset of n samples S that lies close to the reference in transport distance puts a mass of 1/n on each sample of S
-and none on the others. Let go of "all or none", and the coreset's weights are the row sums of a plan P with
-Σᵢ Pᵢⱼ = 1/R for each reference sample j and Σⱼ Pᵢⱼ ≤ 1/n for each train sample i; the plan minimises
-Σ Pᵢⱼ (cᵢⱼ − bᵢ) − ε · entropy(P), with cᵢⱼ the distance of embeddings and bᵢ what is gained by taking i. The scaling
-algorithm for it is that of Chizat, Peyré, Schmitzer and Vialard, "Scaling algorithms for unbalanced optimal transport
-problems", Mathematics of Computation 87, 2018, with a row's scaling bounded by 1.
+A coreset S of n samples that is close to the reference in transport distance puts a mass of 1/n on each sample of S
+and none on the others. Relaxing "all or none" makes the coreset's weights the row sums of a plan P with
+Σᵢ Pᵢⱼ = 1/R for each reference sample j and Σⱼ Pᵢⱼ ≤ 1/n for each train sample i. The plan minimises
+Σ Pᵢⱼ (cᵢⱼ − bᵢ) − ε · entropy(P), where cᵢⱼ is the distance of embeddings and bᵢ the gain from taking sample i. The
+scaling algorithm is that of Chizat, Peyré, Schmitzer and Vialard, "Scaling algorithms for unbalanced optimal transport
+problems", Mathematics of Computation 87, 2018, with each row's scaling bounded by 1.
 
-It is solved on a subset of train, where a row stands for many samples and its bound grows alike. What it leaves behind
-is a potential a reference sample; with it, the mass of any other train sample is a sum over the reference alone.
+It is solved on a subset of train, where a row stands for many samples and its bound grows accordingly. The solution
+is one potential per reference sample. With it, the mass of any other train sample is a sum over the reference alone.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ import numpy.typing as npt
 
 Values = npt.NDArray[np.float64]
 
-_BLOCK = 256  # rows whose costs exist at once
+_BLOCK = 256  # rows whose costs are held at once
 _ITERATIONS = 500
 TOLERANCE = 1e-3
-#: Decimals that are kept of the potentials: the last bits of their sums depend on the number of threads.
+#: Decimals kept of the potentials, since the last bits of their sums depend on the number of threads.
 _DECIMALS = 6
 
 
 @dataclass(frozen=True)
 class Transport:
-    """A solved plan, by its potentials.
+    """A solved plan, given by its potentials.
 
     Attributes
     ----------
-    reference : [R, d] embeddings.
-    potentials : [R], ln of the scaling of each column.
-    cost_scale : the mean distance on the subset, the unit of cost.
-    epsilon : the entropy's weight, in that unit.
-    log_bound : ln of what a row of the subset may carry.
-    residual : Σⱼ |Σᵢ Pᵢⱼ − 1/R| where the iterations stopped.
-    iterations : how many.
+    reference : embeddings, [R, d].
+    potentials : ln of the scaling of each column, [R].
+    cost_scale : mean distance on the subset, which is the unit of cost.
+    epsilon : weight of the entropy, in that unit.
+    log_bound : ln of the maximum mass of a row of the subset.
+    residual : Σⱼ |Σᵢ Pᵢⱼ − 1/R| when the iterations stopped.
+    iterations : number of iterations.
     """
 
     reference: Values
@@ -52,7 +52,7 @@ class Transport:
     iterations: int
 
     def log_mass(self, embedding: npt.NDArray[np.float32], gain: Values) -> npt.NDArray[np.float32]:
-        """ln of the mass that train samples may carry as a share of the bound, at most 0; float32 [N].
+        """Return ln of the mass that train samples may carry relative to the bound, at most 0, float32 [N].
 
         Parameters
         ----------
@@ -74,17 +74,17 @@ class Transport:
 def solve_transport(
     embedding: npt.NDArray[np.float64], gain: Values, reference: npt.NDArray[np.float32], bound: float, epsilon: float
 ) -> Transport:
-    """Iterates the scalings until the reference is served within 0.1%, or 500 times.
+    """Iterate the scalings until the reference is served within 0.1%, at most 500 times.
 
     Parameters
     ----------
-    embedding : [M, d] of the subset.
+    embedding : embeddings of the subset, [M, d].
     gain : bᵢ [M], in units of the mean cost.
     reference : [R, d].
-    bound : what one row of the subset may carry; at least 1/M, or the reference could not be served.
-    epsilon : the entropy's weight, in units of the mean cost.
+    bound : maximum mass of a row of the subset; at least 1/M, since the reference could not be served otherwise.
+    epsilon : weight of the entropy, in units of the mean cost.
 
-    Costs are computed anew in blocks of 256 rows, so memory is O((M + R) d + 256 R).
+    Costs are recomputed in blocks of 256 rows, so memory is O((M + R) d + 256 R).
     """
     columns = np.asarray(reference, dtype=np.float64)
     share = 1.0 / len(columns)
@@ -107,21 +107,22 @@ def solve_transport(
 
 
 def distances(rows: Values, columns: Values) -> Values:
-    """Euclidean distances [N, R] between rows [N, d] and columns [R, d]."""
+    """Return the Euclidean distances [N, R] between rows [N, d] and columns [R, d]."""
     squares = (rows**2).sum(1)[:, None] + (columns**2).sum(1) - 2.0 * (rows @ columns.T)
     return np.sqrt(np.maximum(squares, 0.0))
 
 
 def log_sum(exponents: Values) -> Values:
-    """ln Σ exp over the columns, [N] from [N, R]."""
+    """Return ln Σ exp over the columns, [N] from [N, R]."""
     highest: Values = exponents.max(1)
     return highest + np.log(np.exp(exponents - highest[:, None]).sum(1))
 
 
 def _blocks(embedding: Values, gain: Values) -> Iterator[tuple[Values, Values, int]]:
-    """Blocks of equal shape, the last one padded, and how many rows count.
+    """Yield blocks of equal shape, padding the last one, with the number of rows that count.
 
-    A matrix product of another shape may round differently; of one shape, a row's result is its own.
+    A matrix product may round differently for another shape. With a fixed shape, a row's result does not depend on
+    the other rows.
     """
     for start in range(0, len(embedding), _BLOCK):
         rows = min(_BLOCK, len(embedding) - start)

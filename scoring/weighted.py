@@ -1,6 +1,6 @@
-"""Drawing without replacement in proportion to weights, or from the highest score down, by keys alone.
+"""Keys for drawing without replacement in proportion to weights, or from the highest score down.
 
-Each is a key to which `scoring.draw.StratifiedDraw` can keep the lowest, so that it streams like the uniform draw.
+`scoring.draw.StratifiedDraw` keeps the lowest keys, so these draws stream like the uniform one.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ _SPARE = np.uint64(12)  # bits of a key beyond the 52 of a float64's fraction
 def weighted_keys(
     sample_id: npt.NDArray[np.int64], weights: npt.NDArray[np.float64], seed: int
 ) -> npt.NDArray[np.uint64]:
-    """Keys of which the k smallest are a draw of k in proportion to the weights, without replacement.
+    """Return keys of which the k smallest are a draw of k without replacement in proportion to the weights.
 
-    Efraimidis and Spirakis, "Weighted random sampling with a reservoir", Information Processing Letters 97, 2006:
-    with u uniform, the largest u^(1/w) win; here as the smallest −ln(u) / w, and u is a hash of (sample id, seed).
-    It is the same as drawing one after another, each time in proportion among those that are left.
+    Efraimidis and Spirakis, "Weighted random sampling with a reservoir", Information Processing Letters 97, 2006: with
+    u uniform, the largest u^(1/w) win. Here these are the smallest −ln(u) / w, and u is a hash of (sample id, seed).
+    This equals drawing samples one by one, each time in proportion among those that are left.
 
     Parameters
     ----------
     sample_id : int64 [N].
-    weights : float64 [N], 0 or more; samples of weight 0 come last, in a uniform order.
+    weights : float64 [N], non-negative; samples of weight 0 come last, in uniformly random order.
 
     Returns
     -------
@@ -36,12 +36,12 @@ def weighted_keys(
     uniform = ((order >> _SPARE).astype(np.float64) + 0.5) * 2.0**-52
     waiting = np.full(len(order), np.inf)
     np.divide(-np.log(uniform), weights, out=waiting, where=weights > 0)
-    # The bits of floats that are not negative sort like the floats; the fraction of infinity is free for an order.
+    # The bits of non-negative floats sort like the floats, and the fraction bits of infinity are free for an order.
     keys = waiting.view(np.uint64)
     return np.where(np.isfinite(waiting), keys, keys + (order >> _SPARE))
 
 
 def highest_keys(sample_id: npt.NDArray[np.int64], score: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.uint64]:
-    """Keys of which the k smallest have the k highest scores [N]; equal scores are in the order of the draw."""
+    """Return keys of which the k smallest have the k highest scores [N]; ties are in the order of the uniform draw."""
     falling = (~float_keys(score)).astype(np.uint64) << np.uint64(32)
     return falling | (draw_order(sample_id, seed) >> np.uint64(32))

@@ -37,10 +37,10 @@ Hybrids were built with their attention in the middle, between layers of other k
 |---|---|---|---|---|---|---|
 """
 _REASONS = {
-    "depends on the tokens that follow": "refused: reads ahead, as configured by default",
+    "depends on the tokens after it": "refused: reads ahead, as configured by default",
     "depends on the padding": "refused: does not leave padding out",
-    "fails on a plain text": "refused: fails on a plain text",
-    "an encoder with a decoder": "refused: an encoder with a decoder",
+    "fails on plain text": "refused: fails on plain text",
+    "an encoder-decoder model": "refused: an encoder-decoder model",
 }
 
 

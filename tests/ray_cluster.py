@@ -1,4 +1,4 @@
-"""A real Ray head on this machine, with the Jobs API, apart from every other Ray that runs here."""
+"""A real Ray head on this machine with the Jobs API, isolated from every other Ray that runs here."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ import psutil
 from ray.job_submission import JobSubmissionClient
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Seconds that a busy machine may take to start Ray; nobody waits so long unless something is broken.
+#: Seconds that a busy machine may take to start Ray; only broken starts take that long.
 _PATIENCE = 600.0
 
 
 @contextlib.contextmanager
 def head_node(cpus: int = 2) -> Iterator[str]:
-    """Start a head, yield the address of its Jobs API once a job can be submitted, and end its processes."""
-    # Ray's sockets lie below it, and the name of a socket must be short.
+    """Start a head, yield its Jobs API address once a job can be submitted, and end its processes."""
+    # Ray's sockets are created in it, and a socket's name must be short.
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
     port, dashboard, agent, client = _free_ports(4)
     command = [
@@ -53,8 +53,8 @@ def head_node(cpus: int = 2) -> Iterator[str]:
 def several_nodes(cpus: int = 2) -> Iterator[Cluster]:
     """Start a head that takes `cpus` CPUs and no jobs, yield the cluster, and end all of its nodes.
 
-    As `ray.cluster_utils.Cluster`, but every node is a process group that can be stopped, killed with all of its
-    workers, or given a file system of its own.
+    It resembles `ray.cluster_utils.Cluster`, but every node is a process group that can be stopped, killed with all of
+    its workers, or given a file system of its own.
     """
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
     port, client = _free_ports(2)
@@ -77,22 +77,22 @@ class Cluster:
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def add_node(self, cpus: int, hidden: Path | None = None) -> subprocess.Popen[bytes]:
-        """Start a node more; for it, the folder `hidden` is an empty one of its own."""
+        """Start another node, for which the folder `hidden` is an empty folder of its own."""
         return self.start([f"--address={self.address}"], cpus, hidden)
 
     def lose(self, node: subprocess.Popen[bytes]) -> None:
-        """SIGKILL a node with all of its workers; the others go on."""
+        """Send SIGKILL to a node with all of its workers; the others continue."""
         _end(node)
 
     def end(self) -> None:
-        """SIGKILL every node."""
+        """Send SIGKILL to every node."""
         for process in reversed(self.processes):
             _end(process)
 
     def start(self, options: list[str], cpus: int, hidden: Path | None = None) -> subprocess.Popen[bytes]:
-        """Start a node and wait until it is part of the cluster.
+        """Start a node and wait until it has joined the cluster.
 
-        A node gives up when a busy head does not answer it in half a minute; it is then started again.
+        A node gives up if a busy head does not answer within half a minute; it is then started again.
         """
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
@@ -125,9 +125,9 @@ class Cluster:
 
 
 def environment() -> dict[str, str]:
-    """As in the image, of nodes and of drivers: the checkout can be imported from anywhere, `python` has the packages.
+    """Return the environment of nodes and drivers, as in the image: the project importable, `python` with the packages.
 
-    These clusters do without tokens, whatever the home directory holds.
+    These clusters use no tokens, whatever the home directory contains.
     """
     inherited = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     return {
@@ -149,7 +149,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _wait_for_jobs(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """The API answers before the agent that runs jobs is there, so a job of no effect is the question."""
+    """Submit a job of no effect: the API answers before the agent that runs jobs is there."""
     end = time.monotonic() + _PATIENCE
     while time.monotonic() < end:
         if process.poll() is not None:
@@ -162,7 +162,7 @@ def _wait_for_jobs(address: str, process: subprocess.Popen[bytes], log: Path) ->
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the head's process group, and its descendants in groups of their own: the drivers of jobs."""
+    """Kill the head's process group, and its descendants in groups of their own, which are the drivers of jobs."""
     descendants: list[psutil.Process] = []
     with contextlib.suppress(psutil.NoSuchProcess):
         descendants = psutil.Process(process.pid).children(recursive=True)

@@ -26,7 +26,7 @@ CORPUS = (
 )
 VOCABULARY = 384
 _GROUPED = {"intermediate_size": 48, "num_key_value_heads": 2, "pad_token_id": 0, "eos_token_id": 2}
-#: Families of transformers that name, order and fuse their projections differently, with sizes of their own.
+#: Families of transformers models that name, order and fuse their projections differently, with their own sizes.
 OTHER_FAMILIES = {
     "Qwen3": {**_GROUPED, "head_dim": 8},
     "Phi3": _GROUPED,
@@ -38,7 +38,7 @@ OTHER_FAMILIES = {
 
 
 def make_tokenizer(corpus: Iterable[str] = CORPUS, bos: bool = False) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer of fewer than VOCABULARY tokens; with `bos` every text starts with <s>."""
+    """Return a byte-level BPE tokenizer of fewer than VOCABULARY tokens; with `bos`, every text starts with <s>."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -55,7 +55,7 @@ def make_tokenizer(corpus: Iterable[str] = CORPUS, bos: bool = False) -> PreTrai
 
 
 def make_model(architecture: str = "llama", seed: int = 0, layers: int = 2) -> PreTrainedModel:
-    """A random float32 model in evaluation mode: "llama", "qwen2" (biases) or "gpt2" (fused projection)."""
+    """Return a random float32 model in evaluation mode: "llama", "qwen2" (biases) or "gpt2" (fused projection)."""
     tokens = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     common = {
         "vocab_size": VOCABULARY,
@@ -88,7 +88,7 @@ def make_model(architecture: str = "llama", seed: int = 0, layers: int = 2) -> P
 
 
 def make_other(family: str, seed: int = 0) -> PreTrainedModel:
-    """A random float32 model of two layers, of one of the families in OTHER_FAMILIES."""
+    """Return a random float32 model with two layers, from one of the families in OTHER_FAMILIES."""
     sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -98,7 +98,7 @@ def make_other(family: str, seed: int = 0) -> PreTrainedModel:
 
 
 def make_tiny_llm(path: Path | str, architecture: str = "llama", bos: bool = False) -> Path:
-    """Saves a tiny model and its tokenizer to the directory `path`, as a hub model would lie there."""
+    """Save a tiny model and its tokenizer to the directory `path`, laid out like a hub model."""
     target = Path(path)
     make_model(architecture).save_pretrained(target)
     make_tokenizer(bos=bos).save_pretrained(target)

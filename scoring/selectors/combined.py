@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from scoring.ids import draw_order
 from scoring.normalise import NORMALISATIONS, Anchors, ScoreMap
-from scoring.order_statistics import Keys, RankSearch, Weighed, float_keys, key_floats, run_searches
+from scoring.order_statistics import Keys, RankSearch, WeightedKeys, float_keys, key_floats, run_searches
 from scoring.selectors.base import ScoreShard, Shards, Survey, usable_rows
 
 #: The order by which ties are cut is of its own.
@@ -55,7 +55,7 @@ class Scorer:
         anchors: Anchors = NORMALISATIONS[normalise](counts.weight)
         inner = (anchors.ranks > 0) & (anchors.ranks < counts.weight - 1)
 
-        def stream() -> Iterator[tuple[Keys | Weighed, ...]]:
+        def stream() -> Iterator[tuple[Keys | WeightedKeys, ...]]:
             for shard in shards():
                 usable = usable_rows(shard, tuple(weights))
                 weight = None if shard.weight is None else shard.weight[usable]
@@ -79,8 +79,8 @@ class Scorer:
         return Scored(*columns, score.astype(np.float32), weight)
 
 
-def _weighed(keys: Keys, weight: npt.NDArray[np.int64] | None) -> Keys | Weighed:
-    return keys if weight is None else Weighed(keys, weight)
+def _weighed(keys: Keys, weight: npt.NDArray[np.int64] | None) -> Keys | WeightedKeys:
+    return keys if weight is None else WeightedKeys(keys, weight)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def find_cut(shards: Shards, scorer: Scorer, seed: int, weight: int, dropped: in
     first = weight - dropped
     ranks = [0, first - 1] + ([first] if dropped else [])
 
-    def scores() -> Iterator[tuple[Keys | Weighed, ...]]:
+    def scores() -> Iterator[tuple[Keys | WeightedKeys, ...]]:
         for shard in shards():
             scored = scorer(shard)
             yield (_weighed(float_keys(scored.score), scored.weight),)
@@ -134,7 +134,7 @@ def find_cut(shards: Shards, scorer: Scorer, seed: int, weight: int, dropped: in
     if score > high:
         return Cut(low, high, score)
 
-    def tied_keys() -> Iterator[tuple[Keys | Weighed, ...]]:
+    def tied_keys() -> Iterator[tuple[Keys | WeightedKeys, ...]]:
         for shard in shards():
             scored = scorer(shard)
             tied = scored.take(scored.score == np.float32(score))

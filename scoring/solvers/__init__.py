@@ -1,4 +1,4 @@
-"""Ways to solve (H + λI) h = v, a module each, all in float64; none knows where products are computed."""
+"""Solvers of (H + λI) h = v, one per module, all in float64. None knows where products are computed."""
 
 from scoring.solvers.cg import solve_cg
 from scoring.solvers.ekfac import solve_ekfac

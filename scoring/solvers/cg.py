@@ -1,4 +1,4 @@
-"""Conjugate gradients on a matrix known by its products (Hestenes and Stiefel, 1952)."""
+"""Conjugate gradients on a matrix given by its products (Hestenes and Stiefel, 1952)."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from torch import Tensor
 from scoring.exceptions import NonFiniteError, NotConvergedError
 from scoring.solvers.solution import Product, Solution, checked, relative_residual
 
-#: Of an answer that may be used, whatever tolerance was asked for.
+#: The largest residual of a usable solution, whatever tolerance was asked for.
 _WORST_RESIDUAL = 1e-3
 
 
 def solve_cg(
     product: Product, v: Tensor, damping: float, tolerance: float = 1e-6, max_iterations: int = 500
 ) -> Solution:
-    """h with ‖(H + λI)h − v‖ ≤ tolerance · ‖v‖, in float64.
+    """Solve for h with ‖(H + λI)h − v‖ ≤ tolerance · ‖v‖, in float64.
 
     Parameters
     ----------
-    product : x ↦ Hx, H symmetric and positive semi-definite.
-    v : [P], or [K, P] for systems that share their products; each has steps of its own.
-    damping : λ ≥ 0; the condition number is at most (‖H‖ + λ)/λ and the iterations grow with its root.
-    tolerance : of the relative residual as the recursion carries it on. It is measured once more on the answer, where
-        products of single precision may leave it higher; above 10⁻³ and ten times the tolerance, that is an error.
-    max_iterations : products at most.
+    product : x ↦ Hx, with H symmetric and positive semi-definite.
+    v : [P], or [K, P] for systems that share their products; each takes steps of its own.
+    damping : λ ≥ 0; the condition number is at most (‖H‖ + λ)/λ, and the iterations grow with its square root.
+    tolerance : bound on the relative residual in the recursion. The residual is measured once more on the solution,
+        where single-precision products may leave it higher. Above 10⁻³ and ten times the tolerance, that is an error.
+    max_iterations : maximum number of products.
 
     Raises
     ------
-    NotConvergedError : out of iterations, the damped curvature is not positive along a search direction, or the answer
-        is further off than the recursion says.
-    NonFiniteError : v or a product holds NaN or infinity.
+    NotConvergedError : out of iterations, or the damped curvature is not positive along a search direction, or the
+        measured residual is larger than the recursion claims.
+    NonFiniteError : v or a product contains NaN or infinity.
     """
     v = checked(v, damping)
     direction = torch.zeros_like(v)
@@ -46,10 +46,10 @@ def solve_cg(
         steepness = (search * curved).sum(-1, keepdim=True)
         iterations += 1
         if bool(torch.isfinite(search).all()) and not bool(torch.isfinite(curved).all()):
-            raise NonFiniteError("the curvature holds values that are not finite")
+            raise NonFiniteError("the curvature contains values that are not finite")
         if not bool((steepness > 0)[active].all()):
             raise _not_converged(energy, v, iterations, f"a damping above {damping:g}: the curvature is singular")
-        # A system that is solved stays where it is while others go on.
+        # A solved system stays unchanged while others continue.
         step = torch.where(active, energy / steepness, 0.0)
         direction += step * search
         residual -= step * curved
@@ -58,7 +58,7 @@ def solve_cg(
     measured = relative_residual(product, direction, v, damping)
     if measured > max(_WORST_RESIDUAL, 10 * tolerance):
         raise NotConvergedError(
-            f"conjugate gradients end at a residual of {measured:.2e}, which the precision of the products allows; try "
+            f"conjugate gradients ended at a residual of {measured:.2e}, limited by the precision of the products; try "
             f"a damping above {damping:g}",
             measured,
             iterations,
@@ -67,7 +67,7 @@ def solve_cg(
 
 
 def _squares(rows: Tensor) -> Tensor:
-    """‖·‖² of each row, [..., 1]."""
+    """Return ‖·‖² of each row, [..., 1]."""
     return rows.square().sum(-1, keepdim=True)
 
 

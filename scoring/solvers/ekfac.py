@@ -1,4 +1,4 @@
-"""The solve in the eigenbasis of Kronecker-factored curvature (George et al., 2018; Grosse et al., 2023)."""
+"""Solving in the eigenbasis of Kronecker-factored curvature (George et al., 2018; Grosse et al., 2023)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def solve_ekfac(
     v: Tensor,
     damping: float,
 ) -> Solution:
-    """(Ĥ + λI)⁻¹v, v [..., P], for the block-diagonal Ĥ with the given basis and mean eigenvalues, in float64.
+    """Return (Ĥ + λI)⁻¹v for v [..., P], with the block-diagonal Ĥ of the given basis and mean eigenvalues, in float64.
 
-    For each layer, V ↦ Q_out [(Q_outᵀ V Q_in) / (Λ + λ)] Q_inᵀ. It solves with its own operator exactly, so
-    no residual is measured; measure one against the Gauss-Newton products with `relative_residual`.
+    For each layer, this computes V ↦ Q_out [(Q_outᵀ V Q_in) / (Λ + λ)] Q_inᵀ. It solves its own operator exactly, so
+    no residual is measured. Use `relative_residual` to measure one against the Gauss-Newton products.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def solve_ekfac(
     for layer in layers:
         damped = eigenvalues.mean(layer.name) + damping
         if not float(damped.min()) > 0:
-            raise SettingError(f"the curvature of {layer.name} is singular; give a damping above 0")
+            raise SettingError(f"the curvature of {layer.name} is singular; set a damping above 0")
         outward, inward = basis.outputs[layer.name], basis.inputs[layer.name]
         turned = outward.T @ layer.matrix(parts) @ inward / damped
         solved |= layer.parameters(outward @ turned @ inward.T)

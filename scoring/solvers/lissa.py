@@ -18,24 +18,24 @@ def solve_lissa(
     scale: float = 25.0,
     whole: Product | None = None,
 ) -> Solution:
-    """Runs h ← v + (1 − damp) h − Hₜh / scale from h = v, once for each product.
+    """Iterate h ← v + (1 − damp) h − Hₜh / scale from h = v, once per product.
 
-    With Hₜ = H its fixed point is scale · (H + damp·scale·I)⁻¹ v: it comes `scale` times the solution for the
-    damping `damp · scale`. It contracts where every eigenvalue of Hₜ is below scale · (2 − damp).
+    With Hₜ = H, the fixed point is scale · (H + damp·scale·I)⁻¹ v, which is `scale` times the solution for the damping
+    `damp · scale`. The iteration contracts if every eigenvalue of Hₜ is below scale · (2 − damp).
 
     Parameters
     ----------
-    products : x ↦ Hₜx, one a step; each on a sample or a batch of the curvature samples.
+    products : x ↦ Hₜx, one per step, each on a sample or batch of the curvature samples.
     v : [P], or [K, P] for recursions that share their samples.
-    whole : x ↦ Hx on all curvature samples, to measure the residual of h / scale; None leaves it unmeasured.
+    whole : x ↦ Hx on all curvature samples, to measure the residual of h / scale; None skips the measurement.
 
     Raises
     ------
-    SettingError : damp outside [0, 1] or scale not positive. NotConvergedError : the recursion left all
-        bounds.
+    SettingError : damp is outside [0, 1] or scale is not positive.
+    NotConvergedError : the recursion diverged.
     """
     if not (0 <= damp <= 1 and 0 < scale < float("inf")):
-        raise SettingError(f"lissa needs damp in [0, 1] and a positive scale, not {damp} and {scale}")
+        raise SettingError(f"lissa needs damp in [0, 1] and a positive scale, got {damp} and {scale}")
     v = checked(v, damp * scale)
     bound = 1e12 * float(torch.linalg.vector_norm(v))
     direction = v.clone()
@@ -46,7 +46,7 @@ def solve_lissa(
         if not float(torch.linalg.vector_norm(direction)) <= bound:
             raise NotConvergedError(
                 f"lissa diverged after {steps} steps at a scale of {scale:g}; "
-                "give one above the largest curvature of a sample",
+                "set one above the largest curvature of a sample",
                 float("inf"),
                 steps,
             )

@@ -1,4 +1,4 @@
-"""What a solver returns, and how far it is from solving."""
+"""The result of a solver, and its residual."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Product = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """h of (H + λI)h = v.
+    """The solution h of (H + λI)h = v.
 
     Attributes
     ----------
-    direction : h, float64, of the shape of v: [P], or [K, P] for K right-hand sides.
-    residual : ‖(H + λI)h − v‖ / ‖v‖ against the solver's own operator, the largest of the K; None where none was
-        given to measure it by.
-    iterations : products spent; a product with a stack counts once.
+    direction : h, float64, in the shape of v: [P], or [K, P] for K right-hand sides.
+    residual : ‖(H + λI)h − v‖ / ‖v‖ against the solver's own operator, the maximum over the K; None if there was
+        nothing to measure it with.
+    iterations : number of products; a product with a stack counts once.
     """
 
     direction: Tensor
@@ -32,22 +32,23 @@ class Solution:
 
 
 def relative_residual(product: Product, direction: Tensor, v: Tensor, damping: float) -> float:
-    """‖(H + λI)h − v‖ / ‖v‖, the largest of the rows of a stack; 0 for v = 0 and h = 0."""
+    """Return ‖(H + λI)h − v‖ / ‖v‖, the maximum over the rows of a stack; 0 for v = 0 and h = 0."""
     error = torch.linalg.vector_norm(product(direction) + damping * direction - v, dim=-1)
     scale = torch.linalg.vector_norm(v, dim=-1)
-    # 0 / 0 is a solved system; anything else over 0 is infinite by itself.
+    # 0 / 0 is a solved system; anything else divided by 0 is infinite as it should be.
     return float(torch.where(error == 0, 0.0, error / scale).max())
 
 
 def checked(v: Tensor, damping: float) -> Tensor:
-    """v as float64 [..., P].
+    """Return v as float64 [..., P].
 
     Raises
     ------
-    SettingError : damping negative or not finite. NonFiniteError : v holds NaN or infinity.
+    SettingError : damping is negative or not finite.
+    NonFiniteError : v contains NaN or infinity.
     """
     if not 0 <= damping < float("inf"):
-        raise SettingError(f"damping must be 0 or more and finite, not {damping}")
+        raise SettingError(f"damping must be finite and at least 0, got {damping}")
     if not bool(torch.isfinite(v).all()):
-        raise NonFiniteError("the gradient of the risk holds values that are not finite")
+        raise NonFiniteError("the gradient of the risk contains values that are not finite")
     return v.to(torch.float64)

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 
 
 class BreakingProxy:
-    """Passes connections on to another port of this machine.
+    """Forwards connections to another port of this machine.
 
     Attributes
     ----------
-    address : to be used in place of the target's.
-    refusals : how many more connections are closed as soon as they are made.
+    address : address to use in place of the target's.
+    refusals : number of further connections to close as soon as they are made.
     """
 
     def __init__(self, target: str) -> None:
@@ -28,7 +28,7 @@ class BreakingProxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self, refusals: int) -> int:
-        """Break all connections, and refuse the next ones; how many there were."""
+        """Break all connections and refuse the next ones. Return the number of connections broken."""
         self.refusals = refusals
         cut, self._open = self._open, set()
         for each in cut:
@@ -37,7 +37,7 @@ class BreakingProxy:
         return len(cut) // 2
 
     def silence(self) -> int:
-        """Lose whatever still comes over the connections there are, without a word; how many there were."""
+        """Silently drop whatever still arrives over the current connections. Return their number."""
         self._silent |= self._open
         return len(self._open) // 2
 
@@ -70,7 +70,7 @@ class BreakingProxy:
 
 @contextlib.contextmanager
 def breaking_proxy(target: str) -> Iterator[BreakingProxy]:
-    """A proxy for the length of a block, to the http address of `target`."""
+    """Run a proxy to the http address of `target` during a block."""
     proxy = BreakingProxy(target)
     try:
         yield proxy

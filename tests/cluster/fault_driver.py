@@ -1,8 +1,8 @@
-"""A driver of its own process: passes over shards by workers that are slow enough for a test to break something.
+"""A driver in its own process, with passes over shards by workers slow enough for a test to break something.
 
     python -m tests.cluster.fault_driver ADDRESS FOLDER {map,reduce,broadcast}
 
-It writes what it found to FOLDER/result.json.
+It writes its findings to FOLDER/result.json.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SECONDS = 1.0
 
 
 class SlowWorker:
-    """Takes a second a shard and says where: a file named after the shard and the node."""
+    """Takes a second per shard, and leaves a file named after the shard and the node."""
 
     def __init__(self, weights: Broadcast, trace: Storage) -> None:
         self._weights = weights.get()["weights"]
@@ -51,14 +51,14 @@ class SlowWorker:
 
 
 class Owner:
-    """An actor that puts a broadcast, so that the object goes when the actor does."""
+    """An actor that puts a broadcast, so that the object is lost when the actor dies."""
 
     def put(self, arrays: Mapping[str, Any], folder: Storage, name: str) -> Broadcast:
         return Broadcast.put(arrays, folder, name)
 
 
 def copies(weights: Broadcast) -> dict[str, Any]:
-    """Where the broadcast lies after three readers on each node, by Ray's own account."""
+    """Return where the broadcast is stored after three readers on each node, according to Ray."""
     nodes = [str(node["NodeID"]) for node in living_nodes()]
     for _ in range(3):
         on_nodes(read, nodes, weights)
@@ -67,7 +67,7 @@ def copies(weights: Broadcast) -> dict[str, Any]:
 
 
 def after_loss(folder: Storage) -> list[float]:
-    """What each node reads once the owner of a broadcast is dead; the saved copy holds twice the values."""
+    """Return what each node reads after the owner of a broadcast has died; the saved copy has doubled values."""
     owner = ray.remote(num_cpus=0)(Owner).remote()
     owned: Broadcast = ray.get(owner.put.remote({"weights": WEIGHTS}, folder, "_owned.safetensors"))
     folder.write_bytes(owned.name, save({"weights": 2 * WEIGHTS}))

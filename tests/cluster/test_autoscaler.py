@@ -1,4 +1,4 @@
-"""The limits of KubeRay's autoscaler, from the RayClusters that our own manifests make."""
+"""The limits of KubeRay's autoscaler, read from the RayClusters that our own manifests create."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_outside_of_kubernetes_nothing_is_known(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_cluster_that_may_not_be_read_counts_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A pod whose account may not ask: there is no token to read.
+    # In a pod whose account may not ask, there is no token to read.
     monkeypatch.setenv("RAY_CLUSTER_NAME", "dealrec")
     monkeypatch.setenv("RAY_CLUSTER_NAMESPACE", "jobs")
     assert kuberay_groups() == ()

@@ -43,6 +43,6 @@ def test_a_block_ends_as_it_would_while_there_is_time(ray_local: None) -> None:
     many = WorkerShape(cpus=999)
     with STOP.handled(), pytest.raises(KeyboardInterrupt), watch_capacity(many, 1, 60.0, look_seconds=0.01):
         raise KeyboardInterrupt
-    # Where no signal is listened to, such as in a worker, nothing can be left.
+    # Without a signal handler, as in a worker, nothing can be interrupted.
     with watch_capacity(many, 1, 0.0, look_seconds=0.01):
         threading.Event().wait(0.1)

@@ -1,4 +1,4 @@
-"""Starts of a real Ray that fail: each in a process of its own, as the tests share one Ray."""
+"""Failing starts of a real Ray, each in its own process, since the tests share one Ray."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_start_that_fails_is_the_users_to_mend_and_leaves_nothing_running() ->
     assert "'soon'. Correct or remove the RAY_... environment variable" in value[0]
     assert "(3 attempts): its processes were not ready in time. Free CPU" in patience[0]
     assert [left for _, left in (folder, name, value, patience)] == [[]] * 4
-    # Of the last one; the others would fail again.
+    # Only the last setting is retried; the others would fail again.
     assert ended.stderr == "Ray did not start: its processes were not ready in time. Trying again.\n" * 2
 
 

@@ -1,4 +1,4 @@
-"""A real cluster of two nodes, one of which dies in the middle of a pass; and where a broadcast lies."""
+"""A real cluster of two nodes, one of which dies during a pass, and the location of broadcasts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def result_of(driver: subprocess.Popen[str], folder: Path) -> Any:
 def kill_one_that_works(
     driver: subprocess.Popen[str], cluster: Cluster, node: subprocess.Popen[bytes], folder: Path
 ) -> set[str]:
-    """Kill the node once both nodes have begun a shard; the shards that were begun by then."""
+    """Kill the node once both nodes have started a shard. Return the shards started by then."""
     trace = Storage.at(folder).child("trace")
     end = time.monotonic() + _PATIENCE
     while len({name.split("-")[1] for name in trace.list()}) < 2:
@@ -63,7 +63,7 @@ def test_a_node_dies_while_shards_are_scored(cluster: Cluster, tmp_path: Path) -
     assert len(begun) < len(SHARDS)
     result = result_of(driver, tmp_path)
     assert [total for total, _ in result] == EXPECTED
-    # No shard was begun again but the one that the node had in hand, if it was not between two.
+    # No shard was restarted except the one in the node's hands, if it was not between two.
     again = [index for index, (_, attempt) in enumerate(result) if attempt > 1]
     assert len(again) <= 1
     by_node = Counter(name.split("-")[1] for name in Storage.at(tmp_path).child("trace").list())
@@ -76,7 +76,7 @@ def test_a_node_dies_while_sums_are_taken(cluster: Cluster, tmp_path: Path) -> N
     driver = drive(cluster, tmp_path, "reduce")
     kill_one_that_works(driver, cluster, node, tmp_path)
     assert result_of(driver, tmp_path) == [EXPECTED, EXPECTED]
-    # The second pass found one node, which had all of the shards then.
+    # The second pass found one node, which then had all of the shards.
     names = Storage.at(tmp_path).child("trace").list()
     by_node = [sum(name.endswith(end) for name in names) for end in {name.split("-")[1] for name in names}]
     assert max(by_node) == len(SHARDS)

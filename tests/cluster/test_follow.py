@@ -1,4 +1,4 @@
-"""Following a job over connections that break."""
+"""Following a job over unreliable connections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cluster.follow import follow_job
 from cluster.jobs import open_client
 from tests.cluster.breaking_proxy import breaking_proxy
 
-#: Says one line, and the next ones when a file is there.
+#: Prints one line, and the next lines once a file exists.
 _PROGRAM = """
 import pathlib, sys, time
 print("first line", flush=True)
@@ -37,7 +37,7 @@ def test_a_broken_connection_neither_loses_nor_repeats_a_line(ray_head: str, tmp
         def write(text: str) -> None:
             written.append(text)
             if not cut and "first line" in "".join(written):
-                # The stream is open: this very piece came through it.
+                # The stream is open, since this text came through it.
                 cut.append(proxy.cut(refusals=3))
                 gate.touch()
 

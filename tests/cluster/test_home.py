@@ -19,7 +19,7 @@ def nobody(number: int) -> pwd.struct_passwd:
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    # Set before it is removed, so that what a test sets is taken back.
+    # Set before it is removed, so that monkeypatch restores it.
     for name in (*_NAMES, "TRITON_CACHE_DIR"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)

@@ -25,7 +25,7 @@ def test_a_run_directory_has_one_id_however_it_is_written(place: str, same: str)
 
 
 class Jobs:
-    """The Jobs API as far as submitting needs it."""
+    """The part of the Jobs API that submitting needs."""
 
     def __init__(self, **jobs: JobStatus) -> None:
         self.jobs = {name.replace("_", "-"): status for name, status in jobs.items()}

@@ -40,11 +40,11 @@ sys.exit("another Ray was started" if ray.is_initialized() else 0)
 
 
 def test_a_call_after_the_session_starts_nothing_and_says_nothing() -> None:
-    """By default it would start a Ray; and what a destructor or a thread raises would follow our last message."""
+    """By default it would start a Ray, and errors of a destructor or thread would follow our last message."""
     command = [sys.executable, "-c", _LATE]
     ended = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    # What is not Ray's is still told.
+    # Errors that do not come from Ray are still reported.
     assert ended.stderr.count("Exception ignored in") == 1
     assert "no fault of Ray" in ended.stderr
     assert "Exception in thread" not in ended.stderr

@@ -1,4 +1,4 @@
-"""Real nodes: what each of them tells, and whether they see the same files."""
+"""Real nodes: the facts of each, and whether they see the same files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster(folder: Path) -> Iterator[Cluster]:
-    """Two nodes, the second of which has a folder `runs` of its own."""
+    """Start two nodes, the second with a folder `runs` of its own."""
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine does not let a process have mounts of its own")
     with several_nodes(cpus=1) as made:
@@ -100,7 +100,7 @@ def test_what_the_cluster_can_never_hold_is_refused_and_what_it_may_grow_to_is_n
 
 @pytest.mark.slow
 def test_files_that_some_nodes_lack_or_have_otherwise_are_found(cluster: Cluster, folder: Path) -> None:
-    """`runs` is a folder that the second node has for itself, and what lies there the driver alone has."""
+    """The second node has a folder `runs` of its own, and only the driver has what lies there."""
     shared = str(folder / "shared")
     sections: dict[str, Any] = {"llm": {"model": str(make_tiny_llm(folder / "runs" / "llm")), "dtype": "float32"}}
     sections["data"] = {"interactions": str(write_log(folder / "runs" / "log.parquet"))}
@@ -108,7 +108,7 @@ def test_files_that_some_nodes_lack_or_have_otherwise_are_found(cluster: Cluster
     lacks = {row["what"]: row["lack"] for row in answer["findings"] if row["lack"] != "-"}
     assert code == 2
     assert set(lacks) == {"log on nodes", "LLM on nodes"}
-    # One node of two, by name and the beginning of its id: the other sees what the driver sees.
+    # One of two nodes, by name and the beginning of its id; the other sees what the driver sees.
     node = r"[\w.-]+ \([0-9a-f]{6}\)"
     assert re.fullmatch(rf"llm.model: {folder}/runs/llm is not there on {node}", lacks["LLM on nodes"])
     expected = rf"data.interactions: {folder}/runs/log.parquet is not there on {node}( \(.*\))?"

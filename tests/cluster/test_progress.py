@@ -25,7 +25,7 @@ def test_what_counts_since_the_beginning_is_shown_as_a_rate() -> None:
     now[0] = 20.0
     progress.update(9, 25, rows=900, loss=1.0)
     line = stream.getvalue().splitlines()[-1]
-    # What an earlier run did is no part of this one's pace.
+    # The work of an earlier run does not count towards this run's pace.
     assert "20 rows/s" in line
     assert "1 min 20 s left" in line
     assert "loss/s" not in line

@@ -1,4 +1,4 @@
-"""Metrics as a Prometheus would scrape them from a node of a real Ray."""
+"""Metrics as Prometheus would scrape them from a node of a real Ray."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cluster.ray_metrics import StageMetrics
 
 
 def scrape() -> dict[str, float]:
-    """What the node exports of ours, by name and stage."""
+    """Return our metrics that the node exports, by name and stage."""
     node = ray.nodes()[0]
     address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     text = urllib.request.urlopen(address, timeout=10).read().decode()
@@ -28,7 +28,7 @@ def scrape() -> dict[str, float]:
 def test_a_node_exports_what_a_stage_does(ray_local: None) -> None:
     now = [0.0]
     metrics = StageMetrics("here", clock=lambda: now[0])
-    # 100 rows were there already, from a run that was killed.
+    # 100 rows existed already, from a run that was killed.
     for done, rows, tokens in ((1, 100, 1000), (2, 150, 1500), (3, 300, 3000)):
         metrics.update(done, 4, rows=rows, tokens=tokens, rejected=done - 1, loss=0.5)
         now[0] += 10
@@ -47,7 +47,7 @@ def test_a_node_exports_what_a_stage_does(ray_local: None) -> None:
 
 
 def eventually(expected: dict[str, float]) -> dict[str, float]:
-    """What is exported once it is what is expected, or after a minute; Ray reports every ten seconds."""
+    """Return the metrics once they are as expected, or after a minute; Ray reports every ten seconds."""
     end = time.monotonic() + 60
     while (found := scrape()) != expected and time.monotonic() < end:
         time.sleep(1)

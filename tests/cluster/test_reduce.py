@@ -17,7 +17,7 @@ PATIENT = ReducePatience()
 
 
 class Partial:
-    """A sum a shard whose float64 total depends on the order of addition."""
+    """A sum per shard whose float64 total depends on the order of addition."""
 
     def __init__(self, marker: str | None = None, for_good: bool = False) -> None:
         self.marker = marker
@@ -57,14 +57,14 @@ def test_the_sum_is_the_same_to_the_last_bit_for_any_pool(ray_local: None) -> No
 
 @pytest.mark.parametrize("for_good", [False, True])
 def test_a_killed_actor_changes_nothing(ray_local: None, tmp_path: Path, for_good: bool) -> None:
-    """Ray restarts one that was killed; one that left is replaced."""
+    """Ray restarts an actor that was killed; the pool replaces one that exited."""
     marker = tmp_path / "died"
     assert np.array_equal(total(2, str(marker), for_good), total(1))
     assert marker.exists()
 
 
 class Holder:
-    """Takes CPUs as another job on the cluster does."""
+    """Takes CPUs, as another job on the cluster would."""
 
     def here(self) -> None: ...
 
@@ -88,7 +88,7 @@ def test_workers_that_always_die_are_given_up(ray_local: None) -> None:
 
 
 def test_a_worker_that_ray_killed_for_its_memory_is_replaced(ray_local: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray says so by an error that is none of an actor's death."""
+    """Ray reports this with an error other than that of a dead actor."""
     taken = ray.get
     faults = [OutOfMemoryError("killed"), OutOfMemoryError("killed")]
 

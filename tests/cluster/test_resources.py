@@ -9,7 +9,7 @@ from cluster.shapes import NodeGroup, NodeShape, WorkerShape
 CPU_WORKER, GPU_WORKER = WorkerShape(), WorkerShape(gpus=1)
 LAPTOP = ClusterView((NodeShape(2, 0, 8 << 30),))
 FARM = ClusterView((NodeShape(16, 2, 1 << 38),) * 4)
-#: A head without CPUs, and a group that starts from nothing.
+#: A head without CPUs, and a group that starts empty.
 SLEEPING = ClusterView((NodeShape(0),), (NodeShape(8, 0, 32 << 30),) * 3)
 
 
@@ -70,5 +70,5 @@ def test_a_group_never_exceeds_its_limit_nor_counts_a_living_node_twice(
     most = sum(group.max_nodes for group in groups)
     added = addable_nodes(living, groups)
     assert most - len(living) <= len(added) <= most
-    # Once all are there, none is left to come.
+    # Once all nodes are there, none can be added.
     assert addable_nodes([*living, *added], groups) == ()

@@ -1,4 +1,4 @@
-"""The rule by which a stage waits for an autoscaler, on a clock of its own."""
+"""How a stage waits for an autoscaler, on a simulated clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NODE = NodeShape(cpus=2)
 
 
 class Cluster:
-    """A cluster whose n-th node comes at the n-th of `times` (seconds), and what was asked of its autoscaler."""
+    """A cluster whose nodes arrive at the given `times` (seconds), with the requests made to its autoscaler."""
 
     def __init__(self, times: Sequence[float], limit: int) -> None:
         self.times = times

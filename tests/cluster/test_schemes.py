@@ -1,4 +1,4 @@
-"""URIs that are opened, and what is said of the others."""
+"""URIs that can be opened, and the messages about the others."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_hadoop_is_looked_for_before_it_prints(tmp_path: Path, monkeypatch: pyte
 
 
 def test_azure_and_the_hub_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a word to their servers; their filesystems travel to tasks."""
+    """No server is contacted; the filesystems can be sent to tasks."""
     monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", os.environ.get("AZURE_TOKEN_CREDENTIALS", "prod"))
     for uri, path in (
         ("abfss://box@shop.dfs.core.windows.net/log/x.csv", "box/log/x.csv"),

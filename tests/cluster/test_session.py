@@ -23,7 +23,7 @@ def test_an_address_where_nothing_listens_is_refused_at_once(address: str) -> No
 
 
 def test_a_port_that_is_no_heads_is_refused_at_once() -> None:
-    """Such as the dashboard's: `ray.init` would go on trying for a quarter of an hour."""
+    """For example a dashboard's port, for which `ray.init` would retry for a quarter of an hour."""
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with pytest.raises(UserError, match="the service there is not a head's port 6379"):
@@ -102,7 +102,7 @@ sys.exit(guarded(join))
 
 
 def test_a_cluster_without_its_token_is_refused_in_one_message(ray_local: None, tmp_path: Path) -> None:
-    """Any embedded Ray asks for one. What Ray prints for each of its twenty tries is left out."""
+    """Any embedded Ray requires a token. Ray's messages about its twenty attempts are suppressed."""
     address = ray.get_runtime_context().gcs_address
     command = [sys.executable, "-c", _JOINING, address]
     settings = environment() | {"HOME": str(tmp_path)}
@@ -139,7 +139,7 @@ sys.exit("another Ray was started" if ray.is_initialized() else code)
 
 
 def test_a_refusal_after_all_work_is_done_is_the_last_word() -> None:
-    """Ray Data has then worked off all shards, but the iterator over them is open: it is collected with the error."""
+    """Ray Data has then finished all shards, but the iterator over them is open until the error is collected."""
     command = [sys.executable, "-c", _REFUSED]
     ended = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (2, "error: The first shard is refused. Mend it.\n")

@@ -21,7 +21,7 @@ INDICES = list(range(6))
 
 
 class Doubler:
-    """Writes twice the broadcast value plus the shard's number, a row for each unit of it."""
+    """Writes twice the broadcast value plus the shard's index, one row for each unit of it."""
 
     def __init__(self, weights: Broadcast) -> None:
         self.value = float(weights.get()["value"][0])
@@ -54,7 +54,7 @@ class Dies:
 
 
 class DiesInConstructor:
-    """Kills its process the first `times` that it is built."""
+    """Kills its process the first `times` times that it is built."""
 
     def __init__(self, folder: str, times: int) -> None:
         built = len(list(Path(folder).iterdir()))
@@ -143,7 +143,7 @@ def test_shards_given_together_are_begun_again_one_by_one(ray_local: None, tmp_p
     records = map_shards(DiesOnce, {"marker": str(marker)}, indices, out, pool(1), SilentProgress(), at_once=5)
     assert marker.exists()
     assert [record.index for record in records] == list(indices)
-    # Shards 0 to 2 of the same call were done already.
+    # Shards 0 to 2 of the same call were finished already.
     assert [record.attempt for record in records] == [1, 1, 1, 2, *[1] * 36]
 
 

@@ -24,7 +24,7 @@ class Worker:
 def test_a_shard_begun_as_the_request_came_is_given_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempts_before: int
 ) -> None:
-    """The driver may have looked for shards in hand before it was begun, and would not wait for it."""
+    """The driver may have looked for shards in hand before this one was started, and would not wait for it."""
     out = Storage.at(tmp_path)
     for _ in range(attempts_before):
         begin_shard(out, 4)

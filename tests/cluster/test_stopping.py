@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.shards import begin_shard, finish_shard
-from cluster.stop_mark import ShardsInHand, new_stop_mark, stop_mark, stopping
+from cluster.stop_mark import ShardsInHand, new_stop_mark, stop_mark, stop_requested
 from cluster.stopping import STOP, Stopped
 from cluster.storage import Storage
 from tests.cluster.test_shards import TABLE
@@ -26,7 +26,7 @@ def test_the_signal_stops_at_once_where_nothing_is_deferred() -> None:
 
 
 def test_an_interrupt_that_comes_of_the_signal_is_a_stop() -> None:
-    """As Ray's waiting calls raise in place of ours; one from the keyboard stays what it is."""
+    """Ray's blocking calls replace our exception in this way; a keyboard interrupt is left unchanged."""
 
     def interrupt(requested: bool) -> None:
         STOP.requested = requested
@@ -63,7 +63,7 @@ def test_a_request_is_forgotten_with_its_session() -> None:
 
 
 def test_another_thread_may_have_the_main_one_leave() -> None:
-    """Even what defers a request to stop; and it is none."""
+    """It reaches blocks that defer a request to stop, and is not such a request itself."""
 
     def wait() -> None:
         threading.Thread(target=STOP.interrupt_main).start()
@@ -79,23 +79,23 @@ def test_another_thread_may_have_the_main_one_leave() -> None:
 
 
 def test_workers_see_the_mark_until_the_next_pass(tmp_path: Path) -> None:
-    """They may come to a call that was waiting when the driver has left the pass already."""
+    """Workers may take a queued call after the driver has left the pass."""
     out = Storage.at(tmp_path)
     with STOP.handled():
         first = new_stop_mark(out)
         with stop_mark(out, first):
-            assert not stopping(out, first)
+            assert not stop_requested(out, first)
             terminate()
-            while not stopping(out, first):
+            while not stop_requested(out, first):
                 pass
-        assert stopping(out, first)
+        assert stop_requested(out, first)
     second = new_stop_mark(out)
-    # Storage may show the earlier mark for a while after it was taken down.
+    # Storage may keep listing the earlier mark for a while after its deletion.
     out.write_bytes(first, b"")
-    assert not stopping(out, second)
+    assert not stop_requested(out, second)
     with stop_mark(out, second):
         pass
-    assert not stopping(out, second)
+    assert not stop_requested(out, second)
 
 
 def test_a_shard_that_takes_longer_than_a_pod_may_is_left(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`dealrec submit`, `jobs`, `logs` and `stop` against a real head, as a user gives the commands."""
+"""`dealrec submit`, `jobs`, `logs` and `stop` against a real head, with the commands that a user gives."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _begun(run: Path) -> bool:
 def test_a_run_is_submitted_joined_and_followed_to_its_end(
     ray_head: str, small_run: SmallRun, config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    # The report is left to do; a job through all stages is what the overlay `smoke` is tested with.
+    # Only the report is left; the overlay `smoke` tests a job through all stages.
     run = small_run.begin(tmp_path / "run", "data", "surrogate", "scores", "coreset", "model", "embeddings", "eval")
     submit = ["submit", str(config), "--run-dir", str(run), "--address", ray_head]
 
@@ -61,7 +61,7 @@ def test_a_run_is_submitted_joined_and_followed_to_its_end(
 
     assert f"Joined the running job {name}" in shown.err
     assert {stage.name for stage in STAGES if not (run / stage.folder / "_manifest.json").exists()} == set()
-    # The log of the job, once, whatever the stream did in between.
+    # The job's log appears once, whatever happened to the stream in between.
     assert shown.out.count("Finished in") == 1
     assert _newest(ray_head) == (name, JobStatus.SUCCEEDED)
 
@@ -71,7 +71,7 @@ def test_a_run_is_submitted_joined_and_followed_to_its_end(
     rows = json.loads(capfd.readouterr().out)["jobs"]
     assert [row["status"] for row in rows if row["job"] == name] == ["SUCCEEDED"]
 
-    # The id is taken for ever, so that a finished run gets a new one; it has nothing to do.
+    # The id stays taken, so a finished run gets a new job, which has nothing to do.
     assert main(submit) == 0
     assert "Everything asked for is complete" in capfd.readouterr().out
     assert _newest(ray_head) == (f"{name}-2", JobStatus.SUCCEEDED)
@@ -91,7 +91,7 @@ def test_a_running_job_is_stopped(
     assert main(["logs", name, "--address", ray_head]) == 1
     assert _newest(ray_head) == (name, JobStatus.STOPPED)
     assert not (run / "report" / "_manifest.json").exists()
-    # It was given the time to say so itself.
+    # It had the time to say so itself.
     events = [json.loads(line) for line in (run / "events.jsonl").read_text(encoding="utf-8").splitlines()]
     assert events[-1]["event"] == "stage_stopped"
 
@@ -101,7 +101,7 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_follow_or_stop_it(ray_head: str) 
     job = client.submit_job(entrypoint='python -u -c "import time; print(1); time.sleep(3600)"')
     follower = start(["logs", job, "--address", ray_head])
     assert follower.stdout is not None
-    # Ray has a word to say before.
+    # Ray prints something before.
     while follower.stdout.readline() != "1\n":
         assert follower.poll() is None
     follower.send_signal(signal.SIGINT)

@@ -24,7 +24,7 @@ def test_the_users_token_is_put_aside_and_comes_back(before: dict[str, str], mon
         monkeypatch.delenv(name, raising=False)
     for name, value in before.items():
         monkeypatch.setenv(name, value)
-    # Ray's own cache is left to the session that the other tests share.
+    # Ray's own cache belongs to the session that the other tests share.
     monkeypatch.setattr("cluster.token.forget_token", lambda: None)
     given = []
     for _ in range(2):
@@ -69,7 +69,7 @@ for os.environ["HOME"] in sys.argv[1:]:
 
 
 def test_the_home_directory_is_left_alone(tmp_path: Path) -> None:
-    """That of a container often cannot be written; that of a user may hold the token of a cluster."""
+    """A container's home often is not writable, and a user's may contain the token of a cluster."""
     kept = tmp_path / ".ray" / "auth_token"
     kept.parent.mkdir()
     kept.write_text("a cluster's")

@@ -1,4 +1,4 @@
-"""Small float64 problems that every derivative is tested on, and dense references made by plain autograd."""
+"""Small float64 problems on which every derivative is tested, with dense references by plain autograd."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Rows(NamedTuple):
 
 
 class SquaredLoss(OutputLoss):
-    """½‖z − y‖²; its derivatives are left to the defaults of the base class."""
+    """½‖z − y‖², with the base class's default derivatives."""
 
     def loss(self, outputs: Tensor, batch: Any) -> Tensor:
         return (outputs - batch.labels).square().sum(-1) / 2
 
 
 class Network(nn.Module):
-    """Layers and a loss of their outputs: the least that satisfies `Differentiable`."""
+    """Layers and a loss of their outputs: the minimum that satisfies `Differentiable`."""
 
     def __init__(self, layers: nn.Module, criterion: OutputLoss) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Network(nn.Module):
 
 
 class LargestTensor(TorchDispatchMode):
-    """Remembers the most numbers that any operation inside gave at once."""
+    """Records the largest number of elements that any operation inside produced at once."""
 
     numbers = 0
 
@@ -62,7 +62,7 @@ class LargestTensor(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Case:
-    """An objective, a scope of it and some batches."""
+    """An objective, one of its scopes, and some batches."""
 
     objective: Any
     scope: Scope
@@ -70,7 +70,7 @@ class Case:
 
 
 def sasrec(loss: str = "softmax", seed: int = 0, items: int = 11, **settings: Any) -> SASRec:
-    """A float64 SASRec of random weights, large enough to make no derivative vanish."""
+    """Return a float64 SASRec with random weights, large enough that no derivative vanishes."""
     config = {"max_history": 7, "hidden": 4, "negatives": 6, "dropout": 0.5, **settings}
     model = SASRec(SASRecConfig(item_count=items, loss=loss, seed=seed, **config), torch.arange(items)).double()
     generator = torch.Generator().manual_seed(seed)
@@ -81,7 +81,7 @@ def sasrec(loss: str = "softmax", seed: int = 0, items: int = 11, **settings: An
 
 
 def histories(count: int, items: int = 11, longest: int = 7, seed: int = 0) -> tuple[Ragged, np.ndarray[Any, Any]]:
-    """Random histories of 1 to `longest` items, and their targets."""
+    """Return random histories of 1 to `longest` items, and their targets."""
     rng = np.random.default_rng(seed)
     rows = [rng.integers(1, items + 1, size=rng.integers(1, longest + 1)) for _ in range(count)]
     return Ragged.from_rows(rows), rng.integers(1, items + 1, size=count)
@@ -137,7 +137,7 @@ CASES: dict[str, Callable[[], Case]] = {
 
 
 def samples(batches: list[Any]) -> list[Any]:
-    """Every sample as a batch of one, cut to its own length where it has one."""
+    """Return every sample as a batch of one, cut to its own length if it has one."""
     found = []
     for batch in batches:
         for row in range(len(batch[0])):
@@ -149,7 +149,7 @@ def samples(batches: list[Any]) -> list[Any]:
 
 
 def loop_gradients(case: Case) -> Tensor:
-    """[N, P], the gradient of each sample by an autograd call of its own."""
+    """Return the gradient of each sample by its own autograd call, [N, P]."""
     module = case.objective if isinstance(case.objective, nn.Module) else case.objective.module
     module.eval()
     named = dict(module.named_parameters())
@@ -163,7 +163,7 @@ def loop_gradients(case: Case) -> Tensor:
 
 
 def dense_gauss_newton(case: Case) -> Tensor:
-    """[P, P], Σ over samples of Jᵀ∇²ℓ(z)J, all three factors by autograd."""
+    """Return Σ over samples of Jᵀ∇²ℓ(z)J, [P, P], with all three factors by autograd."""
     module = case.objective if isinstance(case.objective, nn.Module) else case.objective.module
     module.eval()
     named = dict(module.named_parameters())

@@ -58,7 +58,7 @@ def test_collate_of_empty_histories_keeps_a_column() -> None:
 
 @given(st.lists(st.integers(0, 40), max_size=12), st.integers(1, 12))
 def test_every_position_is_the_target_of_one_window(lengths: list[int], max_history: int) -> None:
-    """Items are numbered by (row, position), so a target names the position it stands for."""
+    """Items are numbered by (row, position), so a target identifies its position."""
     rows = [[100 * row + place + 1 for place in range(length)] for row, length in enumerate(lengths)]
     cut, first = windows(Ragged.from_rows(rows), max_history)
     assert (cut.lengths >= 2).all()

@@ -1,4 +1,4 @@
-"""The paired, crossed bootstrap: what it must not depend on, and how often its intervals hold the truth."""
+"""The paired, crossed bootstrap: what it must not depend on, and how often its intervals cover the truth."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def test_what_makes_a_user_or_a_seed_easy_cancels(draws: int, seed: int, easy: f
 
 
 def test_other_users_are_refused() -> None:
-    with pytest.raises(ValueError, match="other seeds or users"):
+    with pytest.raises(ValueError, match="different seeds or users"):
         paired_difference(np.zeros((2, 3)), np.zeros((2, 1, 4)))
 
 
@@ -78,5 +78,5 @@ def test_intervals_hold_the_truth_when_seeds_and_users_vary() -> None:
         effects = generator.normal(size=(8, 1)) + generator.normal(size=(1, 60)) + generator.normal(size=(8, 60))
         found = estimate(effects, draws)
         held += found.low <= 0 <= found.high
-    # Of 8 seeds a percentile interval holds a little less than 95%.
+    # With 8 seeds, a percentile interval covers a little less than 95%.
     assert held >= 84

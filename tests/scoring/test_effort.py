@@ -19,7 +19,7 @@ ARCHITECTURES = ("llama", "qwen2", "gpt2")
 
 
 def adapted(architecture, dtype=torch.float32, b_scale=0.0, dropout=0.0, targets=None):
-    """A tiny model with LoRA; with `b_scale`, B is random, so that A has a gradient too."""
+    """Return a tiny model with LoRA; with `b_scale`, B is random, so that A has a gradient too."""
     model = attach_lora(make_model(architecture).to(dtype), LoraSpec(r=3, alpha=6, dropout=dropout, targets=targets))
     generator = torch.Generator().manual_seed(5)
     for name, parameter in model.named_parameters():
@@ -36,7 +36,7 @@ def prompts(shapes, seed=0):
 
 
 def loop(model, encoded, scope, tokens):
-    """One sample at a time by plain autograd, with no padding."""
+    """Compute one sample at a time by plain autograd, without padding."""
     value = "layers.1.self_attn.v_proj.lora_B", "h.1.attn.c_attn.lora_B"
     chosen = [
         parameter
@@ -178,7 +178,7 @@ def test_below_the_tuned_layer_nothing_is_differentiated():
 
 
 def test_float16_keeps_the_small_probabilities_of_long_samples():
-    """A vocabulary of 50,000 and 300 tokens: each gradient is 6.7e-8, about float16's smallest number."""
+    """With a vocabulary of 50,000 and 300 tokens, each gradient is 6.7e-8, about float16's smallest number."""
     tokens, vocabulary, scale = 300, 50_000, 1024.0
     logits = torch.zeros(tokens, vocabulary, dtype=torch.float16)
     targets = torch.arange(tokens)

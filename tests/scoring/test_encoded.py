@@ -6,7 +6,7 @@ import torch
 
 from scoring.batching import collate
 from scoring.curvature import gauss_newton_product_sum
-from scoring.encoded import EncodedLimits
+from scoring.encoded import EncodedLimits, EncodedObjective
 from scoring.gradients import per_sample_gradients
 from scoring.objective import prepare_batches, reduce_to_scope
 from scoring.sasrec import LOSSES
@@ -73,9 +73,10 @@ def test_many_products_at_once_respect_the_catalogue_behind_the_encoded_history(
 @pytest.mark.parametrize("loss", LOSSES)
 def test_closed_forms_equal_autograd_whatever_the_chunks(loss: str) -> None:
     model = sasrec(loss).eval()
-    scope = select_scope(model, ["blocks.1.*"])
-    view = model.reduced(scope.names, EncodedLimits(gradient_scores=20, hessian_scores=20))
-    assert view is not None
+    view = model.reduced(
+        select_scope(model, ["blocks.1.*"]).names, EncodedLimits(gradient_scores=20, hessian_scores=20)
+    )
+    assert isinstance(view, EncodedObjective)
     batch = history_batches()[-1]
     outputs = view.outputs(batch).detach()
     slope = torch.func.grad(lambda e: view.criterion.loss(e, batch).sum())

@@ -6,7 +6,7 @@ from scoring.exceptions import NotConvergedError, ScoringError
 
 
 def test_an_error_of_a_worker_arrives_whole() -> None:
-    """Copying goes through the reduction that carries exceptions between processes."""
+    """Copying uses the same reduction as sending exceptions between processes."""
     error = copy(NotConvergedError("stopped", 0.5, 7))
     assert isinstance(error, ScoringError)
     assert isinstance(error, ValueError)

@@ -74,7 +74,7 @@ def test_samples_without_a_finite_gradient_are_in_no_mean() -> None:
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_batch_without_a_finite_gradient_is_left_out(loss: str) -> None:
-    """Of the view that the stage works on; the bad samples have lengths of their own, so whole batches."""
+    """Test the view that the stage uses. The bad samples have lengths of their own, so they form whole batches."""
     model = sasrec(loss, max_history=10)
     scope = surrogate_scope(model, None)
     with torch.no_grad():
@@ -102,7 +102,7 @@ def test_losses_are_those_of_single_samples(case: Any) -> None:
 def test_a_score_depends_on_its_sample_alone(
     loss: str, order: list[int], cut: int, padding: int, reduced: bool
 ) -> None:
-    """Whatever the order, the batches and the padding."""
+    """The result does not depend on order, batches or padding."""
     model = sasrec(loss, max_history=10)
     scope = surrogate_scope(model, None)
     objective = reduce_to_scope(model, scope) if reduced else model
@@ -164,7 +164,7 @@ def test_many_directions_are_each_direction(name: str) -> None:
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_forward_mode_is_the_contraction_at_the_hooks_of_linear_layers(loss: str) -> None:
-    """⟨∇ℓ(s), h⟩ = Σ over layers and positions of δ·(Hx + h_bias), x and δ caught by hooks in one backward pass."""
+    """⟨∇ℓ(s), h⟩ = Σ over layers and positions of δ·(Hx + h_bias), with x and δ from hooks in one backward pass."""
     model = sasrec(loss).eval()
     scope = surrogate_scope(model, ["linear"])
     direction = torch.randn(scope.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

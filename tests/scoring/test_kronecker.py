@@ -74,7 +74,7 @@ def test_batches_padding_and_preparation_change_nothing() -> None:
 
 
 def test_padding_has_no_part_in_the_input_factor() -> None:
-    """The bias makes every position that counts add 1 to the last entry."""
+    """The bias makes every counted position add 1 to the last entry."""
     case = sasrec_case()
     sums = kronecker_factor_sums(case.objective, case.scope, case.batches)
     positions = sum(int(batch.lengths.sum()) for batch in case.batches)
@@ -101,7 +101,7 @@ def test_only_linear_layers_with_their_weight(pattern: str) -> None:
 
 
 class Spoilt(nn.Module):
-    """Takes samples [B, 3, 2] as positions of a layer, or goes round its call."""
+    """Treats samples [B, 3, 2] as positions of a layer, or bypasses its call."""
 
     def __init__(self, called: bool) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from scoring.order_statistics import (
     RankSearch,
-    Weighed,
+    WeightedKeys,
     double_keys,
     float_keys,
     key_doubles,
@@ -63,7 +63,10 @@ def test_a_weighed_key_is_so_many_equal_ones(values, data):
     repeated = np.sort(np.repeat(values, weights))
     ranks = data.draw(st.lists(st.integers(0, len(repeated) - 1), min_size=1, max_size=30))
     cut = data.draw(st.integers(0, len(values)))
-    shards = [Weighed(float_keys(values[:cut]), weights[:cut]), Weighed(float_keys(values[cut:]), weights[cut:])]
+    shards = [
+        WeightedKeys(float_keys(values[:cut]), weights[:cut]),
+        WeightedKeys(float_keys(values[cut:]), weights[cut:]),
+    ]
     (search,) = run_searches(lambda: ((shard,) for shard in shards), [RankSearch.start(ranks, 32)])
     np.testing.assert_array_equal(key_floats(search.found), repeated[ranks])
 

@@ -62,7 +62,7 @@ def test_probing_leaves_no_hook_and_keeps_mode_and_parameters():
 
 
 class Layer(nn.Module):
-    """Attention by hand: a gate and a dynamic shift stand beside query, key and value, and run before them."""
+    """Hand-written attention: a gate and a dynamic shift stand beside query, key and value and run before them."""
 
     def __init__(self, width: int, weighs: bool) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from scoring.counts import FOLDS, user_folds
 from scoring.ragged import Ragged
 from scoring.reference_features import FEATURES, TIME_FEATURES, ItemTimes, ReferenceFeatures, SampleCounts, Transitions
 
-#: (user, history, target); users 1 and 5, as 2 and 6, are of one fold.
+#: (user, history, target); users 1 and 5 share a fold, and so do 2 and 6.
 TRAIN = [(1, [1, 2, 2], 3), (1, [2], 3), (2, [4, 1], 2), (5, [3, 2], 3), (3, [5], 1)]
 AIMED = [(1, [2, 1], 3), (6, [1], 6), (3, [2, 2, 4], 3)]
 TIMES = [0.0, 10.0, 5.0, 10.0, 2.0]
@@ -36,7 +36,7 @@ def features_by(times: ItemTimes | None = None) -> ReferenceFeatures:
 
 
 def by_hand(samples: Samples) -> list[list[float]]:
-    """The features of each sample by the users of the other folds."""
+    """Return the features of each sample from the users of the other folds."""
     rows = []
     for user, history, target in samples:
         train = [other for other in TRAIN if (other[0] - user) % FOLDS]
@@ -84,7 +84,7 @@ def test_item_times_are_of_the_users_of_other_folds():
     features = features_by(times)
     assert features.names == FEATURES + TIME_FEATURES
     found = features(history, target, fold)[:, -2:]
-    # Item 3 is a target at 0, 10 and 10, all of one fold; item 2 at 5, item 1 at 2; 4 and 5 never.
+    # Item 3 is a target at 0, 10 and 10, all in one fold; item 2 at 5, item 1 at 2; items 4 and 5 never.
     np.testing.assert_allclose(found[:, 0], [0.5, 0.5, 0.5, 0.5, 0.5], atol=1e-4)
     np.testing.assert_allclose(found[:, 1], [(0.2 + 0.5 + 0.5) / 3, 0.5, 0.35, 0.5, 0.5], atol=1e-4)
     others = times.of(np.array([3, 2], dtype=np.int32), np.array([0, 0]))

@@ -10,7 +10,7 @@ from tests.scoring.cases import LargestTensor, histories, history_batches, sampl
 
 
 def earlier_loss(model: SASRec, sample: HistoryBatch) -> torch.Tensor:
-    """The mean over a history's inner targets, each predicted by a call of its own."""
+    """Return the mean over a history's inner targets, each predicted by its own call."""
     items = sample.history[0, : int(sample.lengths[0])]
     losses = [
         model.per_sample_loss(HistoryBatch(items[None, :end], torch.tensor([end]), items[end : end + 1]))
@@ -57,7 +57,7 @@ def test_a_history_of_one_item_scores_zero() -> None:
 
 
 def test_lissa_walks_towards_the_damped_solution() -> None:
-    """With every sample the same, its recursion is the fixed-point iteration of that sample's Hessian."""
+    """If all samples are equal, its recursion is the fixed-point iteration of that sample's Hessian."""
     model, batches = sasrec(), history_batches()
     sample = next(sample for sample in samples(batches) if int(sample.lengths[0]) > 3)
     recipe = ReleasedInfluence(model)
@@ -69,7 +69,7 @@ def test_lissa_walks_towards_the_damped_solution() -> None:
     weight = released_weight(model)
     gradient = torch.autograd.grad(earlier_loss(model.eval(), sample), weight, create_graph=True)[0].reshape(-1)
     hessian = torch.stack([torch.autograd.grad(entry, weight, retain_graph=True)[0].reshape(-1) for entry in gradient])
-    # h ← v + (1 − damp)h − Hh/scale rests where (H + damp·scale·I)(h/scale) = v.
+    # h ← v + (1 − damp)h − Hh/scale is stationary where (H + damp·scale·I)(h/scale) = v.
     expected = torch.linalg.solve(hessian + 5.0 * torch.eye(16, dtype=torch.float64), v[0])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-8)
 

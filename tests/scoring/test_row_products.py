@@ -22,5 +22,5 @@ def test_they_are_the_products_of_each_sample(samples: int, width: int, many: in
 
 def test_they_are_not_mapped_over_matrices() -> None:
     matrices, vectors = torch.eye(2).expand(3, 4, 2, 2), torch.ones(4, 2)
-    with pytest.raises(NotImplementedError, match="vectors alone"):
+    with pytest.raises(NotImplementedError, match="only be mapped over the vectors"):
         torch.func.vmap(row_products, in_dims=(0, None))(matrices, vectors)

@@ -17,7 +17,7 @@ TIGHT: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-12}
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_sample_losses_add_up_to_the_sequence_loss(loss: str) -> None:
-    """Each position of a window, scored as a sample of its own, gives the training loss of the window."""
+    """Scoring each position of a window as a sample of its own gives the window's training loss."""
     model = sasrec(loss).eval()
     sequence = [3, 1, 7, 7, 2, 9]
     total, count = model.sequence_loss(SequenceBatch(torch.tensor([sequence]), torch.tensor([2])))
@@ -67,7 +67,7 @@ def test_logits_rank_items_from_one() -> None:
 
 
 def test_sampled_softmax_estimates_the_full_one() -> None:
-    """The mean of Σ exp over many negative sets is the catalogue's own (importance weights are unbiased)."""
+    """The mean of Σ exp over many negative sets equals the catalogue's own (importance weights are unbiased)."""
     full = sasrec("softmax", items=40).eval()
     sampled = sasrec("sampled", items=40, negatives=60_000).eval()
     sampled.load_state_dict(full.state_dict() | {k: v for k, v in sampled.state_dict().items() if "." not in k})

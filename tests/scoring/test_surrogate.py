@@ -58,7 +58,7 @@ def test_unknown_names_and_settings_are_refused() -> None:
         build_surrogate("gru", 3, {})
     with pytest.raises(SettingError, match="cannot be imported"):
         build_surrogate("tests.own_surrogate:missing", 3, {})
-    with pytest.raises(SettingError, match="a Linear, which is no Surrogate"):
+    with pytest.raises(SettingError, match="a Linear, which is not a Surrogate"):
         build_surrogate("tests.own_surrogate:build_nothing", 3, {})
     with pytest.raises(SettingError, match="KeyError: 'width'"):
         build_surrogate("tests.own_surrogate:build", 3, {"max_history": 5})

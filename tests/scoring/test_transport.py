@@ -28,7 +28,7 @@ def test_serves_the_reference_within_the_bound():
 
 
 def test_tends_to_the_linear_program():
-    """The less entropy, the nearer the masses are to those of the exact plan."""
+    """With less entropy, the masses come closer to those of the exact plan."""
     cost = distances(POINTS, AIM.astype(np.float64))
     scaled = cost / cost.mean() - GAIN[:, None]
     columns = np.kron(np.ones(30), np.eye(9))

@@ -51,14 +51,14 @@ FEW = (
     "zaya",
 )
 PINNED = f"transformers {version('transformers')} " in FILE.read_text(encoding="utf-8")
-#: Not 0, whose embedding is zero in a model that was never trained, and a norm of zero has no gradient.
+#: Not 0, whose embedding is zero in an untrained model, and the norm of zeros has no gradient.
 PAD = 5
 SHAPES = ((9, 3), (4, 2), (13, 5))
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Tiny matrices are slower on several threads."""
+    """Tiny matrices are slower with several threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -82,7 +82,7 @@ def test_the_whole_page_is_that_of_this_version():
 
 
 def randomised(architecture, targets, dtype=torch.float64):
-    """With LoRA whose B is not zero, so that A has a gradient too."""
+    """Return the model with LoRA whose B is not zero, so that A has a gradient too."""
     model = attach_lora(small_model(architecture), LoraSpec(r=2, alpha=4, targets=targets)).to(dtype)
     generator = torch.Generator().manual_seed(5)
     for name, parameter in model.named_parameters():
@@ -97,7 +97,7 @@ def prompts():
 
 
 def one_by_one(model, chosen):
-    """Gradient norms by plain autograd, a sample at a time without padding."""
+    """Return gradient norms by plain autograd, one sample at a time without padding."""
     for parameter in chosen:
         parameter.requires_grad_(True)
     norms = []
@@ -129,7 +129,7 @@ MEASURED = (
 @pytest.mark.parametrize("scope", ["last_v", "all"])
 def test_effort_is_that_of_one_sample_at_a_time(architecture, scope):
     mixture = architecture in ("gpt_oss", "jamba", "minimax", "qwen3_next", "zaya")
-    # The experts' grouped product takes no float64.
+    # The experts' grouped product does not support float64.
     model = randomised(architecture, None, torch.float32 if mixture else torch.float64)
     values = find_structure(model).value
     chosen = [
@@ -140,7 +140,7 @@ def test_effort_is_that_of_one_sample_at_a_time(architecture, scope):
     expected = one_by_one(model, chosen)
     norms = EffortScorer(model, scope).per_sample_norms(collate(prompts(), PAD))
     assert min(expected) > 0
-    # Parts of these models are float32 whatever the weights are.
+    # Parts of these models stay float32 whatever the dtype of the weights.
     np.testing.assert_allclose(norms, expected, rtol=1e-3 if mixture else 2e-4)
 
 
@@ -176,7 +176,7 @@ def test_all_linear_covers_the_text_but_the_head_trains_and_loads_with_peft(arch
 
 
 def followed(architecture, targets=None, scope="last_v"):
-    """The end of a user who does what every message says: the settings that work, or the last message."""
+    """Follow every message's remedy. Return the settings that work in the end, or the last remedy."""
     for _ in range(4):
         try:
             try_model(small_model(architecture), architecture, LoraSpec(r=2, targets=targets), scope)
@@ -186,7 +186,7 @@ def followed(architecture, targets=None, scope="last_v"):
         before = targets, scope
         if "finetune.targets to all-linear" in advice:
             targets = ("all-linear",)
-        elif re.search("leave (the key|finetune.targets) out", advice):
+        elif re.search("omit (the key|that key|finetune.targets)", advice):
             targets = None
         if "effort.scope to all" in advice and "or set effort.scope to all" not in advice:
             scope = "all"
@@ -251,13 +251,13 @@ def test_layers_without_lora_are_told(caplog):
         attach_lora(small_model("llama"), LoraSpec(r=2))
     (record,) = caplog.records
     assert record.getMessage() == (
-        "LoRA is on queries and values of the attention layers (1); 2 of 3 layers have none (2 Lfm2ShortConv)"
+        "LoRA is on queries and values of the attention layers (1); 2 of 3 layers have no attention (2 Lfm2ShortConv)"
     )
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "electra", "xlm-roberta", "xlnet", "big_bird"])
 def test_a_model_that_reads_ahead_is_refused_and_the_same_one_as_a_decoder_is_not(architecture):
-    with pytest.raises(UserError, match=r"llm\.model: some .* is no causal language model"):
+    with pytest.raises(UserError, match=r"llm\.model: some .* is not a causal language model"):
         check_model(small_model(architecture), "some")
     if architecture in ("bert", "electra"):
         check_model(small_model(architecture, {"is_decoder": True}), "some")
@@ -266,16 +266,16 @@ def test_a_model_that_reads_ahead_is_refused_and_the_same_one_as_a_decoder_is_no
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("t5", "is an encoder with a decoder"),
-        ("bart", "is an encoder with a decoder"),
-        ("whisper", "is an encoder with a decoder"),
-        ("llava", "Its part for text is a llama"),
+        ("t5", "is an encoder-decoder model"),
+        ("bart", "is an encoder-decoder model"),
+        ("whisper", "is an encoder-decoder model"),
+        ("llava", "Its text part is a llama"),
         ("qwen2_vl", "not among the causal language models"),
         ("qwen2_5_vl", "not among the causal language models"),
-        ("idefics3", "Its part for text is a llama"),
-        ("smolvlm", "Its part for text is a llama"),
-        ("paligemma", "Its part for text is a gemma"),
-        ("qwen2_audio", "Its part for text is a qwen2"),
+        ("idefics3", "Its text part is a llama"),
+        ("smolvlm", "Its text part is a llama"),
+        ("paligemma", "Its text part is a gemma"),
+        ("qwen2_audio", "Its text part is a qwen2"),
         ("vit", "not among the causal language models"),
     ],
 )
@@ -316,12 +316,12 @@ def test_a_configuration_is_tried_at_its_full_depth_and_small_width(tmp_path):
     with pytest.raises(UserError, match=r"model\.layers\.31\.self_attn\.v_proj"):
         try_architecture(str(tmp_path), LoraSpec(targets=("layers.30.self_attn.v_proj",)), "last_v")
     AutoModelForCausalLM.from_config(small_config("bert")).config.save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="is no causal language model"):
+    with pytest.raises(UserError, match="is not a causal language model"):
         try_architecture(str(tmp_path), LoraSpec(), None)
 
 
 def test_all_linear_stands_alone_and_unknown_names_list_what_there_is():
-    with pytest.raises(UserError, match="all-linear stands alone"):
+    with pytest.raises(UserError, match="all-linear cannot be combined with other modules"):
         attach_lora(small_model("llama"), LoraSpec(targets=("all-linear", "v_proj")))
     with pytest.raises(UserError, match="no module of the model matches nothing_here") as caught:
         attach_lora(small_model("llama"), LoraSpec(targets=("nothing_here",)))

@@ -1,4 +1,4 @@
-"""Proxies: where they start, what tuning does, and that they rank as the metrics' conventions say."""
+"""Proxies: where they start, what tuning does, and that they rank by the conventions of the metrics."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_tuning_learns_and_keeps_the_best_step(name: str) -> None:
 def test_what_teaches_nothing_leaves_the_untuned_model() -> None:
     model, before = proxy("lexical"), proxy("lexical").state_dict()
     valid = walk(60, 1)
-    # Every sample says the one item that validation never holds.
+    # Every sample's target is the one item that validation never contains.
     train = Pairs(walk(16, 0).history, np.ones(16, dtype=np.int32))
     tuned = tune_proxy(model, train, valid, ProxySettings(lr=1.0, max_steps=20, patience=2), seed=0)
     assert tuned.best_step == 0

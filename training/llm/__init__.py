@@ -1,1 +1,1 @@
-"""The language model: loading, prompts, adapters, and what it can be used for."""
+"""The language model: loading, adapting and checking it, and what it reads."""

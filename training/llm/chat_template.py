@@ -1,37 +1,40 @@
-"""The chat template of a tokenizer, taken apart: what stands before and after that which the user says."""
+"""Splitting a tokenizer's chat template into what precedes and what follows the user's message."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 from cluster.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Stands for the user's turn while a chat template is taken apart.
+# Placeholder for the user's message while a chat template is split.
 SLOT = "USERTURN"
-# Today, for chat templates that print it: a prompt must not depend on the day on which it is made.
+# "Today" for chat templates that print the date: a prompt must not depend on the day it is made.
 DATE = "26 Jul 2024"
-# Stands before a template, whose own call it takes; the plus keeps the template's first line as it is.
+# Prefix that overrides the template's date function; the plus sign keeps the template's first line unchanged.
 _FIXED_DATE = f"{{% macro strftime_now(format) %}}{DATE}{{% endmacro +%}}"
 _REMEDY = (
-    "Leave llm.template.layout out, or set it to alpaca, which takes no chat template; or set llm.model to a model "
-    "whose chat template takes a user's turn alone."
+    "Omit llm.template.layout or set it to alpaca, which uses no chat template; or set llm.model to a model whose chat "
+    "template accepts a user message on its own."
 )
+
+#: A message's content: text, or the parts that templates of models with image input expect.
+TurnContent: TypeAlias = str | list[dict[str, str]]
 
 
 def frame(tokenizer: PreTrainedTokenizerBase, example: str) -> tuple[str, str]:
-    """What the template writes before a user's turn and after it, up to where the answer begins.
+    """Return what the template writes before and after a user's message, up to where the answer begins.
 
-    There is no system message: some templates refuse one, and others write one of their own.
+    There is no system message, since some templates reject one and others write their own.
 
     Parameters
     ----------
-    example : a turn as prompts have it; the template must print it as it is, once, in the same frame.
+    example : a typical message. The template must print it unchanged, once, in the same frame.
 
-    Raises UserError with the template's own words where it refuses the turn, and where it changes it.
+    Raises `UserError` if the template rejects the message, quoting its reason, or changes it.
     """
     if not tokenizer.chat_template:
         raise UserError(
@@ -39,42 +42,43 @@ def frame(tokenizer: PreTrainedTokenizerBase, example: str) -> tuple[str, str]:
             remedy="Set llm.template.layout to alpaca, or llm.model to a model tuned for chat.",
         )
     fault: UserError | None = None
-    for wrap in (_plain, _parts):
+    wraps: tuple[Callable[[str], TurnContent], ...] = (_as_text, _as_parts)
+    for wrap in wraps:
         try:
             return _frame(tokenizer, wrap, example)
         except UserError as error:
-            # What is wrong with a plain text is what a user wants to know.
+            # The user cares about the error with plain text, so report the first one.
             fault = fault or error
     assert fault is not None
     raise fault
 
 
-def _plain(text: str) -> Any:
-    """A turn's content as most templates take it."""
+def _as_text(text: str) -> TurnContent:
+    """Return a message's content in the form that most templates expect."""
     return text
 
 
-def _parts(text: str) -> Sequence[dict[str, str]]:
-    """A turn's content as templates take it whose model sees pictures too."""
+def _as_parts(text: str) -> TurnContent:
+    """Return a message's content in the form that templates of models with image input expect."""
     return [{"type": "text", "text": text}]
 
 
-def _frame(tokenizer: PreTrainedTokenizerBase, wrap: Any, example: str) -> tuple[str, str]:
+def _frame(tokenizer: PreTrainedTokenizerBase, wrap: Callable[[str], TurnContent], example: str) -> tuple[str, str]:
     before, slot, after = _render(tokenizer, wrap(SLOT)).partition(SLOT)
     if not slot:
-        raise UserError("llm.template: the chat template of llm.model does not print what the user says.", _REMEDY)
+        raise UserError("llm.template: the chat template of llm.model does not print the user's message.", _REMEDY)
     if SLOT in after:
-        raise UserError("llm.template: the chat template of llm.model prints what the user says twice.", _REMEDY)
+        raise UserError("llm.template: the chat template of llm.model prints the user's message twice.", _REMEDY)
     if _render(tokenizer, wrap(example)) != f"{before}{example}{after}":
         raise UserError(
-            "llm.template: the chat template of llm.model does not print what the user says as it is said: it changes "
-            "titles, or the words around them.",
+            "llm.template: the chat template of llm.model does not print the user's message unchanged: it alters "
+            "titles or the words around them.",
             _REMEDY,
         )
     return before, after
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, content: Any) -> str:
+def _render(tokenizer: PreTrainedTokenizerBase, content: TurnContent) -> str:
     try:
         return str(
             tokenizer.apply_chat_template(
@@ -85,8 +89,8 @@ def _render(tokenizer: PreTrainedTokenizerBase, content: Any) -> str:
                 date_string=DATE,
             )
         )
-    except Exception as error:  # a template is a program of the model's author, which may fail in any way
+    except Exception as error:  # a template is a program by the model's author and may fail in any way
         reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
         raise UserError(
-            f"llm.template: the chat template of llm.model refuses a user's turn: {reason.rstrip('.')}.", _REMEDY
+            f"llm.template: the chat template of llm.model rejects a user message: {reason.rstrip('.')}.", _REMEDY
         ) from error

@@ -1,4 +1,4 @@
-"""Which causal language model and which adapter: settings, without the libraries that load them."""
+"""Settings of the causal language model and its adapter, without the libraries that load them."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from cluster.errors import UserError
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
-#: PEFT's own word, among the targets of an adapter, for every linear map but the output head.
+#: PEFT's name for adapting every linear map except the output head.
 ALL_LINEAR = "all-linear"
 
 
 @dataclass(frozen=True)
 class LLMSpec:
-    """Which model, and the type its weights are held in, one of DTYPES."""
+    """A model and the dtype of its weights, one of DTYPES."""
 
     model: str
     dtype: str = "bfloat16"
 
     def check(self) -> None:
-        """Raises UserError for a type that is not in DTYPES."""
+        """Raise `UserError` for a dtype that is not in DTYPES."""
         if self.dtype not in DTYPES:
             raise UserError(
-                f"llm.dtype: {self.dtype!r} is not a type of weights.",
+                f"llm.dtype: {self.dtype!r} is not a weight dtype.",
                 remedy=f"Use one of {', '.join(DTYPES)}.",
             )
 
 
 @dataclass(frozen=True)
 class LoraSpec:
-    """A LoRA adapter (Hu et al., 2022): rank, scale alpha / r, and the linear maps it is put on.
+    """A LoRA adapter (Hu et al., 2022): its rank, its scale alpha / r, and the linear maps that it adapts.
 
-    `targets` are module names or their endings, or ALL_LINEAR alone; None stands for the query and value projections
-    of every attention layer, or the fused projection. `seed` fixes A; B starts at zero.
+    `targets` are module names or their endings, or ALL_LINEAR alone; None means the query and value projections (or
+    the fused projection) of every attention layer. `seed` determines A; B starts at zero.
     """
 
     r: int = 8

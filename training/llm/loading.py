@@ -1,7 +1,7 @@
 """Loading a causal language model and its tokenizer.
 
-The model libraries take seconds to load. They are imported where something is loaded, so that a process that only
-hands on what its workers load never loads them.
+The model libraries take seconds to import. They are imported where something is loaded, so that a process that only
+passes on what its workers load never imports them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -28,13 +28,13 @@ from training.llm.usable_models import check_kind, check_model, first_line
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-# Read by the libraries when they are imported.
+# The libraries read these when they are imported.
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 #: Left out, the library asks at a terminal whether it may run code that comes with a model.
-NO_REMOTE_CODE = {"trust_remote_code": False}
+NO_REMOTE_CODE: dict[str, object] = {"trust_remote_code": False}
 
 MODEL_REMEDY = (
     "Set llm.model to a directory written by save_pretrained, to a .gguf file, or to the name of a causal "
@@ -43,9 +43,9 @@ MODEL_REMEDY = (
 
 
 def load_tokenizer(spec: LLMSpec) -> PreTrainedTokenizerBase:
-    """The model's tokenizer, padding on the left; a tokenizer without a padding token pads with its EOS.
+    """Load the model's tokenizer with left padding; without a padding token it pads with its EOS token.
 
-    Raises UserError if it cannot be loaded or has no EOS token.
+    Raises `UserError` if it cannot be loaded or has no EOS token.
     """
     from transformers import AutoTokenizer
 
@@ -53,7 +53,7 @@ def load_tokenizer(spec: LLMSpec) -> PreTrainedTokenizerBase:
     with _quiet("gguf_file" in options):
         try:
             tokenizer = AutoTokenizer.from_pretrained(where, **options)
-        except Exception as error:  # whatever a broken file makes its reader raise
+        except Exception as error:  # a broken file may raise anything in its reader
             raise _unloadable("tokenizer", spec, error) from error
     if tokenizer.eos_token_id is None:
         raise UserError(f"llm.model: the tokenizer of {spec.model} has no end-of-sequence token.", remedy=MODEL_REMEDY)
@@ -64,21 +64,21 @@ def load_tokenizer(spec: LLMSpec) -> PreTrainedTokenizerBase:
 
 
 def load_config(spec: LLMSpec) -> PretrainedConfig:
-    """The model's configuration, without its weights. Raises UserError if it cannot be loaded."""
+    """Load the model's configuration without its weights. Raises `UserError` if it cannot be loaded."""
     from transformers import AutoConfig
 
     where, options = _source(spec.model)
     with _quiet("gguf_file" in options):
         try:
             return AutoConfig.from_pretrained(where, **options)
-        except Exception as error:  # whatever a broken file makes its reader raise
+        except Exception as error:  # a broken file may raise anything in its reader
             raise _unloadable("configuration", spec, error) from error
 
 
 def load_llm(spec: LLMSpec, device: str | torch.device = "cpu") -> PreTrainedModel:
-    """The model in evaluation mode, weights in `spec.dtype` on `device`, with greedy generation defaults.
+    """Load the model in evaluation mode, with weights in `spec.dtype` on `device` and greedy generation defaults.
 
-    Raises UserError if it is not there, is no causal language model, or does not leave padding out.
+    Raises `UserError` if it is missing, is not a causal language model, or does not mask padding.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -95,7 +95,7 @@ def load_llm(spec: LLMSpec, device: str | torch.device = "cpu") -> PreTrainedMod
             model = AutoModelForCausalLM.from_pretrained(where, **options)
         except UserError:
             raise
-        except Exception as error:  # whatever a broken file makes its reader raise
+        except Exception as error:  # a broken file may raise anything in its reader
             raise _unloadable("model", spec, error) from error
         # A directory saved from a GGUF model still names the GGUF quantiser.
         if getattr(model, "quantization_method", None) == "gguf":
@@ -110,19 +110,19 @@ def load_llm(spec: LLMSpec, device: str | torch.device = "cpu") -> PreTrainedMod
 
 
 def _packed(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """Hands the output head a contiguous input.
+    """Give the output head a contiguous input.
 
-    The last columns of longer sequences are strided, and for such an input without a gradient the product with the
-    head copies the head's whole weight once a row: half the time of generation on a CPU.
+    The last columns of longer sequences are strided. For such an input without gradients, the product with the head
+    copies the head's whole weight once per row, which took half the time of generation on a CPU.
     """
     return (args[0].contiguous(), *args[1:])
 
 
 def expand_gguf(spec: LLMSpec, directory: Path) -> LLMSpec:
-    """Writes a GGUF model with its tokenizer as a plain directory, once, and returns the spec that names it.
+    """Write a GGUF model with its tokenizer as a plain directory, once, and return the spec that names it.
 
-    Reading GGUF takes many times longer than reading the directory. Any other model's spec comes back as it
-    is. The directory appears complete or not at all. Raises UserError as load_llm does.
+    Reading GGUF takes many times longer than reading the directory. The spec of any other model is returned unchanged.
+    The directory appears complete or not at all. Raises `UserError` like `load_llm`.
     """
     if not spec.model.endswith(".gguf"):
         return spec
@@ -136,7 +136,7 @@ def expand_gguf(spec: LLMSpec, directory: Path) -> LLMSpec:
                 load_llm(spec).save_pretrained(scratch)
             scratch.rename(directory)
         except OSError:
-            # Another process may have been first.
+            # Another process may have been faster.
             if not directory.is_dir():
                 raise
         finally:
@@ -144,7 +144,7 @@ def expand_gguf(spec: LLMSpec, directory: Path) -> LLMSpec:
     return LLMSpec(str(directory), spec.dtype)
 
 
-def _source(model: str) -> tuple[str, dict[str, Any]]:
+def _source(model: str) -> tuple[str, dict[str, object]]:
     path = Path(model)
     if path.suffix == ".gguf":
         if not path.is_file():
@@ -168,7 +168,7 @@ def _unloadable(what: str, spec: LLMSpec, error: Exception) -> UserError:
 
 
 def _plain_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """The same class and tensors without the quantiser's traces, which refuse casts and later saves."""
+    """Copy class and tensors without the quantiser's attributes, which prevent casts and later saves."""
     config = type(model.config).from_dict(
         {key: value for key, value in model.config.to_dict().items() if key != "quantization_config"}
     )
@@ -179,12 +179,12 @@ def _plain_copy(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _greedy(model: PreTrainedModel) -> GenerationConfig:
-    """Keeps the special tokens of the model's generation defaults and none of its sampling."""
+    """Return the model's generation defaults reduced to their special tokens, without sampling."""
     from transformers import GenerationConfig
 
     given = model.generation_config
     sources = [source for source in (given, model.config) if source is not None]
-    tokens: dict[str, Any] = {}
+    tokens: dict[str, object] = {}
     for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
         tokens[key] = next((v for s in sources if (v := getattr(s, key, None)) is not None), None)
     return GenerationConfig(**tokens)
@@ -192,19 +192,19 @@ def _greedy(model: PreTrainedModel) -> GenerationConfig:
 
 @contextmanager
 def _quiet(gguf: bool) -> Iterator[None]:
-    """No progress bars and no warnings of the model libraries while loading."""
+    """Silence the progress bars and warnings of the model libraries while loading."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    # What cannot be had of a hub is told by the error that comes of it, after five retries with a line each.
+    # After five retries with a line each, the resulting error already says what a hub does not have.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     if not gguf:
         yield
         return
     from transformers import modeling_gguf_pytorch_utils as gguf_reader
 
-    bar = gguf_reader.tqdm  # the one progress bar that no setting reaches
+    bar = gguf_reader.tqdm  # the only progress bar that no setting disables
     gguf_reader.tqdm = partial(bar, disable=True)
     try:
         yield

@@ -20,17 +20,16 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-# PEFT takes seconds to load: a process that only hands on what its workers do with it never loads it.
+# PEFT takes seconds to import, so a process that only passes on its workers' results must not import it.
 
 
 def attach_lora(model: PreTrainedModel, spec: LoraSpec) -> PeftModel:
-    """Wraps the model in place; only the adapter's parameters require gradients.
+    """Wrap the model in place; only the adapter's parameters require gradients.
 
-    Each A is drawn uniformly within 1 / sqrt(inputs), as PEFT does, but from a generator seeded by
-    `spec.seed` and the tensor's name: every process gets the same bytes, and the global random state is
-    neither read nor moved.
+    As in PEFT, each A is drawn uniformly within 1 / sqrt(inputs), but from a generator seeded by `spec.seed` and the
+    tensor's name. So every process gets the same bytes, and the global random state is neither read nor changed.
 
-    Raises UserError if no module carries one of `spec.targets`, or none are named and none are found.
+    Raises `UserError` if no module matches `spec.targets`, or if none are given and none are found.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -46,21 +45,21 @@ def attach_lora(model: PreTrainedModel, spec: LoraSpec) -> PeftModel:
     )
     try:
         with torch.random.fork_rng(), warnings.catch_warnings():
-            # PEFT reads an attribute that transformers has renamed, and tells of maps that are not transposed.
+            # PEFT reads an attribute that transformers has renamed, and warns about maps that are not transposed.
             warnings.simplefilter("ignore", FutureWarning)
             warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
             adapted = get_peft_model(model, config)
     except ValueError as error:
         raise UserError(
-            f"finetune.targets: PEFT cannot adapt every module that was named: {first_line(error)}",
-            remedy="Name linear maps, or leave the key out for the query and value projections.",
+            f"finetune.targets: PEFT cannot adapt every module named there: {first_line(error)}",
+            remedy="Name linear maps, or omit the key for the query and value projections.",
         ) from error
     seed_lora(adapted, spec.seed)
     return adapted
 
 
 def seed_lora(model: nn.Module, seed: int) -> None:
-    """Sets every LoRA A from the seed and its name, every B to zero."""
+    """Set every LoRA A from the seed and its name, and every B to zero."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if ".lora_A." in name:
@@ -73,7 +72,7 @@ def seed_lora(model: nn.Module, seed: int) -> None:
 
 
 def adapter_hash(model: PeftModel) -> str:
-    """32 hex digits of BLAKE2b over the adapter's names, shapes and float32 values. Tensors must be whole."""
+    """Return 32 hex digits of BLAKE2b over the adapter's names, shapes and float32 values. Tensors must be whole."""
     from peft.utils import get_peft_model_state_dict
 
     digest = hashlib.blake2b(digest_size=16)
@@ -84,9 +83,11 @@ def adapter_hash(model: PeftModel) -> str:
 
 
 def load_adapter(model: PreTrainedModel, folder: str) -> PeftModel:
-    """The model with an adapter that was saved in a folder, in evaluation mode.
+    """Load an adapter from a folder onto the model, in evaluation mode.
 
-    Raises `UserError` where its weights are not safetensors: PEFT would read a pickle instead.
+    Raises
+    ------
+    UserError : its weights are not safetensors; PEFT would read a pickle instead.
     """
     from peft import PeftModel
 
@@ -98,5 +99,5 @@ def load_adapter(model: PreTrainedModel, folder: str) -> PeftModel:
 
 
 def _transposed(model: nn.Module) -> bool:
-    """Whether the model stores weights as [inputs, outputs], as GPT-2 does; PEFT sees for itself which maps do not."""
+    """Return whether the model stores weights as [inputs, outputs], as GPT-2 does. PEFT detects exceptions itself."""
     return any(type(module).__name__ == "Conv1D" for module in model.modules())

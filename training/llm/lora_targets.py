@@ -1,4 +1,4 @@
-"""Which linear maps of a language model get LoRA: by default those of queries and values, in the text's path alone."""
+"""The linear maps of a language model that get LoRA: by default, query and value projections on the text's path."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -17,7 +17,7 @@ from scoring.recorded_pass import RecordedPass, record_pass
 from training.llm.llm_spec import ALL_LINEAR
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 log = logging.getLogger("dealrec.lora")
 
@@ -26,23 +26,27 @@ _SHOWN = 12
 
 
 def lora_targets(model: PreTrainedModel, wanted: Sequence[str] | None) -> list[str] | str:
-    """What to give PEFT as `target_modules`: names, their endings, or a regular expression where neither is exact.
+    """Return PEFT's `target_modules`: names, their endings, or a regular expression if neither is exact.
 
     Parameters
     ----------
-    wanted : names of modules or their endings; ("all-linear",) for every linear map but the output head; None for
-        the query and value projections, or the fused ones, of all attention layers.
+    wanted : names of modules or their endings; ("all-linear",) for every linear map except the output head; None for
+        the query and value projections (or the fused projection) of all attention layers.
 
-    Modules that a text does not pass through (a vision tower, say) are left out. Raises UserError if nothing is left.
+    Modules that text does not pass through, such as a vision tower, are left out. Raises `UserError` if nothing is
+    left.
     """
     if wanted is None:
         structure = _structure(model)
-        _say_what_is_left_out(structure)
+        _log_layers_without_lora(structure)
         return _exact(model, structure.targets)
     if tuple(wanted) == (ALL_LINEAR,):
         return _exact(model, _linear_maps(model))
     if ALL_LINEAR in wanted:
-        raise UserError(f"finetune.targets: {ALL_LINEAR} stands alone.", "Leave out the other modules, or the word.")
+        raise UserError(
+            f"finetune.targets: {ALL_LINEAR} cannot be combined with other modules.",
+            f"Remove the other modules, or remove {ALL_LINEAR}.",
+        )
     matched = [name for name, _ in model.named_modules() if _ends_with_any(name, wanted)]
     if not matched:
         raise UserError(f"finetune.targets: no module of the model matches {', '.join(wanted)}.", _choice(model))
@@ -50,7 +54,7 @@ def lora_targets(model: PreTrainedModel, wanted: Sequence[str] | None) -> list[s
     kept = [name for name in matched if name in text]
     if not kept:
         raise UserError(
-            f"finetune.targets: text passes through no module that matches {', '.join(wanted)}.", _choice(model)
+            f"finetune.targets: text passes through none of the modules that match {', '.join(wanted)}.", _choice(model)
         )
     return list(wanted) if kept == matched else _exact(model, kept)
 
@@ -60,30 +64,30 @@ def _structure(model: PreTrainedModel) -> Structure:
         return find_structure(model)
     except NoAttentionError as error:
         raise UserError(
-            f"llm.model: {error}, so that it has no query and value projections to tune.",
-            f"Set finetune.targets to {ALL_LINEAR}, and effort.scope to all.",
+            f"llm.model: {error}, so it has no query and value projections to tune.",
+            f"Set finetune.targets to {ALL_LINEAR} and effort.scope to all.",
         ) from error
     except ScoringError as error:
         raise UserError(
-            f"llm.model: {error}.", f"Set finetune.targets to {ALL_LINEAR}, and effort.scope to all."
+            f"llm.model: {error}.", f"Set finetune.targets to {ALL_LINEAR} and effort.scope to all."
         ) from error
 
 
-def _say_what_is_left_out(structure: Structure) -> None:
+def _log_layers_without_lora(structure: Structure) -> None:
     parts = []
     if structure.other_kinds:
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(structure.other_kinds).items())
-        parts.append(f"{len(structure.other_kinds)} of {len(structure.layers)} layers have none ({kinds})")
+        parts.append(f"{len(structure.other_kinds)} of {len(structure.layers)} layers have no attention ({kinds})")
     without_query = sum(1 for layer in structure.attention if not layer.query)
     if without_query:
-        parts.append(f"{without_query} of {len(structure.attention)} have it on values alone")
+        parts.append(f"{without_query} of {len(structure.attention)} attention layers have it on values only")
     if parts:
         count = len(structure.attention)
         log.info("LoRA is on queries and values of the attention layers (%d); %s", count, "; ".join(parts))
 
 
 def _linear_maps(model: PreTrainedModel) -> list[str]:
-    """Linear maps of the text's path that PEFT can adapt, the output head excepted."""
+    """Return the names of the linear maps on the text's path that PEFT can adapt, except the output head."""
     from transformers.pytorch_utils import Conv1D
 
     record = record_pass(model, _TOKENS)
@@ -98,8 +102,8 @@ def _linear_maps(model: PreTrainedModel) -> list[str]:
     return [name for name in found if _ending(name) not in refused]
 
 
-def _adaptable(ending: str, config: Any) -> bool:
-    """Whether PEFT takes a linear map of this name in a model of this kind: state space models read some directly."""
+def _adaptable(ending: str, config: PreTrainedConfig) -> bool:
+    """Return whether PEFT accepts a linear map of this name: some state space models read such weights directly."""
     from peft import LoraConfig, inject_adapter_in_model
 
     stub = nn.ModuleDict({ending: nn.Linear(1, 1)})
@@ -112,7 +116,7 @@ def _adaptable(ending: str, config: Any) -> bool:
 
 
 def _text_modules(model: PreTrainedModel, record: RecordedPass) -> set[str]:
-    """Modules that a text passes through, and all of every layer that it passes through, whichever expert it takes."""
+    """Return the modules that text passes through, and every module of a layer that it passes through (all experts)."""
     executed = record.executed
     lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
     outermost = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
@@ -126,12 +130,12 @@ def _within_any(name: str, layers: Collection[str]) -> bool:
 
 
 def _exact(model: nn.Module, names: Sequence[str]) -> list[str] | str:
-    """The shortest of three forms that PEFT takes for these modules and no others."""
+    """Return the shortest of three forms in which PEFT takes exactly these modules."""
     if not names:
-        raise UserError("finetune.targets: no linear map of the model can be tuned.", "Use another model.")
+        raise UserError("finetune.targets: the model has no linear map that can be tuned.", "Use another model.")
     everything = [name for name, _ in model.named_modules()]
     wanted = set(names)
-    # In a layer's own terms: what follows the last place in a list of layers.
+    # Names within a layer: what follows the last index into a list of layers.
     endings = list(dict.fromkeys(re.sub(r"^.*?\.\d+\.", "", name) for name in names))
     for form in (endings, list(names)):
         if {name for name in everything if _ends_with_any(name, form)} == wanted:
@@ -151,4 +155,4 @@ def _choice(model: nn.Module) -> str:
     kinds = Counter(_ending(name) for name, module in model.named_modules() if isinstance(module, nn.Linear))
     shown = ", ".join(name for name, _ in kinds.most_common(_SHOWN) if not name.isdecimal())
     named = f"Name modules of the model ({shown}), or" if shown else "Set"
-    return f"{named} {ALL_LINEAR}, or leave the key out for the query and value projections."
+    return f"{named} {ALL_LINEAR}, or omit the key for the query and value projections."

@@ -1,4 +1,4 @@
-"""Running a batch in smaller parts when the device has no room for the whole."""
+"""Running a batch in smaller parts if the whole does not fit in the device's memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.llm.token_batches import TokenBatch
 Result = TypeVar("Result")
 logger = logging.getLogger("dealrec.memory")
 
-#: What torch's CPU allocator says, on Linux and elsewhere, and CUDA and its libraries where torch has no class for it.
+#: Error texts of torch's CPU allocator (Linux, elsewhere) and of CUDA libraries for which torch has no class.
 _NO_MEMORY = (
     "can't allocate memory",
     "not enough memory",
@@ -26,9 +26,9 @@ _NO_MEMORY = (
 
 
 def run_in_parts(run: Callable[[TokenBatch], Result], batch: TokenBatch) -> list[Result]:
-    """What `run` returns for the batch, or for its parts in order, halved as often as memory demands.
+    """Apply `run` to the batch, halving it as often as memory requires, and return the results of the parts in order.
 
-    The next call starts with the whole batch again. Raises UserError if a single row does not fit.
+    The next call starts with the whole batch again. Raises `UserError` if even a single row does not fit.
     """
     results: list[Result] = []
     pending = [batch]
@@ -42,21 +42,21 @@ def run_in_parts(run: Callable[[TokenBatch], Result], batch: TokenBatch) -> list
                 raise
             if len(part) == 1:
                 raise UserError(
-                    f"llm.max_tokens: one prompt of {part.input_ids.shape[1]} tokens does not fit in memory.",
+                    f"llm.max_tokens: a prompt of {part.input_ids.shape[1]} tokens does not fit in memory.",
                     remedy="Lower llm.max_tokens or evaluate.beams, or use a device with more memory.",
                 ) from error
-        # Outside the handler: the exception no longer holds the tensors of the failed attempt.
+        # Outside the handler, since the exception would keep the tensors of the failed attempt alive.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         middle = len(part) // 2
-        logger.info("out of memory with %d rows; going on with %d", len(part), middle)
+        logger.info("out of memory with %d rows; continuing with %d", len(part), middle)
         pending += [part.slice(middle, len(part)), part.slice(0, middle)]
     return results
 
 
 @contextmanager
 def lack_of_memory_as(message: str, remedy: str) -> Iterator[None]:
-    """A block whose failed allocations are the user's fault. Raises `UserError`."""
+    """Report failed allocations in the block as a `UserError` with this message."""
     try:
         yield
     except RuntimeError as error:
@@ -66,5 +66,5 @@ def lack_of_memory_as(message: str, remedy: str) -> Iterator[None]:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether the error says that a CPU or GPU allocation failed."""
+    """Return whether the error says that a CPU or GPU allocation failed."""
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_MEMORY)

@@ -1,13 +1,13 @@
-"""A small random model of the same architecture: what a configuration asks for can be tried before any weight is read.
+"""Small random models of a given architecture, with which settings can be tried before any weights are read.
 
-Widths, experts and vocabulary shrink; the classes, the order of the layers and every switch stay. Depth stays too,
-unless a number of layers is given.
+Widths, expert counts and vocabulary shrink. Classes, layer order and switches stay, and so does depth unless a number
+of layers is given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 
@@ -53,7 +53,7 @@ _HEAD_COUNTS = (
     "conf_num_attention_heads",
 )
 _GROUP_COUNTS = ("num_key_value_heads", "num_kv_heads", "swa_num_key_value_heads", "kv_n_heads", "num_query_groups")
-#: What each size becomes, by what configurations of transformers call it.
+#: Reduced value of each size, by the names that configurations of transformers use for it.
 _SIZES: dict[int, tuple[str, ...]] = {
     VOCABULARY: ("vocab_size", "vocab_size_per_layer_input", "unpadded_vocab_size", "decoder_vocab_size"),
     512: (
@@ -181,45 +181,46 @@ _SIZE_OF = {name: size for size, names in _SIZES.items() for name in names} | di
 
 
 def miniature(
-    config: PreTrainedConfig, changes: Mapping[str, Any] | None = None, layers: int | None = None
+    config: PreTrainedConfig, changes: Mapping[str, object] | None = None, layers: int | None = None
 ) -> PreTrainedConfig:
-    """The configuration with small widths and at most `layers` layers, all of them if it is None.
+    """Return the configuration with small widths and at most `layers` layers (None keeps all).
 
-    `changes` sets values, those of nested configurations as nested mappings. Lists of one entry a layer are cut
-    together with the layers.
+    `changes` overrides values; changes to nested configurations are nested mappings. Lists with one entry per layer
+    are cut together with the layers.
     """
     return type(config).from_dict(_shrunk(config.to_dict(), changes or {}, layers))
 
 
 def miniature_model(config: PreTrainedConfig, seed: int = 0) -> PreTrainedModel:
-    """A random float32 model of a configuration, in evaluation mode; the global random state is kept.
+    """Build a random float32 model from a configuration, in evaluation mode. The global random state is preserved.
 
-    Raises ValueError if it is not small, and whatever the library raises if the sizes do not go together.
+    Raises `ValueError` if the model is not small, and the library's own errors if the sizes are inconsistent.
     """
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
         count = sum(p.numel() for p in AutoModelForCausalLM.from_config(config, **NO_REMOTE_CODE).parameters())
     if count > _MOST_PARAMETERS:
-        raise ValueError(f"{count} parameters are left")
+        raise ValueError(f"the reduced model still has {count} parameters")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32, **NO_REMOTE_CODE)
         return model.eval()
 
 
-def _shrunk(values: Mapping[str, Any], changes: Mapping[str, Any], layers: int | None) -> dict[str, Any]:
-    depth = next((values[name] for name in _DEPTHS if _is_count(values.get(name))), 0)
-    kept = next((changes[name] for name in _DEPTHS if name in changes), min(depth, layers or depth))
-    result = {}
+def _shrunk(values: Mapping[str, object], changes: Mapping[str, object], layers: int | None) -> dict[str, object]:
+    depth = next((count for name in _DEPTHS if _is_count(count := values.get(name))), 0)
+    kept = next((count for name in _DEPTHS if _is_count(count := changes.get(name))), min(depth, layers or depth))
+    result: dict[str, object] = {}
     for name, value in values.items():
-        nested = isinstance(value, dict) and (name.endswith("_config") or name in ("encoder", "decoder"))
-        if name in changes and not (nested and isinstance(changes[name], Mapping) and changes[name]):
-            result[name] = changes[name]
+        change = changes.get(name)
+        inner = change if isinstance(change, Mapping) else {}
+        if name in changes and not (_is_nested(value, name) and inner):
+            result[name] = change
         elif isinstance(value, dict) and name == "per_layer_config":
             result[name] = {int(layer): _shrunk(one, {}, None) for layer, one in value.items() if int(layer) < kept}
-        elif nested:
-            result[name] = _shrunk(value, changes.get(name, {}), layers)
+        elif _is_nested(value, name):
+            result[name] = _shrunk(value, inner, layers)
         elif name in _DEPTHS and _is_count(value):
             result[name] = min(value, layers or value)
         elif isinstance(value, list) and len(value) == depth:
@@ -229,7 +230,7 @@ def _shrunk(values: Mapping[str, Any], changes: Mapping[str, Any], layers: int |
     return result | {name: value for name, value in changes.items() if name not in values}
 
 
-def _small_size(name: str, value: Any, values: Mapping[str, Any]) -> Any:
+def _small_size(name: str, value: object, values: Mapping[str, object]) -> object:
     if not _is_count(value):
         return value
     if name in _GROUP_COUNTS:
@@ -240,5 +241,9 @@ def _small_size(name: str, value: Any, values: Mapping[str, Any]) -> Any:
     return min(value, _SIZE_OF.get(name, value))
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_nested(value: object, name: str) -> TypeGuard[dict[str, object]]:
+    return isinstance(value, dict) and (name.endswith("_config") or name in ("encoder", "decoder"))

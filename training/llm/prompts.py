@@ -1,8 +1,7 @@
 """Prompts of the LLM recommender: a history of titles in, the next title out (BIGRec, Bao et al., 2023).
 
-Prompt and response are tokenised apart and joined, so the ids of a prompt are the same in training, in
-scoring and at inference. A prompt is a head, one piece a title, and a tail that belongs to the newest
-title's piece.
+Prompt and response are tokenised separately and joined, so a prompt's ids are the same in training, scoring and
+inference. A prompt is a head, one piece per title, and a tail that belongs to the newest title's piece.
 """
 
 from __future__ import annotations
@@ -10,9 +9,9 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cluster.errors import UserError
 from training.llm.chat_template import frame
@@ -22,17 +21,17 @@ if TYPE_CHECKING:
 
 LAYOUTS = ("alpaca", "chat")
 UNTITLED = "untitled"
-# Tokenised before a piece and cut off again: a tokenizer that marks the start of a text marks this one.
+# Tokenised before a piece and removed again, for tokenizers that mark the start of a text.
 ANCHOR = "\n"
 
 
 @dataclass(frozen=True)
 class Template:
-    """Wording of a prompt, laid out as "alpaca" (three headed sections) or "chat" (the tokenizer's template).
+    """The wording of a prompt, laid out as "alpaca" (three headed sections) or "chat" (the tokenizer's template).
 
-    Titles are quoted and joined by `separator` after `history_prefix`; `response_prefix` heads the answer in
-    the alpaca layout and has no place in the other. White space at the end of `history_prefix` is left to
-    `separator`, whose own stands before every title; a separator without any gets a space.
+    Titles are quoted and joined by `separator` after `history_prefix`. `response_prefix` heads the answer in the
+    alpaca layout and is not used in the other. Trailing white space of `history_prefix` is dropped in favour of the
+    separator's own, which precedes every title; a separator without white space gets a space.
     """
 
     name: str
@@ -60,28 +59,30 @@ TEMPLATES: Mapping[str, Template] = {
 }
 
 
-def load_template(template: str | Mapping[str, Any]) -> Template:
-    """A built-in by name, or a mapping of Template's fields on top of the built-in `name` (or neutral).
+def load_template(template: str | Mapping[str, object]) -> Template:
+    """Return a built-in template by name, or fields of `Template` applied to the built-in `name` (default neutral).
 
-    Raises UserError naming llm.template.
+    Raises `UserError` for llm.template.
     """
     if isinstance(template, str):
         if template not in TEMPLATES:
-            raise _template_error(f"no template is called {template!r}", template, TEMPLATES)
+            raise _template_error(f"there is no template named {template!r}", template, TEMPLATES)
         return TEMPLATES[template]
     known = [field.name for field in fields(Template)]
+    given: dict[str, str] = {}
     for key, value in template.items():
         if key not in known:
             raise _template_error(f"unknown key {key!r}", key, known)
         if not isinstance(value, str):
-            raise _template_error(f"{key} must be a text, not {value!r}", key, [])
-    merged = replace(TEMPLATES.get(template.get("name", ""), TEMPLATES["neutral"]), **template)
+            raise _template_error(f"{key} must be a string, got {value!r}", key, [])
+        given[key] = value
+    merged = replace(TEMPLATES.get(given.get("name", ""), TEMPLATES["neutral"]), **given)
     if merged.layout not in LAYOUTS:
         raise _template_error(f"unknown layout {merged.layout!r}", merged.layout, LAYOUTS)
     return merged
 
 
-def _template_error(message: str, given: str, valid: Sequence[str] | Mapping[str, Any]) -> UserError:
+def _template_error(message: str, given: str, valid: Iterable[str]) -> UserError:
     keys = ", ".join(field.name for field in fields(Template))
     nearest = difflib.get_close_matches(given, list(valid), n=1, cutoff=0.0)
     hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
@@ -92,18 +93,18 @@ def _template_error(message: str, given: str, valid: Sequence[str] | Mapping[str
 
 
 def clean_title(title: str) -> str:
-    """One line in any script: control characters and line breaks become spaces, double quotes single ones."""
+    """Put a title on one line: control characters and line breaks become spaces, double quotes become single ones."""
     kept = "".join(" " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in title)
     return " ".join(kept.replace('"', "'").split()) or UNTITLED
 
 
 def render_response(title: str) -> str:
-    """The text the LLM learns to produce for a title, without the end-of-sequence token."""
+    """Return the text that the LLM learns to produce for a title, without the end-of-sequence token."""
     return f'"{clean_title(title)}"'
 
 
 def parse_response(text: str) -> str:
-    """The title in a generated text: what stands in the first quotes, else the first line, else nothing."""
+    """Extract the title from a generated text: the first quoted text, otherwise the first line, otherwise nothing."""
     line = next((part for part in text.splitlines() if part.strip()), "")
     before, *quoted = line.split('"')
     if before.strip() and len(quoted) == 1:
@@ -112,7 +113,7 @@ def parse_response(text: str) -> str:
 
 
 def render(template: Template, history: Sequence[str], target: str | None = None) -> str:
-    """The text of a prompt in the alpaca layout, followed by the response if a target title is given."""
+    """Render a prompt in the alpaca layout, followed by the response if a target title is given."""
     head, tail = _alpaca(template)
     gap, join = _joints(template)
     titles = [f'"{clean_title(title)}"' for title in history]
@@ -122,7 +123,7 @@ def render(template: Template, history: Sequence[str], target: str | None = None
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """Token ids of a prompt and, from `response_start` on, of its response with the end-of-sequence token."""
+    """Token ids of a prompt followed, from `response_start`, by its response and the end-of-sequence token."""
 
     input_ids: list[int]
     response_start: int
@@ -134,13 +135,13 @@ class EncodedPrompt:
 
 @dataclass(frozen=True)
 class RenderedPrompt:
-    """The very text that `EncodedPrompt` holds the ids of, whole and in the parts that other tools ask for.
+    """The text whose ids `EncodedPrompt` holds, as a whole and in the parts that other tools expect.
 
     Attributes
     ----------
-    instruction, input, output : what to do, the history, and the response.
-    turn : what the user says: the whole prompt in the alpaca layout, the user's turn in the chat layout.
-    text : prompt and response, markup of the chat template included; without the tokenizer's leading tokens and
+    instruction, input, output : the task, the history, and the response.
+    turn : the user's message: the whole prompt in the alpaca layout, the user's turn in the chat layout.
+    text : prompt and response including the chat template's markup, without the tokenizer's leading tokens and
         without the end-of-sequence token.
     """
 
@@ -152,12 +153,12 @@ class RenderedPrompt:
 
 
 class PromptEncoder:
-    """Encodes histories and targets given as item indices; `titles[0]` is padding and never read.
+    """Encodes histories and targets given as item indices. `titles[0]` is padding and never read.
 
-    At most `max_items` newest items are shown. A prompt gets `max_tokens` less a quarter, which is kept for
-    the response so that the prompt does not depend on the target; what exceeds it drops the oldest items
-    first. A target longer than the quarter takes room from its own prompt. Titles are taken as they are: what is too
-    long for any prompt is cut beforehand, once for all who see it (`training.llm.long_titles`).
+    A prompt shows at most the `max_items` newest items. It gets `max_tokens` minus a quarter, which is reserved for
+    the response so that the prompt does not depend on the target. If it exceeds that, the oldest items are dropped
+    first. A target longer than the quarter takes room from its own prompt. Titles are used as given: those too long
+    for any prompt are cut beforehand, once for all uses (`training.llm.long_titles`).
     """
 
     def __init__(
@@ -185,7 +186,7 @@ class PromptEncoder:
         self._empty = self._continuation(self._tail)
 
     def encode(self, history: Sequence[int], target: int | None = None) -> EncodedPrompt:
-        """Raises UserError naming llm.max_tokens if the template and the target alone exceed it."""
+        """Encode a history and an optional target. Raises `UserError` if template and target exceed llm.max_tokens."""
         response = [] if target is None else self.response_ids(int(target))
         prompt = self._prompt_ids(self._shown(history, len(response)))
         if len(prompt) + len(response) > self.max_tokens:
@@ -197,7 +198,7 @@ class PromptEncoder:
         return EncodedPrompt(prompt + response, len(prompt))
 
     def render(self, history: Sequence[int], target: int) -> RenderedPrompt:
-        """The text of `encode(history, target)`: the same items, cut in the same place."""
+        """Return the text of `encode(history, target)`, with the same items."""
         output = f'"{self._title(target)}"'
         titles = [f'{self._gap}"{self._title(item)}"' for item in self._shown(history, len(self.response_ids(target)))]
         shown = self._join.join(titles)
@@ -208,7 +209,7 @@ class PromptEncoder:
         return RenderedPrompt(template.instruction, asked, output, turn, prompt + output)
 
     def response_ids(self, item: int) -> list[int]:
-        """Ids of the item's quoted title and the end-of-sequence token."""
+        """Return the ids of the item's quoted title and the end-of-sequence token."""
         ids = self._response.get(item)
         if ids is None:
             ids = [*self._continuation(f'"{self._title(item)}"'), self.tokenizer.eos_token_id]
@@ -217,29 +218,29 @@ class PromptEncoder:
 
     @property
     def template_tokens(self) -> int:
-        """Tokens of a prompt without any title."""
+        """Number of tokens of a prompt without titles."""
         return len(self._head) + len(self._empty)
 
     @property
     def prompt_tokens(self) -> int:
-        """Tokens that a prompt may have."""
+        """Maximum number of tokens of a prompt."""
         return self._prompt_tokens
 
     def title_tokens(self, titles: Sequence[str]) -> list[int]:
-        """For each title the tokens that it takes, in quotes: as a response with the end-of-sequence token, or as the
-        only one of a history beside what the template takes, whichever is more."""
+        """Return the number of tokens that each title takes in quotes: the larger of its length as a response with the
+        end-of-sequence token, and of what it adds to the template as the only title of a history."""
         shown = [self._shielded(title) for title in titles]
         responses = self._continuations([f'"{title}"' for title in shown])
         newest = self._continuations([f'{self._gap}"{title}"{self._tail}' for title in shown])
         return [max(r + 1, n - len(self._empty)) for r, n in zip(responses, newest, strict=True)]
 
     def _shown(self, history: Sequence[int], response: int) -> list[int]:
-        """The newest items that fit beside a response of so many tokens, oldest first."""
+        """Return the newest items that fit beside a response of that many tokens, oldest first."""
         items = [int(item) for item in history[-self.max_items :]]
         room = min(self._prompt_tokens, self.max_tokens - response) - len(self._head)
         pieces = (
-            self._piece(self._inner, item, self._join) if place else self._piece(self._newest, item, self._tail)
-            for place, item in enumerate(reversed(items))
+            self._piece(self._inner, item, self._join) if age else self._piece(self._newest, item, self._tail)
+            for age, item in enumerate(reversed(items))
         )
         count = 0
         for piece in pieces:
@@ -250,7 +251,7 @@ class PromptEncoder:
         return items[len(items) - count :]
 
     def _prompt_ids(self, items: list[int]) -> list[int]:
-        """Head, items and tail; just head and tail if there are none."""
+        """Return the ids of head, items and tail; only head and tail if there are no items."""
         if not items:
             return self._head + self._empty
         inner = (token for item in items[:-1] for token in self._piece(self._inner, item, self._join))
@@ -266,20 +267,20 @@ class PromptEncoder:
         return self._shielded(self.titles[item])
 
     def _shielded(self, title: str) -> str:
-        """The clean title, with what the tokenizer would read as one of its special tokens pulled apart."""
+        """Return the clean title, splitting anything that the tokenizer would read as a special token."""
         return self._markup.sub(lambda match: f"{match[0][:1]} {match[0][1:]}", clean_title(title))
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def _continuation(self, text: str) -> list[int]:
-        """Ids of a text that follows another one."""
+        """Return the ids of a text that follows another one."""
         ids = self._ids(ANCHOR + text)
         count = len(self._anchor)
         return ids[count:] if ids[:count] == self._anchor else self._ids(text)
 
     def _continuations(self, texts: list[str]) -> list[int]:
-        """How many ids `_continuation` gives of each text, from one call of the tokenizer."""
+        """Return the number of ids that `_continuation` gives for each text, with one call of the tokenizer."""
         if not texts:
             return []
         count = len(self._anchor)
@@ -296,7 +297,7 @@ def _alpaca(template: Template) -> tuple[str, str]:
 
 
 def _chat(template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    # Most templates strip what the user says.
+    # Most templates strip the user's message.
     turn = f"{template.instruction}\n\n{template.history_prefix.rstrip()}".lstrip()
     gap, join = _joints(template)
     before, after = frame(tokenizer, f'{turn}{gap}"A\'s 1st"{join}{gap}"Ünd <b> & 千与"')
@@ -304,13 +305,13 @@ def _chat(template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[str, 
 
 
 def _joints(template: Template) -> tuple[str, str]:
-    """What stands before a quoted title (white space) and after one that is not the newest."""
+    """Return what precedes a quoted title (white space), and what follows one that is not the newest."""
     join = template.separator.rstrip()
     return template.separator[len(join) :] or " ", join
 
 
 def leading_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The special tokens that the tokenizer puts before a text, such as Llama's beginning of sequence."""
+    """Return the special tokens that the tokenizer puts before a text, such as Llama's beginning of sequence."""
     plain = list(tokenizer("a", add_special_tokens=False).input_ids)
     full = list(tokenizer("a").input_ids)
     starts = (i for i in range(len(full)) if full[i : i + len(plain)] == plain)

@@ -1,4 +1,4 @@
-"""Batches of encoded prompts, padded on the left so that all responses end in the last column."""
+"""Batches of encoded prompts, left-padded so that all responses end in the last column."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """B prompts with T columns. Rows without a response have no label at all.
+    """A batch of B prompts with T columns. Rows without a response have no labels.
 
     Attributes
     ----------
     input_ids : int64 [B, T], left-padded.
     attention_mask : int64 [B, T], 0 on padding.
     position_ids : int64 [B, T], counted from the first real token.
-    labels : int64 [B, T], the response tokens, IGNORED elsewhere; not shifted: t is predicted at t - 1.
-    response_tokens : int64 [B].
-    rows : int64 [B], the place of each prompt in what was batched.
+    labels : int64 [B, T], the response tokens, IGNORED elsewhere; not shifted: token t is predicted at t - 1.
+    response_tokens : int64 [B], number of tokens of each response.
+    rows : int64 [B], index of each prompt in the input.
     """
 
     input_ids: Tensor
@@ -42,11 +42,11 @@ class TokenBatch:
 
     @property
     def logits_to_keep(self) -> int:
-        """Last columns whose logits predict the responses, with the very last one, which predicts nothing."""
+        """Number of final columns whose logits are needed; the last of them predicts nothing."""
         return int(self.response_tokens.max()) + 1
 
     def model_inputs(self) -> dict[str, Tensor]:
-        """Keyword arguments of a causal LM's forward pass."""
+        """Return the keyword arguments of a causal LM's forward pass."""
         return {
             "input_ids": self.input_ids,
             "attention_mask": self.attention_mask,
@@ -64,7 +64,7 @@ class TokenBatch:
         )
 
     def slice(self, start: int, stop: int) -> TokenBatch:
-        """The rows from start to stop, with the same columns."""
+        """Return rows `start` to `stop`, with the same columns."""
         return TokenBatch(
             self.input_ids[start:stop],
             self.attention_mask[start:stop],
@@ -76,7 +76,7 @@ class TokenBatch:
 
 
 def collate(encoded: Sequence[EncodedPrompt], pad_id: int, rows: npt.ArrayLike | None = None) -> TokenBatch:
-    """One batch of the prompts at `rows`, in that order; of all of them if it is None."""
+    """Collate the prompts at `rows` into one batch, in that order; None takes all of them."""
     picked = np.arange(len(encoded)) if rows is None else np.asarray(rows, dtype=np.int64)
     prompts = [encoded[row] for row in picked]
     width = max((len(prompt.input_ids) for prompt in prompts), default=0)
@@ -105,9 +105,9 @@ def token_batches(
     max_rows: int = 1024,
     shuffle_seed: int | None = None,
 ) -> Iterator[TokenBatch]:
-    """Batches of similar lengths with at most `max_tokens` cells, padding included.
+    """Yield batches of prompts of similar length with at most `max_tokens` cells, including padding.
 
-    A prompt longer than that is a batch of its own. `shuffle_seed` reorders the batches.
+    A prompt longer than that gets a batch of its own. `shuffle_seed` shuffles the order of the batches.
     """
     lengths = np.array([len(prompt.input_ids) for prompt in encoded], dtype=np.int64)
     for rows in length_buckets(lengths, max_tokens, max_rows, shuffle_seed):

@@ -1,4 +1,4 @@
-"""Try on a small random copy of a model what would be done with it, before anything is spent."""
+"""Trying a run's settings on a small random copy of the model, before any resources are spent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dealrec.llm")
 
-#: What configurations and models raise whose sizes do not go together once they are small, or that lack a package.
+#: Errors of configurations and models whose reduced sizes are inconsistent, or that lack a package.
 _CANNOT_TELL = (
     ArithmeticError,
     AssertionError,
@@ -38,10 +38,10 @@ _CANNOT_TELL = (
 
 
 def try_architecture(name: str, lora: LoraSpec, scope: Scope | None) -> None:
-    """Raise `UserError` for a model, in a folder or of a hub, that cannot be used as asked; its configuration will do.
+    """Raise `UserError` if a model, in a folder or on a hub, cannot be used as asked. Only its configuration is read.
 
-    The small copy has the same classes, depth and switches with random weights. Where the library cannot build it,
-    nothing is said: what is wrong then shows when the model itself is loaded.
+    The small copy has the same classes, depth and switches with random weights. If the library cannot build it, this
+    check passes silently, and any problem shows when the model itself is loaded.
     """
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
@@ -57,7 +57,7 @@ def try_architecture(name: str, lora: LoraSpec, scope: Scope | None) -> None:
 
 
 def try_model(model: PreTrainedModel, name: str, lora: LoraSpec, scope: Scope | None) -> None:
-    """Check a model, put an adapter on it and score two samples, unless `scope` is None. Raises `UserError`."""
+    """Check a model, attach an adapter and, unless `scope` is None, score two samples. Raises `UserError`."""
     check_model(model, name)
     adapted = attach_lora(model, lora)
     if scope is None:
@@ -71,14 +71,14 @@ def try_model(model: PreTrainedModel, name: str, lora: LoraSpec, scope: Scope | 
 
 
 def scope_fault(error: ScoringError, scope: Scope, lora: LoraSpec) -> UserError:
-    """What to do about modules that effort cannot be measured on; each remedy has been followed in a test."""
+    """Return the error for modules on which effort cannot be measured. A test follows each remedy."""
     if isinstance(error, NoAttentionError):
-        return UserError(f"effort.scope {scope} needs attention: {error}.", "Set effort.scope to all.")
-    message = f"effort.scope {scope} does not go with finetune.targets: {error}."
+        return UserError(f"effort.scope {scope} requires attention: {error}.", "Set effort.scope to all.")
+    message = f"effort.scope {scope} is incompatible with finetune.targets: {error}."
     if isinstance(error, UnadaptedError):
         maps = ", ".join(error.maps)
-        return UserError(message, f"Add {maps} to finetune.targets, or leave the key out, or set effort.scope to all.")
+        return UserError(message, f"Add {maps} to finetune.targets, omit that key, or set effort.scope to all.")
     if scope == "all" and lora.targets is not None:
-        kept = "leave finetune.targets out" if lora.targets != (ALL_LINEAR,) else "set effort.scope to last_v"
-        return UserError(message, f"For effort, {kept}.")
+        change = "omit finetune.targets" if lora.targets != (ALL_LINEAR,) else "set effort.scope to last_v"
+        return UserError(message, f"To score effort, {change}.")
     return UserError(f"llm.model: {error}.", OTHER_MODEL)

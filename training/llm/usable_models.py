@@ -1,8 +1,8 @@
-"""Which language models can be used at all: those that predict a text's next token from what precedes it alone."""
+"""Checks that a language model is usable: it must predict each next token only from the tokens before it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cluster.errors import UserError
 from scoring.causality import reads_ahead
@@ -15,18 +15,18 @@ OTHER_MODEL = "Use a decoder-only language model, such as one of the Llama or Qw
 
 
 def check_kind(config: PreTrainedConfig, name: str) -> None:
-    """Refuse by its configuration what is no decoder-only language model of transformers, before weights are read.
+    """Reject, from its configuration and before weights are read, a model that is not a decoder-only language model.
 
-    Raises UserError naming llm.model.
+    Raises `UserError` for llm.model.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     kind = config.model_type
     if getattr(config, "is_encoder_decoder", False):
-        raise UserError(f"llm.model: {name} ({kind}) is an encoder with a decoder.", OTHER_MODEL)
+        raise UserError(f"llm.model: {name} ({kind}) is an encoder-decoder model.", OTHER_MODEL)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         text = config.get_text_config()
-        of_text = f" Its part for text is a {text.model_type}." if text is not config and text.model_type else ""
+        of_text = f" Its text part is a {text.model_type}." if text is not config and text.model_type else ""
         raise UserError(
             f"llm.model: {name} ({kind}) is not among the causal language models that transformers loads.{of_text}",
             OTHER_MODEL,
@@ -34,29 +34,29 @@ def check_kind(config: PreTrainedConfig, name: str) -> None:
 
 
 def check_model(model: PreTrainedModel, name: str) -> None:
-    """Refuse by what it does a model that reads ahead or that does not leave padding out, in a few short passes.
+    """Reject, after a few short passes, a model that looks ahead or that does not mask padding.
 
-    Raises UserError naming llm.model.
+    Raises `UserError` for llm.model.
     """
     try:
         ahead = reads_ahead(model)
-    except Exception as error:  # whatever a pass raises, for want of the images or sounds that it waits for, say
+    except Exception as error:  # a pass may raise anything, for example because the model expects images or sound
         raise UserError(
-            f"llm.model: {name} ({_kind(model)}) fails on a plain text: {first_line(error)}", OTHER_MODEL
+            f"llm.model: {name} ({_kind(model)}) fails on plain text: {first_line(error)}", OTHER_MODEL
         ) from error
     if ahead:
         raise UserError(
-            f"llm.model: {name} ({_kind(model)}) is no causal language model: "
-            "what it predicts at a token depends on the tokens that follow.",
+            f"llm.model: {name} ({_kind(model)}) is not a causal language model: its prediction at a token depends on "
+            "the tokens after it.",
             f"{OTHER_MODEL} An encoder that was trained as a decoder needs is_decoder in its config.json.",
         )
     require_padding(model, name)
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, without the rest of a long explanation; its class if it says nothing."""
+    """Return the first line of an exception's text, or its class name if it has no text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _kind(model: Any) -> str:
+def _kind(model: PreTrainedModel) -> str:
     return str(model.config.model_type)

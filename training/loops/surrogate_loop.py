@@ -147,7 +147,7 @@ def surrogate_loop(job: SurrogateJob, progress: Progress) -> SurrogateOutcome:
         "steps": trainer.history.steps,
         "best_epoch": trainer.patience.best_epoch,
         "best_file": trainer.best_file,
-        "config": trainer.model.config_dict(),
+        "config": dict(trainer.model.config_dict()),
         "item_count": trainer.model.item_count,
         "train_targets": int(trainer.windows.targets.sum()),
         "valid_users": len(trainer.users.history),

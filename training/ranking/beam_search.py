@@ -1,26 +1,31 @@
 """Beam search over a causal LM with a cache, steered by a small automaton.
 
-A prompt is read once, not once a beam, and a prompt whose search is over leaves the batch. Scores, and the
-rule that ends a search, are those of the usual algorithm: twice as many candidates as beams, finished ones
-counted among the first half, over when no open beam can at its present length beat the worst finished one.
+A prompt is read once rather than once per beam, and a prompt whose search is finished leaves the batch. Scores and
+stopping rule are the usual ones: twice as many candidates as beams, finished ones counted among the first half, and
+stop when no open beam can beat the worst finished one at its present length.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from training.llm.token_batches import TokenBatch
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
 
 @dataclass(frozen=True)
 class BeamSettings:
-    """`length_penalty` p divides a sequence's sum of log-probabilities by the p-th power of its length.
+    """Settings of a beam search.
 
-    With 0 the scores are log-probabilities, which suits a comparison of titles; with 1 means a token.
+    `length_penalty` p divides a sequence's sum of log-probabilities by the p-th power of its length. With 0 the scores
+    are log-probabilities, which suits comparing titles; with 1 they are means per token.
     """
 
     beams: int
@@ -29,16 +34,16 @@ class BeamSettings:
 
 
 class Steering(Protocol):
-    """What may be generated and when it ends, by a state (an integer) a sequence."""
+    """Decides what may be generated and when a sequence ends, from an integer state per sequence."""
 
     def start(self, count: int) -> Tensor:
-        """int64 [count], the state before the first token."""
+        """Return the states before the first token, int64 [count]."""
 
     def restrict(self, log_probs: Tensor, states: Tensor) -> Tensor:
-        """[M, V] with minus infinity on the tokens that may not follow."""
+        """Return the log-probabilities [M, V] with minus infinity for tokens that may not follow."""
 
     def advance(self, states: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """States after the tokens, and whether the sequences end with them; any shape."""
+        """Return the states after the tokens, and whether the sequences end with them, in any shape."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Beams:
     states: Tensor
 
     def pick(self, index: Tensor) -> Beams:
-        """The sequences at `index` [B, K'] of each prompt."""
+        """Select the sequences at `index` [B, K'] of each prompt."""
         wide = index[:, :, None].expand(-1, -1, self.tokens.shape[2])
         return Beams(
             self.scores.gather(1, index),
@@ -68,7 +73,7 @@ class Beams:
         )
 
     def best(self, count: int) -> tuple[Beams, Tensor]:
-        """The best `count` of each prompt, and where they stood."""
+        """Return the best `count` sequences of each prompt, and their indices."""
         index = self.scores.topk(count, dim=1).indices
         return self.pick(index), index
 
@@ -80,11 +85,12 @@ class Beams:
 
 
 @torch.inference_mode()
-def beam_search(model: Any, batch: TokenBatch, steering: Steering, settings: BeamSettings) -> Beams:
-    """Continues the prompts of a batch, whose last column is the last token of each.
+def beam_search(
+    model: PreTrainedModel | PeftModel, batch: TokenBatch, steering: Steering, settings: BeamSettings
+) -> Beams:
+    """Continue the prompts of a batch, whose last column is the last token of each.
 
-    `model` is a causal LM of transformers, or a PEFT wrapper of one, in evaluation mode, on the device of
-    the batch.
+    `model` is a causal LM of transformers or a PEFT wrapper of one, in evaluation mode, on the batch's device.
     """
     prompts, count = len(batch), settings.beams
     device = batch.input_ids.device
@@ -113,12 +119,12 @@ def beam_search(model: Any, batch: TokenBatch, steering: Steering, settings: Bea
         alive = (outlook > kept.scores[:, -1]).nonzero().flatten()
         if len(alive) == 0:
             break
-        # Places in the cache of the surviving beams' parents.
+        # Cache rows of the surviving beams' parents.
         width = output.logits.shape[0] // len(open_rows)
-        places = (parents.gather(1, index) + torch.arange(len(open_rows), device=device)[:, None] * width)[alive]
-        output.past_key_values.reorder_cache(places.flatten())
+        cache_rows = (parents.gather(1, index) + torch.arange(len(open_rows), device=device)[:, None] * width)[alive]
+        output.past_key_values.reorder_cache(cache_rows.flatten())
         running, open_rows = running.rows(alive), open_rows[alive]
-        mask = mask[places.flatten()]
+        mask = mask[cache_rows.flatten()]
         mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
         output = model(
             input_ids=running.tokens[:, :, length - 1].reshape(-1, 1),
@@ -132,7 +138,7 @@ def beam_search(model: Any, batch: TokenBatch, steering: Steering, settings: Bea
 
 
 def _extend(running: Beams, logits: Tensor, steering: Steering, count: int) -> tuple[Beams, Tensor, Tensor]:
-    """The best 2 `count` continuations, whether each ends, and the beam each comes from."""
+    """Return the best 2 `count` continuations, whether each ends, and the beam that each comes from."""
     rows, beams = running.scores.shape
     log_probs = steering.restrict(logits.float().log_softmax(dim=-1), running.states.flatten())
     total = running.scores[:, :, None] + log_probs.view(rows, beams, -1)
@@ -140,16 +146,16 @@ def _extend(running: Beams, logits: Tensor, steering: Steering, count: int) -> t
     parents, tokens = flat // total.shape[2], flat % total.shape[2]
     candidates = running.pick(parents)
     states, ended = steering.advance(candidates.states, tokens)
-    place = candidates.lengths[:, :, None]
+    end = candidates.lengths[:, :, None]
     return (
-        Beams(scores, candidates.tokens.scatter(2, place, tokens[:, :, None]), candidates.lengths + 1, states),
+        Beams(scores, candidates.tokens.scatter(2, end, tokens[:, :, None]), candidates.lengths + 1, states),
         ended,
         parents,
     )
 
 
 def _merge(old: Beams, new: Beams, count: int) -> Beams:
-    """The best `count` of both."""
+    """Return the best `count` of both."""
     both = Beams(
         torch.cat([old.scores, new.scores], dim=1),
         torch.cat([old.tokens, new.tokens], dim=1),

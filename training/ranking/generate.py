@@ -1,10 +1,10 @@
-"""Titles out of the LLM: free generation, or generation constrained to the catalogue."""
+"""Generating titles with the LLM, freely or constrained to the catalogue."""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +18,17 @@ from training.ranking.beam_search import BeamSettings, Steering, beam_search
 from training.ranking.title_trie import OUTSIDE, TitleTrie, TrieSteering
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
 class Generated:
-    """Responses of B prompts, best first.
+    """Responses to B prompts, best first.
 
     Attributes
     ----------
-    texts : B lists of titles, at most one a beam.
+    texts : B lists of titles, at most one per beam.
     scores : float32 [B, beams], by BeamSettings.length_penalty; minus infinity where there is no text.
     items : int64 [B, beams], the item of each title in constrained decoding, otherwise OUTSIDE.
     rows : int64 [B], as in the batch.
@@ -40,15 +41,15 @@ class Generated:
 
 
 class TitleGenerator:
-    """Generates titles for batches of prompts without responses; with a trie, only titles of the trie.
+    """Generates titles for batches of prompts without responses; with a trie, only titles in the trie.
 
-    `model` is a causal LM of transformers or a PEFT wrapper of one. Its own generation defaults play no part,
-    but for the tokens that end a sequence.
+    `model` is a causal LM of transformers or a PEFT wrapper of one. Of its own generation defaults, only the
+    end-of-sequence tokens are used.
     """
 
     def __init__(
         self,
-        model: Any,
+        model: PreTrainedModel | PeftModel,
         tokenizer: PreTrainedTokenizerBase,
         settings: BeamSettings,
         trie: TitleTrie | None = None,
@@ -66,7 +67,7 @@ class TitleGenerator:
             self._steering = FreeSteering(tokenizer, _ends(model, tokenizer), size, self.device)
 
     def run(self, batch: TokenBatch) -> Generated:
-        """Out of memory halves the batch, never the beams. Raises UserError if one row does not fit."""
+        """Generate titles. Out of memory halves the batch, not the beams. Raises `UserError` if a row does not fit."""
         parts = run_in_parts(self._run, batch)
         return Generated(
             texts=list(itertools.chain.from_iterable(part.texts for part in parts)),
@@ -81,7 +82,7 @@ class TitleGenerator:
         scores = beams.scores
         if self.trie is not None:
             items = torch.where(beams.states >= 0, self.trie.items[beams.states.clamp(min=0)], OUTSIDE)
-            # Cut short by max_new_tokens inside the trie.
+            # Sequences that max_new_tokens cut short inside the trie.
             scores = scores.masked_fill(items == OUTSIDE, -torch.inf)
         items = items.masked_fill(scores == -torch.inf, OUTSIDE)
         order = scores.argsort(dim=1, descending=True, stable=True)
@@ -105,7 +106,7 @@ class TitleGenerator:
 
 
 class FreeSteering:
-    """Anything may follow; the end is an end token, the second double quote, or a break of a written line.
+    """Allows any token. A sequence ends at an end token, the second double quote, or a line break after visible text.
 
     A state is twice the number of quotes so far, plus one if anything visible has been written.
     """
@@ -132,7 +133,7 @@ class FreeSteering:
         return 2 * quotes + written.long(), ended
 
 
-def _ends(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def _ends(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     given = getattr(model.generation_config, "eos_token_id", None)
     more = [given] if isinstance(given, int) else list(given or [])
     return list(dict.fromkeys([tokenizer.eos_token_id, *more]))

@@ -1,14 +1,14 @@
-"""From generated texts to a ranking of the whole catalogue (BIGRec's grounding, Bao et al., 2023).
+"""Ranking the whole catalogue by generated texts (BIGRec's grounding, Bao et al., 2023).
 
-A text's embedding is the LLM's final hidden state at its last token, with the adapter switched off; an item
-is as good as its title is near, in L2, to the best generated text.
+A text's embedding is the LLM's final hidden state at its last token, with the adapter switched off. Items are ranked
+by the L2 distance of their title to the best generated text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,8 @@ from training.llm.token_batches import TokenBatch, token_batches
 from training.ranking.ranking_metrics import rank_targets
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Embeddings = npt.NDArray[np.float32]
 
@@ -29,10 +30,12 @@ Embeddings = npt.NDArray[np.float32]
 class TextEmbedder:
     """Embeds texts with a causal LM of transformers, or with the base model under a PEFT wrapper.
 
-    `max_tokens` bounds the cells of a batch, padding included.
+    `max_tokens` limits the cells of a batch, including padding.
     """
 
-    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, max_tokens: int = 8192) -> None:
+    def __init__(
+        self, model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, max_tokens: int = 8192
+    ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
@@ -43,21 +46,21 @@ class TextEmbedder:
 
     @property
     def width(self) -> int:
-        """d, the size of an embedding."""
+        """The size d of an embedding."""
         return int(self.model.get_output_embeddings().weight.shape[1])
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
-        """float32 [N, d]; equal texts, after cleaning, are embedded once and get the same bytes."""
-        unique, place = np.unique([clean_title(text) for text in texts], return_inverse=True)
+        """Embed texts, float32 [N, d]. Texts that are equal after cleaning are embedded once and get the same bytes."""
+        unique, inverse = np.unique([clean_title(text) for text in texts], return_inverse=True)
         found = np.empty((len(unique), self.width), dtype=np.float32)
         encoded = [self._encode(str(text)) for text in unique]
         for batch in token_batches(encoded, self.tokenizer.pad_token_id, self.max_tokens):
             for rows, states in run_in_parts(self._last_states, batch):
                 found[rows] = states
-        return found[place]
+        return found[inverse]
 
     def embed_generated(self, texts: Sequence[str], titles: Sequence[str], known: Embeddings) -> Embeddings:
-        """float32 [N, d]; a text that is a title gets that title's row of `known`, to the bit."""
+        """Embed texts, float32 [N, d]. A text that is a title gets exactly that title's row of `known`."""
         row_of = {clean_title(title): row for row, title in reversed(list(enumerate(titles)))}
         rows = np.array([row_of.get(clean_title(text), -1) for text in texts], dtype=np.int64)
         result = np.empty((len(texts), known.shape[1]), dtype=np.float32)
@@ -73,17 +76,17 @@ class TextEmbedder:
 
     @torch.inference_mode()
     def _last_states(self, batch: TokenBatch) -> tuple[npt.NDArray[np.int64], Embeddings]:
-        off: AbstractContextManager[Any] = getattr(self.model, "disable_adapter", nullcontext)()
+        off: AbstractContextManager[object] = getattr(self.model, "disable_adapter", nullcontext)()
         with off:
             states = self._backbone(**batch.to(self.device).model_inputs(), use_cache=False).last_hidden_state
         return batch.rows, states[:, -1].float().cpu().numpy()
 
 
 class TitleSpace:
-    """The titles' embeddings, [n, d], row j for item j + 1, prepared once for many questions.
+    """The titles' embeddings [n, d], with row j for item j + 1, prepared once for many queries.
 
-    Everything is measured from the catalogue's mean: the states share a large common part, which would drown
-    the differences in rounding and make all titles point the same way.
+    Everything is measured from the catalogue's mean. The states share a large common part, which would otherwise drown
+    the differences in rounding error and make all titles point in the same direction.
     """
 
     def __init__(self, titles: Embeddings) -> None:
@@ -97,19 +100,19 @@ class TitleSpace:
 
     @property
     def directions(self) -> Embeddings:
-        """float32 [n, d], unit rows: their inner products are the cosines of `similarities`."""
+        """Unit rows, float32 [n, d], whose inner products are the cosines of `similarities`."""
         return self._centred / np.sqrt(np.maximum(self._squares, np.float32(1e-24)))[:, None]
 
     def distances(self, generated: Embeddings) -> Embeddings:
-        """float32 [U, n], Euclidean distances of [U, d] to the titles."""
+        """Return the Euclidean distances of `generated` [U, d] to the titles, float32 [U, n]."""
         a = generated - self._centre
         squares = (a * a).sum(axis=1)[:, None] + self._squares[None] - 2 * (a @ self._centred.T)
         return np.sqrt(np.maximum(squares, 0), dtype=np.float32)
 
     def similarities(self, histories: Ragged) -> Embeddings:
-        """float32 [U, n], the mean cosine similarity of every title to the titles of a history, 0 for none.
+        """Return each title's mean cosine similarity to the titles of a history, float32 [U, n]; 0 if it is empty.
 
-        The zero-shot control: what the embeddings know before anything is learnt or generated. `histories`
+        This is the zero-shot control: what the embeddings know before anything is learnt or generated. `histories`
         holds the items of each of the U users.
         """
         lengths = np.sqrt(np.maximum(self._squares, np.float32(1e-24)))
@@ -121,7 +124,7 @@ class TitleSpace:
 
 
 def title_scores(generated: Embeddings, titles: TitleSpace, beams: Ragged | None = None) -> Embeddings:
-    """float32 [U, n], what `rank_by_distance` ranks by: nearness, and the beams' items above it."""
+    """Return the scores by which `rank_by_distance` ranks, float32 [U, n]: nearness, with the beams' items on top."""
     scores = -titles.distances(generated)
     if beams is not None:
         _promote(scores, beams)
@@ -136,12 +139,12 @@ def rank_by_distance(
     groups: npt.NDArray[np.int64] | None = None,
     beams: Ragged | None = None,
 ) -> Ragged:
-    """Ranks of each user's targets among all items, nearest first, as `metrics.rank_targets` counts them.
+    """Rank each user's targets among all items, nearest first, by the rules of `ranking_metrics.rank_targets`.
 
     Parameters
     ----------
-    generated : [U, d], the embedding of each user's best text.
-    beams : items that constrained decoding found for each user, best first; they go before all others.
+    generated : embedding of each user's best text, [U, d].
+    beams : items that constrained decoding found for each user, best first; they rank above all others.
     """
     parts: list[Ragged] = []
     for start, stop in _chunks(len(generated), len(titles)):
@@ -153,11 +156,11 @@ def rank_by_distance(
 
 
 def _promote(scores: Embeddings, beams: Ragged) -> None:
-    """Lifts the beams' items above the best of the others, keeping their order."""
+    """Lift the beams' items above the best of the others, keeping their order."""
     top = scores.max(axis=1)
-    place = np.arange(len(beams.values)) - np.repeat(beams.offsets[:-1], beams.lengths)
+    rank = np.arange(len(beams.values)) - np.repeat(beams.offsets[:-1], beams.lengths)
     row = beams.row_of_value()
-    scores[row, beams.values - 1] = top[row] + (beams.lengths[row] - place)
+    scores[row, beams.values - 1] = top[row] + (beams.lengths[row] - rank)
 
 
 def _chunks(rows: int, columns: int, cells: int = 1 << 24) -> Iterator[tuple[int, int]]:

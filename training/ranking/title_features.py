@@ -1,4 +1,4 @@
-"""What a title says of an item before anything is learnt: directions whose inner products are cosine similarities."""
+"""Features of titles that need no learning: unit vectors whose inner products are cosine similarities."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _PROJECTION_SEED = 0x7175
 
 
 def lexical_directions(titles: Sequence[str], width: int = 256) -> Directions:
-    """float32 [n, width], unit rows: hashed character n-gram TF-IDF of the titles, reduced by a random projection.
+    """Return unit rows, float32 [n, width]: hashed character n-gram TF-IDF, reduced by a random projection.
 
-    The projection is Gaussian and fixed, so inner products are those of the TF-IDF vectors within about 1/√width
-    (Johnson and Lindenstrauss). Knows spelling and nothing else: no language model is in it.
+    The projection is Gaussian and fixed, so inner products match those of the TF-IDF vectors within about 1/√width
+    (Johnson and Lindenstrauss). The features capture spelling only; no language model is involved.
     """
     weights = _tf_idf(titles)
     projection = np.random.default_rng(_PROJECTION_SEED).standard_normal((_BUCKETS, width), dtype=np.float32)
@@ -33,20 +33,20 @@ def lexical_directions(titles: Sequence[str], width: int = 256) -> Directions:
 
 
 def unit_rows(vectors: Directions) -> Directions:
-    """Rows of length 1; a row of zeros stays."""
+    """Scale rows to length 1; rows of zeros stay zero."""
     lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
     return vectors / np.maximum(lengths, np.float32(1e-12))[:, None]
 
 
 def character_grams(title: str) -> Counter[str]:
-    """The n-grams of 3 to 5 characters of a title in lower case, with a space at both ends."""
+    """Count the n-grams of 3 to 5 characters in a title in lower case, with a space at both ends."""
     text = f" {clean_title(title).lower()} "
     return Counter(text[start : start + n] for n in _GRAMS for start in range(max(1, len(text) - n + 1)))
 
 
 def _tf_idf(titles: Sequence[str]) -> sparse.csr_matrix:
-    """[n, buckets]: (1 + ln count) · (1 + ln((1 + n) / (1 + titles with it))), n-grams hashed by CRC-32."""
-    # Arrays of machine numbers: a catalogue has a hundred n-grams a title.
+    """Return [n, buckets]: (1 + ln count) · (1 + ln((1 + n) / (1 + titles with it))), n-grams hashed by CRC-32."""
+    # Machine-number arrays save memory: a catalogue has about a hundred n-grams per title.
     rows, columns, values = array("q", [0]), array("i"), array("f")
     for title in titles:
         for gram, count in character_grams(title).items():

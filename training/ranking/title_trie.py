@@ -1,7 +1,7 @@
-"""The catalogue's responses as a token trie in flat arrays, and decoding that never leaves it.
+"""The catalogue's responses as a token trie in flat arrays, and decoding constrained to it.
 
-Nodes are numbered level by level, in lexicographic order within a level, so the children of a node are
-consecutive and sorted by token, and the keys (parent, token) of all nodes are sorted too.
+Nodes are numbered level by level, and lexicographically within a level. So the children of a node are consecutive and
+sorted by token, and the keys (parent, token) of all nodes are sorted too.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ OUTSIDE = -1
 
 @dataclass(frozen=True)
 class TitleTrie:
-    """A trie of N + 1 nodes, the root first.
+    """A trie of N + 1 nodes; node 0 is the root.
 
     Attributes
     ----------
     keys : int64 [N], parent * vocabulary + token of nodes 1..N, ascending.
-    first_child, children : int64 [N + 1], the range of a node's children.
-    items : int64 [N + 1], the item whose response ends at the node, OUTSIDE where none does; of several items
-        with the same response the one that came first.
-    vocabulary : above every token id.
+    first_child, children : int64 [N + 1], first child and number of children of each node.
+    items : int64 [N + 1], the item whose response ends at the node, OUTSIDE if none does; the first of several items
+        with the same response.
+    vocabulary : a number above every token id.
     """
 
     keys: Tensor
@@ -39,7 +39,7 @@ class TitleTrie:
 
     @classmethod
     def build(cls, responses: Sequence[Sequence[int]], items: Sequence[int] | None = None) -> TitleTrie:
-        """From token ids that end with the end-of-sequence token; `items` defaults to 1, 2, ... in order."""
+        """Build a trie from token ids that end with the end-of-sequence token; `items` defaults to 1, 2, ..."""
         names = np.arange(1, len(responses) + 1) if items is None else np.asarray(items, dtype=np.int64)
         lengths = np.array([len(ids) for ids in responses], dtype=np.int64)
         table = np.full((len(responses), int(lengths.max(initial=0))), OUTSIDE, dtype=np.int64)
@@ -48,7 +48,7 @@ class TitleTrie:
         order = np.lexsort(table.T[::-1]) if table.size else np.arange(len(responses))
         table, lengths, names = table[order], lengths[order], names[order]
         vocabulary = int(table.max(initial=0)) + 1
-        # A row starts a new node at a level where it, or any level above, differs from the row before.
+        # A row starts a new node at a level if it differs from the row before at that level or any level above.
         new = np.ones(table.shape, dtype=bool)
         new[1:] = np.logical_or.accumulate(table[1:] != table[:-1], axis=1)
         new &= table != OUTSIDE
@@ -69,7 +69,7 @@ class TitleTrie:
             count += int(fresh.sum())
         found = np.full(count, OUTSIDE, dtype=np.int64)
         if leaf_nodes:
-            # Written backwards, so that the first of equal responses stays.
+            # Written in reverse, so that the first of equal responses wins.
             found[np.concatenate(leaf_nodes)[::-1]] = np.concatenate(leaf_items)[::-1]
         flat = np.concatenate(keys) if keys else np.empty(0, dtype=np.int64)
         owners = flat // vocabulary
@@ -92,21 +92,21 @@ class TitleTrie:
         )
 
     def step(self, nodes: Tensor, tokens: Tensor) -> Tensor:
-        """The children of `nodes` by `tokens`, of the same shape; OUTSIDE where there is none."""
+        """Return the children of `nodes` by `tokens`, in the same shape; OUTSIDE where there is none."""
         wanted = nodes * self.vocabulary + tokens
-        place = torch.searchsorted(self.keys, wanted).clamp(max=len(self.keys) - 1)
-        valid = (self.keys[place] == wanted) & (nodes >= 0) & (tokens < self.vocabulary)
-        return torch.where(valid, place + 1, OUTSIDE)
+        key = torch.searchsorted(self.keys, wanted).clamp(max=len(self.keys) - 1)
+        valid = (self.keys[key] == wanted) & (nodes >= 0) & (tokens < self.vocabulary)
+        return torch.where(valid, key + 1, OUTSIDE)
 
     def walk(self, sequences: Tensor) -> Tensor:
-        """int64 [M], the nodes that the token sequences [M, L] lead to from the root."""
+        """Return the nodes, int64 [M], that the token sequences [M, L] lead to from the root."""
         nodes = torch.full((len(sequences),), ROOT, device=sequences.device)
         for column in sequences.unbind(dim=1):
             nodes = self.step(nodes, column)
         return nodes
 
     def allowed(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """Pairs (place in `nodes`, token) for every child of every node."""
+        """Return pairs (index in `nodes`, token) for every child of every node."""
         known = nodes.clamp(min=0)
         counts = torch.where(nodes >= 0, self.children[known], 0)
         rows = torch.repeat_interleave(torch.arange(len(nodes), device=nodes.device), counts)
@@ -116,9 +116,9 @@ class TitleTrie:
 
 
 class TrieSteering:
-    """Leaves only the tokens that continue a response of the trie; log-probabilities are not renormalised.
+    """Allows only tokens that continue a response of the trie, without renormalising log-probabilities.
 
-    A sequence's state is its node. It ends at a leaf.
+    A sequence's state is its node, and a sequence ends at a leaf.
     """
 
     def __init__(self, trie: TitleTrie) -> None:

@@ -23,11 +23,11 @@ def lacks(stages: tuple[str, ...], **sections: Any) -> list[Finding]:
         (("surrogate",), {"surrogate": {"hidden": 7}}, "surrogate: hidden (7) must be a multiple", "settings"),
         (("surrogate",), {"surrogate": {"model": "nowhere:build"}}, "'nowhere:build' cannot be imported", "settings"),
         (("influence",), {"influence": {"scope": ["last_layr"]}}, "influence.scope: no parameter", "last_feed_forward"),
-        (("influence",), {"influence": {"scope": ["re:("]}}, "no regular expression", "patterns"),
+        (("influence",), {"influence": {"scope": ["re:("]}}, "not a regular expression", "patterns"),
         (
             ("influence",),
             {"influence": {"solver": "ekfac", "scope": ["final_norm.*"]}},
-            "influence.scope: ekfac treats linear layers",
+            "influence.scope: ekfac needs linear layers",
             "last_layer",
         ),
         (

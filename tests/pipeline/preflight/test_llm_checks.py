@@ -123,13 +123,13 @@ def test_a_model_that_cannot_be_had_is_told_once(model: str, lack: str) -> None:
 @pytest.mark.parametrize(
     ("sections", "lack"),
     [
-        ({"llm": {"max_tokens": 64}}, "of which the template takes"),
+        ({"llm": {"max_tokens": 64}}, "and the template takes"),
         ({"llm": {"max_tokens": 256, "max_title_tokens": 8}}, "llm.max_title_tokens is 8"),
         ({"llm": {"max_tokens": 256, "max_title_tokens": 128}}, "llm.max_title_tokens is 128"),
         ({"llm": {"max_tokens": 1024}}, "reads at most 512 tokens"),
         ({"llm": {"max_tokens": 512}, "evaluate": {"max_new_tokens": 200}}, "evaluate.max_new_tokens is 200"),
         ({"finetune": {"targets": ["no_proj"]}}, "finetune.targets: no module of the model matches no_proj"),
-        ({"finetune": {"targets": ["q_proj"]}}, "effort.scope last_v does not go with finetune.targets"),
+        ({"finetune": {"targets": ["q_proj"]}}, "effort.scope last_v is incompatible with finetune.targets"),
         ({"llm": {"template": {"layout": "chat"}}}, "has no chat template"),
     ],
 )

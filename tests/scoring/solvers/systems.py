@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def system(size: int = 12, rank: int = 12, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """A matrix with eigenvalues spread over three decades and a vector."""
+    """Return a matrix with eigenvalues spread over three decades, and a vector."""
     generator = torch.Generator().manual_seed(seed)
     basis = torch.linalg.qr(torch.randn(size, size, dtype=torch.float64, generator=generator))[0]
     values = torch.logspace(-2, 1, size, dtype=torch.float64)

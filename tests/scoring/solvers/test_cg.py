@@ -55,7 +55,7 @@ def test_running_out_of_iterations_is_an_error_with_the_residual() -> None:
 
 
 def test_an_answer_that_rounding_spoils_is_an_error() -> None:
-    """The recursion goes on to a small residual whatever the products have lost."""
+    """The recursion reaches a small residual whatever precision the products have lost."""
     matrix, v = system(40, 20)
 
     def rounded(x: torch.Tensor) -> torch.Tensor:
@@ -71,7 +71,7 @@ def test_a_singular_or_indefinite_curvature_is_an_error() -> None:
         solve_cg(torch.zeros_like, torch.ones(3), 0.0)
     with pytest.raises(NotConvergedError, match="damping above"):
         solve_cg(lambda x: -2 * x, torch.ones(3), 1.0)
-    with pytest.raises(NonFiniteError, match="the curvature holds values"):
+    with pytest.raises(NonFiniteError, match="the curvature contains values"):
         solve_cg(lambda x: x * float("nan"), torch.ones(3), 1.0)
 
 

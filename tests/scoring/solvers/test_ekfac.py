@@ -43,7 +43,7 @@ def one_layer(criterion: Any, labels: torch.Tensor, bias: bool, scale: float = 1
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_it_is_exact_for_one_linear_layer_under_squared_loss(bias: bool) -> None:
-    """There the Gauss-Newton matrix is the Kronecker product of Σ xxᵀ and the identity."""
+    """In this case the Gauss-Newton matrix is the Kronecker product of Σ xxᵀ and the identity."""
     case = one_layer(SquaredLoss(), torch.randn(40, 3, dtype=torch.float64), bias)
     v = torch.randn(case.scope.size, dtype=torch.float64)
     found = solve(case, v, 0.1).direction
@@ -52,7 +52,7 @@ def test_it_is_exact_for_one_linear_layer_under_squared_loss(bias: bool) -> None
 
 
 def test_it_is_close_where_curvature_hardly_depends_on_the_input() -> None:
-    """Small weights: probabilities are nearly uniform, so the matrix is nearly a Kronecker product."""
+    """With small weights, probabilities are nearly uniform, so the matrix is nearly a Kronecker product."""
     labels = torch.randint(0, 3, (200,))
     close, far = (one_layer(SoftmaxLoss(label_column), labels, True, scale) for scale in (0.02, 6.0))
     v = torch.randn(close.scope.size, dtype=torch.float64)
@@ -66,7 +66,7 @@ def test_it_is_close_where_curvature_hardly_depends_on_the_input() -> None:
 
 
 def test_layers_are_solved_apart() -> None:
-    """With the v of one layer alone, no other layer moves."""
+    """With the v of a single layer, no other layer changes."""
     case = CASES["mlp-squared"]()
     v = torch.zeros(case.scope.size, dtype=torch.float64)
     v[case.scope.span("layers.0.weight")] = 1

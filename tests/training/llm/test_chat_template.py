@@ -1,4 +1,4 @@
-"""Chat templates of many shapes: the prompt is the template's own text, or a message says why it cannot be."""
+"""Chat templates of many shapes: a prompt is the template's own text, or a message says why it cannot be used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOOP = (
     "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
-#: Names say of which family a template of that shape is.
+#: Names describe the family of templates with that shape.
 SOUND = {
     "plain": LOOP,
     "refuses a system message": "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
@@ -40,18 +40,18 @@ UNSOUND = {
     "needs a system message": (
         "{% if messages[0]['role'] != 'system' %}{{ raise_exception('A system message must come first') }}{% endif %}"
         + LOOP,
-        "refuses a user's turn: A system message must come first",
+        "rejects a user message: A system message must come first",
     ),
-    "needs two turns": ("{{ messages[1]['content'] }}", "refuses a user's turn"),
-    "is no template": ("{% for m in messages %}", "refuses a user's turn"),
-    "leaves the user out": ("Hello", "does not print what the user says"),
-    "says it twice": (LOOP + "{{ messages[0]['content'] }}", "prints what the user says twice"),
-    "escapes": (LOOP.replace("m['content']", "m['content'] | tojson"), "as it is said"),
-    "shouts": (LOOP.replace("m['content']", "m['content'] | upper"), "as it is said"),
-    "cuts": (LOOP.replace("m['content']", "m['content'][:40]"), "as it is said"),
+    "needs two turns": ("{{ messages[1]['content'] }}", "rejects a user message"),
+    "is no template": ("{% for m in messages %}", "rejects a user message"),
+    "leaves the user out": ("Hello", "does not print the user's message."),
+    "says it twice": (LOOP + "{{ messages[0]['content'] }}", "prints the user's message twice"),
+    "escapes": (LOOP.replace("m['content']", "m['content'] | tojson"), "does not print the user's message unchanged"),
+    "shouts": (LOOP.replace("m['content']", "m['content'] | upper"), "does not print the user's message unchanged"),
+    "cuts": (LOOP.replace("m['content']", "m['content'][:40]"), "does not print the user's message unchanged"),
     "depends on what is said": (
         "{% if 'Toy' in messages[0]['content'] or '1st' in messages[0]['content'] %}!{% endif %}" + LOOP,
-        "as it is said",
+        "does not print the user's message unchanged",
     ),
 }
 
@@ -64,7 +64,7 @@ def encoder(chat: str, **template: str) -> PromptEncoder:
 
 
 def own_text(made: PromptEncoder, content: str) -> str:
-    """What the tokenizer makes of the turn by itself, on the fixed day."""
+    """Return what the tokenizer makes of the message itself, on the fixed day."""
     turns: list[object] = [content, [{"type": "text", "text": content}]]
     for turn in turns:
         chat = "{% macro strftime_now(format) %}" + DATE + "{% endmacro %}" + str(made.tokenizer.chat_template)
@@ -99,7 +99,7 @@ def test_a_template_that_cannot_be_used_is_refused_with_its_own_words(shape: str
         encoder(chat)
     assert words in caught.value.message
     assert "llm.template.layout" in caught.value.remedy
-    # The remedy works: no chat template is looked at.
+    # The remedy works, because no chat template is read.
     tokenizer = make_tokenizer()
     tokenizer.chat_template = chat
     assert PromptEncoder(tokenizer, load_template("movies"), TITLES, 20, 512).encode([1, 2], 3).input_ids

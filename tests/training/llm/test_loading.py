@@ -106,7 +106,7 @@ def test_an_unknown_type_is_the_users_fault(tiny):
 
 
 def write_gguf(path):
-    """The tiny Llama as llama.cpp stores one: unquantised, rows of query and key in its own order."""
+    """Write the tiny Llama as llama.cpp stores it: unquantised, with query and key rows in its own order."""
     tokenizer, model = make_tokenizer(), make_model("llama")
     config, state = model.config, model.state_dict()
     words = json.loads(tokenizer.backend_tokenizer.to_str())["model"]

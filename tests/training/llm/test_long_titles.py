@@ -1,4 +1,4 @@
-"""Titles that are too long for a prompt, and what is left of them."""
+"""Titles that are too long for a prompt, and the part of them that is kept."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_long_title_is_cut_at_a_word_and_others_stay() -> None:
     found = shown(["Heat", long, "Fargo (1996)"])
     assert (found[0], found[2]) == ("Heat", "Fargo (1996)")
     assert long.startswith(f"{found[1]} ")
-    # One word more does not fit.
+    # One more word does not fit.
     made = encoder()
     following = long[: long.index(" ", len(found[1]) + 1)]
     assert title_lengths(made, [found[1], following]).tolist()[0] <= title_room(made, None)
@@ -58,7 +58,7 @@ def test_a_title_without_blanks_is_cut_between_characters(title: str) -> None:
     assert title.startswith(found)
     marks = regex.findall(r"\X", title)
     whole = "".join(marks[: len(regex.findall(r"\X", found))])
-    # Only a single character that is too long by itself is taken apart.
+    # Only a single character that is too long by itself is split.
     assert found == whole or len(marks) == 1
 
 
@@ -88,7 +88,7 @@ def test_every_prompt_of_cut_titles_fits_and_shows_the_newest(titles: list[str],
     for target in items:
         trained, asked = made.encode(items, target), made.encode(items)
         assert len(trained.input_ids) <= max_tokens
-        # With the room that is kept for it, no target changes its prompt.
+        # With the room reserved for it, no target changes its prompt.
         assert trained.input_ids[: trained.response_start] == asked.input_ids
         assert made.encode([target]).input_ids != made.encode([]).input_ids
     assert not cut_titles(measure, result[1:], room)

@@ -41,7 +41,7 @@ def test_one_row_that_does_not_fit_is_the_users_fault():
 
 def test_the_hosts_own_refusal_is_recognised():
     def run(part):
-        # More than any address space has, for more than two rows.
+        # For more than two rows, this exceeds any address space.
         torch.empty(1 << 62 if len(part) > 2 else 1, dtype=torch.int8)
         return part.rows.tolist()
 

@@ -31,5 +31,5 @@ def test_a_model_that_takes_no_notice_is_refused(architecture: str, monkeypatch:
         return forward(input_ids=input_ids, attention_mask=everything, **others)
 
     monkeypatch.setattr(model, "forward", deaf)
-    with pytest.raises(UserError, match=r"llm\.model: what smol answers depends on the padding"):
+    with pytest.raises(UserError, match=r"llm\.model: the output of smol depends on the padding"):
         require_padding(model, "smol")

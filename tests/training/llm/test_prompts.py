@@ -84,7 +84,7 @@ def test_the_prompt_is_the_same_with_and_without_a_target(titles, target, max_to
     asked = made.encode(history)
     assert asked.response_start == len(asked.input_ids)
     assert trained.response_tokens > 1
-    # Only a target longer than the room kept for it shortens its own prompt.
+    # Only a target longer than the room reserved for it shortens its own prompt.
     if trained.response_tokens <= max_tokens // 4:
         assert trained.input_ids[: trained.response_start] == asked.input_ids
     assert len(trained.input_ids) <= max_tokens

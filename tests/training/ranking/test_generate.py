@@ -42,7 +42,7 @@ def test_constrained_scores_are_the_catalogues_log_probabilities(architecture):
             exact[item] = float(picked.sum())
         del exact[4]  # the same title as item 2
         ranking = sorted(exact, key=lambda item: -exact[item])
-        # With as many beams as titles nothing is pruned.
+        # With as many beams as titles, nothing is pruned.
         assert got.items[place].tolist() == ranking
         np.testing.assert_allclose(got.scores[place], [exact[item] for item in ranking], rtol=1e-4)
         assert got.texts[place] == [TITLES[item] for item in ranking]
@@ -128,7 +128,7 @@ def test_a_sequence_ends_with_its_title(text, ends):
 
 
 def test_an_oracle_gets_every_target():
-    # A model that has learnt one answer by heart: its logits are the trie of a single title.
+    # A model that has memorised one answer: its logits are the trie of a single title.
     for item in (1, 3, 6):
         trie = TitleTrie.build([RESPONSES[item - 1]], [item])
         got = search(beams=2, trie=trie, new_tokens=40).run(BATCH)

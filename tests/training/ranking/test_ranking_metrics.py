@@ -20,7 +20,7 @@ from training.ranking.ranking_metrics import (
 
 
 def brute_rank(scores, item, seen, groups):
-    """Sort the candidates, the target's group last among equals, and look where its first member stands."""
+    """Sort the candidates, with the target's group last among ties, and return where its first member stands."""
     count = len(scores)
     if item in seen:
         return count + 1
