@@ -45,6 +45,10 @@ class NoUsableSampleError(TooFewSamplesError):
     """None of the samples has a usable score, whatever number is asked for."""
 
 
+class SelectorError(ScoringError):
+    """A selector does not keep to what `scoring.selectors.base.Selector` asks of it."""
+
+
 class NoAttentionError(ScoringError):
     """A language model without attention, which has no query, key and value projections."""
 

@@ -15,7 +15,7 @@ from pipeline.engine.sample_tables import train_count
 from pipeline.stages.stage_list import LLM_STAGES
 from scoring.exceptions import TooFewSamplesError
 from scoring.selection import FULL
-from scoring.selectors.base import asked_size
+from scoring.selectors.coreset_size import asked_size
 
 
 def execute(

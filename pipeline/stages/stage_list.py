@@ -101,6 +101,12 @@ def _surrogate_code(config: Config) -> Mapping[str, Any]:
     return {"surrogate code": code_identity(module)} if own else {}
 
 
+def _selector_code(config: Config) -> Mapping[str, Any]:
+    """The code of a selector of the user's own: another version of it is another selection."""
+    module, own, _ = config.select.method.partition(":")
+    return {"selector code": code_identity(module)} if own else {}
+
+
 #: All of `llm` but the model's place: what it is comes with the inputs.
 LLM_KEYS = (
     "llm.dtype",
@@ -169,6 +175,7 @@ STAGES = (
         keys=("select", "influence.scope", "influence.target"),
         version=6,
         work=_select,
+        sources=_selector_code,
     ),
     Stage(
         name="finetune",

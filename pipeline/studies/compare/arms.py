@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from cluster.errors import UserError
 from cluster.storage import Storage
-from pipeline.engine.config import Config, SelectConfig
+from pipeline.engine.config import Config
 from pipeline.engine.graph import Graph
 from pipeline.stages.stage_list import arm_stages, stages_before_selection
 from pipeline.studies.compare.variant import Variant, parse_variant
+from scoring.exceptions import SettingError
 from scoring.selection import FULL
+from scoring.selectors.coreset_size import checked_size
 
 RANDOM = "random"
 #: Seeds of a further draw lie this much higher, so arms keep their names when seeds or draws are added.
@@ -37,7 +39,8 @@ class Arm:
     def name(self) -> str:
         """The folder below `arms/`."""
         size = None if self.size is None else int(self.size) if self.size >= 1 else self.size
-        return f"{self.selector}-n{'all' if size is None else size}-s{self.seed}"
+        # A colon would be part of a drive or of a URI to some tools.
+        return f"{self.selector.replace(':', '.')}-n{'all' if size is None else size}-s{self.seed}"
 
     @property
     def variant(self) -> Variant:
@@ -94,8 +97,10 @@ class Request:
         if (end := self.first_seed + self.seeds) > _DRAW:
             raise UserError(f"--first-seed and --seeds go to seed {end - 1}, beyond {_DRAW - 1}.", "Lower one of them.")
         for size in self.sizes:
-            if not 0 < size < float("inf") or (size >= 1 and size != int(size)):
-                raise UserError(f"--sizes: {size:g} is no size.", "Give shares below 1, or whole numbers of samples.")
+            try:
+                checked_size(size)
+            except SettingError as error:
+                raise UserError(f"--sizes: {error}.", "Give shares below 1, or whole numbers of samples.") from error
         return [
             Arm(name, size, seed + _DRAW * draw)
             for name in self.selectors
@@ -110,12 +115,8 @@ def arm_config(config: Config, arm: Arm) -> Config:
 
     Aimed methods look at half of the validation users, so that the others can choose among the methods.
     """
-    variant = arm.variant
-    # The run's preset is that of its own method.
-    changes = {"preset": None, **variant.settings, "seed": arm.seed, "reference_users": "half"}
-    if arm.size is not None:
-        changes["size"] = arm.size
-    select = SelectConfig.model_validate({**config.select.model_dump(by_alias=True), **changes})
+    size = {} if arm.size is None else {"size": arm.size}
+    select = arm.variant.section(config.select, {"seed": arm.seed, "reference_users": "half", **size})
     if select.preset == "paper" and config.influence.target != "train":
         raise UserError(
             f"--selectors: {arm.selector} scores the influence on the train risk, and influence.target is "

@@ -94,7 +94,7 @@ def _by_llm(shared: Graph, arms: Sequence[Arm], at_once: int | None) -> list[Out
         names = [*(stage.name for stage in shared.incomplete(shared.stages)), *last]
         check_before_run(config, names, run)
         with session(config):
-            check_cluster(config, names, run)
+            check_cluster(config, names, run, _selections(config, arms))
             execute(shared, shared.stages, _selections(config, arms), _SIZES, names)
             prepare_features(config, run, arms)
             untuned.execute(evaluation, EventLog(run))
@@ -138,7 +138,7 @@ def _by_proxies(shared: Graph, arms: Sequence[Arm], proxies: Sequence[str]) -> l
     work = [*names, *([EMBEDDINGS] if SEMANTIC in proxies else [])]
     check_before_run(config, work, run)
     with session(config):
-        check_cluster(config, work, run)
+        check_cluster(config, work, run, _selections(config, arms))
         execute(shared, shared.stages, _selections(config, arms), _SIZES, work)
         return proxy_outcomes(config, run, arms, proxies)
 
