@@ -95,8 +95,9 @@ def measure(samples: int, size: int, method: str, normalise: str) -> dict[str, f
         pass
     making, before = time.perf_counter() - start, peak_mib()
     start = time.perf_counter()
+    settings = {"normalise": normalise} if "normalise" in needed.Settings.names() else {}
     aim = reference() if needed.sees_validation else None
-    chosen = select(begin, SelectionParams(method, size, normalise=normalise), aim)
+    chosen = select(begin, SelectionParams(method, size, settings=settings), aim)
     seconds = time.perf_counter() - start
     return {
         "samples": samples,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Rows:
-    """Scored samples as the draw needs them: six columns of length N.
+    """Scored samples and what the draw needs of them: columns of one length N.
 
     Attributes
     ----------
@@ -18,6 +18,8 @@ class Rows:
     stratum : int32.
     sample_id : int64.
     influence, effort, score : float32.
+    tie : uint64, which orders rows of equal keys; None leaves that to the sample id. It is there for all rows of a draw
+        or for none.
     """
 
     key: npt.NDArray[np.uint64]
@@ -26,6 +28,7 @@ class Rows:
     influence: npt.NDArray[np.float32]
     effort: npt.NDArray[np.float32]
     score: npt.NDArray[np.float32]
+    tie: npt.NDArray[np.uint64] | None = None
 
     @classmethod
     def empty(cls) -> Rows:
@@ -44,12 +47,15 @@ class Rows:
             self.influence[rows],
             self.effort[rows],
             self.score[rows],
+            None if self.tie is None else self.tie[rows],
         )
 
     @staticmethod
     def concatenate(parts: list[Rows]) -> Rows:
+        parts = [part for part in parts if len(part)] or parts[:1]
         if len(parts) == 1:
             return parts[0]
+        ties = [part.tie for part in parts if part.tie is not None]
         return Rows(
             np.concatenate([part.key for part in parts]),
             np.concatenate([part.stratum for part in parts]),
@@ -57,6 +63,7 @@ class Rows:
             np.concatenate([part.influence for part in parts]),
             np.concatenate([part.effort for part in parts]),
             np.concatenate([part.score for part in parts]),
+            np.concatenate(ties) if ties else None,
         )
 
 
@@ -92,7 +99,8 @@ class StratifiedDraw:
 
     def _compact(self) -> Rows:
         rows = Rows.concatenate(self._kept)
-        rows = rows.take(np.lexsort((rows.sample_id, rows.key, rows.stratum)))
+        order = (rows.sample_id, rows.key, rows.stratum) if rows.tie is None else (rows.tie, rows.key, rows.stratum)
+        rows = rows.take(np.lexsort(order))
         starts = np.searchsorted(rows.stratum, np.arange(len(self._budgets)))
         rank = np.arange(len(rows)) - starts[rows.stratum]
         rows = rows.take(rank < self._budgets[rows.stratum])

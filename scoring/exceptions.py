@@ -45,6 +45,10 @@ class NoUsableSampleError(TooFewSamplesError):
     """No sample has a usable score, whatever number is requested."""
 
 
+class SelectorError(ScoringError):
+    """A selector does not keep to what `scoring.selectors.base.Selector` asks of it."""
+
+
 class NoAttentionError(ScoringError):
     """A language model has no attention, and so no query, key and value projections."""
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from scoring.exceptions import SettingError
-from scoring.selectors.ablation import EFFORT, INFLUENCE
-from scoring.selectors.base import Reference, ScoreShard, Selection, SelectionParams, Selector, Shards
-from scoring.selectors.ccs import CCS
-from scoring.selectors.dealrec import DEALREC
+from scoring.reference import Reference
+from scoring.selectors.base import ScoreShard, Selection, SelectionParams, Selector
+from scoring.selectors.dealrec import DealrecSelector
 from scoring.selectors.density_ratio import DensityRatioSelector
-from scoring.selectors.difficulty import EL2N, GRAND
 from scoring.selectors.full import FullSelector
 from scoring.selectors.goracs import GoracsSelector
+from scoring.selectors.hardest import El2nSelector, GrandSelector
+from scoring.selectors.own_selector import is_own, load_own, select_by_own
 from scoring.selectors.popularity import PopularitySelector
 from scoring.selectors.random import RandomSelector
-from scoring.selectors.reference import ReferenceSelector
+from scoring.selectors.reference_draw import ReferenceSelector
 from scoring.selectors.reference_popularity import ReferencePopularitySelector
-from scoring.selectors.top import TOP
+from scoring.selectors.score_shard import Shards
+from scoring.selectors.single_score import CcsSelector, EffortSelector, InfluenceSelector
+from scoring.selectors.top import TopSelector
 
 __all__ = [
     "FULL",
@@ -25,6 +27,7 @@ __all__ = [
     "Selection",
     "SelectionParams",
     "Shards",
+    "is_own",
     "required_scores",
     "select",
     "selector",
@@ -33,29 +36,31 @@ __all__ = [
 #: Takes every sample, whatever the size.
 FULL = "full"
 
-METHODS: dict[str, Selector] = {
-    "dealrec": DEALREC,
-    "random": RandomSelector(),
-    FULL: FullSelector(),
-    "top": TOP,
-    "ccs": CCS,
-    "el2n": EL2N,
-    "grand": GRAND,
-    "influence": INFLUENCE,
-    "effort": EFFORT,
-    "popularity": PopularitySelector(),
-    "density_ratio": DensityRatioSelector(),
-    "reference_popularity": ReferencePopularitySelector(),
-    "goracs": GoracsSelector(),
-    "reference": ReferenceSelector(),
+METHODS: dict[str, type[Selector]] = {
+    "dealrec": DealrecSelector,
+    "random": RandomSelector,
+    FULL: FullSelector,
+    "top": TopSelector,
+    "ccs": CcsSelector,
+    "el2n": El2nSelector,
+    "grand": GrandSelector,
+    "influence": InfluenceSelector,
+    "effort": EffortSelector,
+    "popularity": PopularitySelector,
+    "density_ratio": DensityRatioSelector,
+    "reference_popularity": ReferencePopularitySelector,
+    "goracs": GoracsSelector,
+    "reference": ReferenceSelector,
 }
 
 
-def selector(method: str) -> Selector:
-    """The selector of that name. Raises SettingError if there is none."""
-    if method not in METHODS:
-        raise SettingError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
-    return METHODS[method]
+def selector(method: str) -> type[Selector]:
+    """The class of that name, or of `module:Class`. Raises SettingError if there is none, or it is no selector."""
+    if method in METHODS:
+        return METHODS[method]
+    if is_own(method):
+        return load_own(method)
+    raise SettingError(f"method must be one of {', '.join(METHODS)}, or module:Class of your own, not {method!r}")
 
 
 def required_scores(method: str) -> tuple[str, ...]:
@@ -70,7 +75,7 @@ def select(shards: Shards, params: SelectionParams, reference: Reference | None 
     ----------
     shards : begins a pass over the score shards. It is called once a pass; each pass must give the same rows,
         in whatever order or grouping. The result depends on the set of rows alone.
-    params : method, size and the method's parameters.
+    params : method, size, seed and the method's settings.
     reference : the samples that a method which sees the validation period is aimed at.
 
     Returns
@@ -80,6 +85,10 @@ def select(shards: Shards, params: SelectionParams, reference: Reference | None 
     Raises
     ------
     TooFewSamplesError : more samples are asked for than there are, or none is usable.
-    SettingError : no such method, or no reference where the method needs one.
+    SettingError : no such method or setting, or no reference where the method needs one.
+    SelectorError : a selector of the user's own fails, or gives no finite number for each sample.
     """
-    return selector(params.method).select(shards, params, reference)
+    kind = selector(params.method)
+    if is_own(params.method):
+        return select_by_own(kind, shards, params, reference)
+    return kind(params.settings).select(shards, params, reference)

@@ -18,7 +18,7 @@ from pipeline.stages.stage_list import LLM_STAGES
 from scoring.candidate_rule import asked_candidates
 from scoring.exceptions import TooFewSamplesError
 from scoring.selection import FULL
-from scoring.selectors.base import asked_size
+from scoring.selectors.coreset_size import asked_size
 
 
 def execute(

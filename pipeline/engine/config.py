@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from cluster.settings import PositiveInt, Section, Share, unmet
+from scoring.selectors.coreset_size import checked_size
+from scoring.selectors.selector_settings import BuiltInSettings
+from scoring.settings import PositiveInt, Section, Share, unmet
 from scoring.solver_settings import SolverName, SolverSettings
 from training.llm.llm_config import LlmConfig
 from training.loops.finetune_config import FinetuneConfig
@@ -125,43 +127,32 @@ SELECT_PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-class SelectConfig(Section):
-    """How scores become a coreset."""
+class SelectConfig(BuiltInSettings):
+    """How scores become a coreset.
+
+    The keys of `BuiltInSettings` may stand beside these, for every built-in selector that has them.
+    """
 
     preset: Literal["paper"] | None = Field(None, description="paper: DEALRec as published, whatever the defaults are.")
-    method: str = Field("dealrec", description="The selector; docs/METHOD.md lists them.")
+    method: str = Field("dealrec", description="The selector: one of docs/METHOD.md, or module:Class of yours.")
     size: float = Field(0.02, gt=0, description="A share of the samples (below 1) or a count.")
     influence: Literal["scores", "reference"] = Field(
         "scores",
         description="Whose risk it is on: scores, that of the stage influence; reference, that of select.reference.",
     )
-    lambda_: float = Field(
-        0.5,
-        ge=0,
-        le=1e6,
-        alias="lambda",
-        description="Weight of effort beside influence; for goracs, beside transport.",
-    )
-    strata: PositiveInt = 50
-    hard_prune: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="Share of top scores dropped.")
-    normalise: Literal["minmax", "robust", "rank"] = "minmax"
-    sampling: Literal["strata", "proportional"] = Field(
-        "strata", description="Evenly over strata of the score, or with a chance in proportion to it."
-    )
-    sharpness: float = Field(1.0, gt=0, description="Power of the score in proportional sampling; high takes the top.")
     reference: Literal["valid"] | Annotated[float, Field(gt=0, lt=1)] = Field(
         "valid", description="What is aimed at: validation, or this last share of the train samples by time."
     )
     reference_users: Literal["all", "half"] = Field(
         "all", description="Validation users aimed at; half of them, by hash, leaves the others to choose a method by."
     )
-    transport_epsilon: float = Field(
-        0.05, gt=0, description="Entropy of the transport of goracs, in units of the mean cost."
-    )
-    transport_points: PositiveInt = Field(
-        2048, description="Train samples, and reference samples, that goracs solves the transport on, at most."
-    )
     seed: int = 0
+    # Left out where there are none, so that runs from before there was the key keep their fingerprints.
+    settings: dict[str, Any] = Field(
+        {},
+        description="Settings of the selector by their names, before the keys beside.",
+        exclude_if=lambda value: not value,
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -170,25 +161,64 @@ class SelectConfig(Section):
         preset = SELECT_PRESETS.get(str(values.get("preset"))) if isinstance(values, dict) else None
         if preset is None:
             return values
+        settings = values.get("settings")
+        inner = settings if isinstance(settings, dict) else {}
         for key, value in preset.items():
-            if values.get(key, value) != value:
+            if values.get(key, value) != value or inner.get(key, value) != value:
                 raise ValueError(f"preset {values['preset']} means {key}: {value}; leave out one of the two")
         return {**preset, **values}
 
     @field_validator("method")
     @classmethod
     def _known_method(cls, value: str) -> str:
-        from scoring.selection import METHODS
+        from scoring.selection import METHODS, is_own, selector
 
-        if value not in METHODS:
-            raise ValueError(f"'{value}' is not a selector; there are {', '.join(sorted(METHODS))}")
+        if value not in METHODS and not is_own(value):
+            raise ValueError(
+                f"'{value}' is not a selector; there are {', '.join(sorted(METHODS))}, and module:Class of your own"
+            )
+        selector(value)
+        return value
+
+    @field_validator("settings")
+    @classmethod
+    def _known_settings(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """They are the selector's, and no key beside them says otherwise."""
+        method = info.data.get("method")
+        if method is None:
+            return value
+        beside = _beside(method, info.data)
+        for key, flat in beside.items():
+            if value.get(key, flat) != flat:
+                raise ValueError(f"{key} is {value[key]} here, and select.{key} is {flat}; leave out one of them")
+        from scoring.selection import selector
+        from scoring.selectors.selector_settings import read_settings
+
+        read_settings(selector(method).Settings, {**beside, **value})
         return value
 
     @model_validator(mode="after")
     def _whole_count(self) -> SelectConfig:
-        if self.size >= 1 and self.size != int(self.size):
-            raise ValueError("size is a share below 1 or a whole number of samples")
+        checked_size(self.size)
         return self
+
+    def selector_settings(self) -> dict[str, Any]:
+        """What the selector is given: those keys beside `settings` that it has and that differ from their defaults,
+        then `settings`."""
+        flat = {key: getattr(self, key) for key in BuiltInSettings.model_fields}
+        return {**_beside(self.method, flat), **self.settings}
+
+
+def _beside(method: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a selector that the flat keys of the section give."""
+    from scoring.selection import selector
+
+    known, found = selector(method).Settings.names(), {}
+    for key, field in BuiltInSettings.model_fields.items():
+        name = field.alias or key
+        if name in known and key in values and values[key] != field.default:
+            found[name] = values[key]
+    return found
 
 
 class EvaluateConfig(Section):

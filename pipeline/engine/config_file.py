@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from cluster.errors import UserError
 from cluster.masking import masked_values
-from cluster.setting_faults import setting_faults
 from cluster.storage import Storage
 from pipeline.engine.config import Config
+from pipeline.engine.setting_faults import setting_faults
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> Config:

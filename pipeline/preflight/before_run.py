@@ -22,7 +22,7 @@ from cluster.machine_checks import (
 )
 from cluster.nodes import own_versions
 from cluster.storage import Storage
-from pipeline.engine.config import Config
+from pipeline.engine.config import Config, SelectConfig
 from pipeline.preflight import config_checks, llm_checks, node_files
 from pipeline.preflight.checks import Check, Subject, findings
 from pipeline.preflight.resource_plan import describe, resource_plan
@@ -104,6 +104,11 @@ CLUSTER_CHECKS = (
         frozenset({"surrogate", "influence", *FEATURE_NAMES, "evaluate", "audit", "retrain"}),
         lambda s: not s.embedded and _own_surrogate(s),
     ),
+    Check(
+        "selector on nodes",
+        node_files.check_own_selectors,
+        where=lambda s: not s.embedded and bool(node_files.own_selectors(s)),
+    ),
 )
 
 
@@ -112,7 +117,7 @@ def check_before_run(config: Config, stages: Sequence[str], run: Storage | None 
     require(findings((*CONFIG_CHECKS, *MACHINE_CHECKS), Subject(config, tuple(stages), run)))
 
 
-def check_cluster(config: Config, stages: Sequence[str], run: Storage) -> None:
+def check_cluster(config: Config, stages: Sequence[str], run: Storage, selections: Sequence[SelectConfig] = ()) -> None:
     """Refuse what the connected Ray can never do, before the stages that come first.
 
     Raises `UserError` that names every lack: workers that no node, living or to come, has room for; nodes without a
@@ -120,7 +125,7 @@ def check_cluster(config: Config, stages: Sequence[str], run: Storage) -> None:
     """
     from pipeline.stages.worker_pools import cluster_view
 
-    subject = Subject(config, tuple(stages), run)
+    subject = Subject(config, tuple(stages), run, tuple(selections))
     require(findings(CLUSTER_CHECKS, replace(subject, view=cluster_view(config))))
 
 

@@ -42,6 +42,17 @@ def check_own_surrogate(subject: Subject) -> str:
     return same_on_nodes("surrogate.model", module, _code, module, has_cpus)
 
 
+def check_own_selectors(subject: Subject) -> str:
+    """The modules of selectors of the user's own, which the workers of a comparison import."""
+    found = [same_on_nodes("select.method", module, _code, module, has_cpus) for module in own_selectors(subject)]
+    return "; ".join(found)
+
+
+def own_selectors(subject: Subject) -> list[str]:
+    """The modules of a comparison's selectors. The selection of a run is made by its driver alone."""
+    return sorted({section.method.partition(":")[0] for section in subject.selections if ":" in section.method})
+
+
 def _sizes(files: Sequence[str]) -> Facts:
     """On a node: the size of each file."""
     try:

@@ -53,7 +53,7 @@ def same_on_nodes(
 
 
 def _remedy(key: str) -> str:
-    if key == "surrogate.model":
+    if key in ("surrogate.model", "select.method"):
         return "Put the module into the checkout that a job ships, or on the PYTHONPATH of every node, in one version."
     others = ", or give the name of a model on a hub that all nodes reach" if key == "llm.model" else ""
     return f"Copy it to that path on every node, put it on storage that all nodes mount{others}."

@@ -22,26 +22,15 @@ from pipeline.stages.reference_period import reference_period
 from pipeline.stages.select_inputs import SelectInputs
 from pipeline.stages.selection_needs import REFERENCE_INFLUENCE, SURROGATE_FEATURES, SelectionNeeds
 from scoring.candidate_rule import CandidateRule
-from scoring.exceptions import NoUsableSampleError, TooFewSamplesError
+from scoring.exceptions import NoUsableSampleError, SelectorError, TooFewSamplesError
 from scoring.selection import ScoreShard, Selection, SelectionParams, select, selector
 
 _COLUMNS = ["sample_id", "user_id", "history", "target"]
 
 
 def selection_params(section: SelectConfig) -> SelectionParams:
-    return SelectionParams(
-        method=section.method,
-        size=section.size if section.size < 1 else int(section.size),
-        lambda_=section.lambda_,
-        strata=section.strata,
-        hard_prune=section.hard_prune,
-        normalise=section.normalise,
-        seed=section.seed,
-        sampling=section.sampling,
-        sharpness=section.sharpness,
-        transport_epsilon=section.transport_epsilon,
-        transport_points=section.transport_points,
-    )
+    size = section.size if section.size < 1 else int(section.size)
+    return SelectionParams(section.method, size, section.seed, section.selector_settings())
 
 
 def run_select(context: StageContext) -> Mapping[str, Any]:
@@ -72,6 +61,11 @@ def run_select(context: StageContext) -> Mapping[str, Any]:
     except TooFewSamplesError as error:
         raise UserError(
             f"select.size: {error}.", "Lower select.size, or take more samples by samples.per_user."
+        ) from error
+    except SelectorError as error:
+        raise UserError(
+            f"select.method {params.method}: {error}.",
+            "Correct the class (docs/EXTENDING.md has its rules), or choose another select.method.",
         ) from error
     rows = _train_rows(data, indices)
     if period is not None and params.method == "reference":

@@ -101,6 +101,12 @@ def _surrogate_code(config: Config) -> Mapping[str, Any]:
     return {"surrogate code": code_identity(module)} if own else {}
 
 
+def _selector_code(config: Config) -> Mapping[str, Any]:
+    """Identify the code of a user's own selector: another version of it is another selection."""
+    module, own, _ = config.select.method.partition(":")
+    return {"selector code": code_identity(module)} if own else {}
+
+
 #: All keys of `llm` but the model's path: the inputs say what the model is.
 LLM_KEYS = (
     "llm.dtype",
@@ -169,6 +175,7 @@ STAGES = (
         keys=("select", "influence.scope", "influence.target"),
         version=6,
         work=_select,
+        sources=_selector_code,
     ),
     Stage(
         name="finetune",

@@ -1,80 +1,39 @@
-"""What a selector is given, what it gives back, and the counts that every one of them reports."""
+"""What every selector is: a rank for each sample. Survey, size, draw and report are the base's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from scoring.draw import Rows
-from scoring.exceptions import NoUsableSampleError, SettingError, TooFewSamplesError
-from scoring.normalise import NORMALISATIONS
-from scoring.ragged import Ragged
-from scoring.reference import Reference
+from scoring.draw import Rows, StratifiedDraw
+from scoring.exceptions import SelectorError
+from scoring.reference import Reference, required_reference
+from scoring.selectors.coreset_size import asked_size, checked_size
+from scoring.selectors.draw_keys import Draw, Scores, keyed_rows
+from scoring.selectors.score_shard import ScoreShard, Shards
+from scoring.selectors.score_survey import ScoreSurvey, survey, usable_rows
+from scoring.selectors.selector_settings import SelectorSettings, read_settings
 
-SAMPLINGS = ("strata", "proportional")
-
-
-@dataclass(frozen=True)
-class ScoreShard:
-    """The scores of one shard, four columns of one length N, and what else the selector declares that it needs.
-
-    Attributes
-    ----------
-    sample_id : int64, unique over all shards.
-    influence, effort : float32.
-    ok : bool, whether the sample may be chosen.
-    columns : further scores by name, float32 [N] each ("el2n", "grand").
-    target : int32 [N], the item index that follows the history.
-    history : N rows of item indices, oldest first.
-    user : int64 [N], the key of the user (`scoring.ids.user_keys`).
-    timestamp : float64 [N], of the target; None also where the log has no times.
-    embedding : float32 [N, d], the surrogate's view of history and target (`scoring.difficulty.pair_embeddings`).
-    weight : int64 [N], 1 or more: how many samples of the log each stands for, in units of one thousandth, where the
-        usable ones are an uneven draw from it; None where they are not.
-    """
-
-    sample_id: npt.NDArray[np.int64]
-    influence: npt.NDArray[np.float32]
-    effort: npt.NDArray[np.float32]
-    ok: npt.NDArray[np.bool_]
-    columns: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
-    target: npt.NDArray[np.int32] | None = None
-    history: Ragged | None = None
-    user: npt.NDArray[np.int64] | None = None
-    timestamp: npt.NDArray[np.float64] | None = None
-    embedding: npt.NDArray[np.float32] | None = None
-    weight: npt.NDArray[np.int64] | None = None
-
-    def score(self, name: str) -> npt.NDArray[np.float32]:
-        """The score of that name, float32 [N]."""
-        if name == "influence":
-            return self.influence
-        return self.effort if name == "effort" else self.columns[name]
-
-    def take(self, rows: npt.NDArray[np.int64]) -> ScoreShard:
-        """The rows asked for, in the order asked."""
-        return ScoreShard(
-            self.sample_id[rows],
-            self.influence[rows],
-            self.effort[rows],
-            self.ok[rows],
-            {name: column[rows] for name, column in self.columns.items()},
-            None if self.target is None else self.target[rows],
-            None if self.history is None else self.history.take(rows),
-            None if self.user is None else self.user[rows],
-            None if self.timestamp is None else self.timestamp[rows],
-            None if self.embedding is None else self.embedding[rows],
-            None if self.weight is None else self.weight[rows],
-        )
-
-
-Shards = Callable[[], Iterator[ScoreShard]]
-"""Begins a pass over all shards. Selectors make several, and hold one shard at a time."""
+__all__ = [
+    "Draw",
+    "LogView",
+    "Rows",
+    "ScoreShard",
+    "ScoreSurvey",
+    "Scores",
+    "Selection",
+    "SelectionParams",
+    "Selector",
+    "SelectorSettings",
+    "asked_size",
+    "no_score",
+]
 
 
 @dataclass(frozen=True)
@@ -83,55 +42,23 @@ class SelectionParams:
 
     Attributes
     ----------
-    method : a key of `scoring.selection.METHODS`.
+    method : a key of `scoring.selection.METHODS`, or `module:Class` of your own.
     size : below 1, a share of all samples (rounded down, at least one sample); from 1, a count.
-    lambda_ : weight of the effort beside the influence; for goracs, of the gradient norm against the transport.
-    strata : number of equal-width intervals of the score.
-    hard_prune : share of the usable samples, those with the highest score, that is dropped first.
-    normalise : a key of `scoring.normalise.NORMALISATIONS`.
     seed : of the draw.
-    sampling : how the methods that cover the range of a score draw: `strata`, evenly over its strata, or
-        `proportional`, with a chance in proportion to the score above the lowest, to the power `sharpness`.
-    sharpness : of `proportional`; the higher, the nearer to taking the highest scores.
-    transport_epsilon : entropy of the transport, in units of the mean cost (goracs).
-    transport_points : train samples, and reference samples, that the transport is solved on, at most (goracs).
+    settings : of the method, by the keys of its `Settings`; defaults for those left out.
 
     Raises
     ------
-    SettingError : a value is out of its range.
+    SettingError : the size is neither a share nor a whole count.
     """
 
     method: str = "dealrec"
     size: float = 0.02
-    lambda_: float = 0.5
-    strata: int = 50
-    hard_prune: float = 0.1
-    normalise: str = "minmax"
     seed: int = 0
-    sampling: str = "strata"
-    sharpness: float = 1.0
-    transport_epsilon: float = 0.05
-    transport_points: int = 2048
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 0 < self.size < float("inf") or (self.size >= 1 and self.size != int(self.size)):
-            raise SettingError(f"size must be a share below 1 or a whole number of samples, not {self.size}")
-        if not 0 <= self.lambda_ < float("inf"):
-            raise SettingError(f"lambda must be a finite number, 0 or more, not {self.lambda_}")
-        if self.strata < 1:
-            raise SettingError(f"strata must be at least 1, not {self.strata}")
-        if not 0 <= self.hard_prune < 1:
-            raise SettingError(f"hard_prune must be a share from 0 to below 1, not {self.hard_prune}")
-        if self.normalise not in NORMALISATIONS:
-            known = ", ".join(NORMALISATIONS)
-            raise SettingError(f"normalise must be one of {known}, not {self.normalise!r}")
-        if self.sampling not in SAMPLINGS:
-            raise SettingError(f"sampling must be one of {', '.join(SAMPLINGS)}, not {self.sampling!r}")
-        for name in ("sharpness", "transport_epsilon"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise SettingError(f"{name} must be a finite number above 0, not {getattr(self, name)}")
-        if self.transport_points < 1:
-            raise SettingError(f"transport_points must be at least 1, not {self.transport_points}")
+        checked_size(self.size)
 
 
 @dataclass(frozen=True)
@@ -161,119 +88,177 @@ class Selection:
         return cls(rows.sample_id, rows.influence, rows.effort, rows.score, rows.stratum, report)
 
 
-class Selector(Protocol):
-    """A way to choose. A new one is a module with such a class and a line in `selection.METHODS`."""
-
-    @property
-    def scores(self) -> tuple[str, ...]:
-        """The scores that it needs, out of "influence", "effort", "el2n" and "grand"."""
-        ...
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """The features of `ScoreShard` that it needs: "target", "history", "user", "timestamp", "embedding"."""
-        ...
-
-    @property
-    def sees_validation(self) -> bool:
-        """Whether it looks at the validation period beyond what the scores hold: it is given a `Reference`."""
-        ...
-
-    def select(self, shards: Shards, params: SelectionParams, reference: Reference | None = None) -> Selection: ...
-
-
 @dataclass(frozen=True)
-class Survey:
-    """Counts and ranges of all shards; those of shards add up.
+class LogView:
+    """What a selector may look at before it ranks.
 
     Attributes
     ----------
-    samples : rows in all.
-    not_ok : rows that the caller excluded.
-    nonfinite : rows not excluded by the caller whose needed scores are infinite or not a number.
-    low, high : the smallest and largest of each needed column over the usable rows.
-    weight : of the usable rows together; their number where they have no weights.
+    shards : begins a pass over all rows, those that may not be chosen included.
+    counts : how many samples there are and may be chosen, and the ranges of their scores.
+    asked : samples wanted in the coreset, which may be more than there are.
+    seed : of the draw.
+    scores : the columns that must be finite.
+    aim : the reference period, for a selector that sees it.
     """
 
-    samples: int
-    not_ok: int
-    nonfinite: int
-    low: dict[str, float]
-    high: dict[str, float]
-    weight: int = 0
+    shards: Shards
+    counts: ScoreSurvey
+    asked: int
+    seed: int
+    scores: tuple[str, ...] = ()
+    aim: Reference | None = None
 
     @property
-    def usable(self) -> int:
-        return self.samples - self.not_ok - self.nonfinite
+    def reference(self) -> Reference:
+        """The samples that the selector is aimed at; there are some for each that says `sees_validation`."""
+        assert self.aim is not None
+        return self.aim
 
-    def __add__(self, other: Survey) -> Survey:
-        return Survey(
-            self.samples + other.samples,
-            self.not_ok + other.not_ok,
-            self.nonfinite + other.nonfinite,
-            {name: min(self.low[name], other.low[name]) for name in self.low},
-            {name: max(self.high[name], other.high[name]) for name in self.high},
-            self.weight + other.weight,
-        )
+    def usable(self) -> Iterator[ScoreShard]:
+        """One pass over the samples that may be chosen."""
+        for shard in self.shards():
+            yield shard.take(np.flatnonzero(usable_rows(shard, self.scores)))
 
-    def facts(self) -> dict[str, int]:
-        """The counts, for the report."""
-        return {
-            "samples": self.samples,
-            "usable": self.usable,
-            "not_ok": self.not_ok,
-            "nonfinite": self.nonfinite,
+
+class Selector(ABC):
+    """A way to choose. A subclass writes `rank`, and `fit` where it must look at the log first.
+
+    A selector is made for one selection, so `fit` may keep what it finds on `self`. `docs/EXTENDING.md` has an example.
+
+    Attributes
+    ----------
+    scores : scores that it needs, out of "influence", "effort", "el2n" and "grand"; samples without them are left out.
+    features : features of `ScoreShard` that it needs: "target", "history", "user", "timestamp", "embedding".
+    may_lack : those of its features that it can do without, where the log has none.
+    sees_validation : whether it looks at the validation period beyond what the scores hold: `fit` finds a `reference`.
+    draw : what the ranks mean. "highest" takes the highest, equal ones by chance; "proportional" draws in proportion to
+        them, "log_proportional" to their exponentials, "uniform" by chance alone.
+    Settings : the class of its settings.
+    settings : those of this selection.
+    """
+
+    scores: ClassVar[tuple[str, ...]] = ()
+    features: ClassVar[tuple[str, ...]] = ()
+    may_lack: ClassVar[tuple[str, ...]] = ()
+    sees_validation: ClassVar[bool] = False
+    draw: ClassVar[Draw] = "highest"
+    Settings: ClassVar[type[SelectorSettings]] = SelectorSettings
+    settings: SelectorSettings
+
+    def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
+        """Raises SettingError for a setting that there is not, or a value out of range."""
+        self.settings = read_settings(self.Settings, settings or {})
+
+    def fit(self, log: LogView) -> None:
+        """Look at the log; as many passes as it takes, a shard in memory at a time."""
+        return
+
+    @abstractmethod
+    def rank(self, shard: ScoreShard) -> Scores:
+        """A number for each sample of a shard, [N], of samples that may be chosen alone.
+
+        A sample's number is to depend on that sample and on what `fit` found, so that partitions leave no trace.
+        float32 is kept; other numbers are taken as float64.
+        """
+
+    def facts(self, log: LogView, chosen: Rows) -> Mapping[str, Any]:
+        """What the report says beside the counts, JSON-ready."""
+        settings = self.settings.values()
+        return {"settings": settings} if settings else {}
+
+    def warnings(self, log: LogView, chosen: Rows) -> list[str]:
+        """What the user should know of this selection."""
+        if log.asked > log.counts.usable:
+            return [f"{log.asked:,} samples were asked for; all {log.counts.usable:,} usable ones are taken"]
+        return []
+
+    def select(self, shards: Shards, params: SelectionParams, reference: Reference | None = None) -> Selection:
+        """Choose: one pass for the survey, those of `fit`, and one for the draw.
+
+        Raises
+        ------
+        TooFewSamplesError : more samples are asked for than there are, or none is usable.
+        SettingError : no reference where the selector needs one.
+        SelectorError : the ranks are no finite numbers, one a sample, or the log lacks a needed feature.
+        """
+        aim = required_reference(reference, params.method) if self.sees_validation else None
+        shards, scores = self.derived(partial(self._complete, shards))
+        counts = survey(shards, scores)
+        log = LogView(shards, counts, self.asked(params.size, counts), params.seed, scores, aim)
+        self.fit(log)
+        chosen = self.drawn(log)
+        facts, warnings = self.facts(log, chosen), self.warnings(log, chosen)
+        if not isinstance(facts, Mapping):
+            raise SelectorError(f"facts gave a {type(facts).__name__}, not names with values")
+        if not (isinstance(warnings, list) and all(isinstance(warning, str) for warning in warnings)):
+            raise SelectorError("warnings gave something else than a list of sentences")
+        report = {
+            **facts,
+            "method": params.method,
+            "seed": params.seed,
+            "size": params.size,
+            **counts.facts(),
+            "budget": log.asked,
+            "chosen": len(chosen),
+            "warnings": warnings,
         }
+        return Selection.of(chosen, report)
+
+    def _complete(self, shards: Shards) -> Iterator[ScoreShard]:
+        for shard in shards():
+            for name in self.features:
+                if name not in self.may_lack and getattr(shard, name) is None:
+                    raise SelectorError(f"it needs the feature {name}, which this log does not have")
+            yield shard
+
+    def derived(self, shards: Shards) -> tuple[Shards, tuple[str, ...]]:
+        """The shards, with columns of the selector's own where it adds some, and the columns that must be finite."""
+        return shards, self.scores
+
+    def asked(self, size: float, counts: ScoreSurvey) -> int:
+        """The number of samples wanted. Raises TooFewSamplesError when there are fewer in all."""
+        return asked_size(size, counts.samples)
+
+    def samples(self, log: LogView) -> Iterator[ScoreShard]:
+        """The samples to draw from."""
+        return log.usable()
+
+    def drawn(self, log: LogView) -> Rows:
+        """The samples with the lowest keys. One pass; holds twice the budget and a shard."""
+        draw = StratifiedDraw(np.array([log.asked]))
+        kinds: set[np.dtype[Any]] = set()
+        for shard in self.samples(log):
+            if not len(shard.sample_id):
+                continue
+            score = self.ranked(shard)
+            kinds.add(score.dtype)
+            if len(kinds) > 1:
+                raise SelectorError("rank gave float32 for some shards and other numbers for others")
+            draw.offer(keyed_rows(shard, score, self.draw, log.seed))
+        return draw.result()
+
+    def ranked(self, shard: ScoreShard) -> Scores:
+        """The ranks of a shard, checked: float32, or float64 for all other numbers."""
+        given = np.asarray(self.rank(shard))
+        if given.dtype.kind not in "fiub":
+            raise SelectorError(f"rank gave values of type {given.dtype}, not numbers")
+        if given.shape != shard.sample_id.shape:
+            wanted = f"({len(shard.sample_id)},), a number for each sample of the shard"
+            raise SelectorError(f"rank gave an array of shape {given.shape}, not {wanted}")
+        score: Scores = given.astype(np.float64)
+        if given.dtype == np.float32:
+            score = given.astype(np.float32)
+        if self.draw == "uniform":
+            return score
+        refused = int(np.count_nonzero(np.isnan(score)))
+        if refused:
+            raise SelectorError(f"rank gave NaN for {refused:,} of the {len(score):,} samples of a shard")
+        if self.draw == "proportional" and not (np.isfinite(score) & (score >= 0)).all():
+            raise SelectorError("rank gave a negative or infinite number, and the draw is in proportion to it")
+        return score
 
 
-def usable_rows(shard: ScoreShard, scores: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-    """Which rows [N] of a shard may be chosen: ok, and finite in the needed columns."""
-    usable = np.array(shard.ok, dtype=np.bool_)
-    for name in scores:
-        usable &= np.isfinite(shard.score(name))
-    return usable
-
-
-def survey(shards: Shards, scores: tuple[str, ...]) -> Survey:
-    """One pass: count the rows and find the range of each needed column.
-
-    Raises
-    ------
-    NoUsableSampleError : no row is usable.
-    """
-    total = Survey(0, 0, 0, dict.fromkeys(scores, np.inf), dict.fromkeys(scores, -np.inf))
-    for shard in shards():
-        usable = usable_rows(shard, scores)
-        columns = {name: shard.score(name)[usable] for name in scores}
-        ok = int(np.count_nonzero(shard.ok))
-        total += Survey(
-            len(usable),
-            len(usable) - ok,
-            ok - int(np.count_nonzero(usable)),
-            # Adding 0 gives -0 and 0 one spelling, whichever came first.
-            {name: float(column.min(initial=np.inf)) + 0.0 for name, column in columns.items()},
-            {name: float(column.max(initial=-np.inf)) + 0.0 for name, column in columns.items()},
-            int(np.count_nonzero(usable) if shard.weight is None else shard.weight[usable].sum()),
-        )
-    if not total.usable:
-        raise NoUsableSampleError(f"none of the {total.samples:,} samples has a usable score, so none can be selected")
-    return total
-
-
-def share_of(share: float, count: int) -> int:
-    """⌊share · count⌋ with the share as it was written: 0.29 of 100 is 29, not 28."""
-    return int(Fraction(str(share)) * count)
-
-
-def asked_size(size: float, samples: int) -> int:
-    """The number of samples that `SelectionParams.size` asks of a log of `samples`.
-
-    Raises
-    ------
-    TooFewSamplesError : more are asked for than there are.
-    """
-    if size < 1:
-        return max(1, share_of(size, samples))
-    if size > samples:
-        raise TooFewSamplesError(f"{int(size):,} samples are asked for, but there are only {samples:,}")
-    return int(size)
+def no_score(shard: ScoreShard) -> npt.NDArray[np.float32]:
+    """NaN for each sample [N]: the selector has no score, and draws uniformly."""
+    return np.full(len(shard.sample_id), np.nan, dtype=np.float32)

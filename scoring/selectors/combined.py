@@ -6,7 +6,7 @@ two for the cut, and one more (of very many samples, up to four) when equal scor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,8 @@ import numpy.typing as npt
 from scoring.ids import draw_order
 from scoring.normalise import NORMALISATIONS, Anchors, ScoreMap
 from scoring.order_statistics import Keys, RankSearch, WeightedKeys, float_keys, key_floats, run_searches
-from scoring.selectors.base import ScoreShard, Shards, Survey, usable_rows
+from scoring.selectors.score_shard import ScoreShard, Shards
+from scoring.selectors.score_survey import ScoreSurvey, usable_rows
 
 #: The order by which ties are cut is of its own.
 _TIES = 0x5449455321
@@ -50,7 +51,7 @@ class Scorer:
     weights: Mapping[str, float]
 
     @classmethod
-    def fit(cls, shards: Shards, counts: Survey, normalise: str, weights: Mapping[str, float]) -> Scorer:
+    def fit(cls, shards: Shards, counts: ScoreSurvey, normalise: str, weights: Mapping[str, float]) -> Scorer:
         """The normalisation of each score over the usable rows, each as often as its weight says."""
         anchors: Anchors = NORMALISATIONS[normalise](counts.weight)
         inner = (anchors.ranks > 0) & (anchors.ranks < counts.weight - 1)
@@ -69,14 +70,12 @@ class Scorer:
             maps[name] = ScoreMap.fit(anchors, values)
         return cls(maps, weights)
 
-    def __call__(self, shard: ScoreShard) -> Scored:
-        usable = usable_rows(shard, tuple(self.maps))
-        score = np.zeros(np.count_nonzero(usable))
+    def __call__(self, shard: ScoreShard) -> npt.NDArray[np.float32]:
+        """The scores [N] of samples that may be chosen."""
+        score = np.zeros(len(shard.sample_id))
         for name, scale in self.maps.items():
-            score = score + self.weights[name] * scale(shard.score(name)[usable])
-        weight = None if shard.weight is None else shard.weight[usable]
-        columns = (shard.sample_id[usable], shard.influence[usable], shard.effort[usable])
-        return Scored(*columns, score.astype(np.float32), weight)
+            score = score + self.weights[name] * scale(shard.score(name))
+        return score.astype(np.float32)
 
 
 def _weighed(keys: Keys, weight: npt.NDArray[np.int64] | None) -> Keys | WeightedKeys:
@@ -113,8 +112,10 @@ def tie_order(sample_id: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.uin
     return draw_order(sample_id, seed ^ _TIES)
 
 
-def find_cut(shards: Shards, scorer: Scorer, seed: int, weight: int, dropped: int) -> Cut:
+def find_cut(stream: Callable[[], Iterator[Scored]], seed: int, weight: int, dropped: int) -> Cut:
     """Where the last of the samples in the order of (score, key), which weigh `dropped` of `weight`, are cut off.
+
+    `stream` begins a pass over the usable samples.
 
     Without weights these are exactly so many samples. With them, the sample in which the cut falls remains.
     """
@@ -122,8 +123,7 @@ def find_cut(shards: Shards, scorer: Scorer, seed: int, weight: int, dropped: in
     ranks = [0, first - 1] + ([first] if dropped else [])
 
     def scores() -> Iterator[tuple[Keys | WeightedKeys, ...]]:
-        for shard in shards():
-            scored = scorer(shard)
+        for scored in stream():
             yield (_weighed(float_keys(scored.score), scored.weight),)
 
     (search,) = run_searches(scores, [RankSearch.start(ranks, 32)])
@@ -135,8 +135,7 @@ def find_cut(shards: Shards, scorer: Scorer, seed: int, weight: int, dropped: in
         return Cut(low, high, score)
 
     def tied_keys() -> Iterator[tuple[Keys | WeightedKeys, ...]]:
-        for shard in shards():
-            scored = scorer(shard)
+        for scored in stream():
             tied = scored.take(scored.score == np.float32(score))
             yield (_weighed(tie_order(tied.sample_id, seed), tied.weight),)
 

@@ -8,25 +8,19 @@ counts, and the coreset.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from scoring.draw import Rows, StratifiedDraw
 from scoring.ids import draw_order
-from scoring.selectors.base import (
-    Reference,
-    Selection,
-    SelectionParams,
-    Shards,
-    asked_size,
-    share_of,
-    survey,
-)
+from scoring.selectors.base import LogView, Scores, ScoreShard, Selector
 from scoring.selectors.combined import Cut, Scored, Scorer, find_cut
+from scoring.selectors.coreset_size import share_of
+from scoring.selectors.selector_settings import CoverageSettings, SelectorSettings, StrataSettings
 from scoring.strata import Strata, stratum_budgets
 from scoring.weighted import weighted_keys
 
@@ -38,86 +32,97 @@ _SQUEEZE_REMEDY = {
 }
 
 
-@dataclass(frozen=True)
-class CoverageSelector:
-    """Covers the range of one score, or of influence + λ · effort; exact at any scale and under any partition.
+class CoverageSelector(Selector):
+    """Covers the range of a score, or of a sum of several; exact at any scale and under any partition.
 
     Attributes
     ----------
-    scores : the scores that are normalised and added; effort is weighed by λ where influence is there too.
     one_scale : the score has a scale of its own, so that another normalisation is no remedy for a squeezed one.
     """
 
-    scores: tuple[str, ...]
-    features: tuple[str, ...] = ()
-    sees_validation: bool = False
-    one_scale: bool = False
+    one_scale: ClassVar[bool] = False
+    Settings: ClassVar[type[SelectorSettings]] = CoverageSettings
+    settings: StrataSettings
 
-    def select(self, shards: Shards, params: SelectionParams, reference: Reference | None = None) -> Selection:
-        """Raises TooFewSamplesError."""
-        counts = survey(shards, self.scores)
-        asked = asked_size(params.size, counts.samples)
-        weights = score_weights(self.scores, params)
-        scorer = Scorer.fit(shards, counts, params.normalise, weights)
-        cut = find_cut(shards, scorer, params.seed, counts.weight, share_of(params.hard_prune, counts.weight))
-        strata = Strata(cut.low, cut.high, params.strata)
-        sizes = np.zeros(strata.number, dtype=np.int64)
-        for shard in shards():
-            sizes += strata.counts(cut.remaining(scorer(shard), params.seed).score)
-        even = params.sampling == "strata"
-        draw = StratifiedDraw(stratum_budgets(sizes if even else sizes.sum(keepdims=True), asked))
-        for shard in shards():
-            left = cut.remaining(scorer(shard), params.seed)
-            draw.offer(_even_rows(left, strata, params) if even else _proportional_rows(left, cut, params))
+    def rule(self) -> CoverageSettings:
+        """How the range is pruned, covered and drawn from."""
+        assert isinstance(self.settings, CoverageSettings)
+        return self.settings
+
+    def weights(self, scores: tuple[str, ...]) -> Mapping[str, float]:
+        """The weight of each score in the sum."""
+        return dict.fromkeys(scores, 1.0)
+
+    def fit(self, log: LogView) -> None:
+        """Find the normalisation, the cut, and how many samples each stratum holds."""
+        rule = self.rule()
+        self._scorer = Scorer.fit(log.shards, log.counts, rule.normalise, self.weights(log.scores))
+        weight = log.counts.weight
+        self._cut = find_cut(lambda: self._scored(log), log.seed, weight, share_of(rule.hard_prune, weight))
+        self._strata = Strata(self._cut.low, self._cut.high, rule.strata)
+        self._sizes = np.zeros(rule.strata, dtype=np.int64)
+        for left in self._left(log):
+            self._sizes += self._strata.counts(left.score)
+
+    def rank(self, shard: ScoreShard) -> Scores:
+        return self._scorer(shard)
+
+    def drawn(self, log: LogView) -> Rows:
+        """The draw of each stratum, or one in proportion to the score."""
+        rule = self.rule()
+        even = rule.sampling == "strata"
+        draw = StratifiedDraw(stratum_budgets(self._sizes if even else self._sizes.sum(keepdims=True), log.asked))
+        for left in self._left(log):
+            if even:
+                draw.offer(_even_rows(left, self._strata, log.seed))
+            else:
+                draw.offer(_proportional_rows(left, self._cut, rule.sharpness, log.seed))
         chosen = draw.result()
-        chosen = replace(chosen, stratum=strata.index(chosen.score))
-        report = {
-            "method": params.method,
-            "seed": params.seed,
-            "size": params.size,
-            **({"lambda": params.lambda_} if len(self.scores) > 1 else {}),
-            "sampling": params.sampling,
-            **({} if even else {"sharpness": params.sharpness}),
-            "normalise": {
-                "method": params.normalise,
-                **{name: {"low": counts.low[name], "high": counts.high[name]} for name in self.scores},
-            },
-            **counts.facts(),
+        return replace(chosen, stratum=self._strata.index(chosen.score))
+
+    def facts(self, log: LogView, chosen: Rows) -> dict[str, Any]:
+        rule, cut = self.rule(), self._cut.score
+        return {
+            "sampling": rule.sampling,
+            **({"sharpness": rule.sharpness} if rule.sampling == "proportional" else {}),
+            "normalise": {"method": rule.normalise, **log.counts.ranges()},
             "hard_prune": {
-                "share": params.hard_prune,
-                "dropped": counts.usable - int(sizes.sum()),
-                "cut_off": cut.score if np.isfinite(cut.score) else None,
+                "share": rule.hard_prune,
+                "dropped": log.counts.usable - int(self._sizes.sum()),
+                "cut_off": cut if np.isfinite(cut) else None,
             },
-            "budget": asked,
-            "chosen": len(chosen),
-            "strata": _strata_facts(strata, sizes, np.bincount(chosen.stratum, minlength=strata.number)),
-            "warnings": _warnings(
-                params, asked, sizes, cut, "" if self.one_scale else _SQUEEZE_REMEDY[params.normalise]
-            ),
+            "strata": _strata_facts(self._strata, self._sizes, np.bincount(chosen.stratum, minlength=rule.strata)),
         }
-        return Selection.of(chosen, report)
+
+    def warnings(self, log: LogView, chosen: Rows) -> list[str]:
+        remedy = "" if self.one_scale else _SQUEEZE_REMEDY[self.rule().normalise]
+        return _warnings(self._strata, log.asked, self._sizes, remedy)
+
+    def _scored(self, log: LogView) -> Iterator[Scored]:
+        for shard in log.usable():
+            score = self.ranked(shard).astype(np.float32)
+            yield Scored(shard.sample_id, shard.influence, shard.effort, score, shard.weight)
+
+    def _left(self, log: LogView) -> Iterator[Scored]:
+        """What the cut leaves, a shard at a time."""
+        return (self._cut.remaining(scored, log.seed) for scored in self._scored(log))
 
 
-def score_weights(scores: tuple[str, ...], params: SelectionParams) -> Mapping[str, float]:
-    """The weight of each score in the sum: λ for effort beside influence, else 1."""
-    return {name: params.lambda_ if name == "effort" and len(scores) > 1 else 1.0 for name in scores}
-
-
-def _even_rows(left: Scored, strata: Strata, params: SelectionParams) -> Rows:
+def _even_rows(left: Scored, strata: Strata, seed: int) -> Rows:
     """Within a stratum every sample of the log has the same chance, so a candidate has that of all it stands for."""
     if left.weight is None:
-        key = draw_order(left.sample_id, params.seed)
+        key = draw_order(left.sample_id, seed)
     else:
-        key = weighted_keys(left.sample_id, left.weight.astype(np.float64), params.seed)
+        key = weighted_keys(left.sample_id, left.weight.astype(np.float64), seed)
     return Rows(key, strata.index(left.score), left.sample_id, left.influence, left.effort, left.score)
 
 
-def _proportional_rows(left: Scored, cut: Cut, params: SelectionParams) -> Rows:
+def _proportional_rows(left: Scored, cut: Cut, sharpness: float, seed: int) -> Rows:
     """One stratum; the chance of a sample grows from 0 at the lowest score, and with what it stands for."""
     weight = np.ones(len(left.score)) if left.weight is None else left.weight.astype(np.float64)
     if cut.high > cut.low:
-        weight *= ((left.score.astype(np.float64) - cut.low) / (cut.high - cut.low)) ** params.sharpness
-    key = weighted_keys(left.sample_id, weight, params.seed)
+        weight *= ((left.score.astype(np.float64) - cut.low) / (cut.high - cut.low)) ** sharpness
+    key = weighted_keys(left.sample_id, weight, seed)
     whole = np.zeros(len(key), dtype=np.int32)
     return Rows(key, whole, left.sample_id, left.influence, left.effort, left.score)
 
@@ -136,9 +141,7 @@ def _strata_facts(strata: Strata, sizes: npt.NDArray[np.int64], picks: npt.NDArr
     ]
 
 
-def _warnings(
-    params: SelectionParams, asked: int, sizes: npt.NDArray[np.int64], cut: Cut, squeeze_remedy: str
-) -> list[str]:
+def _warnings(strata: Strata, asked: int, sizes: npt.NDArray[np.int64], squeeze_remedy: str) -> list[str]:
     warnings = []
     left = int(sizes.sum())
     if asked > left:
@@ -146,11 +149,11 @@ def _warnings(
     fullest = np.argsort(-sizes, kind="stable")
     share = np.cumsum(sizes[fullest]) / left
     few = int(np.searchsorted(share, SQUEEZED_SHARE, side="right")) + 1
-    if cut.high <= cut.low:
+    if strata.high <= strata.low:
         if left > 1:
             warnings.append("all remaining scores are equal: the selection is a plain random draw")
-    elif params.strata > 1 and few <= max(1, params.strata // 10):
-        where = f"stratum {fullest[0]} of {params.strata}" if few == 1 else f"{few} of {params.strata} strata"
+    elif strata.number > 1 and few <= max(1, strata.number // 10):
+        where = f"stratum {fullest[0]} of {strata.number}" if few == 1 else f"{few} of {strata.number} strata"
         squeezed = f"{share[few - 1]:.1%} of the remaining samples fall into {where}"
         warnings.append(squeezed + squeeze_remedy)
     return warnings

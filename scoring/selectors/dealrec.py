@@ -6,6 +6,23 @@ validation risk and `sampling: proportional` it is the same two scores, aimed an
 
 from __future__ import annotations
 
-from scoring.selectors.coverage import CoverageSelector
+from collections.abc import Mapping
+from typing import Any
 
-DEALREC = CoverageSelector(("influence", "effort"))
+from scoring.selectors.base import LogView, Rows
+from scoring.selectors.coverage import CoverageSelector
+from scoring.selectors.selector_settings import DealrecSettings
+
+
+class DealrecSelector(CoverageSelector):
+    """Covers the range of influence + λ · effort."""
+
+    scores = ("influence", "effort")
+    Settings = DealrecSettings
+    settings: DealrecSettings
+
+    def weights(self, scores: tuple[str, ...]) -> Mapping[str, float]:
+        return {"influence": 1.0, "effort": self.settings.lambda_}
+
+    def facts(self, log: LogView, chosen: Rows) -> dict[str, Any]:
+        return {"lambda": self.settings.lambda_, **super().facts(log, chosen)}

@@ -8,26 +8,19 @@ follows the reference as far as the features tell (`scoring.reference_features`)
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from scoring.counts import user_folds
 from scoring.logistic import Logistic
 from scoring.ragged import Ragged
-from scoring.reference import Reference, required_reference
+from scoring.reference import Reference
 from scoring.reference_features import ItemTimes, ReferenceFeatures, SampleCounts, Transitions
-from scoring.selectors.base import (
-    ScoreShard,
-    Selection,
-    SelectionParams,
-    Shards,
-    asked_size,
-    survey,
-    usable_rows,
-)
-from scoring.selectors.plain import draw_lowest, plain_report
+from scoring.selectors.base import LogView, Rows, Scores, ScoreShard, Selector
+from scoring.selectors.score_shard import Shards
 from scoring.subset import Subset
-from scoring.weighted import weighted_keys
 
 #: Train samples, and reference samples, that the classifier is fitted on, at most.
 FIT_SAMPLES = 32_768
@@ -38,35 +31,29 @@ LOG_RATIO_BOUND = 8.0
 _SEED = 0x44454E53
 
 
-class DensityRatioSelector:
+class DensityRatioSelector(Selector):
     """The score is the ln of the ratio; histories, targets and, where known, times decide it."""
 
-    scores: tuple[str, ...] = ()
-    features: tuple[str, ...] = ("target", "history", "user", "timestamp")
+    features = ("target", "history", "user", "timestamp")
+    may_lack = ("timestamp",)
     sees_validation = True
+    draw = "log_proportional"
 
-    def select(self, shards: Shards, params: SelectionParams, reference: Reference | None = None) -> Selection:
-        """Four passes over the shards, five with times, and two over the reference.
+    def fit(self, log: LogView) -> None:
+        """Two passes over the shards, three with times, and two over the reference.
 
         Holds counts of items and the classifier's samples.
-
-        Raises TooFewSamplesError, and SettingError without a reference.
         """
-        reference = required_reference(reference, params.method)
-        counts = survey(shards, self.scores)
-        asked = asked_size(params.size, counts.samples)
-        features = _count(shards, reference)
-        model = _fit(shards, features, reference)
+        self._features = _count(log.shards, log.reference)
+        self._model = _fit(log, self._features)
 
-        def ranking(shard: ScoreShard) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
-            ratio = model.log_odds(features(*_sample(shard)))
-            score = np.clip(ratio, -LOG_RATIO_BOUND, LOG_RATIO_BOUND).astype(np.float32)
-            return weighted_keys(shard.sample_id, np.exp(score.astype(np.float64)), params.seed), score
+    def rank(self, shard: ScoreShard) -> Scores:
+        ratio = self._model.log_odds(self._features(*_sample(shard)))
+        return np.clip(ratio, -LOG_RATIO_BOUND, LOG_RATIO_BOUND).astype(np.float32)
 
-        rows = draw_lowest(shards, self.scores, min(asked, counts.usable), ranking)
-        weights = dict(zip(features.names, model.weights.tolist(), strict=True))
-        report = plain_report(params, counts, asked, len(rows), reference_samples=reference.samples, classifier=weights)
-        return Selection.of(rows, report)
+    def facts(self, log: LogView, chosen: Rows) -> dict[str, Any]:
+        weights = dict(zip(self._features.names, self._model.weights.tolist(), strict=True))
+        return {"reference_samples": log.reference.samples, "classifier": weights}
 
 
 def _count(shards: Shards, reference: Reference) -> ReferenceFeatures:
@@ -94,13 +81,13 @@ def _count(shards: Shards, reference: Reference) -> ReferenceFeatures:
     return ReferenceFeatures(train, aimed, transitions, times)
 
 
-def _fit(shards: Shards, features: ReferenceFeatures, reference: Reference) -> Logistic:
+def _fit(log: LogView, features: ReferenceFeatures) -> Logistic:
     subset = Subset(FIT_SAMPLES, _SEED)
-    for shard in shards():
-        usable = _beside(shard.take(np.flatnonzero(usable_rows(shard, ()))), reference)
+    for shard in log.usable():
+        usable = _beside(shard, log.reference)
         subset.offer(usable.sample_id, features(*_sample(usable)))
     aimed = Subset(FIT_SAMPLES, _SEED)
-    for part in reference.shards():
+    for part in log.reference.shards():
         aimed.offer(part.sample_id, features(part.history(), part.target, user_folds(part.user)))
     negative, positive = subset.values(), aimed.values()
     labels = np.arange(len(negative) + len(positive)) >= len(negative)

@@ -17,90 +17,82 @@ norms are divided by their means on the subset, where the paper's code divides b
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from scoring.ragged import concatenate
-from scoring.reference import Reference, required_reference
-from scoring.selectors.base import (
-    ScoreShard,
-    Selection,
-    SelectionParams,
-    Shards,
-    asked_size,
-    survey,
-    usable_rows,
-)
-from scoring.selectors.plain import draw_lowest, plain_report
+from scoring.reference import Reference
+from scoring.selectors.base import LogView, Rows, Scores, ScoreShard, Selector
+from scoring.selectors.selector_settings import TransportSettings
 from scoring.subset import Subset
-from scoring.transport import TOLERANCE, Transport, solve_transport
-from scoring.weighted import weighted_keys
+from scoring.transport import TOLERANCE, solve_transport
 
 #: The draw of the points is of its own.
 _SEED = 0x474F5241
 
 
-class GoracsSelector:
+class GoracsSelector(Selector):
     """The score is the ln of a sample's mass in the plan, as a share of 1/n."""
 
-    scores: tuple[str, ...] = ("effort",)
-    features: tuple[str, ...] = ("embedding",)
+    scores = ("effort",)
+    features = ("embedding",)
     sees_validation = True
+    draw = "log_proportional"
+    Settings = TransportSettings
+    settings: TransportSettings
 
-    def select(self, shards: Shards, params: SelectionParams, reference: Reference | None = None) -> Selection:
-        """Three passes over the shards. Raises TooFewSamplesError, and SettingError without a reference."""
-        reference = required_reference(reference, params.method)
-        counts = survey(shards, self.scores)
-        asked = asked_size(params.size, counts.samples)
-        budget = min(asked, counts.usable)
-        points = self._points(shards, params)
-        unit = float(points[:, -1].mean()) or 1.0
-        weight = params.lambda_ / unit
-        bound = counts.usable / len(points) / budget
-        plan = solve_transport(
-            points[:, :-1], weight * points[:, -1], _aim(reference, params), bound, params.transport_epsilon
-        )
+    def fit(self, log: LogView) -> None:
+        """Solve the plan on the subsets: one pass over the shards, two over the reference."""
+        points = self._points(log)
+        self._train_points, self._unit = len(points), float(points[:, -1].mean()) or 1.0
+        self._weight = self.settings.lambda_ / self._unit
+        bound = log.counts.usable / len(points) / min(log.asked, log.counts.usable)
+        aim = _aim(log.reference, self.settings.transport_points)
+        epsilon = self.settings.transport_epsilon
+        self._plan = solve_transport(points[:, :-1], self._weight * points[:, -1], aim, bound, epsilon)
 
-        def ranking(shard: ScoreShard) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
-            assert shard.embedding is not None
-            score = plan.log_mass(shard.embedding, weight * shard.effort.astype(np.float64))
-            return weighted_keys(shard.sample_id, np.exp(score.astype(np.float64)), params.seed), score
+    def rank(self, shard: ScoreShard) -> Scores:
+        assert shard.embedding is not None
+        return self._plan.log_mass(shard.embedding, self._weight * shard.effort.astype(np.float64))
 
-        rows = draw_lowest(shards, self.scores, budget, ranking)
-        facts, warnings = _facts(plan, len(points), unit), []
+    def facts(self, log: LogView, chosen: Rows) -> dict[str, Any]:
+        plan = self._plan
+        transport = {
+            "train_points": self._train_points,
+            "reference_points": len(plan.reference),
+            "epsilon": plan.epsilon,
+            "mean_cost": plan.cost_scale,
+            "mean_gradient_norm": self._unit,
+            "iterations": plan.iterations,
+            "residual": plan.residual,
+        }
+        samples = log.reference.samples
+        return {"lambda": self.settings.lambda_, "reference_samples": samples, "transport": transport}
+
+    def warnings(self, log: LogView, chosen: Rows) -> list[str]:
+        found, plan = super().warnings(log, chosen), self._plan
         if plan.residual > TOLERANCE:
-            warnings.append(
+            found.append(
                 f"the transport stopped at a residual of {plan.residual:.2g} after {plan.iterations} iterations: "
                 "raise select.transport_epsilon"
             )
-        report = plain_report(
-            params,
-            counts,
-            asked,
-            len(rows),
-            **{
-                "lambda": params.lambda_,
-                "reference_samples": reference.samples,
-                "transport": facts,
-                "warnings": warnings,
-            },
-        )
-        return Selection.of(rows, report)
+        return found
 
-    def _points(self, shards: Shards, params: SelectionParams) -> npt.NDArray[np.float64]:
+    def _points(self, log: LogView) -> npt.NDArray[np.float64]:
         """[M, d + 1], embeddings and gradient norms of the subset."""
-        subset = Subset(params.transport_points, _SEED)
-        for shard in shards():
-            usable = shard.take(np.flatnonzero(usable_rows(shard, self.scores)))
+        subset = Subset(self.settings.transport_points, _SEED)
+        for usable in log.usable():
             assert usable.embedding is not None
             subset.offer(usable.sample_id, np.column_stack([usable.embedding, usable.effort]).astype(np.float64))
         return subset.values()
 
 
-def _aim(reference: Reference, params: SelectionParams) -> npt.NDArray[np.float32]:
+def _aim(reference: Reference, points: int) -> npt.NDArray[np.float32]:
     """Embeddings [M, d] of the reference samples that the plan is solved on."""
     assert reference.embed is not None
-    subset = Subset(params.transport_points, _SEED)
+    subset = Subset(points, _SEED)
     for number, part in enumerate(reference.shards()):
         places = np.column_stack([np.full(len(part), number), np.arange(len(part))])
         subset.offer(part.sample_id, places.astype(np.float64))
@@ -116,15 +108,3 @@ def _aim(reference: Reference, params: SelectionParams) -> npt.NDArray[np.float3
     aim = np.empty_like(embedded)
     aim[np.concatenate(order)] = embedded
     return aim
-
-
-def _facts(plan: Transport, points: int, unit: float) -> dict[str, float | int]:
-    return {
-        "train_points": points,
-        "reference_points": len(plan.reference),
-        "epsilon": plan.epsilon,
-        "mean_cost": plan.cost_scale,
-        "mean_gradient_norm": unit,
-        "iterations": plan.iterations,
-        "residual": plan.residual,
-    }

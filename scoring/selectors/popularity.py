@@ -11,21 +11,24 @@ from dataclasses import replace
 import numpy as np
 
 from scoring.counts import Tally
-from scoring.selectors.base import Reference, ScoreShard, Selection, SelectionParams, Shards
+from scoring.selectors.base import ScoreShard
 from scoring.selectors.coverage import CoverageSelector
+from scoring.selectors.score_shard import Shards
+from scoring.selectors.selector_settings import CoverageSettings, StrataSettings
 
-_COVERAGE = CoverageSelector(("popularity",), one_scale=True)
 
-
-class PopularitySelector:
+class PopularitySelector(CoverageSelector):
     """Coverage over ln(train samples with the target), without a hard prune."""
 
-    scores: tuple[str, ...] = ()
-    features: tuple[str, ...] = ("target",)
-    sees_validation = False
+    features = ("target",)
+    one_scale = True
+    Settings = StrataSettings
 
-    def select(self, shards: Shards, params: SelectionParams, reference: Reference | None = None) -> Selection:
-        """Six passes over the shards; holds a count an item. Raises TooFewSamplesError."""
+    def rule(self) -> CoverageSettings:
+        return CoverageSettings(strata=self.settings.strata, hard_prune=0.0)
+
+    def derived(self, shards: Shards) -> tuple[Shards, tuple[str, ...]]:
+        """One pass more; holds a count an item."""
         counts = Tally()
         for shard in shards():
             assert shard.target is not None
@@ -34,8 +37,6 @@ class PopularitySelector:
         def with_popularity() -> Iterator[ScoreShard]:
             for shard in shards():
                 assert shard.target is not None
-                popularity = np.log(counts.of(shard.target)).astype(np.float32)
-                yield replace(shard, columns={"popularity": popularity})
+                yield replace(shard, columns={"popularity": np.log(counts.of(shard.target)).astype(np.float32)})
 
-        plain = replace(params, hard_prune=0.0, normalise="minmax", sampling="strata")
-        return _COVERAGE.select(with_popularity, plain)
+        return with_popularity, ("popularity",)

@@ -5,51 +5,37 @@ The simplest aim there is: what was chosen most lately. It knows nothing of hist
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import numpy.typing as npt
 
 from scoring.counts import Tally
-from scoring.reference import Reference, required_reference
-from scoring.selectors.base import (
-    ScoreShard,
-    Selection,
-    SelectionParams,
-    Shards,
-    asked_size,
-    survey,
-)
-from scoring.selectors.plain import draw_lowest, plain_report
-from scoring.weighted import weighted_keys
+from scoring.selectors.base import LogView, Rows, Scores, ScoreShard, Selector
 
 
-class ReferencePopularitySelector:
+class ReferencePopularitySelector(Selector):
     """The score, and the weight of the draw, is the number of reference samples with the target."""
 
-    scores: tuple[str, ...] = ()
-    features: tuple[str, ...] = ("target",)
+    features = ("target",)
     sees_validation = True
+    draw = "proportional"
 
-    def select(self, shards: Shards, params: SelectionParams, reference: Reference | None = None) -> Selection:
-        """Two passes over the shards, one over the reference; holds a count an item.
+    def fit(self, log: LogView) -> None:
+        """One pass over the reference; holds a count an item."""
+        self._popularity = Tally()
+        for part in log.reference.shards():
+            self._popularity.add(part.target)
 
-        Raises TooFewSamplesError, and SettingError without a reference.
-        """
-        reference = required_reference(reference, params.method)
-        counts = survey(shards, self.scores)
-        asked = asked_size(params.size, counts.samples)
-        popularity = Tally()
-        for part in reference.shards():
-            popularity.add(part.target)
+    def rank(self, shard: ScoreShard) -> Scores:
+        assert shard.target is not None
+        return self._popularity.of(shard.target).astype(np.float64)
 
-        def ranking(shard: ScoreShard) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
-            assert shard.target is not None
-            weight = popularity.of(shard.target)
-            return weighted_keys(shard.sample_id, weight.astype(np.float64), params.seed), weight.astype(np.float32)
+    def facts(self, log: LogView, chosen: Rows) -> dict[str, Any]:
+        return {"reference_samples": log.reference.samples}
 
-        rows = draw_lowest(shards, self.scores, min(asked, counts.usable), ranking)
-        unwanted = int(np.count_nonzero(rows.score == 0))
-        warnings = []
+    def warnings(self, log: LogView, chosen: Rows) -> list[str]:
+        unwanted = int(np.count_nonzero(chosen.score == 0))
+        found = super().warnings(log, chosen)
         if unwanted:
-            warnings.append(f"{unwanted:,} chosen samples have a target that the reference period lacks")
-        report = plain_report(params, counts, asked, len(rows), reference_samples=reference.samples, warnings=warnings)
-        return Selection.of(rows, report)
+            found.append(f"{unwanted:,} chosen samples have a target that the reference period lacks")
+        return found

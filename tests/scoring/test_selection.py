@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scoring.exceptions import SettingError, TooFewSamplesError
-from scoring.selection import METHODS, SelectionParams, required_scores, select
+from scoring.selection import METHODS, required_scores
+from tests.scoring.selectors.flat_params import FlatParams as SelectionParams
+from tests.scoring.selectors.flat_params import select
 from tests.scoring.selectors.samples import assert_same, parts_of, reference_parts, reference_samples, whole_shard
 
 AIMED = {"density_ratio", "reference_popularity", "goracs", "reference"}

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from cluster.settings import PositiveInt, Section
+from scoring.settings import PositiveInt, Section
 from training.llm.llm_spec import LLMSpec
 
 

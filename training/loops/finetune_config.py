@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cluster.errors import UserError
-from cluster.settings import PositiveInt, Section, Share
+from scoring.settings import PositiveInt, Section, Share
 from training.llm.llm_spec import LoraSpec
 
 

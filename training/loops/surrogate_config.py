@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from cluster.settings import PositiveInt, Section
+from scoring.settings import PositiveInt, Section
 
 #: Settings of the network itself, which its builder is given.
 NETWORK_KEYS = frozenset({"hidden", "blocks", "heads", "dropout", "loss", "negatives", "seed"})

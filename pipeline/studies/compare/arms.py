@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 
 from cluster.errors import UserError
 from cluster.storage import Storage
-from pipeline.engine.config import Config, SelectConfig
+from pipeline.engine.config import Config
 from pipeline.engine.graph import Graph
 from pipeline.stages.selection_needs import FEATURE_NAMES
 from pipeline.stages.stage_list import arm_stages, stages_before_selection
 from pipeline.studies.compare.variant import Variant, parse_variant
+from scoring.exceptions import SettingError
 from scoring.selection import FULL
+from scoring.selectors.coreset_size import checked_size
 
 RANDOM = "random"
 #: The offset between the seeds of two draws, so that arms keep their names when seeds or draws are added.
@@ -38,7 +40,8 @@ class Arm:
     def name(self) -> str:
         """The name of the folder below `arms/`."""
         size = None if self.size is None else int(self.size) if self.size >= 1 else self.size
-        return f"{self.selector}-n{'all' if size is None else size}-s{self.seed}"
+        # A colon would be part of a drive or of a URI to some tools.
+        return f"{self.selector.replace(':', '.')}-n{'all' if size is None else size}-s{self.seed}"
 
     @property
     def variant(self) -> Variant:
@@ -100,10 +103,10 @@ class Request:
         if (end := self.first_seed + self.seeds) > _DRAW:
             raise UserError(f"--first-seed and --seeds reach seed {end - 1}; the highest is {_DRAW - 1}.", "Lower one.")
         for size in self.sizes:
-            if not 0 < size < float("inf") or (size >= 1 and size != int(size)):
-                raise UserError(
-                    f"--sizes: a size must be a share below 1 or a whole number of samples, got {size:g}.", "Change it."
-                )
+            try:
+                checked_size(size)
+            except SettingError as error:
+                raise UserError(f"--sizes: {error}.", "Give shares below 1, or whole numbers of samples.") from error
         return [
             Arm(name, size, seed + _DRAW * draw)
             for name in self.selectors
@@ -118,12 +121,8 @@ def arm_config(config: Config, arm: Arm) -> Config:
 
     Aimed methods look at half of the validation users only, so that the other half can choose among the methods.
     """
-    variant = arm.variant
-    # The run's preset belongs to the run's method.
-    changes = {"preset": None, **variant.settings, "seed": arm.seed, "reference_users": "half"}
-    if arm.size is not None:
-        changes["size"] = arm.size
-    select = SelectConfig.model_validate({**config.select.model_dump(by_alias=True), **changes})
+    size = {} if arm.size is None else {"size": arm.size}
+    select = arm.variant.section(config.select, {"seed": arm.seed, "reference_users": "half", **size})
     if select.preset == "paper" and config.influence.target != "train":
         raise UserError(
             f"--selectors: {arm.selector} needs the influence on the train risk, but influence.target is "

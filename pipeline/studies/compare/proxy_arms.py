@@ -96,8 +96,9 @@ def _number(config: Config, run: Storage, arm: Arm | None, proxies: Sequence[str
         graph = arm_graph(config, run, arm)
         stage = graph.stage("select")
         needs = {need: _content(graph.folder(graph.stage(need))) for need in stage.needs}
-        part = config_part(arm_config(config, arm), stage.keys)
-        inputs["arm"] = [arm.name, arm.training_seed, part, needs, stage.version]
+        made = arm_config(config, arm)
+        part, sources = config_part(made, stage.keys), stage.sources(made)
+        inputs["arm"] = [arm.name, arm.training_seed, part, needs, stage.version, *([sources] if sources else [])]
     return int(json_digest(inputs)[:12], 16)
 
 

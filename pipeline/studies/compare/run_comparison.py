@@ -99,7 +99,7 @@ def _by_llm(shared: Graph, features: ArmFeatures, arms: Sequence[Arm], at_once: 
         names = [*(stage.name for stage in shared.incomplete(shared.stages)), *features.incomplete(), *last]
         check_before_run(config, names, run)
         with session(config):
-            check_cluster(config, names, run)
+            check_cluster(config, names, run, _selections(config, arms))
             execute(shared, shared.stages, _selections(config, arms), _SIZES, names)
             features.compute()
             untuned.execute(evaluation, EventLog(run))
@@ -143,7 +143,7 @@ def _by_proxies(shared: Graph, features: ArmFeatures, arms: Sequence[Arm], proxi
     work = [*names, *features.incomplete(), *([TITLE_EMBEDDINGS] if SEMANTIC in proxies else [])]
     check_before_run(config, work, run)
     with session(config):
-        check_cluster(config, work, run)
+        check_cluster(config, work, run, _selections(config, arms))
         execute(shared, shared.stages, _selections(config, arms), _SIZES, work)
         features.compute()
         return proxy_outcomes(config, run, arms, proxies)

@@ -11,25 +11,46 @@ import yaml
 from pydantic import ValidationError
 
 from cluster.errors import UserError
-from cluster.setting_faults import setting_faults
 from pipeline.engine.config import SELECT_PRESETS, SelectConfig
-from scoring.selection import FULL, METHODS
+from pipeline.engine.setting_faults import setting_faults
+from scoring.exceptions import SettingError
+from scoring.selection import FULL, METHODS, is_own, selector
 
 #: A variant names folders, so it holds nothing but these characters.
-_FORM = re.compile(r"\w+(\+\w+=[\w.-]+)*")
-#: What every arm is given anyway.
-_OF_THE_ARM = ("method", "size", "seed", "reference_users")
-_SETTINGS = tuple(
+_FORM = re.compile(r"[\w.:]+(\+\w+=[\w.-]+)*")
+#: What every arm is given anyway, or is written by single keys.
+_OF_THE_ARM = ("method", "size", "seed", "reference_users", "settings")
+_KEYS = tuple(
     name for name in (field.alias or key for key, field in SelectConfig.model_fields.items()) if name not in _OF_THE_ARM
 )
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A method, and keys of `select`, `method` among them, with the values they have instead of the run's."""
+    """A selector and what it has instead of the run's settings.
+
+    Attributes
+    ----------
+    method : as `select.method`.
+    keys : keys of `select`, `method` among them.
+    settings : of a selector of the user's own, as `select.settings`.
+    """
 
     method: str
+    keys: Mapping[str, Any]
     settings: Mapping[str, Any]
+
+    def section(self, run: SelectConfig, changes: Mapping[str, Any]) -> SelectConfig:
+        """The run's section with this selector, and with `changes` to further keys.
+
+        `select.settings` of the run are those of its own selector, so another one has none of them. The run's preset
+        is that of its own method.
+        """
+        changed = {**self.keys, **self.settings}
+        base = {key: value for key, value in run.model_dump(by_alias=True).items() if key not in self.settings}
+        own = base.pop("settings", {}) if run.method == self.method else {}
+        settings = {key: value for key, value in own.items() if key not in changed} | dict(self.settings)
+        return SelectConfig.model_validate({**base, "preset": None, **self.keys, "settings": settings, **changes})
 
 
 def parse_variant(text: str) -> Variant:
@@ -39,22 +60,36 @@ def parse_variant(text: str) -> Variant:
     """
     place = f"--selectors {text}"
     method, *assignments = text.split("+")
-    if method not in METHODS:
-        raise UserError(f"{place}: no selector {method}.", f"The selectors are {', '.join(sorted(METHODS))}.")
+    own = is_own(method)
+    if not own and method not in METHODS:
+        remedy = f"The selectors are {', '.join(sorted(METHODS))}, and module:Class of your own."
+        raise UserError(f"{place}: no selector {method}.", remedy)
     if method == FULL and assignments:
         raise UserError(f"{place}: {FULL} takes every sample, whatever else is set.", f"Name it as {FULL}.")
     if not _FORM.fullmatch(text):
         raise UserError(f"{place} cannot be read.", "Append +KEY=VALUE for every key of select that differs.")
-    settings = {key: _value(place, key, value) for key, _, value in (part.partition("=") for part in assignments)}
-    unknown = [key for key in settings if key not in _SETTINGS]
+    given = {key: _value(place, key, value) for key, _, value in (part.partition("=") for part in assignments)}
+    settings = {key: value for key, value in given.items() if own and key in _settings_of(place, method)}
+    keys = {key: value for key, value in given.items() if key not in settings}
+    unknown = [key for key in keys if key not in _KEYS]
     if unknown:
-        raise UserError(f"{place}: no setting {unknown[0]}.", f"The settings are {', '.join(_SETTINGS)}.")
-    settings = {**SELECT_PRESETS.get(str(settings.get("preset")), {}), "method": method, **settings}
+        known = dict.fromkeys([*(_settings_of(place, method) if own else ()), *_KEYS])
+        raise UserError(f"{place}: no setting {unknown[0]}.", f"The settings are {', '.join(known)}.")
+    keys = {**SELECT_PRESETS.get(str(keys.get("preset")), {}), "method": method, **keys}
     try:
-        SelectConfig.model_validate(settings)
+        SelectConfig.model_validate({**keys, "settings": settings})
     except ValidationError as error:
-        raise UserError(f"{place}: {setting_faults(error, SelectConfig)[0]}.", "Correct the value.") from None
-    return Variant(method, settings)
+        fault = setting_faults(error, SelectConfig)[0]
+        raise UserError(f"{place}: {fault}.", "Correct the value, or the class.") from None
+    return Variant(method, keys, settings)
+
+
+def _settings_of(place: str, method: str) -> tuple[str, ...]:
+    """Return the names of the settings that a user's own class has."""
+    try:
+        return selector(method).Settings.names()
+    except SettingError as error:
+        raise UserError(f"{place}: {error}.", "Correct the class, or its name.") from error
 
 
 def _value(place: str, key: str, text: str) -> Any:

@@ -15,6 +15,7 @@ from pipeline.stages.selection_needs import FEATURE_NAMES, REFERENCE_INFLUENCE
 from pipeline.studies.forecast.line import line_through
 from pipeline.studies.forecast.measure import Measured, RunSize
 from scoring.selection import FULL
+from scoring.selectors.coreset_size import bounded_size
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,7 @@ def coreset_size(config: Config, samples: int) -> int:
     """Samples that fine-tuning gets."""
     if config.select.method == FULL:
         return samples
-    size = config.select.size
-    return min(samples, int(size)) if size >= 1 else max(1, round(size * samples))
+    return bounded_size(config.select.size, samples)
 
 
 def _line(stage: str, large: Measured, small: Measured, amount: int, unit: str) -> Forecast:

@@ -30,7 +30,7 @@ def full_run(samples: int = 8000, **changes: Any) -> ReportData:
     influence = (generator.standard_t(3, samples) * 1e-3).astype(np.float32)
     effort = generator.lognormal(size=samples).astype(np.float32)
     shard = ScoreShard(np.arange(samples), influence, effort, np.arange(samples) > 4)
-    chosen = select(lambda: iter([shard]), SelectionParams(size=0.05, normalise="robust"))
+    chosen = select(lambda: iter([shard]), SelectionParams(size=0.05, settings={"normalise": "robust"}))
     influence[0] = np.nan
     models = {"untuned": 0.003, "random coreset": 0.005, "DEALRec coreset": 0.0052, "surrogate": 0.0051}
     fields: dict[str, Any] = {

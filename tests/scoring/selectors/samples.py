@@ -12,8 +12,9 @@ import numpy as np
 from scoring.ids import draw_order
 from scoring.ragged import Ragged
 from scoring.reference import Reference, ReferenceShard
-from scoring.selection import ScoreShard, Selection, SelectionParams
+from scoring.selection import ScoreShard, Selection
 from scoring.selectors.combined import tie_order
+from tests.scoring.selectors.flat_params import FlatParams as SelectionParams
 
 
 def make_shard(influence, effort, ok=None, first_id: int = 0) -> ScoreShard:

@@ -5,30 +5,49 @@ import pytest
 
 from scoring.exceptions import SettingError, TooFewSamplesError
 from scoring.reference import required_reference
-from scoring.selectors.base import ScoreShard, SelectionParams, asked_size, share_of, survey
+from scoring.selection import METHODS
+from scoring.selectors.base import ScoreShard, SelectionParams
+from scoring.selectors.coreset_size import asked_size, bounded_size, share_of
+from scoring.selectors.score_survey import survey
 from tests.scoring.selectors.samples import whole_shard
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("method", "setting", "value"),
     [
-        ("size", 0),
-        ("size", -3),
-        ("size", 2.5),
-        ("size", float("nan")),
-        ("lambda_", -0.1),
-        ("strata", 0),
-        ("hard_prune", 1.0),
-        ("normalise", "softmax"),
-        ("sampling", "greedy"),
-        ("sharpness", 0.0),
-        ("transport_epsilon", float("inf")),
-        ("transport_points", 0),
+        ("dealrec", "lambda", -0.1),
+        ("top", "lambda", float("inf")),
+        ("dealrec", "strata", 0),
+        ("popularity", "strata", 2.5),
+        ("ccs", "hard_prune", 1.0),
+        ("top", "normalise", "softmax"),
+        ("dealrec", "sampling", "greedy"),
+        ("effort", "sharpness", 0.0),
+        ("goracs", "transport_epsilon", float("inf")),
+        ("goracs", "transport_points", 0),
+        ("goracs", "transport_points", True),
     ],
 )
-def test_values_out_of_range_are_named(field, value):
-    with pytest.raises(SettingError, match=field.rstrip("_")):
-        SelectionParams(**{field: value})
+def test_values_out_of_range_are_named(method, setting, value):
+    with pytest.raises(SettingError, match=setting):
+        METHODS[method]({setting: value})
+
+
+@pytest.mark.parametrize("size", [0, -3, 2.5, float("nan"), float("inf")])
+def test_a_size_is_a_share_or_a_whole_count(size):
+    with pytest.raises(SettingError, match="size"):
+        SelectionParams(size=size)
+
+
+def test_settings_of_another_selector_are_refused_with_those_there_are():
+    with pytest.raises(SettingError, match="no setting strata; the settings are normalise, lambda"):
+        METHODS["top"]({"strata": 9})
+    with pytest.raises(SettingError, match="this selector has none"):
+        METHODS["random"]({"lambda": 0.5})
+
+
+def test_a_share_is_rounded_down_and_no_more_than_there_are_are_taken():
+    assert [bounded_size(size, 1000) for size in (0.0019, 0.9999, 1, 40, 5000)] == [1, 999, 1, 40, 1000]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from scoring.selection import ScoreShard, SelectionParams, select
+from scoring.selection import ScoreShard
+from tests.scoring.selectors.flat_params import FlatParams as SelectionParams
+from tests.scoring.selectors.flat_params import select
 from tests.scoring.selectors.samples import reference_choice, whole_shard
 
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from scoring.candidate_rule import CandidateRule
 from scoring.ids import draw_order
-from scoring.selection import ScoreShard, Selection, SelectionParams, select
+from scoring.selection import ScoreShard, Selection
+from tests.scoring.selectors.flat_params import FlatParams as SelectionParams
+from tests.scoring.selectors.flat_params import select
 from tests.scoring.selectors.samples import assert_same, make_shard, parts_of, reference_choice, waiting_times
 
 NORMALISATIONS = ["minmax", "robust", "rank"]

@@ -6,7 +6,9 @@ import numpy as np
 
 from scoring.ragged import Ragged
 from scoring.reference import ReferenceShard
-from scoring.selection import ScoreShard, SelectionParams, select
+from scoring.selection import ScoreShard
+from tests.scoring.selectors.flat_params import FlatParams as SelectionParams
+from tests.scoring.selectors.flat_params import select
 from tests.scoring.selectors.samples import (
     lowest,
     reference_of,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from scoring.selection import SelectionParams, select
+from tests.scoring.selectors.flat_params import FlatParams as SelectionParams
+from tests.scoring.selectors.flat_params import select
 from tests.scoring.selectors.samples import whole_shard
 
 

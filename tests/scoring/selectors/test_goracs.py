@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from scoring.selection import SelectionParams, select
 from scoring.transport import distances
+from tests.scoring.selectors.flat_params import FlatParams as SelectionParams
+from tests.scoring.selectors.flat_params import select
 from tests.scoring.selectors.samples import embed, lowest, only_shard, reference_samples, waiting_times, whole_shard
 
 

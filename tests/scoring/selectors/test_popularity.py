@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from scoring.selection import SelectionParams, select
+from tests.scoring.selectors.flat_params import FlatParams as SelectionParams
+from tests.scoring.selectors.flat_params import select
 from tests.scoring.selectors.samples import reference_choice, whole_shard
 
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 
 from scoring.ids import draw_order
-from scoring.selection import ScoreShard, SelectionParams, required_scores, select
+from scoring.selection import ScoreShard, required_scores
+from tests.scoring.selectors.flat_params import FlatParams as SelectionParams
+from tests.scoring.selectors.flat_params import select
 
 
 def shard_of(ids: np.ndarray, ok: np.ndarray | None = None) -> ScoreShard:

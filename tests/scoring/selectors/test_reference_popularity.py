@@ -4,7 +4,8 @@ from collections import Counter
 
 import numpy as np
 
-from scoring.selection import SelectionParams, select
+from tests.scoring.selectors.flat_params import FlatParams as SelectionParams
+from tests.scoring.selectors.flat_params import select
 from tests.scoring.selectors.samples import lowest, only_shard, reference_samples, waiting_times, whole_shard
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from scoring.ids import draw_order
-from scoring.selection import SelectionParams, select
+from tests.scoring.selectors.flat_params import FlatParams as SelectionParams
+from tests.scoring.selectors.flat_params import select
 from tests.scoring.selectors.samples import lowest, make_shard, whole_shard
 
 

@@ -9,7 +9,7 @@ from typing import get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from cluster.settings import UNMET
+from scoring.settings import UNMET
 
 _LONGEST_VALUE = 80
 

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from scoring.ids import draw_order
-from scoring.selection import SelectionParams, select
+from tests.scoring.selectors.flat_params import FlatParams as SelectionParams
+from tests.scoring.selectors.flat_params import select
 from tests.scoring.selectors.samples import only_shard, reference_samples, whole_shard
 
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, ValidationError, field_validator
 
-from cluster.setting_faults import setting_faults
-from cluster.settings import PositiveInt, Section, Share, unmet
+from pipeline.engine.setting_faults import setting_faults
+from scoring.settings import PositiveInt, Section, Share, unmet
 
 
 class Inner(Section):
