@@ -139,5 +139,6 @@ def _delimited(line: str, separator: str, name: str, key: str) -> OtherFormat:
     header = ("," if separator == "," else r"\t").join(columns)
     return OtherFormat(
         f"{what} without column names",
-        f"Convert it, with your own column names in the first command: (printf '{header}\\n'; {rows}) > log.{extension}.",
+        "Convert it, with your own column names in the first command: "
+        f"(printf '{header}\\n'; {rows}) > log.{extension}.",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from pipeline.ingest.samples import SampleRules, build_tables
 from pipeline.ingest.sequences import order_log
 from pipeline.ingest.splits import TimeCuts, assign_splits
 from pipeline.ingest.statistics import IngestTally, length_summary, shard_facts, tie_counts
+from pipeline.ingest.statistics_record import LogTotals
 
 
 def _facts(shard: int, items: list[int]) -> pa.Table:
@@ -58,11 +60,11 @@ def test_one_user_who_is_hardly_a_person_is_told(most: int, users: int, told: bo
     tally = IngestTally.for_items(5)
     tally.lengths.update({most: 1, 10: users - 1})
     tally.longest = (-most, "anonymous")
-    statistics = tally.statistics() | {"split": "global_time"}
-    statistics["interactions"]["kept"] = most + 10 * (users - 1)
+    interactions = {**tally.statistics()["interactions"], "kept": most + 10 * (users - 1)}
+    statistics = cast(LogTotals, {**tally.statistics(), "split": "global_time", "interactions": interactions})
     warnings = [warning for warning in warnings_of(statistics) if "User 'anonymous' has" in warning]
     assert len(warnings) == told
-    assert all("data.null_values: ['anonymous'] and set data.missing_id: drop" in warning for warning in warnings)
+    assert all("data.null_values: ['anonymous'] and data.missing_id: drop" in warning for warning in warnings)
 
 
 def _tie_counts(times: dict[str, list[int]], split: SplitName) -> list[int]:
