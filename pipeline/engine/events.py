@@ -1,4 +1,4 @@
-"""The run's diary: `events.jsonl`, a line an event."""
+"""The run's event log: `events.jsonl`, one event per line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EVENTS = "events.jsonl"
 class EventLog:
     """Appends events to the run's file.
 
-    Object stores cannot append, so the file is rewritten whole; a run has tens of events, not millions.
+    Object stores cannot append, so the whole file is rewritten. A run has tens of events, not millions.
     """
 
     def __init__(self, run: Storage) -> None:

@@ -1,4 +1,4 @@
-"""What a stage's result depends on, in a form that can be compared and explained."""
+"""Identify what a stage's result depends on, in a form that can be compared and explained."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BLOCK, _BLOCKS = 1 << 16, 128
 
 
 def config_part(config: Config, keys: Sequence[str]) -> dict[str, Any]:
-    """The chosen sections or keys of a configuration, flattened to "section.key": value."""
+    """Return the chosen sections or keys of a configuration, flattened to "section.key": value."""
     whole = config.model_dump(mode="json", by_alias=True)
     part: dict[str, Any] = {}
     for key in keys:
@@ -28,7 +28,7 @@ def config_part(config: Config, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Each key whose value differs, as "key was A, is B"; of files, the names of those that do."""
+    """Describe each key whose value differs, as "key was A, is B"; for files, name those that differ."""
     missing = "not set"
     found = []
     for key in sorted(set(old) | set(new)):
@@ -40,7 +40,7 @@ def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _differing_files(old: Sequence[Any], new: Sequence[Any]) -> str:
-    """What became of files, by the lists that `file_identities` gives of them; empty for other lists."""
+    """Describe how two lists of `file_identities` differ; "" for other lists."""
     if not all(isinstance(entry, dict) and "name" in entry for entry in (*old, *new)):
         return ""
     before, after = ({entry["name"]: entry for entry in entries} for entries in (old, new))
@@ -50,7 +50,7 @@ def _differing_files(old: Sequence[Any], new: Sequence[Any]) -> str:
         "changed": sorted(name for name in set(before) & set(after) if before[name] != after[name]),
     }
     parts = [f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names]
-    # Files of one name in several folders are told by their number alone.
+    # Files with the same name in several folders can only be counted.
     return f"has other files: {', '.join(parts) or f'{len(old)} before, {len(new)} now'}"
 
 
@@ -60,7 +60,7 @@ def _first(names: Sequence[str], count: int = 3) -> str:
 
 
 def file_identities(files: Sequence[str]) -> list[dict[str, Any]]:
-    """Name, size and content hash of local files; name, size and time of change of remote ones.
+    """Return name, size and content hash of local files; name, size and modification time of remote ones.
 
     The folder is left out, so that a log may move.
     """
@@ -77,9 +77,9 @@ def file_identities(files: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def model_identity(model: str) -> dict[str, Any]:
-    """The identity of an LLM: its name on a hub, or name, size and hash of its local files, large ones by samples.
+    """Identify an LLM by its name on a hub, or by name, size and hash of its local files; large ones are sampled.
 
-    Models of one architecture have files of the same names and sizes, so these do not tell them apart.
+    Models of one architecture have files with the same names and sizes, so these do not tell them apart.
     """
     path = Path(model)
     if path.is_file():
@@ -91,7 +91,7 @@ def model_identity(model: str) -> dict[str, Any]:
 
 
 def code_identity(module: str) -> dict[str, Any]:
-    """Name and hash of a module's file, which need not be imported for it; no hash where it has none."""
+    """Return name and hash of a module's file without importing it; no hash if there is no file."""
     try:
         found = find_spec(module)
     except ModuleNotFoundError:
@@ -102,7 +102,10 @@ def code_identity(module: str) -> dict[str, Any]:
 
 
 def _size_and_hash(path: Path) -> dict[str, Any]:
-    """Size and hash of a file, of blocks spread evenly over it where it is large: any tuning moves all weights."""
+    """Return size and hash of a file; a large file is hashed by blocks spread evenly over it.
+
+    Any tuning changes all weights, so some blocks suffice.
+    """
     size = path.stat().st_size
     if size <= _BLOCK * _BLOCKS:
         return {"size": size, "hash": _hash_file(str(path))}

@@ -1,4 +1,4 @@
-"""Stages, what each depends on, and the rules by which one is skipped, resumed, refused or recomputed."""
+"""Stages, their dependencies, and the rules by which one is skipped, resumed, refused or recomputed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ log = logging.getLogger("dealrec.run")
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a stage is given: the configuration, the run, its own folder, and somewhere to report to."""
+    """What a stage is given: the configuration, the run, its folders, and a progress report."""
 
     config: Config
     run: Storage
@@ -45,7 +45,7 @@ class StageContext:
     progress: Progress
 
     def folder(self, stage: str) -> Storage:
-        """The folder of a stage that this one needs."""
+        """Return the folder of a stage that this one needs."""
         return self.folders[stage]
 
 
@@ -55,20 +55,20 @@ class Stage:
 
     Attributes
     ----------
-    name, folder : what it is called, and where its manifest and files are, relative to the run.
-    needs : stages whose results it reads.
+    name, folder : its name, and the folder of its manifest and files, relative to the run.
+    needs : the stages whose results it reads.
     derived : further stages whose results it reads. These results follow from the stage's own needs and keys, so its
         fingerprint leaves them out.
-    keys : sections or keys of the config that decide its result.
-    version : raised whenever its code changes what it writes.
-    work : does it, and returns the facts for the manifest.
-    subfolders : folders of output files below `folder`.
-    sources : identities of inputs from outside the run.
-    unit : what its progress counts.
-    elastic : those of its keys that may change before it is complete: it goes on from where it was.
-    command : of the command line, which recomputes it by `--from`; None where no command does.
-    variant : names a folder below `folder`, given the config and the contents of what the stage needs (None while one
-        is not complete). Results of several settings then lie side by side, and none is ever stale.
+    keys : the sections or keys of the config that decide its result.
+    version : a number that is raised whenever its code changes what it writes.
+    work : the function that does the work and returns the facts for the manifest.
+    subfolders : the folders of output files below `folder`.
+    sources : a function that identifies inputs from outside the run.
+    unit : the unit of its progress.
+    elastic : the keys that may change before it is complete; it then continues from where it was.
+    command : the command that recomputes it with `--from`; None if no command does.
+    variant : a function that names a folder below `folder` from the config and the contents of what the stage needs
+        (None while one is not complete). Results of several settings then lie side by side, and none is ever stale.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Graph:
-    """The stages of a run, in an order in which each comes after those it needs."""
+    """The stages of a run, each after those it needs."""
 
     stages: tuple[Stage, ...]
     config: Config
@@ -121,7 +121,7 @@ class Graph:
         return None if manifest is None else manifest.content
 
     def fingerprint(self, stage: Stage) -> Fingerprint | None:
-        """What the stage's result would be of; None while a stage that it needs is not complete."""
+        """Return the fingerprint of the stage's next result; None until all stages that it needs are complete."""
         inputs: dict[str, Any] = dict(stage.sources(self.config))
         for need in stage.needs:
             content = self._content(need)
@@ -131,11 +131,11 @@ class Graph:
         return Fingerprint(config_part(self.config, stage.keys), inputs, stage.version)
 
     def needed(self, names: Iterable[str]) -> list[Stage]:
-        """Stages and all that they depend on, in order."""
+        """Return the named stages and all that they depend on, in order."""
         return needed_stages(self.stages, [self.stage(name).name for name in names])
 
     def after(self, name: str) -> list[Stage]:
-        """A stage and all that depend on it, in order."""
+        """Return a stage and all that depend on it, in order."""
         names = {self.stage(name).name}
         for stage in self.stages:
             if names & set(stage.reads):
@@ -143,11 +143,11 @@ class Graph:
         return [stage for stage in self.stages if stage.name in names]
 
     def incomplete(self, stages: Sequence[Stage]) -> list[Stage]:
-        """Those of the stages that are not complete."""
+        """Return those of the stages that are not complete."""
         return [stage for stage in stages if read_manifest(self.folder(stage)) is None]
 
     def discard(self, stages: Sequence[Stage]) -> None:
-        """Forget the results of stages, manifests first, so that a kill in between leaves no false completion."""
+        """Delete the results of stages, manifests first, so that a kill in between leaves no stage falsely complete."""
         for stage in reversed(stages):
             folder = self.folder(stage)
             folder.delete(MANIFEST)
@@ -161,7 +161,7 @@ class Graph:
         """
         for stage in stages:
             wanted = self.fingerprint(stage)
-            # What waits for another stage may come before one that does not.
+            # A stage that waits for another may come before one that does not.
             if wanted is not None:
                 self._check_stage(stage, wanted)
 
@@ -186,20 +186,23 @@ class Graph:
         )
 
     def _recompute(self, stage: Stage) -> str:
-        """How to replace a stage's results. The command is written out: the one that was given may lack its options."""
+        """Return how to replace a stage's results.
+
+        The command is written out in full, because the one that was given may lack its options.
+        """
         if stage.command is None:
-            return f"Remove {self.folder(stage).uri} to make it again"
+            return f"Remove {self.folder(stage).uri} to recompute it"
         return (
-            f"Recompute by `dealrec {stage.command} CONFIG --run-dir {self.run.uri} --from {stage.name}`, start over "
-            f"by `dealrec {stage.command} CONFIG --run-dir {self.run.uri} --fresh`"
+            f"Recompute with `dealrec {stage.command} CONFIG --run-dir {self.run.uri} --from {stage.name}`, start over "
+            f"with `dealrec {stage.command} CONFIG --run-dir {self.run.uri} --fresh`"
         )
 
     def execute(self, stages: Sequence[Stage], events: EventLog, watcher: StageWatcher = UNWATCHED) -> dict[str, str]:
-        """Run stages in order; those that are complete are skipped. `watcher` is told of both.
+        """Run stages in order; complete ones are skipped. `watcher` is told of both.
 
         Returns
         -------
-        For each stage, "done" or "complete" (it was already).
+        "done" for each stage that ran, "complete" for each that was complete already.
         """
         states: dict[str, str] = {}
         for stage in stages:
@@ -221,9 +224,10 @@ class Graph:
 
     def _lacking(self, stage: Stage, needs: Sequence[str]) -> UserError:
         missing = [need for need in needs if self._content(need) is None]
+        verb = "is" if len(missing) == 1 else "are"
         return UserError(
-            f"Stage {stage.name} needs {', '.join(missing)}, not complete in {self.run.uri}.",
-            f"Run `dealrec {missing[0]} CONFIG` first, or `dealrec run CONFIG` for all of it.",
+            f"Stage {stage.name} needs {', '.join(missing)}, which {verb} not complete in {self.run.uri}.",
+            f"Run `dealrec {missing[0]} CONFIG` first, or `dealrec run CONFIG` for all stages.",
         )
 
     def _run_stage(self, stage: Stage, fingerprint: Fingerprint, events: EventLog, watcher: StageWatcher) -> None:
@@ -272,7 +276,7 @@ class Graph:
 
 
 def needed_stages(stages: Sequence[Stage], names: Iterable[str]) -> list[Stage]:
-    """The named stages and all that they depend on, of stages that each come after those they need."""
+    """Return the named stages and all that they depend on; `stages` must be in order of dependency."""
     wanted = set(names)
     for stage in reversed(stages):
         if stage.name in wanted:
@@ -281,13 +285,13 @@ def needed_stages(stages: Sequence[Stage], names: Iterable[str]) -> list[Stage]:
 
 
 def _record_end(stage: Stage, begun: Begun, folder: Storage, events: EventLog, error: BaseException) -> None:
-    """Write down how a stage was cut short. Storage that is gone must not hide why."""
+    """Record how a stage was cut short. If the storage is gone, that must not hide the cause."""
     kind = "stage_stopped" if isinstance(error, KeyboardInterrupt) else "stage_failed"
     try:
         begun.write(folder)
         events.add(kind, stage=stage.name, attempt=begun.attempts, error=masked(f"{type(error).__name__}: {error}"))
     except OSError as unwritten:
-        log.warning("That %s ended so could not be written down: %s", stage.name, unwritten)
+        log.warning("Could not record how %s ended: %s", stage.name, unwritten)
 
 
 def _without(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:

@@ -38,13 +38,13 @@ class Manifest:
 
     Attributes
     ----------
-    stage, fingerprint : which stage, and of what.
-    content : hash over the names and bytes of the outputs; what comes after depends on it.
-    outputs : a row a file: name, size, digest.
-    facts : what the stage has to say: counts, losses, residuals, shard attempts.
-    seconds : wall time, over all attempts.
-    attempts : times the stage was begun.
-    driver_memory : bytes that the driver held at most, from its start to the end of the stage; 0 is not known.
+    stage, fingerprint : the name of the stage, and what its result depends on.
+    content : a hash over the names and bytes of the outputs, on which later stages depend.
+    outputs : one row per file: name, size, digest.
+    facts : what the stage reports: counts, losses, residuals, shard attempts.
+    seconds : the wall time over all attempts.
+    attempts : how often the stage was begun.
+    driver_memory : the driver's peak memory in bytes, from its start to the end of the stage; 0 if unknown.
     """
 
     stage: str
@@ -63,7 +63,7 @@ class Manifest:
 
 
 def read_manifest(folder: Storage) -> Manifest | None:
-    """The manifest of a complete stage, or None."""
+    """Read the manifest of a complete stage; None if there is none."""
     if not folder.exists(MANIFEST):
         return None
     values = folder.read_json(MANIFEST)
@@ -73,7 +73,7 @@ def read_manifest(folder: Storage) -> Manifest | None:
 
 @dataclass(frozen=True)
 class Begun:
-    """A stage that was begun and may not be complete: for which fingerprint, how often, for how long so far."""
+    """A stage that has begun and may not be complete: its fingerprint, its attempts and its seconds so far."""
 
     fingerprint: Fingerprint
     attempts: int
@@ -91,7 +91,7 @@ def read_begun(folder: Storage) -> Begun | None:
 
 
 def list_outputs(folder: Storage, subfolders: Sequence[str]) -> list[dict[str, Any]]:
-    """Name, size and digest of every file of a stage, its bookkeeping left out."""
+    """Return name, size and digest of every output file of a stage, without the engine's own files."""
     rows: list[dict[str, Any]] = []
     for sub in ("", *subfolders):
         for name in folder.list(sub):
@@ -104,7 +104,7 @@ def list_outputs(folder: Storage, subfolders: Sequence[str]) -> list[dict[str, A
 
 
 def environment() -> dict[str, Any]:
-    """Versions and the git commit of the code, recorded and never compared."""
+    """Return versions and the git commit of the code, which are recorded but never compared."""
     versions = {name: importlib.metadata.version(name) for name in _VERSIONED}
     return {"python": platform.python_version(), "versions": versions, "commit": _git_commit()}
 

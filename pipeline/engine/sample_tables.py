@@ -1,4 +1,4 @@
-"""Between Arrow tables of the run directory and the arrays that scoring works on."""
+"""Convert between the run directory's Arrow tables and the arrays that scoring works on."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class SampleShard:
 
     Attributes
     ----------
-    sample_id : int64 [N].
-    history : N rows, oldest item first.
-    target : int32 [N].
+    sample_id : the ids, int64 [N].
+    history : N rows of items, oldest first.
+    target : the target items, int32 [N].
     """
 
     sample_id: npt.NDArray[np.int64]
@@ -41,17 +41,17 @@ class SampleShard:
 
 
 def ragged_column(table: pa.Table, name: str) -> Ragged:
-    """A list column as rows in two flat arrays."""
+    """Return a list column as rows in two flat arrays."""
     return to_ragged(table.column(name))
 
 
 def list_array(rows: Ragged) -> pa.Array:
-    """The Arrow list<int32> array of ragged rows."""
+    """Return ragged rows as an Arrow list<int32> array."""
     return pa.ListArray.from_arrays(pa.array(rows.offsets, pa.int32()), pa.array(rows.values, pa.int32()))
 
 
 def read_samples(data: Storage, index: int) -> SampleShard:
-    """Shard `index` of the train samples."""
+    """Read shard `index` of the train samples."""
     name = f"{TRAIN_SAMPLES}/{shard_name(index)}.parquet"
     table = data.read_table(name, ["sample_id", "history", "target"])
     return SampleShard(
@@ -62,29 +62,29 @@ def read_samples(data: Storage, index: int) -> SampleShard:
 
 
 def read_user_keys(data: Storage, index: int) -> npt.NDArray[np.int64]:
-    """int64 [N], the key of each sample's user, of train shard `index`."""
+    """Read the key of each sample's user in train shard `index`, int64 [N]."""
     return user_key_column(data.read_table(f"{TRAIN_SAMPLES}/{shard_name(index)}.parquet", ["user_id"]))
 
 
 def user_key_column(table: pa.Table) -> npt.NDArray[np.int64]:
-    """The column `user_id` as keys, int64 [N]; each user is hashed once."""
+    """Return the column `user_id` as keys, int64 [N]; each user is hashed once."""
     users = table.column("user_id").combine_chunks().dictionary_encode()
     keys: npt.NDArray[np.int64] = user_keys(users.dictionary.to_pylist())[users.indices.to_numpy()]
     return keys
 
 
 def train_shards(data: Storage) -> list[int]:
-    """The numbers of the train shards."""
+    """Return the numbers of the train shards."""
     return list(range(len(data.list(TRAIN_SAMPLES, suffix=".parquet"))))
 
 
 def train_count(data: Storage) -> int:
-    """How many train samples there are."""
+    """Return the number of train samples."""
     return int(data.read_json("statistics.json")["samples"]["train"])
 
 
 def read_titles(data: Storage) -> list[str]:
-    """Titles by item index; the first, of the padding, is empty."""
+    """Return titles by item index; the first, of the padding, is empty."""
     return ["", *data.read_table("items.parquet", ["title"]).column("title").to_pylist()]
 
 
@@ -94,9 +94,9 @@ def score_table(
     scores: npt.NDArray[np.float32],
     skipped: npt.NDArray[np.bool_],
 ) -> pa.Table:
-    """A score file: sample_id, the score, and whether it may be used.
+    """Build a score file: sample_id, the score, and whether it may be used.
 
-    Skipped rows hold NaN; a score that is not finite is kept as it came and marked.
+    Skipped rows hold NaN. A score that is not finite is kept as it is and marked.
     """
     status = np.where(skipped, "skipped", np.where(np.isfinite(scores), "ok", "nonfinite"))
     return pa.table(

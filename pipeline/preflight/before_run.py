@@ -1,6 +1,6 @@
-"""What a run needs, checked before its first stage: one list, for `run` and for `doctor`.
+"""Check what a run needs before its first stage: one list, for `run` and for `doctor`.
 
-What the log itself does not allow is checked as soon as it is read, by `pipeline.driver.execute.check_log`.
+Limits of the log itself are checked as soon as it is read, by `pipeline.driver.execute.check_log`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SOLVES = frozenset({"influence", REFERENCE_INFLUENCE})
 
 
 def _measures_titles(subject: Subject) -> bool:
-    """Whether a stage needs the LLM's tokenizer; the ingest does where items of long titles are left out."""
+    """Return whether a stage needs the LLM's tokenizer; ingest needs it to leave out long titles."""
     drops = "ingest" in subject.stages and subject.config.llm.long_titles == "drop"
     return drops or bool(LLM_STAGES & set(subject.stages))
 
@@ -47,7 +47,7 @@ def _embedded(subject: Subject) -> bool:
 
 
 def _tunes_on_cpu(subject: Subject) -> bool:
-    """Whether an embedded Ray fine-tunes on this machine's CPUs, as far as is known."""
+    """Return whether an embedded Ray fine-tunes on this machine's CPUs, as far as is known."""
     return subject.embedded and (subject.config.cluster.gpus == 0 or torch.cuda.device_count() == 0)
 
 
@@ -59,7 +59,7 @@ def _own_surrogate(subject: Subject) -> bool:
     return ":" in subject.config.surrogate.model
 
 
-#: Of the configuration, in seconds, without Ray.
+#: Checks of the configuration, in seconds, without Ray.
 CONFIG_CHECKS = (
     Check("trackers", lambda s: require_trackers(s.config.track), where=lambda s: bool(s.config.track)),
     Check("log", config_checks.check_inputs, frozenset({"ingest"})),
@@ -80,7 +80,7 @@ CONFIG_CHECKS = (
     ),
 )
 
-#: Of this machine, without Ray.
+#: Checks of this machine, without Ray.
 MACHINE_CHECKS = (
     Check("memory", lambda subject: check_memory(free_memory(), LEAST_FREE)),
     Check("GPU", lambda subject: check_gpus(subject.config.cluster.gpus, True), LLM_STAGES, _embedded),
@@ -89,7 +89,7 @@ MACHINE_CHECKS = (
     Check("storage", lambda subject: _check_writable(subject), where=_has_run),
 )
 
-#: Of what Ray has; the nodes are asked on a cluster alone.
+#: Checks of what Ray has; nodes are only asked on a cluster.
 CLUSTER_CHECKS = (
     Check("workers", lambda subject: _check_workers(subject)),
     Check("memory", lambda subject: check_nodes_memory(subject.nodes, LEAST_FREE), where=lambda s: not s.embedded),
@@ -113,15 +113,19 @@ CLUSTER_CHECKS = (
 
 
 def check_before_run(config: Config, stages: Sequence[str], run: Storage | None = None) -> None:
-    """Raise one `UserError` for all values that cannot be and every lack of this machine, in seconds, before Ray."""
+    """Check the configuration and this machine in seconds, before Ray starts.
+
+    Raises one `UserError` for all invalid values and everything that this machine lacks.
+    """
     require(findings((*CONFIG_CHECKS, *MACHINE_CHECKS), Subject(config, tuple(stages), run)))
 
 
 def check_cluster(config: Config, stages: Sequence[str], run: Storage, selections: Sequence[SelectConfig] = ()) -> None:
-    """Refuse what the connected Ray can never do, before the stages that come first.
+    """Refuse what the connected Ray can never do, before the first stages run.
 
-    Raises `UserError` that names every lack: workers that no node, living or to come, has room for; nodes without a
-    compiler, with too little memory or of other versions; storage that is not shared; files that nodes lack.
+    Raises `UserError` that names every lack: workers that fit on no present or future node; nodes without a compiler,
+    with
+    too little memory or with other versions; storage that is not shared; files that nodes lack.
     """
     from pipeline.stages.worker_pools import cluster_view
 
@@ -141,7 +145,7 @@ def _check_workers(subject: Subject) -> Sequence[Finding]:
 
 
 def _check_compiler() -> Finding:
-    """The compiler that fine-tuning on CPU needs; ninja comes with the packages."""
+    """Check the compiler that fine-tuning on CPU needs; ninja comes with the packages."""
     missing = compiler_missing()
     if missing is None:
         return Finding("compiler", f"a C++ compiler, building in {cache_folder()}")
@@ -152,19 +156,19 @@ def _check_compiler() -> Finding:
 def _check_half(config: Config) -> str:
     if config.llm.dtype == "float16" and not computes_in_half():
         raise UserError(
-            "llm.dtype is float16, which the processors of this machine cannot compute with.",
+            "llm.dtype is float16, which the processors of this machine do not support.",
             "Set llm.dtype to bfloat16 or float32, or fine-tune on GPUs.",
         )
     return config.llm.dtype
 
 
 def _check_programs(subject: Subject) -> list[Finding]:
-    """The compiler where DeepSpeed builds its CPU operator, the toolkit where it would build CUDA ones."""
+    """Check the compiler for DeepSpeed's CPU operator, or the toolkit for CUDA operators."""
     nodes = subject.nodes
     if node_files.needs_gpu(subject):
         having = [node for node in nodes if node.gpus and "nvcc" in node.programs]
         gpu_nodes = sum(1 for node in nodes if node.gpus)
-        # Not a lack, as far as is known without a GPU: the optimizer and the collectives come compiled with torch.
+        # Its absence is not a lack: the optimizer and the collectives come compiled with torch.
         return [
             Finding(
                 "CUDA toolkit",

@@ -1,4 +1,4 @@
-"""Checks: what is looked at before the first stage, by `run` and by `doctor` alike."""
+"""The checks that `run` and `doctor` make before the first stage."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Subject:
     Attributes
     ----------
     config : the configuration.
-    stages : names of the stages that are to run; no check speaks of another.
-    run : the run directory; None where there is none yet.
-    selections : the selections that are to be made, several in a comparison.
+    stages : the names of the stages that will run; no check mentions another.
+    run : the run directory; None if there is none yet.
+    selections : the selections that will be made, several in a comparison.
     view : what the connected Ray has, or what an embedded one would have; None before that is known.
     """
 
@@ -40,17 +40,17 @@ class Subject:
 
     @cached_property
     def embedded(self) -> bool:
-        """Whether the run starts a Ray of its own on this machine."""
+        """Whether the run starts its own Ray on this machine."""
         return is_embedded(self.config.cluster.address)
 
     @cached_property
     def nodes(self) -> list[NodeFacts]:
-        """What each living node of the connected cluster says of itself; asked once."""
+        """The facts that each living node of the connected cluster reports; asked once."""
         return inspect_nodes()
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """That of the LLM; loaded once. Raises `UserError` if it cannot be."""
+        """The LLM's tokenizer, loaded once. Raises `UserError` if it cannot be loaded."""
         from pipeline.stages.finetune_stage import llm_spec
         from training.llm.loading import load_tokenizer
 
@@ -62,15 +62,15 @@ Answer = str | Finding | Sequence[Finding]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing to look at.
+    """One thing to check.
 
     Attributes
     ----------
-    what : its name in the table of `doctor`.
-    look : says what it found, or raises `UserError`; a check of several things gives a finding for each.
-    stages : it matters to these; None is any.
-    where : whether it can be made of the subject at all.
-    after : checks whose failure makes this one meaningless.
+    what : the name of the check in the table of `doctor`.
+    look : a function that returns what it found, or raises `UserError`; it returns one finding per thing it checks.
+    stages : the stages that need the check; None stands for all.
+    where : whether the check applies to the subject at all.
+    after : the checks whose failure makes this one meaningless.
     """
 
     what: str
@@ -80,11 +80,11 @@ class Check:
     after: tuple[str, ...] = ()
 
     def concerns(self, subject: Subject) -> bool:
-        """Whether one of the stages that are to run needs it."""
+        """Return whether one of the stages that will run needs the check."""
         return (self.stages is None or bool(self.stages & set(subject.stages))) and self.where(subject)
 
     def findings(self, subject: Subject) -> list[Finding]:
-        """What it finds; a `UserError` becomes a lack."""
+        """Return what the check finds; a `UserError` becomes a lack."""
         try:
             answer = self.look(subject)
         except UserError as error:
@@ -95,7 +95,7 @@ class Check:
 
 
 def findings(checks: Iterable[Check], subject: Subject) -> list[Finding]:
-    """The findings of all checks that concern the subject, in order."""
+    """Return the findings of all checks that concern the subject, in order."""
     found: list[Finding] = []
     failed: set[str] = set()
     for check in checks:

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration by itself, the LLM apart: told in seconds, before Ray starts."""
+"""Check a configuration by itself, apart from the LLM, in seconds, before Ray starts."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import torch
 from cluster.errors import UserError
 from cluster.storage import Storage
 from pipeline.engine.config import Config
+from pipeline.engine.wording import counted
 from pipeline.preflight.checks import Subject
 from pipeline.stages.selection_needs import SASREC_FEATURES, SelectionNeeds
 
 if TYPE_CHECKING:
     from scoring.surrogate import Surrogate
 
-#: Of a surrogate that is built to be looked at.
+#: The number of items of a surrogate that is only built to be checked.
 _FEW_ITEMS = 100
 
 
 def check_inputs(subject: Subject) -> str:
-    """The files of the log and of the catalogue have the columns they need; the driver reads their headers anyway."""
+    """Check that the files of log and catalogue have the columns they need; the driver reads the headers anyway."""
     from pipeline.ingest.files.headers import read_headers
     from pipeline.ingest.files.sources import find_files
     from pipeline.ingest.split_files import settle_split
@@ -32,7 +33,7 @@ def check_inputs(subject: Subject) -> str:
     files = find_files(spec.interactions, "data.interactions", skip_suffix=".item")
     spec, headers = settle_split(spec, read_headers(files))
     columns = ", ".join(f"{role} '{column}'" for role, column in resolve_log(headers, spec).items())
-    found = f"{len(files):,} file{'s' if len(files) != 1 else ''} of interactions, {columns}"
+    found = f"{counted(len(files), 'file')} of interactions, {columns}"
     if spec.items is None:
         return found
     files = find_files(spec.items, "data.items", skip_suffix=".inter")
@@ -41,25 +42,25 @@ def check_inputs(subject: Subject) -> str:
 
 
 def check_surrogate(subject: Subject) -> str:
-    """A surrogate of these settings can be built."""
+    """Check that a surrogate with these settings can be built."""
     model = small_surrogate(subject.config)
     if model is None:
         return f"{subject.config.surrogate.model}, importable here"
-    return f"{subject.config.surrogate.model}, its scopes {', '.join(model.scopes())}"
+    return f"{subject.config.surrogate.model} with scopes {', '.join(model.scopes())}"
 
 
 def check_influence(subject: Subject) -> str:
-    """The solver can work with the scope."""
+    """Check that the solver works with the scope."""
     section = subject.config.influence
     check_scope(subject.config, "influence.scope", section.scope, (section.solver,))
     return f"solver {section.solver}, scope {_named(section.scope)}"
 
 
 def check_audit(subject: Subject) -> str:
-    """All scopes of the audit are there."""
+    """Check that all scopes of the audit exist."""
     scopes = subject.config.audit.scopes or ()
     for scope in scopes:
-        # What a solver cannot do with a scope is told in the audit's table.
+        # The audit's table reports what a solver cannot do with a scope.
         check_scope(subject.config, "audit.scopes", (scope,), ())
     return f"scopes {_named(scopes)}"
 
@@ -71,7 +72,7 @@ def _named(scopes: Sequence[str] | None) -> str:
 def check_scope(
     config: Config, key: str, patterns: Sequence[str] | None, solvers: Sequence[str], items: int = _FEW_ITEMS
 ) -> None:
-    """Raise `UserError` when the surrogate of so many items has no such scope, or a solver cannot work with it."""
+    """Raise `UserError` if the surrogate of so many items has no such scope, or a solver cannot use it."""
     from scoring.exceptions import ScoringError
     from scoring.influence import check_exact, linear_layers
     from scoring.objective import reduce_to_scope
@@ -89,14 +90,14 @@ def check_scope(
     except ScoringError as error:
         raise UserError(
             f"{key}: {error}.",
-            f"The surrogate's scopes are {', '.join(model.scopes())}; patterns of parameter names go as well.",
+            f"Use one of the surrogate's scopes ({', '.join(model.scopes())}) or patterns of parameter names.",
         ) from error
 
 
 def small_surrogate(config: Config, items: int = _FEW_ITEMS) -> Surrogate | None:
-    """The configured surrogate of a few items: what is wrong with its settings shows in it.
+    """Build the configured surrogate with a few items, to reveal faults in its settings.
 
-    None for one of the user's own, which may insist on the real catalogue; it must be there, though.
+    Return None for a custom surrogate, which may insist on the real catalogue; its module must exist, though.
     """
     from pipeline.stages.surrogate_stage import network_settings
     from scoring.exceptions import SettingError
@@ -113,9 +114,9 @@ def small_surrogate(config: Config, items: int = _FEW_ITEMS) -> Surrogate | None
 
 
 def require_features(config: Config, needs: SelectionNeeds, data: Storage) -> None:
-    """Raise `UserError` for a selector that asks of the surrogate what only the built-in one has.
+    """Raise `UserError` if a selector needs features of the surrogate that only the built-in one has.
 
-    One of the user's own is built for that, with the items of an ingested log, as the training does it.
+    A custom surrogate is built to find out, with the items of an ingested log, as in training.
     """
     from pipeline.stages.surrogate_feature_stage import not_sasrec
     from pipeline.stages.surrogate_stage import network_settings
@@ -137,8 +138,8 @@ def require_features(config: Config, needs: SelectionNeeds, data: Storage) -> No
 
 
 def check_tuning(subject: Subject) -> str:
-    """The settings of the fine-tuning go together."""
+    """Check that the settings of fine-tuning are compatible."""
     config = subject.config
     config.finetune.check()
     workers = config.finetune.workers
-    return f"ZeRO {config.finetune.zero}, {workers} worker{'s' if workers != 1 else ''}, {config.llm.dtype}"
+    return f"ZeRO {config.finetune.zero}, {counted(workers, 'worker')}, {config.llm.dtype}"

@@ -1,4 +1,4 @@
-"""What can be told of the LLM before Ray starts: its files, its tokenizer, the prompt, where an adapter goes."""
+"""Check the LLM before Ray starts: its files, its tokenizer, the prompt, and where an adapter goes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cluster.errors import UserError
 from pipeline.preflight.checks import Subject
 
 _LOCAL = ("/", ".", "~")
-#: What a folder with a model must hold, by its usual names.
+#: The files that a model's folder must hold, by their usual names.
 _MODEL_FILES = {
     "configuration": ("config.json",),
     "tokenizer": (
@@ -26,14 +26,14 @@ _MODEL_FILES = {
     "weights": ("*.safetensors",),
 }
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-_SAVE = "Write it with save_pretrained of the model and of its tokenizer; pickled weights are not read."
+_SAVE = "Write it with save_pretrained of the model and of its tokenizer. Pickled weights are refused."
 _INDEX = "model.safetensors.index.json"
-#: What configurations of transformers call the number of tokens that a model reads.
+#: The names in transformers configurations for the number of tokens that a model reads.
 _POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
 
 
 def check_template(subject: Subject) -> str:
-    """The wording of the prompt is one of ours, or a whole one of the user's."""
+    """Check that the prompt template is a built-in one, or a complete one of the user's."""
     from training.llm.prompts import load_template
 
     template = load_template(subject.config.llm.template)
@@ -41,27 +41,27 @@ def check_template(subject: Subject) -> str:
 
 
 def check_files(subject: Subject) -> str:
-    """The driver reads the model's tokenizer and configuration, so they must be here on a cluster too.
+    """Check the model's files on the driver, which reads the tokenizer and configuration even on a cluster.
 
-    Of a name on a hub, its cache here or the hub is asked.
+    For a name on a hub, ask the local cache or the hub.
     """
     model = subject.config.llm.model
     path = Path(model)
     if model.startswith(_LOCAL) and not path.exists():
         raise UserError(
-            f"llm.model: {model} is not there.",
+            f"llm.model: {model} does not exist.",
             "Give a folder with a model's files, a GGUF file, or the name of a model on the hub.",
         )
     if path.is_file() and path.suffix != ".gguf":
         raise UserError(
-            f"llm.model: {model} is a file, and of single files only GGUF is read.",
-            "Give the folder that save_pretrained has written.",
+            f"llm.model: {model} is a file, but GGUF is the only single-file format that is read.",
+            "Give the folder that save_pretrained wrote.",
         )
     if path.is_file():
         return model
     if not path.is_dir():
         _require_safetensors(model)
-        return f"{model}, of a hub"
+        return f"{model}, on a hub"
     _require_parts(path)
     _require_readable(path)
     return f"{model}, complete"
@@ -76,49 +76,49 @@ def _require_parts(folder: Path) -> None:
         )
         if pickled:
             raise UserError(
-                f"llm.model: {folder} holds no weights as safetensors, only {pickled[0]}, a pickle, which is not read.",
-                "Load the model once where you trust that file, and write it with save_pretrained.",
+                f"llm.model: {folder} holds no safetensors weights, only {pickled[0]}, a pickle. Pickles are refused.",
+                "If you trust that file, load the model once and write it with save_pretrained.",
             )
         if what == "configuration" and (folder / "adapter_config.json").exists():
             raise UserError(
                 f"llm.model: {folder} holds an adapter, not a model.",
-                "Merge the adapter into its base model with merge_and_unload of peft, and write that with "
+                "Merge the adapter into its base model with peft's merge_and_unload, and write the result with "
                 "save_pretrained.",
             )
         raise UserError(f"llm.model: {folder} holds no {what} ({', '.join(patterns)}).", _SAVE)
 
 
 def _require_readable(folder: Path) -> None:
-    """Every file of weights is there and whole: its header says how long it is."""
+    """Raise `UserError` if a file of weights is missing or shorter than its header says."""
     from safetensors import SafetensorError, safe_open
 
     names = {file.name for file in folder.glob("*.safetensors")}
     for name in sorted(names | set(_indexed(folder))):
         if name not in names:
-            raise UserError(f"llm.model: {folder} lacks {name}, which {_INDEX} names.", "Copy the whole folder again.")
+            raise UserError(f"llm.model: {folder} lacks {name}, which {_INDEX} lists.", "Copy the whole folder again.")
         try:
             with safe_open(folder / name, framework="pt"):
                 pass
         except (SafetensorError, OSError) as error:
             raise UserError(
                 f"llm.model: {folder / name} cannot be read as safetensors ({str(error).rstrip('.')}).",
-                "Copy it again; a file of a few lines is a pointer of Git LFS, whose content `git lfs pull` brings.",
+                "Copy it again. If it is a few lines of text, it is a Git LFS pointer: `git lfs pull` fetches it.",
             ) from error
 
 
 def _indexed(folder: Path) -> Iterator[str]:
-    """The files of weights that the folder's index names; nothing without an index."""
+    """Yield the files of weights that the folder's index names; none without an index."""
     file = folder / _INDEX
     if not file.exists():
         return
     try:
         yield from set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"llm.model: {file} is no index of weights.", "Copy the whole folder again.") from error
+        raise UserError(f"llm.model: {file} is not an index of weights.", "Copy the whole folder again.") from error
 
 
 def _require_safetensors(model: str) -> None:
-    """Of a model on a hub: its weights are in this machine's cache or on the hub, as safetensors."""
+    """Raise `UserError` if neither this machine's cache nor the hub has the model's weights as safetensors."""
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError, HTTPError, OfflineModeIsEnabled
 
@@ -136,24 +136,24 @@ def _require_safetensors(model: str) -> None:
     except (HTTPError, OfflineModeIsEnabled, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")
         raise UserError(
-            f"llm.model: {model} is no folder here, its weights are not in this machine's cache, and the hub cannot be "
-            f"asked ({reason}).",
-            "Download it where there is a network (`hf download NAME --local-dir FOLDER`) and give the folder, or mend "
-            "the connection to the hub; models that ask for it need a token in HF_TOKEN.",
+            f"llm.model: {model} is not a folder, its weights are not in this machine's cache, and the hub cannot be "
+            f"reached ({reason}).",
+            "Download it on a machine with network (`hf download NAME --local-dir FOLDER`) and give the folder, or "
+            "check the connection to the hub. Gated models need a token in HF_TOKEN.",
         ) from error
     raise UserError(
-        f"llm.model: {model} has no weights as safetensors on the hub, or is not there.",
-        "Choose a model that has, or load this one where you trust its pickles and write it with save_pretrained.",
+        f"llm.model: {model} has no safetensors weights on the hub, or does not exist.",
+        "Choose another model, or, if you trust its pickles, load this one and write it with save_pretrained.",
     )
 
 
 def check_tokenizer(subject: Subject) -> str:
-    """The tokenizer loads and has an end of sequence."""
+    """Check that the tokenizer loads and has an end of sequence."""
     return f"{len(subject.tokenizer):,} tokens"
 
 
 def check_length(subject: Subject) -> str:
-    """A model with learned positions fails beyond the last of them, and others were never trained there."""
+    """Check the token limits: learned positions fail beyond the last, and other models were not trained there."""
     from pipeline.stages.finetune_stage import llm_spec
     from training.llm.loading import load_config
 
@@ -162,25 +162,25 @@ def check_length(subject: Subject) -> str:
     limit = next((value for key in _POSITIONS if isinstance(value := getattr(llm, key, None), int)), None)
     tokens = config.llm.max_tokens
     if limit is None:
-        return f"{type(llm).__name__}, which says of no bound"
+        return f"{type(llm).__name__}, which states no limit"
     if tokens > limit:
         raise UserError(
-            f"llm.max_tokens is {tokens}, and {config.llm.model} reads at most {limit} tokens.",
+            f"llm.max_tokens is {tokens}, but {config.llm.model} reads at most {limit} tokens.",
             f"Set llm.max_tokens to {limit} or less.",
         )
     section = config.evaluate
     longest = tokens - tokens // 4 + section.max_new_tokens
     if "evaluate" in subject.stages and section.decoding == "free" and longest > limit:
         raise UserError(
-            f"evaluate.max_new_tokens is {section.max_new_tokens}: with a prompt of {longest - section.max_new_tokens} "
-            f"tokens, three quarters of llm.max_tokens, that is more than the {limit} that {config.llm.model} reads.",
+            f"evaluate.max_new_tokens is {section.max_new_tokens}. With a prompt of {longest - section.max_new_tokens} "
+            f"tokens (three quarters of llm.max_tokens) it exceeds the {limit} tokens that {config.llm.model} reads.",
             "Lower evaluate.max_new_tokens or llm.max_tokens.",
         )
     return f"reads {limit:,} tokens, llm.max_tokens is {tokens:,}"
 
 
 def check_prompt(subject: Subject) -> str:
-    """The prompt can be made of the tokenizer and the template, with room for a title in it and one as the answer."""
+    """Check that tokenizer and template make a prompt with room for a title in it and one as the answer."""
     from training.llm.long_titles import title_room
     from training.llm.prompts import PromptEncoder, load_template
 
@@ -188,13 +188,14 @@ def check_prompt(subject: Subject) -> str:
     template = load_template(llm.template)
     encoder = PromptEncoder(subject.tokenizer, template, ["", "A", "B"], llm.max_items, llm.max_tokens)
     room = title_room(encoder, llm.max_title_tokens)
-    return f"{encoder.template_tokens} tokens beside the titles; a title may take {room}"
+    return f"{encoder.template_tokens} tokens besides the titles; a title may have {room}"
 
 
 def check_structure(subject: Subject) -> str:
-    """An adapter fits where finetune.targets says, padding is left out, effort can be measured.
+    """Check that an adapter fits finetune.targets, padding is ignored, and effort can be measured.
 
-    A small model is loaded for that, by the functions that its workers call. Of a larger one a small copy of the same
+    A small model is loaded for this with the functions that its workers call. For a larger one, a small copy with the
+    same
     structure is tried; the rest shows when a worker loads it.
     """
     from pipeline.stages.effort_stage import prepare_scorer
@@ -207,7 +208,7 @@ def check_structure(subject: Subject) -> str:
     config, stages = subject.config, set(subject.stages)
     spec, lora = llm_spec(config), lora_spec(config, dropout=0.0)
     if loads_to_look(config.llm.model) and not spec.model.endswith(".gguf"):
-        # A library that PEFT loads announces itself on standard output, where tables and JSON go.
+        # A library that PEFT loads prints its name to standard output, which is for tables and JSON.
         with contextlib.redirect_stdout(io.StringIO()):
             if "effort" in stages:
                 prepare_scorer(spec, lora, "cpu", config.effort.scope, config.effort.tokens)
@@ -215,8 +216,8 @@ def check_structure(subject: Subject) -> str:
                 model = load_llm(spec)
                 if "finetune" in stages:
                     attach_lora(model, lora)
-        return "loads here, leaves padding out" + (", takes the adapter" if {"effort", "finetune"} & stages else "")
+        return "loads here, ignores padding" + (", takes the adapter" if {"effort", "finetune"} & stages else "")
     if spec.model.endswith(".gguf"):
-        return "not loaded here, where it is packed; its workers look at it"
+        return "not loaded here, because it is packed; its workers check it"
     try_architecture(spec.model, lora, config.effort.scope if "effort" in stages else None)
-    return "not loaded here, where it is large; a small copy of its structure can be used"
+    return "not loaded here, because it is large; a small copy of its structure works"

@@ -1,4 +1,4 @@
-"""What workers read by a path of their own node: it must be there on every node that they may run on, and the same."""
+"""Check the files that workers read from a path on their own node: each node must have them, and the same ones."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from pipeline.stages.worker_pools import gpus_per_worker
 
 
 def check_log_files(subject: Subject) -> str:
-    """The files of the log, which the tasks of ingest read, by name and size."""
+    """Check the files of the log, which the tasks of ingest read, by name and size."""
     from pipeline.ingest.files.sources import find_files
 
     data = subject.config.data
     found = [file.name for file in find_files(data.interactions, "data.interactions", skip_suffix=".item")]
     files = [str(Path(name).absolute()) for name in found if not is_remote(name)]
     if not files:
-        return "on storage that all nodes reach"
+        return "on storage that all nodes can reach"
     return same_on_nodes("data.interactions", data.interactions, _sizes, files, has_cpus)
 
 
 def check_llm_files(subject: Subject) -> str:
-    """The model's files, which every worker with the LLM reads, by name, size and hash; of a hub's, its config."""
+    """Check the model's files, which every LLM worker reads, by name, size and hash; on a hub, its config."""
     unpacked = subject.run is not None and not subject.run.remote
     return same_llm(subject.config.llm.model, needs_gpu(subject), unpacked)
 
 
 def needs_gpu(subject: Subject) -> bool:
-    """Whether the workers with the LLM are given GPUs."""
+    """Return whether the LLM workers get GPUs."""
     assert subject.view is not None
     return gpus_per_worker(subject.config, subject.view) > 0
 
 
 def check_own_surrogate(subject: Subject) -> str:
-    """The module of a surrogate of the user's own, which every worker imports."""
+    """Check the module of a custom surrogate, which every worker imports."""
     module = subject.config.surrogate.model.partition(":")[0]
     return same_on_nodes("surrogate.model", module, _code, module, has_cpus)
 
@@ -54,7 +54,7 @@ def own_selectors(subject: Subject) -> list[str]:
 
 
 def _sizes(files: Sequence[str]) -> Facts:
-    """On a node: the size of each file."""
+    """Return the size of each file; runs on a node."""
     try:
         return {Path(file).name if len(files) == 1 else file: Path(file).stat().st_size for file in files}
     except OSError as error:
@@ -62,6 +62,6 @@ def _sizes(files: Sequence[str]) -> Facts:
 
 
 def _code(module: str) -> Facts:
-    """On a node: the source of a module."""
+    """Return the hash of a module's source; runs on a node."""
     found = code_identity(module)
     return {f"{module}": found["hash"]} if "hash" in found else {MISSING: f"no module {module}"}

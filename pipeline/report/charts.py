@@ -1,4 +1,4 @@
-"""The report's charts. Each takes numbers and returns one inline SVG."""
+"""The report's charts: each takes numbers and returns one inline SVG."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from markupsafe import Markup
 from pipeline.report import number_format as fmt
 from pipeline.report.svg import WIDTH, Plot, Scale, bar, describe_range, picture, polyline, text
 
-TAIL = 0.5  # percent of the samples at each end that an axis does not make room for
+TAIL = 0.5  # percent of the samples at each end that an axis leaves out
 MAX_LINE_POINTS = 240
 
 Array = npt.NDArray[np.floating[Any]]
 
 
 def axis_range(values: Array) -> tuple[float, float]:
-    """What an axis spans: all but the farthest half percent at each end, so that outliers leave a picture."""
+    """Return the range of an axis: all values but half a percent at each end, so that outliers hide nothing."""
     low, high = np.percentile(values, [TAIL, 100 - TAIL])
     return (float(low), float(high)) if high > low else (float(values.min()), float(values.max()))
 
 
 def score_histogram(name: str, everyone: Array, picks: Array) -> Markup:
-    """How a score [N] is spread over all samples (bars) and over the picks [M] (line), each as shares."""
+    """Draw the distribution of a score over all samples [N] (bars) and over the picks [M] (line), as shares."""
     low, high = axis_range(everyone)
     plot_range = Plot.of((low, high), (0, 1), 230).x
     edges = np.linspace(plot_range.low, plot_range.high, 41)
@@ -62,13 +62,13 @@ def score_histogram(name: str, everyone: Array, picks: Array) -> Markup:
 
 
 def _shares(values: Array, edges: Array) -> Array:
-    """The share of the values in each bin; those beyond the edges count in the end bins."""
+    """Return the share of the values in each bin; values beyond the edges count in the outermost bins."""
     inside = np.clip(values, edges[0], edges[-1])
     return np.histogram(inside, edges)[0] / max(len(values), 1)
 
 
 def strata_chart(strata: Sequence[Mapping[str, Any]]) -> Markup:
-    """Samples of each stratum above, picks below, over the same axis of scores."""
+    """Draw the samples of each stratum above and the picks below, over the same axis of scores."""
     x_range = (float(strata[0]["low"]), float(strata[-1]["high"]))
     upper = Plot.of(x_range, (0, max(s["samples"] for s in strata) * 1.05 or 1), 150, bottom=10)
     lower = Plot.of(x_range, (0, max(s["picks"] for s in strata) * 1.1 or 1), 270, top=168)
@@ -95,7 +95,7 @@ def strata_chart(strata: Sequence[Mapping[str, Any]]) -> Markup:
 
 @dataclass(frozen=True)
 class Series:
-    """A line: its points, its style class, and whether the points are marked."""
+    """A line: its name, points and style class, and whether the points are marked."""
 
     name: str
     xs: Sequence[float]
@@ -112,14 +112,14 @@ def line_chart(
     mark: tuple[str, float] | None = None,
     values: Sequence[float] = (),
 ) -> Markup:
-    """Lines over a common axis, with a horizontal `level` and a vertical `mark`, each (name, value).
+    """Draw lines over a common axis, with a horizontal `level` and a vertical `mark`, each (name, value).
 
-    The vertical axis has room for `values`, too: charts that are to be compared are given the same.
+    The vertical axis also spans `values`: charts that are meant to be compared are given the same ones.
     """
     xs = [x for line in series for x in line.xs]
     ys = [y for line in series for y in line.ys] + ([level[1]] if level else []) + list(values)
     span = (max(ys) - min(ys)) or abs(max(ys)) or 1.0
-    # Room above the lines, so that the names of mark and level lie clear of them.
+    # Leave room above the lines for the names of mark and level.
     plot = Plot.of((min(xs), max(xs)), (min(ys) - 0.06 * span, max(ys) + 0.16 * span), 230)
     parts = [plot.y_axis()]
     name_height = plot.y.end + 10
@@ -150,7 +150,7 @@ def line_chart(
 
 
 def thin(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, float]]:
-    """At most `MAX_LINE_POINTS` points: means of equal runs."""
+    """Reduce points to at most `MAX_LINE_POINTS`, each the mean of a run of equal length."""
     points = np.column_stack([np.asarray(xs, dtype=float), np.asarray(ys, dtype=float)])
     parts = np.array_split(points, min(len(points), MAX_LINE_POINTS)) if len(points) else []
     return [(float(x), float(y)) for x, y in (part.mean(axis=0) for part in parts)]
@@ -158,7 +158,7 @@ def thin(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, float]]:
 
 @dataclass(frozen=True)
 class IntervalRow:
-    """A model's mean of a metric, with the ends of its interval if known."""
+    """A model's mean of a metric, with the ends of its interval if it has one."""
 
     name: str
     mean: float
@@ -168,7 +168,7 @@ class IntervalRow:
 
 
 def interval_chart(metric: str, rows: Sequence[IntervalRow], guide: float | None = None) -> Markup:
-    """Means and intervals of a metric, a row a model, from zero; `guide` is the place of a vertical line."""
+    """Draw means and intervals of a metric from zero, one row per model, with a vertical line at `guide`."""
     height = 38 * len(rows) + 34
     scale = Scale(0, max(max(row.high, row.mean) for row in rows) * 1.04 or 1, 10, WIDTH - 66)
     base = height - 24

@@ -1,4 +1,4 @@
-"""Numbers, durations and metric names as a reader wants them."""
+"""Format numbers, durations and metric names for a reader."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _METRIC_NAMES = {"recall": "Recall", "ndcg": "NDCG", "mrr": "MRR", "hit": "Hit r
 
 
 def count(value: float) -> str:
-    """A whole number with separators."""
+    """Format a whole number with thousands separators."""
     return f"{value:,.0f}"
 
 
 def number(value: float) -> str:
-    """Three significant digits, or all of a whole number."""
+    """Format with three significant digits, or in full if it is a whole number."""
     if not math.isfinite(value):
         return NOTHING
     if value == int(value) and abs(value) < 1e15:
@@ -30,18 +30,18 @@ def number(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share, 0 to 1, with one decimal where it helps."""
+    """Format a share, 0 to 1, with one decimal, or two below 1%."""
     return f"{share:.2%}" if 0 < share < 0.01 else f"{share:.1%}"
 
 
 def metric_name(key: str) -> str:
-    """ "ndcg@10" → "NDCG@10"."""
+    """Format "ndcg@10" as "NDCG@10"."""
     name, at, cutoff = key.partition("@")
     return _METRIC_NAMES.get(name.lower(), name) + at + cutoff
 
 
 def scalar(value: Any) -> str:
-    """Any leaf of a JSON-like value."""
+    """Format any leaf of a JSON-like value."""
     if value is None:
         return NOTHING
     if isinstance(value, bool):
@@ -56,7 +56,7 @@ def scalar(value: Any) -> str:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The leaves of a nested mapping, named by their path."""
+    """Yield the leaves of a nested mapping, named by their path."""
     for key, value in tree.items():
         name = prefix + str(key).replace("_", " ")
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Ranking metrics as the report tells them: one sentence, two pictures, and the tables."""
+"""Ranking metrics in the report: one sentence, two charts, and the tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEADLINE_CUTOFF = 10
 
 @dataclass(frozen=True)
 class Cell:
-    """A value of a table: its mean, its interval ("" if unknown), and whether it is the column's best."""
+    """A table cell: the mean, its interval ("" if unknown), and whether it is the best of its column."""
 
     mean: str
     interval: str
@@ -27,21 +27,21 @@ class Cell:
 
 @dataclass(frozen=True)
 class MetricTable:
-    """Metrics in columns, models in rows."""
+    """A table with metrics in columns and models in rows."""
 
     columns: list[str]
     rows: list[tuple[str, bool, list[Cell | None]]]
 
 
 def known(row: Mapping[str, Metric | None], key: str) -> bool:
-    """Whether the row has a finite value of the metric: a slice may be without users."""
+    """Return whether the row has a finite value of the metric; a slice may have no users."""
     value = row.get(key)
     mean = value.get("mean") if isinstance(value, Mapping) else value
     return mean is not None and math.isfinite(mean)
 
 
 def as_interval(value: Metric) -> tuple[float, float, float]:
-    """Mean, low and high; a bare mean is its own interval."""
+    """Return mean, low and high; a bare mean is its own interval."""
     if isinstance(value, Mapping):
         mean = float(value["mean"])
         return mean, float(value.get("low", mean)), float(value.get("high", mean))
@@ -49,7 +49,7 @@ def as_interval(value: Metric) -> tuple[float, float, float]:
 
 
 def metric_keys(metrics: Metrics) -> list[str]:
-    """All metrics that any model has, by cut-off and then in the order they came."""
+    """Return all metrics that any model has, by cut-off and then in their original order."""
     keys = list(dict.fromkeys(key for row in metrics.values() for key in row if "@" in key))
     return sorted(keys, key=_cutoff)
 
@@ -60,13 +60,13 @@ def _cutoff(key: str) -> int:
 
 
 def headline_keys(metrics: Metrics) -> list[str]:
-    """The metrics to show first: those at 10, or else at the first cut-off there is."""
+    """Return the metrics to show first: those at 10, or else at the smallest cut-off."""
     keys = metric_keys(metrics)
     return [key for key in keys if _cutoff(key) == HEADLINE_CUTOFF] or keys[:2]
 
 
 def table(metrics: Metrics, focus: str | None, keys: list[str] | None = None) -> MetricTable:
-    """A table of the metrics `keys` (all if None), the best mean of each column marked."""
+    """Build the table of the metrics `keys` (all if None), with the best mean of each column marked."""
     keys = metric_keys(metrics) if keys is None else keys
     best = {
         key: max((as_interval(row[key])[0] for row in metrics.values() if known(row, key)), default=None)
@@ -87,7 +87,7 @@ def _cell(value: Metric, best: float | None) -> Cell:
 
 
 def charts(data: ReportData) -> list[tuple[str, Markup]]:
-    """The name of each headline metric, and its interval chart."""
+    """Return the name and the interval chart of each headline metric."""
     metrics = data.metrics or {}
     pictures = []
     for key in headline_keys(metrics):
@@ -104,7 +104,7 @@ def charts(data: ReportData) -> list[tuple[str, Markup]]:
 
 
 def slice_tables(data: ReportData) -> list[tuple[str, MetricTable]]:
-    """For each slice its headline metrics."""
+    """Return the name and the table of headline metrics of each slice."""
     return [
         (name, table(metrics, data.focus, headline_keys(metrics)))
         for name, metrics in (data.slices or {}).items()
@@ -113,7 +113,7 @@ def slice_tables(data: ReportData) -> list[tuple[str, MetricTable]]:
 
 
 def verdict(data: ReportData) -> Markup:
-    """What the run shows, in one or two sentences; "" without metrics."""
+    """Return one or two sentences on what the run shows; "" without metrics."""
     metrics = data.metrics or {}
     keys = headline_keys(metrics)
     ours = metrics.get(data.focus or "", {})
@@ -137,17 +137,17 @@ def _comparison(ours: Metric, control: Metric) -> Markup:
     mean, low, high = as_interval(ours)
     control_mean, control_low, control_high = as_interval(control)
     if low == high or control_low == control_high:
-        return Markup("Without intervals, the difference may be chance.")
+        return Markup("There are no intervals, so the difference may be chance.")
     if low > control_high or high < control_low:
         side = "ahead of" if mean > control_mean else "behind"
         return Markup(f"The intervals do not overlap: in this run the coreset is {side} its control.")
     return Markup(
-        "The intervals overlap, so this run alone does not tell the two apart: "
+        "The intervals overlap, so this run alone cannot tell the two apart: "
         "<code>dealrec compare</code> repeats it over several seeds."
     )
 
 
 def has_interval(metrics: Metrics | None) -> bool:
-    """Whether any value comes with an interval."""
+    """Return whether any value comes with an interval."""
     values: list[Any] = [value for row in (metrics or {}).values() for value in row.values()]
     return any(isinstance(value, Mapping) for value in values)

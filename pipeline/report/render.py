@@ -1,4 +1,4 @@
-"""Fills the page: one HTML document that refers to nothing outside itself and runs no script."""
+"""Render the page: one HTML document that refers to nothing outside itself and runs no script."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def _template() -> Template:
 
 
 def render_report(run: ReportData) -> str:
-    """The report as the text of one HTML file; what the run lacks is shown as not run.
+    """Render the report as the text of one HTML file; parts that the run lacks are shown as not run.
 
-    All text of the log, the model and the configuration is escaped, and the page's policy forbids scripts and
+    All text from the log, the model and the configuration is escaped. The page's security policy forbids scripts and
     outside resources.
     """
-    # The style sheet is ours; nothing of the run goes into it.
+    # The style sheet is our own and holds nothing from the run.
     style = Markup(files("pipeline.report").joinpath("page.css").read_text(encoding="utf-8"))
     return _template().render(style=style, **page(run))

@@ -1,4 +1,4 @@
-"""What a report shows: plain values, gathered from a run directory by the caller."""
+"""What a report shows: plain values that the caller gathers from a run directory."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ Array = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class ReportData:
-    """A run, or what there is of it: a piece that is None or empty is shown as not run.
+    """A run, complete or not: a part that is None or empty is shown as not run.
 
     Attributes
     ----------
-    name : of the log.
-    created : when, as text.
-    statistics : of the data. The key "dropped" maps reasons to rows, "warnings" holds sentences; all else may nest and
-        is listed.
-    stages : {"name", "seconds" (None if unknown), "status"}, in the order of the run.
+    name : the name of the log.
+    created : the time of the report, as text.
+    statistics : the statistics of the log. "dropped" maps reasons to rows, and "warnings" holds sentences. All else is
+        listed and may nest.
+    stages : the stages in the order of the run.
     surrogate : {"epochs": [{"epoch", "train_loss", "valid": {"ndcg@10": …}}], "best_epoch", …}. A metric of
         an epoch may also lie flat, as "valid_ndcg@10".
-    influence, effort : [N], the scores of all samples, or of the same uniform subsample of them; NaN allowed.
-    picked_influence, picked_effort : [M], the coreset's.
+    influence, effort : the scores of all samples, or of one uniform subsample of them, [N]; NaN is allowed.
+    picked_influence, picked_effort : the scores of the coreset, [M].
     selection : the report of `scoring.selection.Selection`.
     finetune : {"train": [{"step", "loss"}], "valid": [{"step", "loss"}], "untuned_loss", "best_step", …}.
-    metrics : of every model over all test users.
+    metrics : the metrics of every model over all test users.
     slices : slice name ("warm", "cold") → metrics over the targets of that slice.
-    focus : the label of the model this run is about.
+    focus : the label of the model that this run is about.
     baseline : the label of its control.
-    users_evaluated : test users behind the metrics.
+    users_evaluated : the number of test users behind the metrics.
     examples : {"user", "history": [titles], "generated", "grounded", "targets": [titles], "rank"}.
     config_yaml : the whole configuration, as text.
     provenance : versions, commit, fingerprints; may nest.
-    warnings : sentences.
+    warnings : the warnings of the run, as sentences.
     """
 
     name: str

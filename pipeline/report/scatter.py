@@ -1,4 +1,4 @@
-"""Influence against effort: points while they can be told apart, a density above that, the picks on top."""
+"""Plot influence against effort: points for few samples, a density for many, the picks on top."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Array = npt.NDArray[np.floating[Any]]
 
 
 def score_scatter(influence: Array, effort: Array, picked_influence: Array, picked_effort: Array) -> Markup:
-    """The samples [N] in grey and the picks [M] in colour; what is beyond an axis is drawn at its end."""
+    """Plot the samples [N] in grey and the picks [M] in colour; values beyond an axis are drawn at its end."""
     plot = Plot.of(axis_range(influence), axis_range(effort), HEIGHT)
     if len(influence) > MAX_POINTS:
         cloud = _density(plot, influence, effort)
@@ -40,7 +40,7 @@ def score_scatter(influence: Array, effort: Array, picked_influence: Array, pick
 
 
 def _correlation(influence: Array, effort: Array) -> str:
-    """Pearson's, of what the axes show."""
+    """Format Pearson's correlation of the values that the axes show."""
     if len(influence) < 3:
         return "unknown"
     clipped = [np.clip(column, *axis_range(column)) for column in (influence, effort)]
@@ -50,7 +50,7 @@ def _correlation(influence: Array, effort: Array) -> str:
 
 
 def _places(plot: Plot, influence: Array, effort: Array) -> tuple[Array, Array]:
-    """Picture coordinates, clipped to the plot."""
+    """Return picture coordinates, clipped to the plot."""
     across = (np.clip(influence, plot.x.low, plot.x.high) - plot.x.low) / (plot.x.high - plot.x.low)
     up = (np.clip(effort, plot.y.low, plot.y.high) - plot.y.low) / (plot.y.high - plot.y.low)
     return (
@@ -60,14 +60,14 @@ def _places(plot: Plot, influence: Array, effort: Array) -> tuple[Array, Array]:
 
 
 def _points(plot: Plot, influence: Array, effort: Array, css: str) -> str:
-    """All points in one path of zero-length strokes with round ends: a dozen bytes a point."""
+    """Draw all points as one path of zero-length strokes with round ends, a dozen bytes per point."""
     xs, ys = _places(plot, influence, effort)
     path = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in zip(xs, ys, strict=True))
     return f'<path class="{css}" d="{path}"/>'
 
 
 def _density(plot: Plot, influence: Array, effort: Array) -> str:
-    """Bins shaded by the logarithm of their count, one path a shade."""
+    """Draw bins shaded by the logarithm of their count, one path per shade."""
     xs, ys = _places(plot, influence, effort)
     counts, x_edges, y_edges = np.histogram2d(
         xs, ys, [COLUMNS, ROWS], [(plot.x.start, plot.x.end), (plot.y.end, plot.y.start)]

@@ -20,7 +20,7 @@ WIDTH = 440
 
 @dataclass(frozen=True)
 class Scale:
-    """A linear map from data, `low` to `high`, to the picture, `start` to `end`."""
+    """A linear map from the data range `low` to `high` to the picture range `start` to `end`."""
 
     low: float
     high: float
@@ -32,7 +32,7 @@ class Scale:
         return self.start + (value - self.low) / span * (self.end - self.start) if span else self.start
 
     def ticks(self, about: int = 5) -> list[float]:
-        """Round values within the range, roughly `about` of them."""
+        """Return round values within the range, roughly `about` of them."""
         span = self.high - self.low
         if not span > 0:
             return [self.low]
@@ -59,7 +59,7 @@ class Plot:
         top: float = 10,
         bottom: float = 36,
     ) -> Plot:
-        """A plot of the usual width. `height` is the picture's, `top` and `bottom` the margins."""
+        """Return a plot of the usual width. `height` is the picture's; `top` and `bottom` are the margins."""
         return cls(Scale(*_wide(x_range), 50, WIDTH - 10), Scale(*_wide(y_range), height - bottom, top))
 
     def x_axis(self, label: str, percent: bool = False) -> str:
@@ -70,7 +70,7 @@ class Plot:
         return rule + "".join(marks) + text(middle, base + 31, label, "label", "middle")
 
     def y_axis(self, percent: bool = False, about: int = 4) -> str:
-        """Grid lines with their values; what they measure belongs in the chart's heading."""
+        """Draw grid lines with their values; the quantity belongs in the chart's heading."""
         parts = []
         for tick in self.y.ticks(about):
             height = self.y(tick)
@@ -80,7 +80,7 @@ class Plot:
 
 
 def _wide(limits: tuple[float, float]) -> tuple[float, float]:
-    """A range that is not a point."""
+    """Widen a range that is a single point."""
     low, high = limits
     if high > low:
         return low, high
@@ -117,7 +117,7 @@ def bar(x: float, y: float, width: float, height: float, css: str, tip: str) -> 
 
 
 def picture(title: str, description: str, body: str, height: float) -> Markup:
-    """The outer element, scaled to its column, with a title and a description for those who cannot see it."""
+    """Wrap a chart in the outer element, scaled to its column, with a title and a description for screen readers."""
     slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
     return Markup(
         f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-labelledby="{slug}-t {slug}-d">'

@@ -1,4 +1,4 @@
-"""From a run's data to what the page shows: each section's pictures, tables and captions."""
+"""Turn a run's data into what the page shows: each section's charts, tables and captions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _IDLE = ("not run", "skipped")
 
 
 def page(data: ReportData) -> dict[str, Any]:
-    """Everything that the template needs."""
+    """Return everything that the template needs."""
     seconds = [float(stage["seconds"]) for stage in data.stages if stage.get("seconds") is not None]
     return {
         "data": data,
@@ -56,9 +56,9 @@ def _facts(data: ReportData, seconds: float) -> list[tuple[str, str]]:
 
 
 def _kept(selection: Mapping[str, Any] | None) -> str:
-    """The first half of the headline."""
+    """Return the first half of the headline."""
     if not selection or not selection.get("samples"):
-        return "No coreset was selected yet."
+        return "No coreset has been selected yet."
     chosen, samples = selection["chosen"], selection["samples"]
     return f"{chosen:,} of {samples:,} samples kept, {fmt.percent(chosen / samples)}."
 
@@ -84,7 +84,7 @@ def _ranking(data: ReportData) -> dict[str, Any] | None:
 
 
 def _finite(*columns: Array | None) -> list[Array]:
-    """The rows of the columns that are finite in all of them, in float64; none if a column is missing."""
+    """Return the rows that are finite in all columns, as float64; no rows if a column is missing."""
     present = [np.asarray(column, dtype=np.float64) for column in columns if column is not None]
     if len(present) < len(columns):
         return [np.empty(0)] * len(columns)
@@ -93,7 +93,7 @@ def _finite(*columns: Array | None) -> list[Array]:
 
 
 def _pruning(data: ReportData) -> dict[str, Any]:
-    """Histograms, strata and scatter, each None where its scores are missing."""
+    """Build histograms, strata and scatter plot; each is None if its scores are missing."""
     histograms = []
     pairs = (
         ("influence", data.influence, data.picked_influence),
@@ -123,7 +123,7 @@ def _pruning(data: ReportData) -> dict[str, Any]:
 def _selection_facts(selection: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [("method", str(selection.get("method", fmt.NOTHING)))]
     if "sees_validation" in selection:
-        facts.append(("looks at validation", "yes" if selection["sees_validation"] else "no"))
+        facts.append(("uses validation data", "yes" if selection["sees_validation"] else "no"))
     if "reference" in selection:
         facts.append(("reference", str(selection["reference"])))
     if "sampling" in selection:
@@ -172,7 +172,7 @@ def _finite_points(points: Iterable[tuple[Any, Any]]) -> list[tuple[float, float
 
 
 def _validation(epochs: Sequence[Mapping[str, Any]]) -> tuple[str, list[tuple[float, float]]]:
-    """The NDCG of the validation users by epoch, wherever the epoch's record keeps it."""
+    """Return the validation NDCG by epoch, wherever the epoch's record keeps it."""
     points, name = [], "validation NDCG"
     for epoch in epochs:
         nested = epoch.get("valid")

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from cluster.errors import UserError
+from pipeline.engine.wording import counted
 from pipeline.ingest.files.contents import DAMAGE, damaged, open_payload, open_text
 from pipeline.ingest.files.datafile import DataFile
 from pipeline.ingest.files.headers import tab_names
@@ -178,7 +179,7 @@ def _quoting_fault(file: DataFile, delimiter: str) -> UserError | None:
             for row in rows:
                 before, line = line, rows.line_num
                 if row and len(row) != width:
-                    what = f"has {len(row)} fields where the header has {width}"
+                    what = f"has {counted(len(row), 'field')} where the header has {width}"
                     return UserError(f"{file.name}, line {line} {what}.", _REMEDY)
                 if delimiter == "\t" and any(_holds_rows(cell, width) for cell in row):
                     what = f"a quote is open from line {before + 1} to line {line}"
@@ -210,7 +211,7 @@ def _ragged_fault(file: DataFile, width: int) -> UserError | None:
                 fields = line.count("\t") + 1
                 if line.strip("\r\n") and fields != width:
                     return UserError(
-                        f"{file.name}, line {number} has {fields} fields where the header has {width}.",
+                        f"{file.name}, line {number} has {counted(fields, 'field')} where the header has {width}.",
                         "Correct or remove the line. The file may be truncated there, or a cell has a tab or line end.",
                     )
     except UnicodeDecodeError:

@@ -24,8 +24,8 @@ class ScoreSpec:
     Attributes
     ----------
     method : an influence solver, or one of `CONTROLS`.
-    scope : a name among the surrogate's scopes or a pattern; None for controls.
-    settings : of the solver; None for controls.
+    scope : the name of one of the surrogate's scopes, or a pattern; None for controls.
+    settings : the settings of the solver; None for controls.
     """
 
     method: str
@@ -38,7 +38,7 @@ class ScoreSpec:
 
     @property
     def family(self) -> tuple[str, str | None]:
-        """Specs of one family differ in damping alone."""
+        """What a spec shares with those that differ only in damping."""
         return self.method, self.scope
 
     @property
@@ -49,14 +49,14 @@ class ScoreSpec:
 
 @dataclass(frozen=True)
 class AuditArm:
-    """One retrained surrogate: the samples it is trained without.
+    """One retrained surrogate, by the samples that it is trained without.
 
     Attributes
     ----------
     kind : `whole` (all samples), `random` (a share drawn by hash), or `top` and `bottom` of a score.
-    share : of the samples that is left out.
-    seed : of a random draw.
-    score : label of the ranking score.
+    share : the share of the samples that is left out.
+    seed : the seed of a random draw.
+    score : the label of the ranking score.
     """
 
     kind: str
@@ -67,7 +67,7 @@ class AuditArm:
     def removed(
         self, sample_id: npt.NDArray[np.int64], scores: npt.NDArray[np.float32] | None
     ) -> npt.NDArray[np.bool_]:
-        """bool [N]; ties and random draws go by a hash of the sample id."""
+        """Return bool [N]: the samples to leave out; ties and random draws are decided by a hash of the sample id."""
         mask = np.zeros(len(sample_id), dtype=np.bool_)
         count = max(1, round(self.share * len(sample_id))) if self.share else 0
         keys = draw_order(sample_id, self.seed)
@@ -81,7 +81,7 @@ class AuditArm:
 
 
 def score_specs(audit: AuditConfig, influence: InfluenceConfig, scopes: Sequence[str]) -> list[ScoreSpec]:
-    """Every solver with every scope and, where it has one, every damping; then the controls."""
+    """Return every solver with every scope and, if it has one, every damping; then the controls."""
     specs = []
     for solver in audit.solvers:
         for scope in scopes:
@@ -91,7 +91,7 @@ def score_specs(audit: AuditConfig, influence: InfluenceConfig, scopes: Sequence
 
 
 def score_groups(specs: Sequence[ScoreSpec]) -> list[list[ScoreSpec]]:
-    """The specs that share their passes over the samples: all solvers of a scope; each control by itself."""
+    """Group the specs that share their passes over the samples: all solvers of a scope; each control alone."""
     groups: dict[str, list[ScoreSpec]] = {}
     for spec in specs:
         groups.setdefault(spec.scope or spec.label, []).append(spec)
@@ -99,17 +99,17 @@ def score_groups(specs: Sequence[ScoreSpec]) -> list[list[ScoreSpec]]:
 
 
 def subset_arms(audit: AuditConfig) -> list[AuditArm]:
-    """The models behind the linear datamodeling score, after the one that lacks nothing."""
+    """Return the arms behind the linear datamodeling score, after the one that removes nothing."""
     return [AuditArm("whole"), *(AuditArm("random", audit.removed, seed) for seed in seeds(audit, audit.subsets))]
 
 
 def removal_arms(audit: AuditConfig, labels: list[str]) -> list[AuditArm]:
-    """The top and the bottom of each score, and random shares of the same size."""
+    """Return arms without the top and the bottom of each score, and without random shares of the same size."""
     ranked = [AuditArm(kind, audit.extreme, score=label) for label in labels for kind in ("top", "bottom")]
     return [*(AuditArm("random", audit.extreme, seed) for seed in seeds(audit, audit.draws)), *ranked]
 
 
 def seeds(audit: AuditConfig, count: int) -> range:
-    """Seeds of hash draws, apart from those that selection uses."""
+    """Return seeds for hash draws that differ from those that selection uses."""
     start = 1_000_003 * (audit.seed + 1)
     return range(start, start + count)

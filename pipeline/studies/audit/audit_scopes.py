@@ -1,4 +1,4 @@
-"""The scopes that an audit tries, by the names of the surrogate that was trained."""
+"""Resolve the scopes that an audit tries, by the names of the trained surrogate."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from scoring.surrogate import build_surrogate, surrogate_scope
 
 
 def audit_scopes(audit: AuditConfig, surrogate: Storage) -> tuple[str, ...]:
-    """Those asked for, or the surrogate's default.
+    """Return the scopes asked for, or the surrogate's default.
 
-    Raises `UserError` for one that names no parameter: of a surrogate of the user's own it is found here first.
+    Raises `UserError` for a scope that names no parameter; for a custom surrogate, this is the first check.
     """
     metrics = surrogate.read_json("metrics.json")
     model = build_surrogate(metrics["surrogate"], metrics["item_count"], metrics["config"])
@@ -24,6 +24,6 @@ def audit_scopes(audit: AuditConfig, surrogate: Storage) -> tuple[str, ...]:
     except ScopeError as error:
         raise UserError(
             f"audit.scopes: {error}.",
-            f"The surrogate's scopes are {', '.join(named)}; patterns of parameter names go as well.",
+            f"Use the surrogate's scopes ({', '.join(named)}) or patterns of parameter names.",
         ) from error
     return scopes

@@ -1,4 +1,4 @@
-"""Stage audit: hold what scores say of removals against what retraining without these samples did."""
+"""Stage audit: compare what scores predict about removals with what retraining without these samples did."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ RESULT = "audit.json"
 
 
 def run_audit(context: StageContext) -> Mapping[str, Any]:
-    """Two passes on Ray, each resumable: scoring in every way, and retraining without the extremes of the best."""
+    """Score the samples in every way, then retrain without the extremes of the best scores.
+
+    Both are passes on Ray that can resume.
+    """
     section, target = context.config.audit, context.config.influence.target
     models = measured(context.folder("retrain"), section)
     arms = subset_arms(section)[1:]
@@ -66,11 +69,13 @@ def run_audit(context: StageContext) -> Mapping[str, Any]:
 
 
 def recommended(rows: Sequence[Mapping[str, Any]], target: str) -> str | None:
-    """The cheapest solve among the ways that are as good as the best; never a control, nor a way that is misled.
+    """Return the cheapest of the ways to score that are as good as the best, never a control or a misled one.
 
-    Misled is one by which wrong targets score above right ones beyond chance. As good is what differs from the best by
-    no more than chance, over resamples that they share: first in the prediction of the risk, then, of those, in the
-    separation of wrong targets. Seconds are rounded to tenths; of equal ones the better score is taken.
+    A way is misled if wrong targets score above right ones beyond chance. It is as good as the best if it differs by no
+    more
+    than chance over resamples that they share: first in the prediction of the risk, then, among those, in the
+    separation of
+    wrong targets. Seconds are rounded to tenths; among equal ones the better score wins.
     """
     measure = f"lds_{target}"
     able = [
@@ -85,7 +90,7 @@ def recommended(rows: Sequence[Mapping[str, Any]], target: str) -> str | None:
 
 
 def _as_good(rows: Sequence[Mapping[str, Any]], measure: str) -> Sequence[Mapping[str, Any]]:
-    """Those that the best does not surpass beyond chance; all, where the question has no answer."""
+    """Return the rows that the best does not surpass beyond chance; all rows if none has the measure."""
     answered = [(Estimate(**row[measure]), row) for row in rows if row[measure] is not None]
     if not answered:
         return rows
@@ -96,7 +101,7 @@ def _as_good(rows: Sequence[Mapping[str, Any]], measure: str) -> Sequence[Mappin
 def _score(
     context: StageContext, groups: Sequence[Sequence[ScoreSpec]], effects: Effects
 ) -> tuple[ScoreTables, dict[str, Any]]:
-    """The scores, and what is known of each way by its label."""
+    """Score the samples in every way; return the scores, and the facts of each way by its label."""
     out = context.out.child("scores")
     clean = trained_surrogate(context.folder("surrogate"), context.out, None)
     weights = load(planted_weights(context.folder("retrain")))
@@ -123,7 +128,7 @@ def _compare(
     facts: Mapping[str, Any],
     models: Sequence[ShardRecord],
 ) -> list[dict[str, Any]]:
-    """A row a way to score."""
+    """Return one row per way to score."""
     table = planted_marks(context.folder("retrain"))
     sample_id, planted = table["sample_id"].to_numpy(), table["planted"].to_numpy(zero_copy_only=False)
     arms = subset_arms(context.config.audit)[1:]
@@ -140,7 +145,7 @@ def _compare(
 
 
 def _removals(arms: Sequence[AuditArm], records: Sequence[ShardRecord], whole: ShardRecord) -> list[dict[str, Any]]:
-    """What each removal did to the validation NDCG@10 and to the risks."""
+    """Return what each removal did to the validation NDCG@10 and to the risks."""
     return [
         {
             "kind": arm.kind,

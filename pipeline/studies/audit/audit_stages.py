@@ -38,7 +38,7 @@ AUDIT = Stage(
     command="audit",
     folder="audit",
     needs=("ingest", "surrogate", "retrain"),
-    # What is compared has its own solvers, scopes and dampings.
+    # The audit compares its own solvers, scopes and dampings.
     keys=(
         "audit",
         "influence.target",
@@ -54,6 +54,6 @@ AUDIT = Stage(
     subfolders=("scores", "extremes"),
     unit="parts",
 )
-#: `dealrec audit` recomputes what it shares with a run, too, and nothing else of the run.
+#: `dealrec audit` also recomputes the stages that it shares with a run, and no other stage of the run.
 AUDIT_STAGES = (replace(STAGES[0], command="audit"), replace(STAGES[1], command="audit"), RETRAIN, AUDIT)
 AUDIT_STAGE_NAMES = tuple(stage.name for stage in AUDIT_STAGES)

@@ -1,4 +1,4 @@
-"""From scores and measured models to the audit's table."""
+"""Build the audit's table from scores and measured models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ScoreTables:
         self._group = {spec.label: place for place, group in enumerate(groups) for spec in group}
 
     def read(self, label: str, planted: bool = False) -> Scores:
-        """float32 [N]; NaN where the way could not be computed, or the planted log did not ask for it."""
+        """Read scores, float32 [N]; NaN if they could not be computed, or were not asked of the planted log."""
         index = self._group[label] + (self._count if planted else 0)
         scores: Scores = self._folder.read_table(f"{shard_name(index)}.parquet", [label])[label].to_numpy()
         return scores
@@ -37,7 +37,7 @@ class ScoreTables:
 def subset_score(
     sample_id: npt.NDArray[np.int64], scores: Scores, arms: Sequence[AuditArm], risks: Sequence[float]
 ) -> Estimate | None:
-    """The linear datamodeling score of one way for the risk of all samples together; None where a score is missing."""
+    """Return the linear datamodeling score of one way for the risk of all samples; None if a score is missing."""
     if not np.isfinite(scores).all():
         return None
     predicted = [float(scores[arm.removed(sample_id, None)].sum(dtype=np.float64)) for arm in arms]
@@ -45,14 +45,14 @@ def subset_score(
 
 
 def planted_separation(scores: Scores, planted: npt.NDArray[np.bool_]) -> Estimate | None:
-    """AUC of the clean samples' scores above the planted ones', among the samples that were scored."""
+    """Return the AUC of clean samples scoring above planted ones, among the samples that were scored."""
     scored = np.isfinite(scores)
     low, high = scores[scored & planted], scores[scored & ~planted]
     return separation(low, high) if len(low) and len(high) else None
 
 
 def best_of_families(specs: Sequence[ScoreSpec], rows: Sequence[Mapping[str, Any]], target: str) -> list[ScoreSpec]:
-    """The damping with the highest score on the risk `target` of each solver and scope; all controls."""
+    """Return, of each solver and scope, the damping with the highest score on the risk `target`; all controls."""
     measure = f"lds_{target}"
     best: dict[tuple[str, str | None], tuple[float, ScoreSpec]] = {}
     for spec, row in zip(specs, rows, strict=True):
@@ -62,12 +62,13 @@ def best_of_families(specs: Sequence[ScoreSpec], rows: Sequence[Mapping[str, Any
 
 
 def score_row(spec: ScoreSpec, facts: Mapping[str, Any], mean: Estimate | None, auc: Estimate | None) -> dict[str, Any]:
-    """What is known of one way to score, for audit.json.
+    """Build the row of one way to score, for audit.json.
 
     Parameters
     ----------
-    facts : what the worker found, `lds_train` and `lds_valid` among it.
-    mean : the score for the risk of all samples together; auc : of planted targets.
+    facts : what the worker found, including `lds_train` and `lds_valid`.
+    mean : the score for the risk of all samples together.
+    auc : the separation of planted targets.
     """
     keys = (*(f"lds_{risk}" for risk in RISKS), "seconds", "residual", "iterations", "parameters", "error")
     known = {key: facts.get(key) for key in keys}
@@ -77,7 +78,7 @@ def score_row(spec: ScoreSpec, facts: Mapping[str, Any], mean: Estimate | None, 
 
 
 def without_resamples(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with the values and the intervals of its estimates alone."""
+    """Return the row with only the values and intervals of its estimates."""
     return {
         key: {name: part for name, part in value.items() if name != "resampled"}
         if isinstance(value, Mapping)
@@ -87,7 +88,7 @@ def without_resamples(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The audit's table for a person: a row a way to score, intervals in brackets."""
+    """Return the audit's table for a reader: one row per way to score, intervals in brackets."""
     changes = {(row["score"], row["kind"]): row["ndcg_change"] for row in result["removals"]}
     rows = []
     for row in result["scores"]:
@@ -107,11 +108,11 @@ def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def recommended_setting(result: Mapping[str, Any]) -> str:
-    """The recommended way as a line of a config, or that there is none."""
+    """Return the recommended way as a line of a config, or that there is none."""
     for row in result["scores"]:
         if row["label"] == result["recommended"]:
             damping = "" if row["damping"] is None else f", damping: {row['damping']:g}"
-            # A pattern may hold what YAML reads as its own; a JSON string is YAML too.
+            # A pattern may hold characters that mean something in YAML; a JSON string is valid YAML.
             return f"influence: {{solver: {row['method']}, scope: [{json.dumps(row['scope'])}]{damping}}}"
     return "none: not computed, or wrong targets score above right ones"
 

@@ -1,4 +1,4 @@
-"""The samples of a run in one process, and where each one's target lies in its user's train items."""
+"""Load the samples of a run in one process, and find each one's target among its user's train items."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _PLANTING_SEED = 0x504C414E
 
 @dataclass(frozen=True, eq=False)
 class AuditLog:
-    """What an audit works on.
+    """The data that an audit works on.
 
     Attributes
     ----------
     sequences : the train items of every user.
     samples : all train samples, N of them.
-    place : int64 [N], where in `sequences.values` the target of each sample is.
-    planted : bool [N], samples that have another's target instead.
+    place : the position of each sample's target in `sequences.values`, int64 [N].
+    planted : whether each sample has the target of another one, bool [N].
     valid : every validation target as a sample.
-    user, valid_user : int64, a number for the user of each row of `sequences` and of each of `valid`; a hash of the
-        user's id, so that it is the same however the log is cut into shards.
+    user, valid_user : a hash of the id of the user of each row of `sequences` and of `valid`, int64; it does not depend
+        on how the log is cut into shards.
     """
 
     sequences: Ragged
@@ -47,7 +47,7 @@ class AuditLog:
 
     @classmethod
     def read(cls, data: Storage) -> AuditLog:
-        """All shards of a run's data folder."""
+        """Read all shards of a run's data folder."""
         indices = train_shards(data)
         parts = [_read_shard(data, index) for index in indices]
         before = np.cumsum([0, *(len(part.sequences.values) for part in parts)])
@@ -62,21 +62,22 @@ class AuditLog:
         )
 
     def queries(self, risk: str, wanted: int, seed: int) -> Queries:
-        """About `wanted` groups of users whose risk, `train` or `valid`, is asked for."""
+        """Return about `wanted` groups of users whose risk, `train` or `valid`, is measured."""
         if risk == "train":
             return Queries.of(self.samples, self.user[self._row], wanted, seed)
         return Queries.of(self.valid, self.valid_user, wanted, seed)
 
     @property
     def _row(self) -> npt.NDArray[np.int64]:
-        """int64 [N], the row of each sample's user in `sequences`."""
+        """The row of each sample's user in `sequences`, int64 [N]."""
         return self.sequences.row_of_value()[self.place]
 
     def windows(self, max_history: int, removed: npt.NDArray[np.bool_]) -> TrainWindows:
-        """The surrogate's training windows without the terms of the samples marked in `removed` [N].
+        """Return the surrogate's training windows without the terms of the samples marked in `removed` [N].
 
-        Only the terms go: the interactions stay in later histories. So do those whose targets were replaced: what is
-        learnt in their place is another matter than what is read.
+        Only the terms go; the interactions stay in later histories. So do interactions whose targets were replaced: a
+        planted
+        target changes what is learnt, not what is read.
         """
         marks = np.zeros(len(self.sequences.values), dtype=np.bool_)
         marks[self.place[removed]] = True
@@ -85,11 +86,11 @@ class AuditLog:
         return windows_of(self.sequences, max_history, marks, labels if self.planted.any() else None)
 
     def plant(self, share: float, seed: int) -> AuditLog:
-        """The log with the targets of about a `share` of its samples passed on in a circle drawn by hash.
+        """Return the log with the targets of about a `share` of its samples rotated in a random order drawn by hash.
 
-        All targets are as frequent as before, so that a wrong one is told by its history alone. No history changes.
+        All targets are as frequent as before, so only its history can give a wrong one away. No history changes.
 
-        Raises `UserError` where no target could be replaced by another one.
+        Raises `UserError` if no target could be replaced by another one.
         """
         keys = draw_order(self.samples.sample_id, seed ^ _PLANTING_SEED)
         drawn = np.flatnonzero(keys < np.uint64(share * 2.0**64))

@@ -1,4 +1,4 @@
-"""Whose risk an audit measures and predicts: samples in groups of users, so that many effects are seen at once."""
+"""Define whose risk an audit measures and predicts: groups of users, so that many effects are seen at once."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Queries:
 
     Attributes
     ----------
-    samples : N of them.
-    group : int64 [N], from 0 to count − 1.
-    count : the groups; each has as many users as any other, or one more.
+    samples : the N samples.
+    group : the group of each sample, int64 [N], from 0 to count − 1.
+    count : the number of groups; their numbers of users differ by at most one.
     """
 
     samples: SampleShard
@@ -30,11 +30,11 @@ class Queries:
 
     @classmethod
     def of(cls, samples: SampleShard, user: npt.NDArray[np.int64], wanted: int, seed: int) -> Queries:
-        """Users by hash in `wanted` groups, or in one group each where there are fewer users.
+        """Divide users by hash into `wanted` groups, or into one group each if there are fewer users.
 
         Parameters
         ----------
-        user : int64 [N], a number of each sample's user.
+        user : the number of each sample's user, int64 [N].
         """
         users, row = np.unique(user, return_inverse=True)
         place = np.empty(len(users), dtype=np.int64)
@@ -43,14 +43,17 @@ class Queries:
         return cls(samples, (place % max(1, count))[row], count)
 
     def weights(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """float64 [count, B]: 1/(samples of the group) for the samples `rows` of it, so that sums are the means."""
+        """Return float64 [count, B]: 1 / (samples in the group) for each of the samples `rows` of a group.
+
+        Weighted sums of losses are then the groups' means.
+        """
         sizes = np.bincount(self.group, minlength=self.count)
         weights = np.zeros((self.count, len(rows)))
         weights[self.group[rows], np.arange(len(rows))] = 1.0 / sizes[self.group[rows]]
         return weights
 
     def means(self, losses: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """float64 [count], the mean loss of each group, from the losses of all samples [N]."""
+        """Return the mean loss of each group, float64 [count], from the losses of all samples [N]."""
         sums = np.bincount(self.group, weights=losses, minlength=self.count)
         means: npt.NDArray[np.float64] = sums / np.bincount(self.group, minlength=self.count)
         return means

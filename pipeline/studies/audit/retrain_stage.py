@@ -1,4 +1,4 @@
-"""Stage retrain: surrogates without random samples, and one with planted targets, for `dealrec audit` to judge by."""
+"""Stage retrain: the surrogates that `dealrec audit` judges by, without random samples and with planted targets."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ SUBSETS, PLANTED = "subsets", "planted"
 
 
 def run_retrain(context: StageContext) -> Mapping[str, Any]:
-    """Two passes on Ray, each resumable; they depend on no score, so all that an audit compares shares them."""
+    """Train one surrogate on planted targets, and one without each random share of the samples.
+
+    Both are passes on Ray that can resume. They depend on no score, so everything that an audit compares shares them.
+    """
     out, section = context.out.child(PLANTED), context.config.audit
     arms = subset_arms(section)
-    # What cannot be audited is refused before hours of training: the second pass would find it last.
+    # Refuse wrong scopes before hours of training; otherwise the second pass would only find them at its end.
     audit_scopes(section, context.folder("surrogate"))
     arguments = {**_training(context), "share": section.planted, "seed": section.seed, "out": out}
     one_pass(context, out, PlantingWorker, arguments, 1)
@@ -37,7 +40,7 @@ def run_retrain(context: StageContext) -> Mapping[str, Any]:
 def retrain(
     context: StageContext, out: Storage, arms: Sequence[AuditArm], scores: ScoreTables | None
 ) -> list[ShardRecord]:
-    """A surrogate an arm, measured; a record each."""
+    """Train and measure one surrogate per arm; return one record each."""
     arguments = {**_training(context), "arms": arms, "audit": context.config.audit, "scores": scores}
     return one_pass(context, out, RetrainWorker, arguments, len(arms))
 
@@ -45,28 +48,28 @@ def retrain(
 def one_pass(
     context: StageContext, out: Storage, worker: Any, arguments: Mapping[str, Any], shards: int
 ) -> list[ShardRecord]:
-    """A pass by as many workers as the cluster has room for."""
+    """Run a pass with as many workers as the cluster has room for."""
     return map_shards(worker, arguments, range(shards), out, scoring_pool(context, shards), context.progress)
 
 
 def best_epoch(context: StageContext) -> int:
-    """Epochs that the run's own surrogate was trained for: all others are trained for as many."""
+    """Return the best epoch of the run's own surrogate; all others are trained for as many epochs."""
     return int(context.folder("surrogate").read_json("metrics.json")["best_epoch"])
 
 
 def measured(folder: Storage, audit: AuditConfig) -> list[ShardRecord]:
-    """What the stage recorded of each of `subset_arms`."""
+    """Return what the stage recorded for each of `subset_arms`."""
     records = finished_shards(folder.child(SUBSETS), range(len(subset_arms(audit))))
     return [records[index] for index in sorted(records)]
 
 
 def planted_weights(folder: Storage) -> bytes:
-    """The surrogate that was trained on planted targets, as safetensors."""
+    """Read the surrogate that was trained on planted targets, as safetensors."""
     return folder.child(PLANTED).read_bytes(PLANTED_MODEL)
 
 
 def planted_marks(folder: Storage) -> pa.Table:
-    """Columns `sample_id` and `planted`, a row a train sample."""
+    """Read the columns `sample_id` and `planted`, one row per train sample."""
     return folder.child(PLANTED).read_table("part-00000.parquet")
 
 

@@ -1,4 +1,4 @@
-"""What runs in the actors of an audit that retrain the surrogate, and what they measure."""
+"""The actors of an audit that retrain and measure the surrogate."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from cluster.errors import UserError
 from cluster.storage import Storage
 from pipeline.engine.config import AuditConfig
+from pipeline.engine.wording import counted
 from pipeline.stages.surrogate_source import BATCH_OUTPUTS, one_thread
 from pipeline.studies.audit.audit_arms import AuditArm
 from pipeline.studies.audit.audit_table import ScoreTables
@@ -32,14 +33,14 @@ _BATCH_TOKENS = 8192
 
 
 class RetrainWorker:
-    """Trains and measures one surrogate an arm; each arm is a shard.
+    """Trains and measures one surrogate per arm; each arm is a shard.
 
     Parameters
     ----------
-    spec, epochs : the run's own training, for the number of epochs at which its best surrogate was found.
-    arms : what each model is trained without.
-    audit : its seed, and the number of queries that risks are measured at.
-    scores : where the scores are that arms are ranked by.
+    spec, epochs : the run's own training, for as many epochs as its best surrogate took.
+    arms : the samples that each model is trained without.
+    audit : the audit's settings; its seed and number of queries are used.
+    scores : the tables with the scores that rank samples for the arms.
     """
 
     def __init__(
@@ -76,8 +77,8 @@ class RetrainWorker:
             losses = losses_of(model, samples.history.tail(self._spec.max_history), samples.target)
             if not np.isfinite(losses).all():
                 raise UserError(
-                    f"A surrogate that was retrained without {removed} samples has losses that are not finite.",
-                    "Lower surrogate.lr and recompute by `dealrec audit CONFIG --from surrogate`.",
+                    f"A surrogate retrained without {counted(removed, 'sample')} has losses that are not finite.",
+                    "Lower surrogate.lr and recompute with `dealrec audit CONFIG --from surrogate`.",
                 )
             measures[f"{risk}_risk"] = float(losses.mean(dtype=np.float64))
             measures[f"{risk}_risks"] = queries.means(losses).tolist()
@@ -103,7 +104,7 @@ class PlantingWorker:
 
 
 def losses_of(model: Surrogate, history: Any, target: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-    """float32 [N], the loss of every sample."""
+    """Return the loss of every sample, float32 [N]."""
     losses = np.empty(len(target), dtype=np.float32)
     for rows in length_buckets(history.lengths, _BATCH_TOKENS, max(1, BATCH_OUTPUTS // model.output_count)):
         losses[rows] = per_sample_losses(model, collate(history, target, rows)).numpy()

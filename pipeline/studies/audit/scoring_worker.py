@@ -1,4 +1,4 @@
-"""What runs in the actors of an audit that score the samples: all ways of one scope together, each solve timed."""
+"""The actors of an audit that score the samples: all ways of one scope together, each solve timed."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ Scores = npt.NDArray[np.float32]
 
 
 class ScoreWorker:
-    """Scores the samples in every way of a group; a group is a shard, first all on the clean log, then the planted.
+    """Scores the samples in every way of a group; the shards are the groups on the clean, then on the planted log.
 
     Parameters
     ----------
-    groups : ways that share passes, see `score_groups`.
+    groups : the ways to score, grouped by `score_groups` so that they share passes.
     clean, planted : the run's surrogate, and the one trained on the log with planted targets.
-    effects : what retraining showed; every way on the clean log is held against it.
+    effects : what retraining showed; every way on the clean log is compared with it.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class ScoreWorker:
         return {spec.label: scores}, {spec.label: {"seconds": seconds, **found}}
 
     def _plain(self, method: str, samples: SampleShard, source: SurrogateSource) -> Scores:
-        """Scores that look at each sample by itself."""
+        """Compute scores that look at each sample alone."""
         if method == "random":
             return draw_order(samples.sample_id, self._audit.seed).astype(np.float32)
         if method == "loss":
@@ -95,7 +95,10 @@ class ScoreWorker:
     def _released(
         self, log: AuditLog, samples: SampleShard, source: SurrogateSource, effects: Effects | None
     ) -> tuple[Scores, dict[str, Any]]:
-        """Its v is the gradient of its own loss on the train samples; the queries' are of their samples'."""
+        """Score by the released recipe.
+
+        Its v is the gradient of its own loss on the train samples; that of a query is on the query's samples.
+        """
         model = source.build_model()
         if not isinstance(model, SASRec):
             raise SettingError("the released recipe is written for SASRec")
@@ -114,7 +117,7 @@ class ScoreWorker:
 
 
 def _gradient_norms(samples: SampleShard, source: SurrogateSource) -> Scores:
-    """‖∇ℓ(s)‖ over the default scope."""
+    """Return ‖∇ℓ(s)‖ over the default scope."""
     objective, scope = source.build()
     norms = np.empty(len(samples), dtype=np.float32)
     for rows, batch in source.batches(samples):
@@ -123,7 +126,7 @@ def _gradient_norms(samples: SampleShard, source: SurrogateSource) -> Scores:
 
 
 def _singles(samples: SampleShard, source: SurrogateSource, steps: int) -> Iterator[HistoryBatch]:
-    """Single samples in a seeded order, one a step."""
+    """Yield single samples in a seeded order, one per step."""
     order = first_rows(curvature_keys(samples.sample_id))
     for step in range(steps):
         row = order[step % len(order)]

@@ -1,4 +1,4 @@
-"""All solvers and dampings of one scope on the same samples: each solve timed, then one pass for all scores."""
+"""Run all solvers and dampings of one scope on the same samples: each solve timed, then one pass for all scores."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _DIRECT = ("exact", "ekfac")
 
 
 class ScopeScorer:
-    """The ways to score that differ in solver and damping alone.
+    """Scores in the ways that differ only in solver and damping.
 
     Parameters
     ----------
-    group : those ways; all of one scope.
-    effects : measured ones that are to be predicted; None where only scores are wanted.
+    group : the ways to score, all with one scope.
+    effects : the measured effects to predict; None if only scores are wanted.
     """
 
     def __init__(
@@ -59,7 +59,10 @@ class ScopeScorer:
         self._systems: dict[str, tuple[Any, float]] = {}
 
     def score(self, samples: SampleShard) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, Any]]:
-        """Scores [N] by label, and facts by label: seconds of the solve, residual, predictions, or the error."""
+        """Return scores [N] and facts, both by label.
+
+        The facts are the seconds of the solve, the residual and the predictions, or the error.
+        """
         facts: dict[str, Any] = {}
         directions: dict[str, Tensor] = {}
         for spec in self._group:
@@ -76,7 +79,7 @@ class ScopeScorer:
         return dict(zip(directions, scores.T, strict=True)), facts
 
     def _solve(self, spec: ScoreSpec) -> tuple[Tensor, dict[str, Any]]:
-        """h of the risk itself, and facts; the queries' directions are used and dropped."""
+        """Return h for the risk itself, and facts; the queries' directions are used and dropped."""
         whole = self._gradients.whole
         together = spec.method in _DIRECT
         preparation = self._prepare(spec.method)
@@ -90,13 +93,16 @@ class ScopeScorer:
             "parameters": self._scope.size,
         }
         if self._effects:
-            # Iterative solvers are timed on the one system that a run solves; the queries' come after.
+            # Iterative solvers are timed on the one system that a run solves; the queries are solved afterwards.
             rest = solution.direction[1:] if together else self._solution(spec, self._gradients.stacked).direction
             facts |= self._effects.score(self._gradients.predict(rest))
         return solution.direction[0] if together else solution.direction, facts
 
     def _prepare(self, method: str) -> float:
-        """Seconds of what all dampings of a solver share: each is told what it would take alone."""
+        """Return the seconds of what all dampings of a solver share.
+
+        They count in full for each damping, as if it ran alone.
+        """
         if method == "none":
             return 0.0
         if method not in _DIRECT:
@@ -123,7 +129,7 @@ class ScopeScorer:
 def _curvature(
     objective: Differentiable, scope: Scope, influence: InfluenceConfig, log: AuditLog, source: SurrogateSource
 ) -> tuple[LocalCurvature, float]:
-    """The curvature over the samples that the stage would take, and the seconds that its preparation took."""
+    """Return the curvature over the samples that the stage would take, and the seconds of its preparation."""
     cut, total = CurvatureCut(), len(log.samples)
     wanted = total if influence.curvature_samples == "all" else influence.curvature_samples
     drawn = first_rows(curvature_keys(log.samples.sample_id), wanted)

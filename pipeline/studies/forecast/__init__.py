@@ -1,1 +1,1 @@
-"""What a run will take, from runs of a small share of its log."""
+"""Forecast what a run will take, from runs on a small share of its log."""

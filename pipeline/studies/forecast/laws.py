@@ -1,7 +1,7 @@
 """How the time of each stage grows from a share of the log to the whole of it.
 
-A stage takes a fixed time (starting workers, loading models) and a time that is in proportion to its work and shared
-by its workers. The fixed time is what the share run took beyond its measured work.
+A stage takes a fixed time (starting workers, loading models), and a time in proportion to its work, which its workers
+share. The fixed time is what the share run took beyond its measured work.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Forecast:
 
     Attributes
     ----------
-    fixed, work : seconds; the stage takes their sum.
-    basis : what `work` is reckoned from.
-    memory : bytes of one worker at its peak; of the driver, on the share, where it does the work itself.
+    fixed, work : the fixed and the growing part of the time, in seconds.
+    basis : what `work` is computed from.
+    memory : the peak memory of one worker in bytes; that of the driver, on the share, if it does the work itself.
     """
 
     stage: str
@@ -43,12 +43,12 @@ class Forecast:
 def forecasts(
     config: Config, large: Measured, small: Measured, whole: RunSize, workers: Mapping[str, int]
 ) -> list[Forecast]:
-    """A forecast a stage, in their order.
+    """Return one forecast per stage, in order.
 
     Parameters
     ----------
     large, small : the share runs of `surrogate_side` and `llm_side`.
-    workers : of influence, effort, evaluate and the features, as the whole log will have them.
+    workers : the numbers of influence, effort, evaluate and feature workers that the whole log will have.
     """
     return [
         _line("ingest", large, small, whole.interactions, "interactions"),
@@ -64,19 +64,19 @@ def forecasts(
 
 
 def coreset_size(config: Config, samples: int) -> int:
-    """Samples that fine-tuning gets."""
+    """Return the number of samples that fine-tuning gets."""
     if config.select.method == FULL:
         return samples
     return bounded_size(config.select.size, samples)
 
 
 def _line(stage: str, large: Measured, small: Measured, amount: int, unit: str) -> Forecast:
-    """Through the two share runs, both of which had the same workers."""
+    """Extrapolate the line through the two share runs, both of which had the same workers."""
     low, high = getattr(small.scale, unit), getattr(large.scale, unit)
     line = line_through((low, small.seconds[stage]), (high, large.seconds[stage]))
     basis = f"{amount:,} {unit}"
     if amount > max(low, high) and not line.told:
-        basis += "; the shares do not tell how it grows"
+        basis += "; the shares do not show how it grows"
     return Forecast(stage, line.fixed, line.slope * amount, basis, large.driver[stage])
 
 
@@ -91,7 +91,7 @@ def _surrogate(config: Config, large: Measured, whole: RunSize) -> Forecast:
     epochs = config.surrogate.epochs
     work = epochs * (whole.targets / targets_second + valid)
     basis = f"at most {epochs} epochs of {whole.targets:,} positions, {targets_second:,.0f}/s"
-    # Every worker holds the sequences (int32) and where the targets of each window begin (int64).
+    # Every worker holds the sequences (int32) and the start of each window's targets (int64).
     more = 12 * max(0, whole.targets - large.scale.targets)
     return Forecast("surrogate", max(0.0, fixed), work, basis, facts["peak_memory"] + more)
 
@@ -101,7 +101,7 @@ def _influence(config: Config, large: Measured, whole: RunSize, workers: int, st
     share = facts["workers"] / workers
     wanted = config.influence.curvature_samples
     curvature = whole.samples if wanted == "all" else min(wanted, whole.samples)
-    # A step of LiSSA is over one chunk, however many there are.
+    # A step of LiSSA uses one chunk, however many there are.
     follows = config.influence.solver not in ("none", "lissa")
     solve = facts["solve_seconds"] * (curvature / max(1, facts["curvature_samples"]) if follows else 1.0)
     busy = facts["busy_seconds"] / facts["workers"]
@@ -162,6 +162,6 @@ def _evaluate(config: Config, small: Measured, whole: RunSize, workers: int) -> 
 
 
 def total(rows: list[Forecast]) -> dict[str, Any]:
-    """Seconds of the whole run, and the stage that takes most of them."""
+    """Return the seconds of the whole run and the stage that takes most of them."""
     dominating = max(rows, key=lambda row: row.seconds)
     return {"seconds": sum(row.seconds for row in rows), "dominating": dominating.stage}

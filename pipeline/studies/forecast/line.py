@@ -1,10 +1,10 @@
-"""A line through two measured times: what is fixed and what grows, as far as the two can tell."""
+"""Fit a line through two measured times: the fixed part and the growth, as far as the two can tell."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: By how much of its time a run differs from the same run again, on a machine with other work.
+#: The relative difference between repeated runs on a machine with other load.
 _NOISE = 0.1
 
 
@@ -14,8 +14,8 @@ class Line:
 
     Attributes
     ----------
-    told : whether the two times tell the growth; otherwise it is the least (sizes far apart) or the most (alike) that
-        they allow.
+    told : whether the two times determine the growth; otherwise it is the least (if sizes are far apart) or the most
+        (if they are alike) that they allow.
     """
 
     fixed: float
@@ -27,11 +27,13 @@ class Line:
 
 
 def line_through(one: tuple[float, float], other: tuple[float, float]) -> Line:
-    """The line through two points (size, seconds), kept within what a stage can do.
+    """Return the line through two points (size, seconds), kept within what a stage can do.
 
-    Neither part of it is negative. So no larger size takes less than either measured time, and none takes more than in
-    proportion to the longer of them. A growth that noise could have made, or hidden, counts as the growth that noise
-    could hide. Where the sizes are alike, that is growth in proportion, with nothing fixed. Of no work, all is fixed.
+    Neither part is negative: no larger size takes less than either measured time, and none takes more than in
+    proportion to
+    the longer one. If noise could have made or hidden the growth, the growth is set to what noise could hide. If the
+    sizes
+    are alike, growth is in proportion and nothing is fixed. If there is no work, everything is fixed.
     """
     (low, earlier), (high, later) = sorted((one, other))
     longest = max(earlier, later, 0.0)

@@ -1,4 +1,4 @@
-"""The two small runs that rates are measured by."""
+"""The two small runs that measure rates."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from pipeline.engine.graph import Graph
 from pipeline.engine.manifest import read_manifest
 from pipeline.stages.stage_list import all_stages
 
-#: LLM prompts that effort is timed on, and coreset samples that fine-tuning is.
+#: LLM prompts to time effort on, and coreset samples to time fine-tuning on.
 _PROMPTS, _TUNED = 96, 32
 _VALID_USERS = 8
 
 
 @dataclass(frozen=True)
 class RunSize:
-    """Sizes that the stages' times follow.
+    """The sizes that determine the times of the stages.
 
     Attributes
     ----------
-    interactions, users, items : of the log.
-    samples, test_users : rows of the train and of the test samples.
-    targets : train positions of the surrogate.
-    valid_users : those that an epoch of the surrogate is validated on.
+    interactions, users, items : the sizes of the log.
+    samples, test_users : the numbers of train and test samples.
+    targets : the number of positions that the surrogate trains on.
+    valid_users : the number of users that an epoch of the surrogate is validated on.
     """
 
     interactions: int
@@ -42,7 +42,7 @@ class RunSize:
 
 @dataclass(frozen=True)
 class Measured:
-    """A share run that is complete: its sizes, and by stage its seconds, facts and the bytes that the driver held."""
+    """A complete share run: its sizes, and each stage's seconds, facts and driver memory in bytes."""
 
     scale: RunSize
     seconds: Mapping[str, float]
@@ -51,9 +51,9 @@ class Measured:
 
 
 def surrogate_side(config: Config, shards: int, samples: int) -> Config:
-    """For ingest, surrogate, influence, effort and select: many users, all items, few prompts.
+    """Configure the share run for ingest, surrogate, influence, effort and select: many users, all items, few prompts.
 
-    `samples` is about how many the share has.
+    `samples` is roughly the number of samples in the share.
     """
     epochs = min(2, config.surrogate.epochs)
     return _updated(
@@ -66,7 +66,7 @@ def surrogate_side(config: Config, shards: int, samples: int) -> Config:
 
 
 def llm_side(config: Config, shards: int, samples: int, test_users: int) -> Config:
-    """For finetune, evaluate and report: few users and their items alone, a handful of samples."""
+    """Configure the share run for finetune, evaluate and report: few users, their items only, few samples."""
     return _updated(
         config,
         samples={"shards": shards},
@@ -85,12 +85,15 @@ def llm_side(config: Config, shards: int, samples: int, test_users: int) -> Conf
 
 
 def _size(wanted: int, samples: int) -> float:
-    """As `select.size`, of about so many `samples`: a share, so that it is never more than there are."""
+    """Return `select.size` as the share that gives about so many samples, so that it never exceeds them."""
     return min(0.99, wanted / samples)
 
 
 def measure(config: Config, run: Storage, last: str | None = None) -> Measured:
-    """Bring a share run up to date, to the stage `last`; read what it took. One of another config is discarded."""
+    """Bring a share run up to date, up to the stage `last`, and read what it took.
+
+    A run of another config is discarded.
+    """
     every = all_stages(config)
     graph = Graph(every, config, run)
     names = [stage.name for stage in graph.stages]
@@ -128,10 +131,11 @@ def _updated(config: Config, **sections: Mapping[str, Any]) -> Config:
 
 
 def whole_scale(share: RunSize, interactions: int, users: int, items: int, valid_users: int) -> RunSize:
-    """The sizes of the whole log, from its totals and what the share has of the rest in proportion.
+    """Return the sizes of the whole log, from its totals, and the share's other sizes in proportion.
 
-    `valid_users` is the most that the surrogate is validated on. The users of the whole may be estimated: it counts as
-    no smaller than its share.
+    `valid_users` is the most users that the surrogate is validated on. The number of users may be an estimate, so the
+    whole
+    is never taken as smaller than its share.
     """
     by_user = max(1.0, users / max(1, share.users))
     by_interaction = max(1.0, interactions / max(1, share.interactions))

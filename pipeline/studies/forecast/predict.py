@@ -24,25 +24,26 @@ from pipeline.studies.forecast.laws import Forecast, forecasts, total
 from pipeline.studies.forecast.measure import Measured, RunSize, llm_side, measure, surrogate_side, whole_scale
 from pipeline.studies.forecast.share import LogSize, share_config, write_shares
 
-#: Users of the share that the LLM's part is timed on.
+#: Users in the share that times the LLM's stages.
 _LLM_USERS = 256
 _SHARDS_PER_WORKER = 2
 
 
 def plan_run(config: Config, run: Storage, users: int) -> dict[str, Any]:
-    """Measure a share of `users` users in the folder `plan` of the run, and forecast the whole.
+    """Measure a share of `users` users in the run's folder `plan`, and forecast the whole.
 
-    The share is kept: a plan that was interrupted goes on, and another cluster can be planned for from the same rates.
+    The share is kept: an interrupted plan resumes, and the same rates serve to plan for another cluster.
 
     Returns
     -------
-    `stages`, a row each (seconds, seconds that do not grow, workers, memory, hours of CPUs and GPUs, cost, basis), and
-    `total` (seconds, dominating stage, cost), `log` (sizes), `share`.
+    `stages`, one row each (seconds, seconds that do not grow, workers, memory, hours of CPUs and GPUs, cost, basis),
+    `total`
+    (seconds, dominating stage, cost), `log` (sizes) and `share`.
 
     Raises `UserError` for a log that cannot be read and a cluster that cannot hold the stages.
     """
     if users < 1:
-        raise UserError(f"--users {users} leaves nothing to measure.", "Give some thousand, or as many as there are.")
+        raise UserError(f"--users must be at least 1, got {users}.", "Give some thousand, or as many as there are.")
     folder = run.child("plan")
     names = stage_names_of(config)
     every = [stage.name for stage in all_stages(config)]
@@ -78,7 +79,7 @@ def plan_run(config: Config, run: Storage, users: int) -> dict[str, Any]:
 
 
 def _write_shares(config: Config, folder: Storage, users: int) -> LogSize:
-    """Both shares and the sizes of the log, unless they are there."""
+    """Write both shares and the sizes of the log, unless they exist already."""
     key = {"users": users, "data": config.data.model_dump(mode="json"), "log": json_digest(log_identity(config))}
     if folder.exists("log.json") and folder.read_json("log.json")["key"] == key:
         return LogSize(**folder.read_json("log.json")["size"])
@@ -90,14 +91,14 @@ def _write_shares(config: Config, folder: Storage, users: int) -> LogSize:
 
 
 def _share_samples(config: Config, size: LogSize, users: int) -> int:
-    """About how many train samples the share has."""
+    """Estimate the number of train samples of the share."""
     drawn, mean = min(users, size.users), size.interactions / max(1, size.users)
     per_user = config.samples.per_user
     return max(1, round(drawn * (mean if per_user == "all" else min(mean, per_user))))
 
 
 def _with_work(config: Config, plans: Sequence[StagePlan], whole: RunSize) -> list[StagePlan]:
-    """The plans with no more workers in a pool than there are shards, as a run starts them."""
+    """Limit the workers of each pool to the number of shards, as a run does."""
     shards = config.samples.shards or shard_count(whole.interactions, whole.users, config.samples.per_user)
     users = whole.test_users if config.evaluate.users == "all" else config.evaluate.users
     scoring = dict.fromkeys(("influence", "effort", *FEATURE_NAMES), shards)
@@ -121,7 +122,7 @@ def _row(config: Config, row: Forecast, plans: Sequence[StagePlan]) -> dict[str,
 
 
 def _cost(config: Config, row: Forecast, plans: Sequence[StagePlan]) -> tuple[float, float, float]:
-    """Hours of CPUs and of GPUs that the stage's workers hold (the driver one CPU), and their price."""
+    """Return the CPU and GPU hours that the stage's workers hold (the driver: one CPU), and their price."""
     plan = next((plan for plan in plans if plan.stage == row.stage), None)
     hours = row.seconds / 3600
     cpus = plan.workers * plan.cpus if plan else 1.0

@@ -1,4 +1,4 @@
-"""A share of a log: all interactions of some users, drawn by hash, and the sizes of the whole."""
+"""Draw a share of a log: all interactions of some users, chosen by hash, and the sizes of the whole."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pipeline.stages.ingest_stage import ingest_spec
 
 @dataclass(frozen=True)
 class LogSize:
-    """The whole log: interactions that are kept, users (estimated above some thousand), and items."""
+    """Sizes of the whole log: kept interactions, users (estimated above some thousand), and items."""
 
     interactions: int
     users: int
@@ -33,10 +33,11 @@ class LogSize:
 
 
 class UserDraw:
-    """Collects the rows of the users whose hash is least, while blocks pass by.
+    """Collects the rows of the users with the smallest hashes while blocks pass by.
 
-    Whenever twice as many users as wanted are at hand, all but those of the least hashes go, and no later one of a
-    greater hash is taken; so one pass is enough, in memory of the share.
+    Whenever twice as many users as wanted are held, all but those with the smallest hashes are dropped, and no later
+    user
+    with a larger hash is taken. One pass is therefore enough, in memory of the size of the share.
     """
 
     def __init__(self, wanted: int) -> None:
@@ -46,7 +47,7 @@ class UserDraw:
         self._blocks: list[pa.Table] = []
 
     def add(self, block: pa.Table) -> None:
-        """Take from a normalised block what belongs to the share, as far as is known by now."""
+        """Take the rows of a normalised block that belong to the share, as far as is known by now."""
         users = pc.unique(block["user"])
         names = [name for name in users.to_pylist() if name is not None]
         hashes = user_hashes(pa.chunked_array([pa.array(names, pa.string())])).tolist()
@@ -57,7 +58,7 @@ class UserDraw:
         self._blocks.append(self._own(block))
 
     def table(self) -> pa.Table:
-        """The rows of `wanted` users, or of all where there are fewer."""
+        """Return the rows of `wanted` users, or of all users if there are fewer."""
         self._keep_least()
         return pa.concat_tables([self._own(block) for block in self._blocks])
 
@@ -71,13 +72,14 @@ class UserDraw:
 
 
 def write_shares(config: Config, users: int, many: Storage, few_users: int, few: Storage) -> LogSize:
-    """Write two shares, each as `log.parquet` and `items.parquet` in names that ingest recognises, in one pass.
+    """Write two shares in one pass, each as `log.parquet` and `items.parquet` with names that ingest recognises.
 
     Parameters
     ----------
-    users, many : users of the first, all where the log has fewer. It keeps every item, as models that score all
-        items see them.
-    few_users, few : the second is of users of the first, and has their items alone.
+    users, many : the number of users of the first share and its folder. It keeps every item, because models that score
+        all
+        items do.
+    few_users, few : those of the second share, whose users are drawn from the first. It has only their items.
 
     Raises `UserError` for a log that cannot be read, as ingest does.
     """
@@ -95,7 +97,7 @@ def write_shares(config: Config, users: int, many: Storage, few_users: int, few:
 
     survey = merge_surveys(blocks())
     if survey.rows[0] == 0:
-        raise UserError(f"{spec.interactions}: no interaction is left of the log.", "Give a log with interactions.")
+        raise UserError(f"{spec.interactions}: no interaction of the log is left.", "Give a log with interactions.")
     log = draw.table()
     catalogue = _catalogue(config, survey)
     redraw.add(log)
@@ -106,13 +108,13 @@ def write_shares(config: Config, users: int, many: Storage, few_users: int, few:
 
 
 def share_config(config: Config, folder: Storage) -> Config:
-    """The same configuration over the share; filters and names were applied when it was written."""
+    """Return the configuration for the share; filters and column names were applied when it was written."""
     filesystem, log = folder.fs_path("log.parquet")
     given = "split" in pq.read_schema(log, filesystem=filesystem).names
     data = {
         "interactions": f"{folder.uri}/log.parquet",
         "items": f"{folder.uri}/items.parquet",
-        # The share has one file, so that names no longer say the split.
+        # The share is one file, so file names no longer give the split.
         "split": "column" if given else config.data.split,
         "missing_title": "drop",
         "null_values": [],
@@ -121,7 +123,7 @@ def share_config(config: Config, folder: Storage) -> Config:
 
 
 def _catalogue(config: Config, survey: LogSurvey) -> pa.Table:
-    """item, title of the whole log or of its catalogue."""
+    """Return item and title of the whole log or of its catalogue."""
     if config.data.items is None:
         return survey.items.select(["item", "title"])
     spec = ingest_spec(config)
@@ -135,7 +137,7 @@ def _write(out: Storage, log: pa.Table, catalogue: pa.Table) -> None:
 
 
 def _named(log: pa.Table) -> pa.Table:
-    """Normal columns under the names that ingest looks for, splits as words again."""
+    """Return normal columns under the names that ingest looks for, with splits as words again."""
     columns = {"user_id": log["user"], "item_id": log["item"]}
     columns |= {name: log[name] for name in ("timestamp", "position") if name in log.column_names}
     if "split" in log.column_names:

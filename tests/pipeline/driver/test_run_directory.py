@@ -254,7 +254,7 @@ def test_a_selector_that_reads_no_scores_has_none_computed(small_run: SmallRun, 
     command = ["run", str(small_run.config), "--run-dir", run.uri, *(f"--set={each}" for each in settings)]
     assert main(command) == 0
     assert not run.exists("scores")
-    assert "looks at validation" in run.read_text("report.html")
+    assert "uses validation data" in run.read_text("report.html")
     assert main(["export", run.uri, "--out", str(tmp_path / "out")]) == 0
     # Asked for by name it is there, and the run stays as it is.
     coreset = run.read_bytes("coreset/coreset.parquet")

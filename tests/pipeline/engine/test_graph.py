@@ -192,5 +192,5 @@ def test_recomputing_a_stage_takes_all_that_follows(run: Storage) -> None:
 
 def test_a_stage_without_its_inputs_says_what_to_run(run: Storage) -> None:
     graph = Recorder().graph(run, config())
-    with pytest.raises(UserError, match=r"Stage b needs a, not complete .* Run `dealrec a CONFIG` first"):
+    with pytest.raises(UserError, match=r"Stage b needs a, which is not complete .* Run `dealrec a CONFIG` first"):
         graph.execute([graph.stage("b")], EventLog(run))

@@ -94,15 +94,15 @@ def _headlines(frame: pd.DataFrame) -> None:
 
 
 FAULTS: list[tuple[Change, str, str]] = [
-    (_headlines, r"12 of 12 items with two rows or more have several\. .*item i\d+ has ", "data.items"),
+    (_headlines, r"12 of 12 items with two or more rows have several\. .*Item i\d+ has ", "data.items"),
     (
         _second_half("timestamp", lambda times: times * 1000),
-        r"row 1 has 1500000000, which reads as seconds since 1970 \(200 such\), but .*milliseconds .*\(200 such\)",
+        r"row 1 has 1500000000, which reads as seconds since 1970 \(200 rows\), but .*milliseconds .*\(200 rows\)",
         "one unit",
     ),
     (
         _some("timestamp", 1_500_000_000_000_000, step=399),
-        r"\(398 such\).*microseconds since 1970 \(2 such\)",
+        r"\(398 rows\).*microseconds since 1970 \(2 rows\)",
         "one unit",
     ),
     (
@@ -112,27 +112,31 @@ FAULTS: list[tuple[Change, str, str]] = [
     ),
     (_some("user_id", "None"), r"the user 'None', more than 5 times", r"data.missing_id: drop"),
     (_some("item_id", "null", 2), r"200 of 400 interactions have the item 'null', more than 5 times", "null_values"),
-    (_numbers("user_id", _some("user_id", "NaN", 399)), "'NaN', while all other user ids are numbers", "null_values"),
-    (_numbers("item_id", _some("item_id", "NA", 399)), "'NA', while all other item ids are numbers", "null_values"),
-    (_some("user_id", r"\N", 399), r"2 of 400 .* the user '\\N', which no id is", r"\['\\N'\]"),
-    (_some("item_id", "<NA>", 399), "the item '<NA>', which no id is", "null_values"),
+    (_numbers("user_id", _some("user_id", "NaN", 399)), "'NaN', but all other user ids are numbers", "null_values"),
+    (_numbers("item_id", _some("item_id", "NA", 399)), "'NA', but all other item ids are numbers", "null_values"),
+    (
+        _some("user_id", r"\N", 399),
+        r"2 of 400 .* the user '\\N', a spelling that only missing values have",
+        r"\['\\N'\]",
+    ),
+    (_some("item_id", "<NA>", 399), "the item '<NA>', a spelling that only missing values have", "null_values"),
     (
         _of_items("nan", "i3", "i5"),
         r"2 items have the title 'nan', which reads as a missing title \(i3, i5\)",
         "null_va",
     ),
-    (_of_items(r"\N", "i3"), r"1 items have the title '\\N'", "missing_title"),
+    (_of_items(r"\N", "i3"), r"1 item has the title '\\N'", "missing_title"),
     (
         _numbers("user_id", _second_half("user_id", lambda ids: ids + ".0")),
         r"30 of 60 user ids have two spellings that differ in a fraction of zero: '1' and '1\.0'",
-        "in one way",
+        "Use one spelling",
     ),
     (
         _numbers("item_id", _second_half("item_id", lambda ids: ids.str.zfill(4))),
         r"12 of 24 item ids have two spellings that differ in leading zeros: '0001' and '1'",
-        "in one way",
+        "Use one spelling",
     ),
-    (_second_half("user_id", lambda ids: ids.str[0] + "\u200b" + ids.str[1:]), "characters that do not show", "in one"),
+    (_second_half("user_id", lambda ids: ids.str[0] + "\u200b" + ids.str[1:]), "invisible characters", "Use one"),
 ]
 
 
@@ -155,16 +159,16 @@ def test_faults_are_named_whatever_the_files(tmp_path: Path, change: Change, mes
 WARNINGS: list[tuple[Change, str, dict[str, Any]]] = [
     (
         _some("timestamp", 0, 10),
-        r"40 of 400 interactions \(10\.0%\) have the time 0, .*put first",
+        r"40 of 400 interactions \(10\.0%\) have the time 0, .*comes first in the user's history",
         {"unknown_times": {"0": 40}},
     ),
     (
         _some("timestamp", 4_102_444_800, 10),
-        "have the time 4102444800, .*put last",
+        "have the time 4102444800, .*comes last in the user's history",
         {"unknown_times": {"4102444800": 40}},
     ),
-    (_some("user_id", "null", 200), "2 of 400 interactions have the user 'null'. It is taken as an id", {}),
-    (_of_items("None", "i3"), "Item i3 has the title 'None' in data.interactions .*It is taken as a title", {}),
+    (_some("user_id", "null", 200), "2 of 400 interactions have the user 'null'. It is read as an id", {}),
+    (_of_items("None", "i3"), "Item i3 has the title 'None' in data.interactions .*It is read as a title", {}),
     (
         _second_half("title", lambda titles: "New " + titles),
         r"12 of 12 items have several titles in data\.interactions .*\(i1: 'New Title of i1', 'Title of i1'",
@@ -172,10 +176,14 @@ WARNINGS: list[tuple[Change, str, dict[str, Any]]] = [
     ),
     (
         _some("title", "A typo", 100),
-        r"\d of 12 items have several titles in data\.interactions \(column 'title'\); the first in the order",
+        r"\d of 12 items have several titles in data\.interactions \(column 'title'\)\. The alphabetically first is",
         {"items_with_several_titles": 4},
     ),
-    (_second_half("user_id", lambda ids: ids + " "), "200 interactions have blanks around", {"padded_ids": 200}),
+    (
+        _second_half("user_id", lambda ids: ids + " "),
+        "200 interactions have blanks around the user or item id",
+        {"padded_ids": 200},
+    ),
     (_second_half("item_id", lambda ids: ids.str.upper()), "12 of 24 item ids .*differ in upper and lower case", {}),
     (_some("item_id", "1.5", 3), "", {}),
 ]
@@ -209,7 +217,7 @@ def test_the_user_says_which_texts_are_missing(tmp_path: Path) -> None:
     _files(tmp_path, frame, 2)
     assert _examined(tmp_path, null_values=[]) == Findings([], {})
     assert _examined(tmp_path, null_values=["nan"], missing_id="drop") == Findings([], {})
-    with pytest.raises(UserError, match=r"0\.csv, column 'user_id', row 1: the user id is missing \(50 such"):
+    with pytest.raises(UserError, match=r"0\.csv, column 'user_id', row 1: the user id is missing \(in 50 rows"):
         _examined(tmp_path, null_values=["nan"])
 
 
@@ -222,7 +230,7 @@ def test_texts_that_the_user_did_not_name_are_told(tmp_path: Path) -> None:
     assert any("have the user 'null'" in text and "data.null_values: ['NaN', 'null']" in text for text in warnings)
     assert any("items have the title 'None'" in text and "['NaN', 'None']" in text for text in warnings)
     warnings = _examined(tmp_path, null_values=()).warnings
-    assert not any("have the user 'null'" in text or "It is taken as a title" in text for text in warnings)
+    assert not any("have the user 'null'" in text or "It is read as a title" in text for text in warnings)
 
 
 def test_dotted_codes_are_not_numbers(tmp_path: Path) -> None:
@@ -230,7 +238,7 @@ def test_dotted_codes_are_not_numbers(tmp_path: Path) -> None:
     frame["item_id"] = np.resize(["1", "1.0", "1.5", "2.10"], len(frame))
     _files(tmp_path, frame, 2)
     (warning,) = _examined(tmp_path).warnings
-    assert "differ in a fraction of zero: '1' and '1.0'. They are taken as different items." in warning
+    assert "differ in a fraction of zero: '1' and '1.0'. They count as different items." in warning
 
 
 def _catalogue(folder: Path, lines: list[str]) -> str:
@@ -245,7 +253,7 @@ def test_an_item_with_two_titles_in_the_catalogue(tmp_path: Path) -> None:
         found = _examined(tmp_path, items=_catalogue(tmp_path, order))
         assert found.statistics == {"items_with_several_titles": 2}
         (warning,) = found.warnings
-        assert warning.startswith("2 of 12 items have several titles in data.items; the first in the order of")
+        assert warning.startswith("2 of 12 items have several titles in data.items. The alphabetically first is used")
         assert "(i2: 'Another', 'Title 2'; i4: 'Title 4', 'Zed')" in warning
 
 
@@ -277,7 +285,7 @@ def test_why_items_are_not_in_the_catalogue(tmp_path: Path) -> None:
     frame["item_id"] = frame["item_id"].str[1:]
     _files(tmp_path, frame, 1)
     (warning,) = _examined(tmp_path, items=_catalogue(tmp_path, [f"{n:03},T{n}" for n in range(1, 13)])).warnings
-    assert "12 of them are in the catalogue but for leading zeros: the log has '" in warning
+    assert "12 of them would be in the catalogue but for leading zeros: the log has '" in warning
 
 
 def test_float32_loses_the_order(tmp_path: Path) -> None:
@@ -304,7 +312,7 @@ def test_the_columns_that_are_read_are_told(tmp_path: Path) -> None:
     _files(tmp_path, frame, 1)
     headers = read_headers(find_files(str(tmp_path / "log"), "data.interactions"))
     for columns, others in (
-        ({}, ["column 'asin' could be the item as well; set data.columns.item to take it"]),
+        ({}, ["column 'asin' could also be the item; set data.columns.item to use it"]),
         ({"item": "asin"}, []),
     ):
         spec = IngestSpec(interactions="log", columns=columns)

@@ -45,8 +45,8 @@ def _fails(tmp_path: Path, match: str, lines: list[str], name: str = "log.csv", 
         ("u1,i1,,3,T,train", r"column 'timestamp', row 41: the timestamp is missing", {}),
         ("u1,i1,5,good,T,train", r"column 'rating', row 41: 'good' is not a number", {"min_rating": 1}),
         ("u1,i1,5", r"log\.csv, line 42 has 3 fields where the header has 6", {}),
-        ("u1,i1,5,3,T,later", r"column 'split', row 41: 'later' is no split", {"split": "column"}),
-        ("u1,i9,5,3,,train", r"1 items of the log have no title: i9\. ", {}),
+        ("u1,i1,5,3,T,later", r"column 'split', row 41: 'later' is not a part of a split", {"split": "column"}),
+        ("u1,i9,5,3,,train", r"1 item of the log has no title: i9\. ", {}),
     ],
 )
 def test_faults_in_rows(tmp_path: Path, row: str, match: str, values: dict[str, Any]) -> None:
@@ -77,7 +77,7 @@ def test_a_filter_that_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_log_of_one_item(tmp_path: Path) -> None:
     rows = [f"u{row % 5},i1,{row},3,T,train" for row in range(40)]
-    _fails(tmp_path, "all interactions are of one item, i1, so", [HEADER, *rows], split="leave_one_out")
+    _fails(tmp_path, "all interactions have the same item, i1, so", [HEADER, *rows], split="leave_one_out")
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,9 @@ def test_a_log_of_one_item(tmp_path: Path) -> None:
     [
         (
             ("train", "train", "test"),
-            r"nothing is marked valid for data\.split: column.*Mark interactions as valid, or",
+            r"no interaction is marked valid for data\.split: column.*Mark interactions as valid, or",
         ),
-        (("train", "Valid", "holdout"), "'holdout' is no split, since it does not say for what"),
+        (("train", "Valid", "holdout"), "'holdout' is not a part of a split: it does not say whether"),
     ],
 )
 def test_a_split_column_that_lacks_a_part(tmp_path: Path, marks: tuple[str, ...], message: str) -> None:
@@ -114,15 +114,15 @@ def test_a_catalogue_of_another_log(tmp_path: Path) -> None:
         (
             GOOD[:8],
             "leave_one_out",
-            "too few interactions for data.split: leave_one_out; .*no valid and no test",
+            "too few interactions for data.split: leave_one_out. .*no valid and no test",
         ),
         (GOOD[:12], "leave_one_out", "no train sample"),
         (GOOD[:1], "global_time", "no train and no valid and no test sample"),
-        (GOOD[:30], "column", "it gives 30 train, 0 valid, 0 test"),
+        (GOOD[:30], "column", "It gives 30 train, 0 valid, 0 test"),
         (
             ["u0,i1,5,3,T,train", "u0,i2,5,3,T,train", "u1,i1,5,3,T,train"],
             "global_time",
-            "too many interactions of one",
+            "too many interactions at one time",
         ),
     ],
 )
@@ -133,7 +133,7 @@ def test_too_few_interactions(tmp_path: Path, rows: list[str], split: str, match
 def test_faults_that_no_task_is_needed_for(tmp_path: Path) -> None:
     _fails(tmp_path, r"items\.csv does not exist", [HEADER, *GOOD], items=str(tmp_path / "items.csv"))
     _fails(tmp_path, r"no column 'usr' \(data\.columns\.user\)", [HEADER, *GOOD], columns={"user": "usr"})
-    _fails(tmp_path, "no column names, since its first line is u0, i0", GOOD)
+    _fails(tmp_path, "no column names: its first line is u0, i0", GOOD)
 
 
 def test_inputs_among_the_outputs_are_refused_and_kept(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_inputs_among_the_outputs_are_refused_and_kept(tmp_path: Path) -> None:
     log = write(make_log(), tmp_path / "log.parquet")
     items = write(make_catalogue(make_log()), tmp_path / "data" / "items.parquet")
     spec = IngestSpec(interactions=log, items=items, per_user="all", max_history=4, shards=2)
-    with pytest.raises(UserError, match="which is the run's own") as caught:
+    with pytest.raises(UserError, match="a folder that the run clears") as caught:
         ingest(spec, out, SilentProgress())
     assert "data.items" in caught.value.message
     assert Path(items).exists()
@@ -172,7 +172,8 @@ def test_a_filter_on_ids_that_leaves_nothing(tmp_path: Path) -> None:
 def test_a_catalogue_that_spells_its_ids_otherwise(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("item_id,title\n" + "".join(f"I{n},T{n}\n" for n in range(5)))
     items = {"items": str(tmp_path / "items.csv")}
-    why = "5 of them are in the catalogue but for upper and lower case: the log has 'i0' where the catalogue has 'I0'"
+    why = "5 of them would be in the catalogue but for upper and lower case: "
+    why += "the log has 'i0' where the catalogue has 'I0'"
     _fails(tmp_path, f"5 items of the log have no title: i0, i1, i2, i3, i4. {why}", [HEADER, *GOOD], **items)
     why = why.replace("'i0'", "'i.'").replace("'I0'", "'I.'")
     _fails(tmp_path, f"so nothing is left. {why}", [HEADER, *GOOD], missing_title="drop", **items)
@@ -183,5 +184,5 @@ def test_doubts_are_told_before_the_error_that_they_may_explain(
 ) -> None:
     rows = [f"u{n % 4},i{n % 5},{253402300799 if n % 3 else 1_600_000_000 + n},3,T{n % 5},train" for n in range(40)]
     with caplog.at_level("WARNING", logger="dealrec.ingest"):
-        _fails(tmp_path, "too many interactions of one time", [HEADER, *rows])
+        _fails(tmp_path, "too many interactions at one time", [HEADER, *rows])
     assert "26 of 40 interactions (65.0%) have the time 253402300799" in caplog.text

@@ -93,7 +93,7 @@ def test_files_are_read_as_the_split_that_they_are(tmp_path: Path, layout: str, 
 def test_another_split_must_say_that_the_files_are_joined(tmp_path: Path, layout: str, split: str) -> None:
     location = _write(tmp_path, LAYOUTS[layout])
     with pytest.raises(
-        UserError, match=rf"parts of a split \(train: .*\), and data\.split is {split}\. .*join_parts: true"
+        UserError, match=rf"parts of a split \(train: .*\), but data\.split is {split}\. .*join_parts: true"
     ):
         _settle(location, split=split)
     spec, _ = _settle(location, split=split, join_parts=True)
@@ -104,13 +104,13 @@ def test_another_split_must_say_that_the_files_are_joined(tmp_path: Path, layout
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("train.csv", "test.csv"), r"none is for valid\. Add the part .*valid\.csv.*join_parts: true"),
+        (("train.csv", "test.csv"), r"none is for valid\. Add the missing part .*valid\.csv.*join_parts: true"),
         (("valid.csv", "test.csv"), "none is for train"),
         (("train.csv", "valid.csv"), "none is for test"),
         (("train.csv", "test.csv", "more.csv"), r"more\.csv does not say which part it is\. Rename"),
         (("train.csv", "valid.csv", "eval.csv"), r"eval\.csv does not say which part"),
         (("train.csv", "holdout.csv"), r"holdout\.csv does not say which part"),
-        (("log.csv", "log_test.csv"), r"\(test: log_test\.csv\), and .*log\.csv does not say"),
+        (("log.csv", "log_test.csv"), r"\(test: log_test\.csv\), but .*log\.csv does not say"),
         (("train/a.csv", "valid/a.csv", "b.csv"), r"b\.csv does not say"),
     ],
 )
@@ -135,6 +135,33 @@ def test_names_of_one_part_or_none_are_no_split(tmp_path: Path, names: tuple[str
     location = _write(tmp_path, names)
     assert _settle(location)[0].split == "global_time"
     assert _settle(location, split="leave_one_out")[0].split == "leave_one_out"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("pregnancy-test.csv", "toys.csv"),
+        ("amazon_pregnancy_test.csv", "amazon_toys.csv", "amazon_books.csv"),
+        ("model-train-2019.csv", "model-train-2020.csv", "toys.csv"),
+        ("pregnancy-test/a.csv", "pregnancy-test/b.csv", "toys/a.csv"),
+        ("eval-kits.csv", "toys.csv"),
+    ],
+)
+def test_one_name_with_such_a_word_in_its_subject_is_no_split(
+    tmp_path: Path, names: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    location = _write(tmp_path, names)
+    with caplog.at_level("INFO", logger="dealrec.ingest"):
+        assert _settle(location)[0].split == "global_time"
+    assert f"{names[0].split('/')[0]} is read as part of the log" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "names", [("test_data.csv", "toys.csv"), ("log_test.csv", "log_2.csv"), ("a-test.csv", "b-test.csv", "c.csv")]
+)
+def test_a_name_that_may_be_a_part_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match="does not say which part it is"):
+        _settle(_write(tmp_path, names))
 
 
 def test_folders_that_the_user_named_say_nothing(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_one_user_who_is_hardly_a_person_is_told(most: int, users: int, told: bo
     statistics = cast("LogTotals", {**totals, "split": "global_time", "interactions": interactions})
     warnings = [warning for warning in warnings_of(statistics) if "User 'anonymous' has" in warning]
     assert len(warnings) == told
-    assert all("data.null_values: ['anonymous'] and set data.missing_id: drop" in warning for warning in warnings)
+    assert all("data.null_values: ['anonymous'] and data.missing_id: drop" in warning for warning in warnings)
 
 
 def _tie_counts(times: dict[str, list[int]], split: SplitName) -> list[int]:

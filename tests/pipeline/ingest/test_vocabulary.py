@@ -38,7 +38,7 @@ def test_items_without_title_are_named() -> None:
     log = merge_counts([_log(*"abcdefg")])
     with pytest.raises(UserError, match=r"6 items of the log have no title: b, c, d, e, f, \.\.\.\."):
         build_vocabulary(log, _catalogue(a="A", b=None), "error")
-    with pytest.raises(UserError, match=r"1 items of the log have no title: g\. .*data.missing_title: drop"):
+    with pytest.raises(UserError, match=r"1 item of the log has no title: g\. .*data.missing_title: drop"):
         build_vocabulary(log, _catalogue(a="A", b="B", c="C", d="D", e="E", f="F"), "error")
     with pytest.raises(
         UserError, match=r"no title: .*Fill in their titles in the log, or set data\.items to a catalogue"

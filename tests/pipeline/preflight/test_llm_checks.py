@@ -87,7 +87,7 @@ def unknown_architecture(llm: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "lack", "remedy"),
     [
-        (drop_weights, "only pytorch_model.bin, a pickle, which is not read", "save_pretrained"),
+        (drop_weights, r"only pytorch_model.bin, a pickle\. Pickles are refused", "save_pretrained"),
         (adapter_alone, "holds an adapter, not a model", "merge_and_unload"),
         (drop_tokenizer, "holds no tokenizer", "save_pretrained"),
         (pointer, "model.safetensors cannot be read as safetensors", "git lfs pull"),
@@ -108,10 +108,10 @@ def test_a_folder_with_a_part_of_a_model_is_told_once(llm: Path, spoil: Any, lac
 @pytest.mark.parametrize(
     ("model", "lack"),
     [
-        ("someone/no-such-model", "is no folder here, its weights are not in this machine's cache"),
+        ("someone/no-such-model", "is not a folder, its weights are not in this machine's cache"),
         ("models/of/mine", "is neither a folder here nor the name of a model on a hub"),
-        ("/nowhere/llm", "is not there"),
-        ("./nowhere.gguf", "is not there"),
+        ("/nowhere/llm", "does not exist"),
+        ("./nowhere.gguf", "does not exist"),
     ],
 )
 def test_a_model_that_cannot_be_had_is_told_once(model: str, lack: str) -> None:

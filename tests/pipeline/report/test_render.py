@@ -106,7 +106,7 @@ def test_shows(page, expected):
 def test_an_empty_run_is_a_page_of_things_not_run():
     outline = Outline(render_report(ReportData(name="early")))
     assert outline.visible.count("not run") == 11
-    assert "No coreset was selected yet." in outline.visible
+    assert "No coreset has been selected yet." in outline.visible
     assert "svg" not in outline.tags
 
 

@@ -82,11 +82,11 @@ def test_text_is_no_pickle(data: bytes) -> None:
     ("name", "data", "message"),
     [
         ("log.csv", b"", r"is empty \(0 bytes\)"),
-        ("log.csv", b"PAR1....", "is Parquet inside"),
+        ("log.csv", b"PAR1....", "holds Parquet"),
         ("log.parquet", CSV, "is not a Parquet file"),
         ("log.csv", "a,b\n".encode("utf-16"), "binary or UTF-16"),
-        ("log.csv", gzip.compress(CSV, mtime=0), "is gzip inside, by its name not compressed"),
-        ("log.csv.gz", CSV, "is not compressed inside, by its name gzip"),
+        ("log.csv", gzip.compress(CSV, mtime=0), "is gzip, but its name says not compressed"),
+        ("log.csv.gz", CSV, "is not compressed, but its name says gzip"),
         ("log.csv.gz", gzip.compress(CSV, mtime=0)[:-12], "cannot be read"),
         ("log.csv.xz", lzma.compress(CSV)[:-16], "cannot be read"),
     ],
@@ -117,7 +117,7 @@ def test_empty_parts_are_left_out(tmp_path: Path, extension: str, caplog: pytest
     with caplog.at_level(logging.INFO, logger="dealrec.ingest"):
         headers = read_headers(find_files(str(tmp_path), "k"))
     assert [header.file.path.rsplit("/", 1)[-1] for header in headers] == [f"part-2.{extension}"]
-    assert "3 of 4 files are empty and left out" in caplog.text
+    assert "Left out 3 of 4 files, which are empty" in caplog.text
     (tmp_path / f"part-2.{extension}").unlink()
     with pytest.raises(UserError, match=r"All 3 files are empty: .*part-0"):
         read_headers(find_files(str(tmp_path), "k"))

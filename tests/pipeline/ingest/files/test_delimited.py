@@ -41,9 +41,9 @@ def test_csv_comes_in_blocks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a,b\n1,2\n3\n4,5\n", "line 3 has 1 fields where the header has 2"),
+        ("a,b\n1,2\n3\n4,5\n", "line 3 has 1 field where the header has 2"),
         ("a,b\n1,2\n3,4,5\n", "line 3 has 3 fields where the header has 2"),
-        ("a,b\n" + "1,2\n" * 50 + "3", "line 52 has 1 fields"),
+        ("a,b\n" + "1,2\n" * 50 + "3", "line 52 has 1 field where"),
         (b"a,b\n1,2\n\xff,1\n", "not UTF-8"),
         ("a,b\n1,2\n" + '"' + "3,4\n" * 30_000, "cannot be read|fields where"),
     ],
@@ -112,10 +112,10 @@ def test_tabs_and_line_ends_in_quotes_belong_to_cells(tmp_path: Path, block: int
     ("content", "message"),
     [
         ('a\tb\n1\t"x"\n2\t3\t4\n', "line 3 has 3 fields where the header has 2"),
-        ('a\tb\n1\t"x\n2\n3\t4\n', "line 3 has 1 fields"),
-        ('a\tb\n1\t"x\n2\t3\n4\n5\ty"\n', "line 4 has 1 fields"),
+        ('a\tb\n1\t"x\n2\n3\t4\n', "line 3 has 1 field where"),
+        ('a\tb\n1\t"x\n2\t3\n4\n5\ty"\n', "line 4 has 1 field where"),
         (b"a\tb\n1\t2\n\xff\t1\n", "not UTF-8"),
-        ("a\tb\n" + "1\t2\n" * 50 + "3", "line 52 has 1 fields"),
+        ("a\tb\n" + "1\t2\n" * 50 + "3", "line 52 has 1 field where"),
     ],
 )
 def test_ragged_tables_by_tabs_are_named_by_line(tmp_path: Path, content: str | bytes, message: str) -> None:

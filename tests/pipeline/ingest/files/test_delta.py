@@ -105,7 +105,7 @@ def test_a_part_of_a_table_has_its_live_files_alone(tmp_path: Path) -> None:
     assert _read(tmp_path) == _truth(table)
     stale = sorted({str(path) for path in table.rglob("*.parquet")} - set(DeltaTable(table).file_uris()))
     for dead in (stale[0], str(table / "_delta_log"), str(table / "_delta_log" / "*.json")):
-        with pytest.raises(UserError, match="names no live file of the table of Delta"):
+        with pytest.raises(UserError, match="contains no live file of the Delta table"):
             find_files(dead, "data.interactions")
 
 
@@ -113,7 +113,7 @@ def test_several_tables_and_other_data_beside_one(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_deltalake(tmp_path / name, rows_of(5))
     for location in (tmp_path, tmp_path / "*"):
-        with pytest.raises(UserError, match=r"holds 2 tables \(.*/a, .*/b\)\. Name the one"):
+        with pytest.raises(UserError, match=r"holds 2 tables \(.*/a, .*/b\)\. Name one of them"):
             find_files(str(location), "data.interactions")
     shutil.rmtree(tmp_path / "b")
     pq.write_table(rows_of(5), tmp_path / "more.parquet")
@@ -142,7 +142,10 @@ def test_what_cannot_be_obeyed_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     write_deltalake(tmp_path / "log", rows_of(5))
     version = tmp_path / "log" / "_delta_log" / f"{1:020d}.json"
     for feature, message in (
-        ("variantType", r"Delta table .*/log uses what this reader does not know: variantType\. .*write\.parquet"),
+        (
+            "variantType",
+            r"Delta table .*/log uses features .* not support: variantType\. .*write\.parquet",
+        ),
         ("catalogManaged", r"the log of the Delta table .*/log cannot be read: .*catalog"),
         ("fromTheFuture", r"the log of the Delta table .*/log cannot be read: .*'fromTheFuture' is not supported"),
     ):
@@ -151,7 +154,7 @@ def test_what_cannot_be_obeyed_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         with pytest.raises(UserError, match=message):
             find_files(str(tmp_path / "log"), "data.interactions")
     monkeypatch.setattr("pipeline.ingest.files.table_formats.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"deltalake reads, and it is not installed\. .* pip install deltalake"):
+    with pytest.raises(UserError, match=r"needs the package deltalake, which is not inst.* pip install deltalake"):
         find_files(str(tmp_path / "log"), "data.interactions")
 
 

@@ -76,7 +76,7 @@ def test_python_dicts_are_read_and_nothing_is_run(tmp_path: Path) -> None:
         {"user": "7", "title": "Quoted 'x'"},
     ]
     marker = tmp_path / "marker"
-    with pytest.raises(UserError, match="line 1 is a Python dict that holds more than plain values"):
+    with pytest.raises(UserError, match="line 1 is a Python dict that is broken or holds more than plain values"):
         _read(tmp_path / "b.jsonl", f"{{'user': open({str(marker)!r}, 'w')}}\n", ["user"])
     assert not marker.exists()
     with pytest.raises(UserError, match="line 1, column 'user' holds"):
@@ -88,13 +88,13 @@ def test_python_dicts_are_read_and_nothing_is_run(tmp_path: Path) -> None:
     [
         ('[{"user": 1}, {"user": 2}]', r"a\.json is one JSON array\. .*json\.load\(sys\.stdin\)"),
         ('[\n{"user": 1},\n{"user": 2}\n]', r"a\.json is one JSON array over several lines\. .*json\.load"),
-        ('{\n  "user": 1\n}\n{\n  "user": 2\n}\n', r"a\.json, line 1 ends within an object\. .*jq -c"),
+        ('{\n  "user": 1\n}\n{\n  "user": 2\n}\n', r"a\.json, line 1 ends inside an object\. .*jq -c"),
         ('{"user": 1}{"user": 2}\n', r"a\.json, line 1 holds more than one JSON value\. .*jq -c"),
         (
             '{"user": {"0": 1, "1": 2}, "item": {"0": 3, "1": 4}}',
             r"one JSON object that holds whole columns.*orient",
         ),
-        ("{'user': nan}\n", "line 1 is a Python dict that holds more than plain values.*as JSON"),
+        ("{'user': nan}\n", "line 1 is a Python dict that is broken or holds more than plain values.*as JSON"),
         ('{"user": 1}\n{"user": 2', r"a\.json, line 2 is not valid JSON .*truncated"),
         ('"user"\n', "line 1 is not a JSON object"),
     ],

@@ -78,7 +78,7 @@ def test_above_what_the_user_named_a_column_counts_by_name_alone(tmp_path: Path)
     folder = tmp_path / "user=bob" / "dt=2024-01-01"
     write(FRAME.drop(columns=["user_id", "timestamp"]).assign(position=1), folder / "a.csv")
     for location in (folder, folder / "a.csv", folder / "*.csv"):
-        with pytest.raises(UserError, match="has no user column; it has item_id, title, position"):
+        with pytest.raises(UserError, match=r"has no user column\. It has item_id, title, position"):
             _read(location, IngestSpec(interactions="k", split="leave_one_out"))
         rows = _read(location, IngestSpec(interactions="k", columns={"user": "user", "timestamp": "dt"}))
         assert [(row["user"], row["timestamp"]) for row in rows] == [("bob", 1704067200.0)] * 2

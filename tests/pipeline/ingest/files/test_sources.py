@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,10 @@ def test_a_recbole_folder_holds_both(tmp_path: Path) -> None:
         ([], "", "has no data file .it holds nothing"),
         (["readme.md"], "", "it holds readme.md"),
         (["a.csv", "b.parquet"], "", "mixes formats"),
-        (["log.xlsx"], "log.xlsx", r"unknown extension '\.xlsx'.*Give Parquet, CSV"),
+        (["log.xlsx"], "log.xlsx", r"log\.xlsx is a spreadsheet \(\.xlsx\)\. .*as text .*CSV"),
+        (["log.zip"], "", r"log\.zip is an archive \(\.zip\)\. Unpack it"),
+        (["log.tar.gz"], "log.tar.gz", "is an archive"),
+        (["log.foo"], "log.foo", r"unknown extension '\.foo'.*Give Parquet, CSV"),
         (["log"], "log", "unknown extension ''"),
         (["log.parquet.gz"], "log.parquet.gz", "compressed Parquet"),
         (["log.pkl"], "log.pkl", r"log.pkl is a pickle\. .*Parquet"),
@@ -68,6 +72,41 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, files: list[str], location
     with pytest.raises(UserError, match=message) as caught:
         find_files(str(tmp_path / location), "data.items")
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "ratings.dat",
+            b"1::1193::5::978300760\n",
+            r"by '::' without column names\. .*sed 's/::/\\t/g'",
+        ),
+        ("u.data", b"196\t242\t3\n", r"separated by tabs without column names\..*printf 'item_id\\ttitle\\tcolumn_3"),
+        ("a.txt", b"user\titem\tts\n", r"separated by tabs\. Rename it to \.tsv"),
+        ("a.txt", b"user;item\n", r"separated by semicolons\. Convert it: sed"),
+        ("a.log", b'{"user": 1}\n', r"unknown extension '\.log'\. Inside it is JSON Lines\. Rename it to \.jsonl"),
+        ("a.bin", b"PK\x03\x04", "Inside it is an archive"),
+        ("a.dat", b"PAR1", r"Inside it is Parquet\. Rename it to \.parquet"),
+        ("a.dat", b"\x00\x01", "does not tell its format. Give Parquet"),
+    ],
+)
+def test_files_of_other_kinds_are_told_by_their_first_bytes(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        find_files(str(tmp_path / name), "data.items")
+
+
+def test_the_command_that_converts_a_file_works(tmp_path: Path) -> None:
+    (tmp_path / "ratings.dat").write_bytes(b"1::1193::5::978300760\n2::7::3::978300761\n")
+    with pytest.raises(UserError) as caught:
+        find_files(str(tmp_path), "data.interactions")
+    command = caught.value.remedy.partition("first command: ")[2].rstrip(".")
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+    lines = (tmp_path / "log.tsv").read_text().splitlines()
+    assert lines == ["user_id\titem_id\trating\ttimestamp", "1\t1193\t5\t978300760", "2\t7\t3\t978300761"]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_ids_become_text(values: pa.Array, text: list[str]) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (pa.array([1, None, None]), r"log.csv, column 'col', row 12: the item id is missing \(2 such"),
+        (pa.array([1, None, None]), r"log.csv, column 'col', row 12: the item id is missing \(in 2 rows of"),
         (pa.array(["a", ""]), "row 12: the item id is missing"),
         (pa.array([1.0, float("nan")]), "row 12: the item id is missing"),
         (pa.array([None, None]), "row 11: the item id is missing"),
@@ -64,10 +64,10 @@ def test_numbers_from_text() -> None:
     ("values", "message"),
     [
         (pa.array(["1", "2", "abc", "x"]), "row 13: 'abc' is not a number"),
-        (pa.array(["1", ""]), r"row 12: the item is missing \(1 such"),
+        (pa.array(["1", ""]), r"row 12: the item is missing \(in 1 row of"),
         (pa.array([1.0, None]), "row 12: the item is missing"),
         (pa.array([float("inf")]), "row 11: inf is not finite"),
-        (pa.array([False]), "a boolean, not a number"),
+        (pa.array([False]), "the column holds booleans, not numbers"),
         (pa.array([{"a": 1}]), "not a number"),
     ],
 )
@@ -109,9 +109,9 @@ def test_splits() -> None:
     assert as_splits(values, ORIGIN).to_pylist() == [0, 1, 1, 1, 2]
     words = pa.array(["training", "Dev", "testing", "TEST", "x_train"])
     assert as_splits(words, ORIGIN).to_pylist() == [0, 1, 2, 2, 0]
-    with pytest.raises(UserError, match=r"row 12: 'later' is no split\. The values are train, valid, test"):
+    with pytest.raises(UserError, match=r"row 12: 'later' is not a part of a split\. Use train, valid, test"):
         as_splits(pa.array(["train", "later"]), ORIGIN)
-    with pytest.raises(UserError, match=r"'Holdout' is no split, since it does not say for what"):
+    with pytest.raises(UserError, match=r"'Holdout' is not a part of a split: it does not say whether"):
         as_splits(pa.array(["train", "Holdout"]), ORIGIN)
     for missing in (None, " "):
         with pytest.raises(UserError, match=r"row 11: the split is missing\."):

@@ -13,6 +13,7 @@ from cluster.errors import UserError
 from pipeline.ingest.files.headers import Header, read_headers
 from pipeline.ingest.files.sources import find_files
 from pipeline.ingest.ingest_spec import IngestSpec
+from pipeline.ingest.reading import log_reader, plan_tasks
 from pipeline.ingest.values.columns import resolve_catalogue, resolve_log
 
 
@@ -43,9 +44,20 @@ def test_usual_names_are_recognised(tmp_path: Path, header: str, roles: dict[str
     assert resolve_log(_headers(tmp_path, header), _spec()) == roles
 
 
+def test_an_item_id_may_be_the_title(tmp_path: Path) -> None:
+    roles = resolve_log(_headers(tmp_path, "user_id,item_id,ts"), _spec(items=None, columns={"title": "item_id"}))
+    assert (roles["item"], roles["title"]) == ("item_id", "item_id")
+    (tmp_path / "log0.csv").write_text("user_id,item_id,ts\nu1, A  ,1\nu2,B,2\n", encoding="utf-8")
+    headers = read_headers(find_files(str(tmp_path), "data.interactions"))
+    spec = _spec(items=None, columns={"title": "item_id"})
+    (block,) = log_reader(headers, roles, spec)(plan_tasks(headers)[0])
+    assert block["item"].to_pylist()[:2] == ["A", "B"]
+    assert block["title"].to_pylist()[:2] == ["A", "B"]
+
+
 def test_one_column_plays_one_role(tmp_path: Path) -> None:
     headers = _headers(tmp_path, "item_id,ts")
-    with pytest.raises(UserError, match=r"data.columns.item and data.columns.user are one column, 'item_id'"):
+    with pytest.raises(UserError, match=r"data.columns.item and data.columns.user are the same column, 'item_id'"):
         resolve_log(headers, _spec(columns={"user": "item_id"}))
 
 
@@ -79,12 +91,12 @@ def test_the_catalogue_may_name_its_ids_otherwise(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "values", "message"),
     [
-        ("who,item_id,ts", {}, r"no user column; it has who, item_id, ts\. Set data\.columns\.user"),
+        ("who,item_id,ts", {}, r"no user column\. It has who, item_id, ts\. Set data\.columns\.user"),
         ("user_id,what,ts", {}, r"no item column.*Set data\.columns\.item"),
         (
             "user_id,item_id,ts",
             {"columns": {"user": "usr"}},
-            r"no column 'usr' \(data\.columns\.user\); it has user_id",
+            r"no column 'usr' \(data\.columns\.user\)\. It has user_id",
         ),
         (
             "user_id,item_id,ts",
@@ -94,10 +106,10 @@ def test_the_catalogue_may_name_its_ids_otherwise(tmp_path: Path) -> None:
         (
             "user_id,item_id,pos",
             {"split": "global_time"},
-            "no timestamp column; data.split: global_time needs one",
+            "no timestamp column, but data.split: global_time needs one",
         ),
-        ("user_id,item_id,ts", {"split": "column"}, "no split column; data.split: column needs one"),
-        ("user_id,item_id,ts", {"min_rating": 3.0}, "no rating column; data.min_rating needs one"),
+        ("user_id,item_id,ts", {"split": "column"}, "no split column, but data.split: column needs one"),
+        ("user_id,item_id,ts", {"min_rating": 3.0}, "no rating column, but data.min_rating needs one"),
         ("user_id,item_id,ts", {"items": None}, r"no title column.*data\.items to a catalogue"),
         ("user_id,item_id", {}, "neither a timestamp nor a position column"),
         ("user_id,userId,item_id,ts", {}, "'user_id' and 'userId' could each be the user"),
@@ -112,7 +124,11 @@ def test_what_is_missing_is_named(tmp_path: Path, header: str, values: dict[str,
 @pytest.mark.parametrize(
     ("line", "name", "message"),
     [
-        ("196,242,3,881250949", "log{}.csv", r"no column names, since its first line is 196, 242, 3.*Write the column"),
+        (
+            "196,242,3,881250949",
+            "log{}.csv",
+            r"no column names: its first line is 196, 242, 3.*Add a first line",
+        ),
         ("A1,B7,5.0,1400000000", "log{}.csv", "seems to have no column names"),
         ("196\t242\t3\t881250949", "log{}.tsv", "seems to have no column names"),
         ("1::1193::5::978300760", "log{}.csv", r"one column, '1::1193.*separated by '::'\. Write it with commas"),
@@ -130,12 +146,12 @@ def test_a_first_line_that_names_no_columns(tmp_path: Path, line: str, name: str
 
 def test_a_file_of_another_kind_beside_the_log(tmp_path: Path) -> None:
     headers = _headers(tmp_path, "movieId,imdbId", "userId,movieId,timestamp")
-    with pytest.raises(UserError, match=r"log0\.csv has no user column; .*log1\.csv has 'userId'\. Name the files"):
+    with pytest.raises(UserError, match=r"log0\.csv has no user column\. .*log1\.csv has 'userId'\. Name only the"):
         resolve_log(headers, _spec())
 
 
 def test_a_catalogue_without_ids(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"the catalogue, has no item column; it has id, title\. Name its column"):
+    with pytest.raises(UserError, match=r"the catalogue, has no item column\. It has id, title\. Rename its column"):
         resolve_catalogue(_headers(tmp_path, "id,title"), _spec(columns={"item": "product_id"}))
 
 
@@ -161,5 +177,5 @@ def test_parquet_files_must_agree_in_type(tmp_path: Path) -> None:
 
 
 def test_a_column_twice(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="column 'user_id' is there twice"):
+    with pytest.raises(UserError, match="column 'user_id' appears twice"):
         _headers(tmp_path, "user_id,user_id,ts")

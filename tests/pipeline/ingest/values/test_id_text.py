@@ -74,11 +74,13 @@ def test_ids_without_blanks_are_left_alone() -> None:
         (pa.array([1.0, float("inf")]), "row 12: inf is not a whole number"),
         (_decimals("7.0", "7.5", dtype=pa.decimal128(38, 1)), r"row 12: 7\.5 is not a whole number"),
         (pa.array([b"a" * 16, TWO[0].bytes[:15] + b"\xff"], pa.binary(16)), "row 12: .* is not text in UTF-8"),
-        (pa.array([True]), "row 11: ids of type bool"),
-        (pa.array([1], pa.date32()), "ids of type date32"),
+        (pa.array([True]), "row 11: ids cannot have type bool"),
+        (pa.array([1], pa.date32()), "ids cannot have type date32"),
         (pa.array([None, TWO[0].bytes], pa.uuid()), "row 11: the user id is missing"),
         (_decimals("1", dtype=pa.decimal128(3, 0)).take(pa.array([0, None])), "row 12: the user id is missing"),
-        (pa.array(["a", " \u200b"]), "row 12: the user id is missing .*data.missing_id: drop"),
+        (pa.array(["17", "1.23E+12"]), r"row 12: the id 1\.23E\+12 is a long number that a spreadsheet shortened"),
+        (pa.array(["1,5e+15 "]), r"row 11: the id 1,5e\+15 is"),
+        (pa.array(["a", " \u200b"]), "row 12:  the user id is missing .*data.missing_id: drop"),
     ],
 )
 def test_what_has_no_exact_spelling(values: pa.Array, message: str) -> None:

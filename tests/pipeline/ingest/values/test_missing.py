@@ -51,7 +51,7 @@ def test_rows_without_an_id_can_be_left_out_and_are_counted(tmp_path: Path) -> N
     assert table["reason"].to_pylist() == [KEPT, KEPT, NO_ID, NO_ID, NO_ID, PADDED]
     assert table["user"].to_pylist() == ["u1", "u2", None, None, None, None]
     assert table["timestamp"].to_pylist() == [1.0, 5.0, None, None, None, None]
-    with pytest.raises(UserError, match=r"log\.csv, column 'user', row 2: the user id is missing \(2 such"):
+    with pytest.raises(UserError, match=r"log\.csv, column 'user', row 2: the user id is missing \(in 2 rows of"):
         _blocks(path, LogReader(ROLES, null_values=("null",)))
 
 
@@ -73,7 +73,7 @@ def test_bare_nan_in_json_is_missing_and_a_quoted_one_is_text(tmp_path: Path, va
     path = tmp_path / "log.jsonl"
     rows = ['{"user": "NaN", "item": 1, "ts": 1}', f'{{"user": {value}, "item": 2, "ts": 2}}']
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"log\.jsonl, column 'user', row 2: the user id is missing \(1 such"):
+    with pytest.raises(UserError, match=r"log\.jsonl, column 'user', row 2: the user id is missing \(in 1 row of"):
         _blocks(path, LogReader(ROLES))
     assert _blocks(path, LogReader(ROLES, missing_id="drop"))["user"].to_pylist() == ["NaN", None]
 

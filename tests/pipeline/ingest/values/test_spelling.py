@@ -61,7 +61,7 @@ def test_ids_of_their_own_have_no_twins() -> None:
         (["7", "8"], ["007", "008", "9"], "2 of them .* but for leading zeros: the log has '7' where .* has '007'"),
         (["7.0", "8"], ["7"], "1 of them .* but for a fraction of zero: the log has '7.0' where .* has '7'"),
         (["A1"], ["a1"], "but for upper and lower case: the log has 'A1' where the catalogue has 'a1'"),
-        (["x\u200by"], ["xy"], r"but for characters that do not show: the log has 'x\\u200by' where .* has 'xy'"),
+        (["x\u200by"], ["xy"], r"but for invisible characters: the log has 'x\\u200by' where .* has 'xy'"),
         (["12", "13"], ["item_12", "item_13"], "2 of them .* but for a prefix: the log has '12' where .* 'item_12'"),
         (["m-12"], ["item_0012"], "but for a prefix"),
         (["i1", "i2", "i3"], ["B01", "B77"], "^$"),

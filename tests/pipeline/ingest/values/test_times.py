@@ -62,14 +62,14 @@ def test_dates_beside_moments_are_midnights() -> None:
         (pa.array(["2020-01-01", "2020-01-01T00:00Z"]), None, r"row 2: .* with a time zone, but b\.csv, .*row 1 has"),
         (pa.array(["2020-01-01", "2020"]), None, r"row 2: '2020' is a number, but b\.csv"),
         (pa.array(["soon", "2020-01-01"]), None, r"^b\.csv, column 'ts', row 1: 'soon' is not a time\."),
-        (pa.array(["soon", "5"]), NUMBER, r"row 1: 'soon' is not a time as a\.csv, column 'ts', row 1 has it"),
-        (pa.array(["5", "soon"]), None, r"row 2: 'soon' is not a time as b\.csv, column 'ts', row 1 has it \('5'\)"),
-        (pa.array(["2020-01-01", "2020-13-01"]), None, "row 2: '2020-13-01' is not a time as"),
+        (pa.array(["soon", "5"]), NUMBER, r"row 1: 'soon' is not a time like that of a\.csv, column 'ts', row 1"),
+        (pa.array(["5", "soon"]), None, r"row 2: 'soon' is not a time like that of b\.csv, column 'ts', row 1 \('5'\)"),
+        (pa.array(["2020-01-01", "2020-13-01"]), None, "row 2: '2020-13-01' is not a time like that of"),
         (pa.array(["5", r"\N"]), None, r"row 2: the timestamp is missing \('\\N'\)"),
         (pa.array(["NaT", "2020-01-01"]), None, r"row 1: the timestamp is missing \('NaT'\)"),
         (pa.array(["5", "nan"]), None, "row 2: the timestamp is missing"),
         (pa.array([1.0, float("nan")]), None, "row 2: the timestamp is missing"),
-        (pa.array([5], pa.duration("s")), None, "row 1: type duration.*not a number"),
+        (pa.array([5], pa.duration("s")), None, "row 1: the column has type duration.*not a number"),
     ],
 )
 def test_what_cannot_be_put_in_order(values: pa.Array, style: TimeStyle | None, message: str) -> None:

@@ -197,7 +197,8 @@ def test_other_ways_are_compared_on_the_models_that_are_there(
     again = [*command[:3], str(other), "--set", "audit.solvers=[none]", "--set", "audit.scopes=[last_layer]"]
     assert main(again) == 2
     assert (
-        f"Recompute by `dealrec audit CONFIG --run-dir {Storage.at(other).uri} --from audit`" in capsys.readouterr().err
+        f"Recompute with `dealrec audit CONFIG --run-dir {Storage.at(other).uri} --from audit`"
+        in capsys.readouterr().err
     )
     before = (other / "retrained" / "_manifest.json").read_bytes()
     assert main([*again, "--from", "audit", "--json"]) == 0

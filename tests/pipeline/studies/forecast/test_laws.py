@@ -144,7 +144,7 @@ def test_shares_that_are_the_whole_log_forecast_what_they_took() -> None:
             assert "do not tell" not in found[stage].basis
         ten_times = {row.stage: row for row in forecasts(CONFIG, large(), alike, WHOLE, ALIKE)}
         assert ten_times["ingest"].seconds == pytest.approx(10 * large().seconds["ingest"])
-        assert ten_times["ingest"].basis == "80,000 interactions; the shares do not tell how it grows"
+        assert ten_times["ingest"].basis == "80,000 interactions; the shares do not show how it grows"
 
 
 def test_a_slow_first_epoch_counts_once() -> None:
