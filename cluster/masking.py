@@ -10,8 +10,8 @@ MASK = "***"
 
 #: Schemes whose URIs name a container before the "@", and no credential.
 _CONTAINER_SCHEMES = ("abfs", "abfss", "wasb", "wasbs")
-#: Any URI with something before the "@"; a password may hold a slash that should have been encoded.
-_USER = re.compile(r"\b([a-z][a-z0-9+.-]*)://([^/\s@:'\"]*)(:[^\s@'\"]*)?@", re.IGNORECASE)
+#: Any URI with something before the "@"; a password may hold an "@" or a slash that should have been encoded.
+_USER = re.compile(r"\b([a-z][a-z0-9+.-]*)://([^/\s'\"]*|[^/\s@:'\"]*:[^\s@'\"]*)@", re.IGNORECASE)
 _WORDS = r"token|secret|passw(?:or)?d|api_?key|access_?key|credentials?|signature"
 #: Parameters of a URI's query; `sig` is that of Azure's shared access signatures.
 _QUERY = re.compile(rf"([?&][\w.-]*(?:{_WORDS}|\bsig)[\w.-]*=)[^&\s'\"]+", re.IGNORECASE)
@@ -43,7 +43,7 @@ def _masked_value(value: Any) -> Any:
 
 
 def _without_user(found: re.Match[str]) -> str:
-    scheme, _, password = found.groups()
-    if password is None and scheme.lower() in _CONTAINER_SCHEMES:
+    scheme, user = found.groups()
+    if ":" not in user and scheme.lower() in _CONTAINER_SCHEMES:
         return found.group(0)
     return f"{scheme}://{MASK}@"

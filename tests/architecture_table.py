@@ -23,15 +23,17 @@ from training.llm.usable_models import check_kind, check_model
 FILE = Path(__file__).parents[1] / "docs" / "ARCHITECTURES.md"
 _INTRODUCTION = """# Architectures
 
-What is found in each class that transformers {version} loads as a causal language model, in a small random copy of it
-(`python -m tests.architecture_table` writes this page; `tests/training/test_architectures.py` holds the code to it).
-Hybrids were built with their attention in the middle, between layers of other kinds.
+This page lists what dealrec finds in each class that transformers {version} loads as a causal language model, in a
+small random copy of it. `python -m tests.architecture_table` writes the page, and
+`tests/training/test_architectures.py` holds the code to it. Hybrids were built with their attention in the middle,
+between layers of other kinds.
 
-- *attention*: layers that weigh tokens by a softmax, of all decoder layers. LoRA is on the query and value maps of all
-  of them.
-- *values*: the maps that the values of the last attention layer are made of, in that layer unless another is named.
-  `effort.scope: last_v` is their `lora_B`. In a fused map, marked `qkv` or `kv`, it is the `lora_B` of the whole map.
-- Without attention, LoRA needs `finetune.targets: all-linear` and effort needs `effort.scope: all`.
+- *attention* counts the layers that weigh tokens by a softmax, among all decoder layers. LoRA goes on the query and
+  value maps of all of them.
+- *values* names the maps that make the values of the last attention layer. They are in that layer unless another is
+  named. `effort.scope: last_v` is their `lora_B`. In a fused map, marked `qkv` or `kv`, it is the `lora_B` of the
+  whole map.
+- A model without attention needs `finetune.targets: all-linear` for LoRA and `effort.scope: all` for effort.
 
 | model type | class | attention | last attention layer | queries | values | fused |
 |---|---|---|---|---|---|---|

@@ -85,20 +85,21 @@ class BackgroundTracker:
             while (work := self._queue.get()) is not None:
                 work(tracker)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a tracker raises, the run goes on
-            reason = masked((str(error).strip().splitlines() or [""])[0])
+            reason = masked((str(error).strip().splitlines() or ["no reason given"])[0])
             log.warning(
-                "Tracking by %s failed and is off until the next start (%s: %s). The run goes on.",
+                "Tracking by %s failed and is off until the next start (%s: %s). The run goes on.%s",
                 self._name,
                 type(error).__name__,
                 reason,
+                self._hint(),
             )
-            if self._state.get("identity"):
-                log.warning(
-                    "If %s no longer has run %s, remove tracking/%s.json from the run directory.",
-                    self._name,
-                    self._state["identity"],
-                    self._name,
-                )
+
+    def _hint(self) -> str:
+        identity = self._state.get("identity")
+        if identity is None:
+            return ""
+        name = self._name
+        return f" If {name} no longer has its run {identity}, remove tracking/{name}.json from the run directory."
 
     def _remember(self, **changes: Any) -> None:
         self._state |= changes

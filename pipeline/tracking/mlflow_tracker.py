@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ class MlflowTracker:
         from mlflow import MlflowClient
         from mlflow.entities import Param
 
+        # It announces every new store.
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
         self._client = MlflowClient()
         if tracked.identity is not None:
             self._id = tracked.identity

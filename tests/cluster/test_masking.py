@@ -8,6 +8,8 @@ from cluster.masking import masked, masked_values
     [
         ("s3://AKIA123:abc/def@bucket/log?region=x", "s3://***@bucket/log?region=x"),
         ("at https://user:pa%2Fss@mlflow.host:5000/x, twice", "at https://***@mlflow.host:5000/x, twice"),
+        ("mysql://me:p@ss@db/x", "mysql://***@db/x"),
+        ("'https://me:pw@a/x' and \"https://b/y@z\"", "'https://***@a/x' and \"https://b/y@z\""),
         ("https://ghp_token@host/x", "https://***@host/x"),
         ("postgresql+psycopg2://me:pw@db/mlflow", "postgresql+psycopg2://***@db/mlflow"),
         ("abfss://container@account.dfs.core.windows.net/log", "abfss://container@account.dfs.core.windows.net/log"),

@@ -72,7 +72,9 @@ def test_broken_weights_and_foreign_models_are_the_users_fault(tiny, tmp_path):
             load_llm(LLMSpec(str(path), "float32"))
 
 
-def test_code_that_comes_with_a_model_is_never_run(tmp_path):
+def test_code_that_comes_with_a_model_is_never_run(tmp_path, monkeypatch):
+    """Not even when somebody at the terminal agrees to everything."""
+    monkeypatch.setattr("builtins.input", lambda *question: "y")
     llm = make_tiny_llm(tmp_path / "llm")
     (llm / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Config: pass\nclass Model: pass\n")
     config = json.loads((llm / "config.json").read_text())
