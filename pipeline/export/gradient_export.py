@@ -3,19 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+from safetensors.numpy import load
 
+from cluster.errors import UserError
 from cluster.storage import Storage
-from pipeline.engine.sample_tables import read_samples
+from pipeline.engine.sample_tables import read_samples, train_shards
 from pipeline.stages.surrogate_source import SurrogateSource
 from scoring.batching import HistoryBatch
 from scoring.gradients import per_sample_gradients
 from scoring.objective import reduce_to_scope
-from scoring.surrogate import surrogate_scope
+from scoring.surrogate import build_surrogate, surrogate_scope
 
 #: Numbers in one batch of gradients: 128 MiB in float32.
 _NUMBERS = 1 << 25
+
+
+@dataclass(frozen=True)
+class SavedWeights:
+    """The trained surrogate's weights in a run directory: read where they are needed, without Ray's object store."""
+
+    folder: Storage
+
+    def get(self) -> dict[str, npt.NDArray[np.generic]]:
+        return load(self.folder.read_bytes("model.safetensors"))
+
+
+def saved_source(folder: Storage, patterns: Sequence[str] | None) -> SurrogateSource:
+    """Return the trained surrogate of a run.
+
+    Parameters
+    ----------
+    folder : that of the stage surrogate.
+    patterns : names of the surrogate's scopes, or patterns; None is its default.
+    """
+    metrics = folder.read_json("metrics.json")
+    config = {**metrics["config"], "item_count": metrics["item_count"]}
+    outputs = build_surrogate(metrics["surrogate"], metrics["item_count"], config).output_count
+    return SurrogateSource(metrics["surrogate"], config, SavedWeights(folder), patterns, outputs)
+
+
+def run_gradients(
+    surrogate: Storage, data: Storage, scope: Sequence[str] | None, shards: Sequence[int] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of `gradient_batches` for some shards of a run, or for all.
+
+    Parameters
+    ----------
+    surrogate, data : the folders of the stages surrogate and ingest.
+    scope : as of `gradient_batches`.
+    shards : their numbers; None is all.
+
+    Raises `UserError` for a shard that is not there, `ScopeError` for a scope that matches nothing.
+    """
+    known = train_shards(data)
+    unknown = sorted(set(shards or ()) - set(known))
+    if unknown:
+        raise UserError(f"There is no train shard {unknown[0]}.", f"This run has the shards 0 to {len(known) - 1}.")
+    source = saved_source(surrogate, scope)
+    for index in known if shards is None else shards:
+        yield from gradient_batches(source, data, index)
 
 
 def gradient_batches(
@@ -23,12 +74,9 @@ def gradient_batches(
 ) -> Iterator[pa.RecordBatch]:
     """∇ℓ(s) of every sample of one shard, the shards and the losses being those of stage influence.
 
-    A shard is a pass of its own, so Ray spreads them: `ray.data.range(shards).map_batches(...)` over this function
-    writes a whole log's gradients, 4P bytes a sample.
-
     Parameters
     ----------
-    source : the trained surrogate, from `pipeline.stages.influence_stage.surrogate_source`.
+    source : the trained surrogate, from `saved_source` or `pipeline.stages.influence_stage.surrogate_source`.
     data : the run's data folder.
     index : of the shard.
     scope : patterns or names as in `influence.scope`; None is the scope that `source` was given.

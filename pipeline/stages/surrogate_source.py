@@ -43,6 +43,12 @@ class ReferenceSource(Protocol):
     def read(self, index: int) -> ReferenceShard: ...
 
 
+class Weights(Protocol):
+    """A model's weights by name, wherever they are kept."""
+
+    def get(self) -> dict[str, npt.NDArray[np.generic]]: ...
+
+
 @dataclass(frozen=True)
 class SurrogateSource:
     """Everything an actor needs to build the trained surrogate and the scope.
@@ -50,14 +56,14 @@ class SurrogateSource:
     Attributes
     ----------
     name, config : of `build_surrogate`; the config holds `item_count`.
-    weights : the broadcast state; `direction` joins it for the scoring pass.
+    weights : the state, broadcast or saved; `direction` joins a broadcast one for the scoring pass.
     patterns : of the scope; None is the surrogate's own default.
     outputs : numbers that the loss of a sample is a function of; they bound the rows of a batch.
     """
 
     name: str
     config: Mapping[str, Any]
-    weights: Broadcast
+    weights: Weights
     patterns: Sequence[str] | None
     outputs: int
 
