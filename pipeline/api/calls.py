@@ -53,7 +53,7 @@ def api_call(progress: bool | None = None) -> Iterator[None]:
     if _BY_COMMAND.get():
         yield
         return
-    with python_faults(), _process_restored(), _progress_shown(progress):
+    with python_faults(), _process_restored(), _progress_shown(progress), _ray_of_the_host():
         ensure_home()
         yield
 
@@ -77,14 +77,21 @@ def python_faults() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _process_restored() -> Iterator[None]:
-    environment, filters = dict(os.environ), warnings.filters[:]
+    environment = dict(os.environ)
     levels = {name: logger.level for name, logger in _library_loggers().items()}
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM) if main else None
+    unraisable, in_thread = sys.unraisablehook, threading.excepthook
     try:
-        yield
+        with warnings.catch_warnings():
+            yield
     finally:
-        warnings.filters[:] = filters  # type: ignore[index]
+        # A session replaces these hooks to drop what Ray's objects say once it is shut down. Python's own are not
+        # missed, those of the host are.
+        if unraisable is not sys.__unraisablehook__:
+            sys.unraisablehook = unraisable
+        if in_thread is not threading.__excepthook__:
+            threading.excepthook = in_thread
         for name, logger in _library_loggers().items():
             logger.setLevel(levels.get(name, logging.NOTSET))
         for name in set(os.environ) - set(environment):
@@ -93,6 +100,32 @@ def _process_restored() -> Iterator[None]:
         if handler is not None:
             # Ray puts a handler of its own in its place and leaves it there.
             signal.signal(signal.SIGTERM, handler)
+
+
+@contextlib.contextmanager
+def _ray_of_the_host() -> Iterator[None]:
+    """Set up Ray Data for our passes where the host has connected Ray, and restore what the host had set."""
+    if "ray" not in sys.modules:
+        yield
+        return
+    import ray
+
+    if not ray.is_initialized():
+        yield
+        return
+    import ray.data
+
+    from cluster.session import configure_ray_data
+
+    context = ray.data.DataContext.get_current()
+    names = ("enable_progress_bars", "print_on_execution_start", "execution_no_progress_timeout_s")
+    before = {name: getattr(context, name) for name in names}
+    configure_ray_data()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
 
 
 def _library_loggers() -> dict[str, logging.Logger]:

@@ -170,7 +170,7 @@ def load_run(run_dir: str | os.PathLike[str]) -> Run:
     --------
     >>> run = dealrec.load_run("runs/shop")
     >>> [stage.stage for stage in run.stages()]
-    ['ingest', 'select']
+    ['ingest', 'surrogate', 'select']
     """
     with python_faults():
         place = Storage.at(os.fspath(run_dir))

@@ -48,6 +48,7 @@ def run(
     Raises `UserError` for what the user can mend: a wrong key, a faulty log, results of another configuration.
 
     Ray is started for the length of the call unless it is connected already, or `cluster.address` names a cluster.
+    After the call this process starts no Ray by itself: connect with `ray.init()` before using Ray's API.
 
     Examples
     --------

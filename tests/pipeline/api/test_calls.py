@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.errors import UserError
+from cluster.late_calls import forbid_auto_start
 from cluster.progress import LineProgress
 from cluster.session import quiet_libraries
 from pipeline.api.calls import api_call, by_command
@@ -39,6 +41,18 @@ def test_the_process_is_left_as_it_was() -> None:
     assert (dict(os.environ), warnings.filters[:], logging.getLogger("dealrec").handlers[:]) == before
     assert logger.level == logging.INFO
     assert signal.getsignal(signal.SIGTERM) == handler
+
+
+def test_hooks_of_the_host_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mine(fault: object) -> None:
+        """The host's."""
+
+    monkeypatch.setattr(sys, "unraisablehook", mine)
+    monkeypatch.setattr(threading, "excepthook", mine)
+    with api_call():
+        forbid_auto_start()
+        assert sys.unraisablehook is not mine
+    assert (sys.unraisablehook, threading.excepthook) == (mine, mine)
 
 
 def test_it_is_left_as_it_was_by_an_error_too() -> None:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-from typing import cast
-
-import pytest
+from typing import TextIO, cast
 
 from cluster.progress import LineProgress
 from pipeline.api.notebook import NotebookScreen, in_notebook
@@ -21,7 +19,7 @@ class Shown(NotebookScreen):
 
 def test_progress_replaces_its_line_and_other_lines_stay() -> None:
     screen = Shown()
-    progress = LineProgress("ingest", stream=cast("pytest.CaptureIO", screen), interval=0)
+    progress = LineProgress("ingest", stream=cast("TextIO", screen), interval=0)
     screen.write("reading\n")
     progress.update(1, 4)
     progress.update(2, 4)
