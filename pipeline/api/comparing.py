@@ -66,7 +66,7 @@ def compare(
         if target not in _DRAWS:
             raise UserError(f"--target {target} cannot be tuned.", f"There are {', '.join(sorted(_DRAWS))}.")
         names = [class_name(name) if isinstance(name, type) else name for name in selectors]
-        asked = list(sizes) if sizes else [task.config.select.size]
+        asked = [float(size) for size in (() if sizes is None else sizes)] or [task.config.select.size]
         drawn = _DRAWS[target] if draws is None else draws
         request = Request(list(dict.fromkeys(names)), seeds, asked, drawn, first_seed, control)
         record = compare_selectors(task.config, task.run, request, target, list(proxies), arms_at_once)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cluster.errors import UserError
 from cluster.storage import Storage, is_remote
 from pipeline.api.given_tables import TableShelf, is_table, to_arrow
@@ -160,7 +162,7 @@ def _dumped(config: Config) -> dict[str, Any]:
 
 
 def _plain_section(section: Any) -> Any:
-    """A section with paths as text and classes by their names."""
+    """A section with paths as text, classes by their names, and numbers of numpy as Python's."""
     if isinstance(section, Mapping):
         return {str(key): _plain_value(value) for key, value in section.items()}
     return section
@@ -169,6 +171,8 @@ def _plain_section(section: Any) -> Any:
 def _plain_value(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if isinstance(value, np.generic):
+        return value.item()
     return class_name(value) if isinstance(value, type) else value
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -53,6 +54,7 @@ def test_a_mapping_of_the_log_is_the_section_data_and_sections_replace_keys(tmp_
         0.1,
         "all",
     )
+    assert read_source({"interactions": "x"}, sections={"select": {"size": np.int64(7)}}).config.select.size == 7
     path = config_file(tmp_path, select={"size": 24, "seed": 3})
     replaced = read_source(path, sections={"select": {"size": 12}}).config.select
     assert (replaced.size, replaced.seed) == (12, 3)
