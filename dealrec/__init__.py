@@ -111,7 +111,10 @@ _refuse_shadows()
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'dealrec' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_MODULES[name]), name)
+    from pipeline.api.quiet_imports import quiet_imports
+
+    with quiet_imports():
+        value = getattr(importlib.import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

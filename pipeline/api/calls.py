@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import logging
 import os
@@ -18,6 +19,7 @@ from cluster.errors import UserError, user_error_in
 from cluster.home import ensure_home
 from cluster.screen import screen
 from pipeline.api.notebook import NotebookScreen, in_notebook
+from pipeline.api.quiet_imports import quiet_imports
 from pipeline.api.wording import for_python
 from scoring.exceptions import ScoringError
 
@@ -140,6 +142,9 @@ def _library_loggers() -> dict[str, logging.Logger]:
 @contextlib.contextmanager
 def _progress_shown(asked: bool | None) -> Iterator[None]:
     notebook = in_notebook()
+    if notebook:
+        with quiet_imports():
+            importlib.import_module("cluster.session")
     if not (notebook if asked is None else asked):
         with screen(_Nowhere()), _not_printed():
             yield
