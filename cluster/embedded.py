@@ -16,7 +16,7 @@ import ray
 from ray._common.utils import get_default_ray_temp_dir
 
 from cluster.errors import UserError
-from cluster.project_root import PROJECT_ROOT
+from cluster.project_root import CHECKOUT
 from cluster.start_timeout import ProcessEndedError, children, start_timeout
 from cluster.token import forget_token, own_token
 
@@ -172,6 +172,10 @@ def _environment() -> Iterator[None]:
 
 
 def python_path() -> str:
-    """Return an import path with the project first, so that workers import the driver's packages."""
-    inherited = os.environ.get("PYTHONPATH", "")
-    return os.pathsep.join([str(PROJECT_ROOT), inherited]) if inherited else str(PROJECT_ROOT)
+    """Return the `PYTHONPATH` of workers: a checkout first, so that they import the packages that the driver runs.
+
+    An installation is left out: workers run the same interpreter, and site-packages in front of the standard library
+    would replace modules of it.
+    """
+    folders = (str(CHECKOUT) if CHECKOUT else "", os.environ.get("PYTHONPATH", ""))
+    return os.pathsep.join(folder for folder in folders if folder)

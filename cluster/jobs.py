@@ -19,7 +19,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.errors import UserError
 from cluster.follow import FINAL, answered
-from cluster.project_root import PROJECT_ROOT
+from cluster.job_package import job_package
 from cluster.session import quiet_libraries, token_fault
 
 #: Not shipped to the cluster: large, local, or of no use there.
@@ -38,6 +38,7 @@ EXCLUDES = [
     "tests",
     "docs",
     "benchmarks",
+    "examples",
     "**/__pycache__",
 ]
 _REACH = "Give the dashboard's address, such as http://HEAD:8265, or forward its port again."
@@ -147,8 +148,16 @@ def submit_job(client: JobSubmissionClient, job: str, arguments: Sequence[str], 
         number += 1
         name = f"{job}-{number}"
     entrypoint = " ".join(["python", "-m", "pipeline", "run", "-", *(shlex.quote(argument) for argument in arguments)])
+    with job_package() as package:
+        return _start_job(client, name, entrypoint, config_text, str(package))
+
+
+def _start_job(
+    client: JobSubmissionClient, name: str, entrypoint: str, config_text: str, package: str
+) -> tuple[str, bool]:
+    """Upload the folder `package` and start the job in it; the id of the job, and whether it was there already."""
     runtime_env = {
-        "working_dir": str(PROJECT_ROOT),
+        "working_dir": package,
         "excludes": EXCLUDES,
         # The session sets the workers' variables; Ray refuses a job whose driver sets the same ones again.
         "env_vars": {"DEALREC_CONFIG": _unexpanded(config_text), "RAY_JOB_STOP_WAIT_TIME_S": _STOP_SECONDS},
@@ -164,7 +173,7 @@ def submit_job(client: JobSubmissionClient, job: str, arguments: Sequence[str], 
             if "No available agent" not in str(error):
                 raise UserError(
                     f"The cluster does not take the job ({str(error).strip().splitlines()[0][:500]}).",
-                    f"What is shipped is {PROJECT_ROOT}: no large files may lie there.",
+                    f"What is shipped is {package}: no large files may lie there.",
                 ) from error
             time.sleep(2.0)
         else:

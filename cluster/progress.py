@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable
 from typing import Protocol, TextIO, TypeAlias
+
+from cluster.screen import current_screen
 
 log = logging.getLogger("dealrec.progress")
 #: A fact that progress shows, such as a loss or a number of rows.
@@ -61,7 +62,7 @@ class LineProgress:
     ) -> None:
         self.name = name
         self.unit = unit
-        self._stream = stream or sys.stderr
+        self._stream = stream or current_screen()
         self._terminal = self._stream.isatty()
         self._interval = interval / 10 if self._terminal else interval
         self._clock = clock

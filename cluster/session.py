@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 import warnings
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ from ray.exceptions import AuthenticationError
 from cluster.embedded import muted, python_path, start_embedded
 from cluster.errors import UserError
 from cluster.late_calls import forbid_auto_start
+from cluster.project_root import shadowing_file
 from cluster.ray_data import end_executions
 from cluster.token import forget_token
 
@@ -62,6 +64,7 @@ def ray_session(address: str | None = None, cpus: int | None = None, gpus: int |
     Raises `UserError` for a Ray Client address, for a cluster that does not answer, and for an embedded Ray that does
     not start.
     """
+    require_own_packages()
     if ray.is_initialized():
         yield
         return
@@ -70,6 +73,21 @@ def ray_session(address: str | None = None, cpus: int | None = None, gpus: int |
         yield
     finally:
         _leave()
+
+
+def require_own_packages() -> None:
+    """Raise `UserError` where workers would import a file of the user's in place of a package of this project.
+
+    Ray puts the driver's working directory in front of its workers' paths, and the folder of its script if that is on
+    the driver's own path.
+    """
+    script = os.path.dirname(os.path.realpath(sys.argv[0])) if sys.argv and sys.argv[0] else ""
+    found = shadowing_file([os.getcwd(), *([script] if script in sys.path else [])])
+    if found is not None:
+        raise UserError(
+            f"{found} has the name of one of dealrec's packages, and the workers would import it in its place.",
+            "Rename it, or start from another folder.",
+        )
 
 
 def _leave() -> None:
@@ -116,7 +134,9 @@ def connect(address: str | None, cpus: int | None, gpus: int | None) -> None:
 def _join(target: str) -> None:
     try:
         _require_listener(target)
-        runtime_env = {"env_vars": {**WORKER_ENVIRONMENT, "PYTHONPATH": python_path()}}
+        # An empty path would replace that of the nodes.
+        path = {"PYTHONPATH": python_path()} if python_path() else {}
+        runtime_env = {"env_vars": {**WORKER_ENVIRONMENT, **path}}
         with muted():
             ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
     except (ConnectionError, TimeoutError) as error:

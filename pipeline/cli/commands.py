@@ -1,4 +1,4 @@
-"""What each command of the command line does.
+"""The commands of the command line: each calls the function of the Python API and prints what came out.
 
 What only one command needs is imported there: the libraries below take seconds to load.
 """
@@ -11,41 +11,40 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from cluster.errors import UserError
 from cluster.progress import format_seconds
-from cluster.storage import Storage, is_remote
+from cluster.storage import Storage
+from pipeline.api.config_sources import Source
+from pipeline.api.run_result import Run
 from pipeline.cli.console import write_now
 from pipeline.cli.text_table import format_table
-from pipeline.driver.run_directory import RunOptions, default_run_dir, open_run, run_stages
+from pipeline.driver.run_directory import default_run_dir
 from pipeline.driver.run_tables import kept_rows, metrics_rows, stage_rows
-from pipeline.engine.config import Config
-from pipeline.engine.config_file import dump_config, json_schema, load_config, load_run_config, parse_text
-from pipeline.studies.audit.audit_stages import AUDIT, AUDIT_STAGES
+from pipeline.engine.config_file import json_schema, parse_text
+from pipeline.engine.graph import Graph
+from pipeline.stages.stage_list import stages_of
 
 log = logging.getLogger("dealrec.cli")
 
 #: Longer than the heads of our manifests give a job to end.
 _STOP_SECONDS = 130.0
-#: Random coresets a training seed, unless asked for otherwise.
-_DRAWS = {"proxy": 3, "llm": 1}
 
 
 def run(options: argparse.Namespace) -> int:
-    config, run_dir = _load(options)
-    graph = run_stages(
-        config, open_run(run_dir), RunOptions(first=options.first, last=options.last, fresh=options.fresh)
-    )
-    rows = {"stages": stage_rows(graph), "metrics": metrics_rows(graph)}
-    _show(options, rows, ("metrics", "stages"))
+    from pipeline.api.running import run as run_all
+
+    graph = _graph(run_all(*_source(options), **_given(options, "from_", "until", "fresh")))
+    _show(options, {"stages": stage_rows(graph), "metrics": metrics_rows(graph)}, ("metrics", "stages"))
     return 0
 
 
 def run_stage(options: argparse.Namespace) -> int:
-    config, run_dir = _load(options)
-    graph = run_stages(config, open_run(run_dir), RunOptions(only=options.stage))
+    from pipeline.api.running import run_stage as run_one
+
+    graph = _graph(run_one(options.stage, *_source(options), **_given(options)))
     tables: dict[str, Any] = {"stages": stage_rows(graph)}
     if options.stage == "ingest":
         statistics = graph.folder(graph.stage("ingest")).read_json("statistics.json")
@@ -55,95 +54,73 @@ def run_stage(options: argparse.Namespace) -> int:
 
 
 def compare(options: argparse.Namespace) -> int:
-    from pipeline.studies.compare.arms import Request
+    from pipeline.api.comparing import compare as compare_selectors
     from pipeline.studies.compare.comparison_rows import difference_rows, slice_rows, summary_rows
-    from pipeline.studies.compare.run_comparison import compare as compare_selectors
-    from pipeline.studies.compare.verdict import conclusions
 
-    config, run_dir = _load(options)
-    sizes = options.sizes or [config.select.size]
-    draws = _DRAWS[options.target] if options.draws is None else options.draws
-    request = Request(_listed(options.selectors), options.seeds, sizes, draws, options.first_seed, options.control)
-    run = open_run(run_dir)
-    proxies = _listed(options.proxies)
-    result = compare_selectors(config, run, request, options.target, proxies, options.arms_at_once)
+    asked = ("selectors", "seeds", "first_seed", "control", "sizes", "draws", "target", "proxies", "arms_at_once")
+    made = compare_selectors(*_source(options), **_given(options, *asked))
+    result: Any = made.record
     if options.json:
         _show(options, {"comparison": result}, ())
         return 0
     tables = {"arms": summary_rows(result), "differences": difference_rows(result)}
     tables |= {kind: slice_rows(result, kind) for kind in ("difference", "from_zero_shot")}
     _show(options, tables, tuple(tables))
-    for warning in result["warnings"]:
+    for warning in made.warnings:
         log.warning("%s", warning)
-    for sentence in conclusions(result):
+    for sentence in made.conclusions:
         log.info("%s", sentence)
     log.info("untuned: arms whose lowest validation loss is that before any tuning")
     log.info("* looks at the validation period; %d arms tried so far", result["tried"])
-    log.info("Plots: %s", run.child("arms").uri + f"/comparison-{options.target}.html")
+    log.info("Plots: %s", made.page)
     return 0
 
 
 def export(options: argparse.Namespace) -> int:
-    from pipeline.export.coreset_export import FORMATS, export_coreset
+    from pipeline.api.exporting import export as export_coreset
 
-    config, run_dir = _load_run(options)
-    formats = list(FORMATS) if options.format is None else _listed(options.format)
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown or not formats:
-        raise UserError(
-            f"--format {options.format}: no format {', '.join(unknown)}.", f"There are {', '.join(FORMATS)}."
-        )
-    run = Storage.at(run_dir)
-    out = open_run(options.out, "--out") if options.out else run.child("export")
-    _show(options, {"files": export_coreset(config, run, out, formats)}, ("files",))
-    log.info("Written to %s", out.uri)
+    made = export_coreset(*_source(options), **_given(options, "out", "formats"))
+    _show(options, {"files": [asdict(file) for file in made.files]}, ("files",))
+    log.info("Written to %s", made.folder)
     return 0
 
 
 def audit(options: argparse.Namespace) -> int:
-    from pipeline.studies.audit.audit_table import recommended_setting, table_rows
+    from pipeline.api.auditing import audit as audit_influence
+    from pipeline.studies.audit.audit_table import table_rows
 
-    config, run_dir = _load(options)
-    graph = run_stages(config, open_run(run_dir), RunOptions(first=options.first, fresh=options.fresh), AUDIT_STAGES)
-    result = graph.folder(AUDIT).read_json("audit.json")
+    made = audit_influence(*_source(options), **_given(options, "from_", "fresh"))
+    result = made.record
     if options.json:
         _show(options, {"audit": result}, ())
         return 0
     _show(options, {"audit": table_rows(result)}, ("audit",))
     draws = [row["ndcg_change"] for row in result["removals"] if row["kind"] == "random"]
     log.info("NDCG@10 %.4f with all samples; without random ones %s", result["whole"]["ndcg@10"], _signed(draws))
-    log.info("Recommended (*), for your config: %s", recommended_setting(result))
+    log.info("Recommended (*), for your config: %s", made.recommended)
     return 0
 
 
 def doctor(options: argparse.Namespace) -> int:
     """Exit code 2 when something is lacking, so that scripts can ask."""
-    from pipeline.driver.doctor import diagnose
+    from pipeline.api.diagnosing import doctor as diagnose
 
-    config = (
-        load_config(options.config, options.overrides)
-        if options.config
-        else parse_text('data: {interactions: "-"}', "--set", options.overrides)
-    )
-    run_dir = options.run_dir or default_run_dir(options.config or "doctor.yaml")
-    found, plans, cluster = diagnose(config, Storage.at(run_dir), bool(options.config))
-    rows = [{"what": f.what, "found": f.found, "lack": f.lack or "-", "remedy": f.remedy or "-"} for f in found]
-    _show(options, {"findings": rows, "plan": plans}, ("findings", "plan"))
-    log.info("Cluster: %s", cluster)
-    return 2 if any(finding.lack for finding in found) else 0
+    made = diagnose(*_source(options), **_given(options))
+    rows = [{"what": f.what, "found": f.found, "lack": f.lack or "-", "remedy": f.remedy or "-"} for f in made.findings]
+    _show(options, {"findings": rows, "plan": list(made.workers)}, ("findings", "plan"))
+    log.info("Cluster: %s", made.cluster)
+    return 0 if made.ok else 2
 
 
 def plan(options: argparse.Namespace) -> int:
-    from pipeline.studies.forecast.predict import plan_run
+    from pipeline.api.planning import plan as plan_run
 
-    config, run_dir = _load(options)
-    result = plan_run(config, open_run(run_dir), options.users)
-    _show(options, result, ("stages",))
+    made = plan_run(*_source(options), **_given(options, "users"))
+    _show(options, made.record, ("stages",))
     if not options.json:
-        sums = result["total"]
-        log.info("The whole run: %s; %s takes most of it.", format_seconds(sums["seconds"]), sums["dominating"])
-        if sums["cost"]:
-            log.info("Cost: %.2f", sums["cost"])
+        log.info("The whole run: %s; %s takes most of it.", format_seconds(made.seconds), made.dominating)
+        if made.cost:
+            log.info("Cost: %.2f", made.cost)
     return 0
 
 
@@ -153,25 +130,14 @@ def schema(options: argparse.Namespace) -> int:
 
 
 def submit(options: argparse.Namespace) -> int:
-    from cluster.jobs import open_client, submission_id, submit_job
+    from cluster.jobs import open_client
+    from pipeline.api.submitting import submit as submit_run
 
-    config, run_dir = _load(options)
-    if not is_remote(run_dir) and not Path(run_dir.removeprefix("file://")).is_absolute():
-        raise UserError(
-            f"--run-dir {run_dir} is relative; a job runs in a temporary folder of the cluster.",
-            "Give an absolute path on shared storage, or an s3:// or gs:// URI, by --run-dir.",
-        )
-    if config.cluster.address == "local":
-        raise UserError(
-            "cluster.address is local: the job would start a Ray of its own, apart from the cluster.", "Leave it out."
-        )
-    text, run_dir = dump_config(config), Storage.at(run_dir).uri
-    client = open_client(options.address)
-    job, joined = submit_job(client, submission_id(text, run_dir), ["--run-dir", run_dir], text)
-    log.info("%s %s at %s", "Joined the running job" if joined else "Submitted", job, options.address)
-    log.info("Follow it: dealrec logs %s --address %s", job, options.address)
-    log.info("Stop it:   dealrec stop %s --address %s", job, options.address)
-    return _follow(client, job, options.address) if options.follow else 0
+    made = submit_run(*_source(options), **_given(options, "address"))
+    log.info("%s %s at %s", "Joined the running job" if made.joined else "Submitted", made.job, made.address)
+    log.info("Follow it: dealrec logs %s --address %s", made.job, made.address)
+    log.info("Stop it:   dealrec stop %s --address %s", made.job, made.address)
+    return _follow(open_client(made.address), made.job, made.address) if options.follow else 0
 
 
 def jobs(options: argparse.Namespace) -> int:
@@ -225,32 +191,42 @@ def sizes(text: str) -> list[float]:
     return list(dict.fromkeys(float(part) for part in text.split(",") if part.strip()))
 
 
-def _listed(text: str) -> list[str]:
-    """The names of a comma-separated list, each once."""
-    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+def names(text: str) -> tuple[str, ...]:
+    """The names of a comma-separated list, each once, for the command line's parser."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def _signed(values: Sequence[float]) -> str:
     return ", ".join(f"{value:+.4f}" for value in values)
 
 
-def _load(options: argparse.Namespace) -> tuple[Config, str]:
-    """The configuration and the run directory; inside a job the configuration comes with the environment."""
-    if options.config == "-":
-        text = os.environ.get("DEALREC_CONFIG")
-        if text is None:
-            raise UserError("CONFIG is - and the environment holds no DEALREC_CONFIG.", "Give a YAML file.")
-        # Not by a file: jobs of one checkout have one folder.
-        config = parse_text(text, "DEALREC_CONFIG", options.overrides)
-        return config, options.run_dir or default_run_dir("submitted.yaml")
-    return load_config(options.config, options.overrides), options.run_dir or default_run_dir(options.config)
+def _source(options: argparse.Namespace) -> tuple[Source] | tuple[()]:
+    """What CONFIG names: a path, or the environment's text inside a job; nothing where it was left out."""
+    if options.config is None:
+        return ()
+    if options.config != "-":
+        return (options.config,)
+    text = os.environ.get("DEALREC_CONFIG")
+    if text is None:
+        raise UserError("CONFIG is - and the environment holds no DEALREC_CONFIG.", "Give a YAML file.")
+    # Not by a file: jobs of one checkout have one folder.
+    return (parse_text(text, "DEALREC_CONFIG"),)
 
 
-def _load_run(options: argparse.Namespace) -> tuple[Config, str]:
-    """As `_load`, where a run directory will do for the config: it keeps its own."""
-    if not is_remote(options.config) and not Path(options.config).is_dir():
-        return _load(options)
-    return load_run_config(Storage.at(options.config), options.overrides), options.config
+def _given(options: argparse.Namespace, *names_: str) -> dict[str, Any]:
+    """The arguments that all functions take, and those named, as the options say."""
+    run_dir = options.run_dir or (default_run_dir("submitted.yaml") if options.config == "-" else None)
+    return {
+        "run_dir": run_dir,
+        "overrides": options.overrides,
+        "progress": True,
+        **{name: getattr(options, name) for name in names_},
+    }
+
+
+def _graph(run_: Run) -> Graph:
+    """The stages of a run, for its tables."""
+    return Graph(stages_of(run_.config), run_.config, Storage.at(run_.run_dir))
 
 
 def _show(options: argparse.Namespace, tables: Mapping[str, Any], order: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from cluster.errors import UserError, user_error_in
 from cluster.home import ensure_home
 from cluster.stopping import Stopped
 from pipeline import __version__
+from pipeline.api.calls import by_command
 from pipeline.cli import commands
 from pipeline.cli.completion import SHELLS, completion
 from pipeline.cli.console import ReaderLeftError
@@ -37,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         ensure_home()
-        return int(options.command(options) or EXIT_OK)
+        with by_command():
+            return int(options.command(options) or EXIT_OK)
 
     return guarded(work, options.verbose)
 
@@ -85,8 +87,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     run = commands_.add_parser("run", help="all stages, those that are complete skipped")
     _add_run_arguments(run)
-    run.add_argument("--from", dest="first", choices=COMMAND_STAGE_NAMES, help="recompute this stage and what follows")
-    run.add_argument("--until", dest="last", choices=COMMAND_STAGE_NAMES, help="stop after this stage")
+    run.add_argument("--from", dest="from_", choices=COMMAND_STAGE_NAMES, help="recompute this stage and what follows")
+    run.add_argument("--until", choices=COMMAND_STAGE_NAMES, help="stop after this stage")
     run.add_argument("--fresh", action="store_true", help="recompute everything")
     run.set_defaults(command=commands.run)
 
@@ -99,7 +101,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run_arguments(compare)
     compare.add_argument(
         "--selectors",
-        default="dealrec,random",
+        type=commands.names,
+        default=("dealrec", "random"),
         help="comma-separated; settings of one's own by dealrec+normalise=rank+strata=20",
     )
     compare.add_argument("--seeds", type=int, default=1, metavar="N", help="training seeds, each with its selection")
@@ -110,20 +113,22 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("--sizes", type=commands.sizes, metavar="A,B", help="shares or counts; select.size by default")
     compare.add_argument("--draws", type=int, metavar="N", help="random coresets a seed; 3 for proxies, 1 for the LLM")
     compare.add_argument("--target", choices=("llm", "proxy"), default="llm", help="what is tuned on the coresets")
-    compare.add_argument("--proxies", default="semantic,lexical", help="comma-separated, for --target proxy")
+    compare.add_argument(
+        "--proxies", type=commands.names, default=("semantic", "lexical"), help="comma-separated, for --target proxy"
+    )
     compare.add_argument("--arms-at-once", type=int, metavar="N", help="arms of the LLM; as many as fit if left out")
     compare.set_defaults(command=commands.compare)
 
     audit = commands_.add_parser("audit", help="how faithful the influence scores are: retraining without samples")
     _add_run_arguments(audit)
-    audit.add_argument("--from", dest="first", choices=AUDIT_STAGE_NAMES, help="recompute this and what follows")
+    audit.add_argument("--from", dest="from_", choices=AUDIT_STAGE_NAMES, help="recompute this and what follows")
     audit.add_argument("--fresh", action="store_true", help="recompute everything, the run's surrogate included")
     audit.set_defaults(command=commands.audit)
 
     export = commands_.add_parser("export", help="the coreset as text, for fine-tuning with other tools")
     _add_run_arguments(export, "RUN", "a run directory, or the config of a run")
     export.add_argument("--out", metavar="DIR", help="folder or URI; export in the run directory by default")
-    export.add_argument("--format", help="comma-separated; all by default")
+    export.add_argument("--format", dest="formats", type=commands.names, help="comma-separated; all by default")
     export.set_defaults(command=commands.export)
 
     doctor = commands_.add_parser("doctor", help="what this machine or cluster lacks, before anything runs")

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from cluster.project_root import PROJECT_ROOT
+from cluster.project_root import CHECKOUT
 from pipeline.cli.console import write_now
 from pipeline.cli.log_lines import configure_logging
 from pipeline.cli.main import EXIT_OK, guarded
@@ -19,8 +19,9 @@ from pipeline.engine.config_file import load_config
 from pipeline.studies.compare.arms import Arm, Request, arm_graph
 from pipeline.studies.compare.run_comparison import compare
 
-CACHE = PROJECT_ROOT / ".cache" / "demo"
-RUN_DIR = PROJECT_ROOT / "runs" / "demo"
+_PLACE = CHECKOUT or Path.cwd()
+CACHE = _PLACE / ".cache" / "demo"
+RUN_DIR = _PLACE / "runs" / "demo"
 SELECTORS = ("dealrec", "random")
 
 

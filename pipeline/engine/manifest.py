@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cluster.digest import digest, json_digest
-from cluster.project_root import PROJECT_ROOT
+from cluster.project_root import CHECKOUT
 from cluster.storage import Storage
 
 MANIFEST = "_manifest.json"
@@ -110,9 +110,12 @@ def environment() -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
+    if CHECKOUT is None:
+        # An installation may lie inside somebody else's repository.
+        return None
     try:
         answer = subprocess.run(
-            ["git", "-C", str(PROJECT_ROOT), "rev-parse", "HEAD"],
+            ["git", "-C", str(CHECKOUT), "rev-parse", "HEAD"],
             capture_output=True,
             text=True,
             timeout=10,

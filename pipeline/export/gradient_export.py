@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
+from cluster.errors import UserError
 from cluster.storage import Storage
-from pipeline.engine.sample_tables import read_samples
-from pipeline.stages.surrogate_source import SurrogateSource
+from pipeline.engine.sample_tables import read_samples, train_shards
+from pipeline.stages.surrogate_source import SurrogateSource, stored_surrogate
 from scoring.batching import HistoryBatch
 from scoring.gradients import per_sample_gradients
 from scoring.objective import reduce_to_scope
@@ -18,13 +19,32 @@ from scoring.surrogate import surrogate_scope
 _NUMBERS = 1 << 25
 
 
+def run_gradients(
+    surrogate: Storage, data: Storage, scope: Sequence[str] | None, shards: Sequence[int] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of `gradient_batches` for some shards of a run, or for all.
+
+    Parameters
+    ----------
+    surrogate, data : the folders of the stages surrogate and ingest.
+    scope : as of `gradient_batches`.
+    shards : their numbers; None is all.
+
+    Raises `UserError` for a shard that is not there, `ScopeError` for a scope that matches nothing.
+    """
+    known = train_shards(data)
+    unknown = sorted(set(shards or ()) - set(known))
+    if unknown:
+        raise UserError(f"There is no train shard {unknown[0]}.", f"This run has the shards 0 to {len(known) - 1}.")
+    source = stored_surrogate(surrogate, scope)
+    for index in known if shards is None else shards:
+        yield from gradient_batches(source, data, index)
+
+
 def gradient_batches(
     source: SurrogateSource, data: Storage, index: int, scope: Sequence[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
     """∇ℓ(s) of every sample of one shard, the shards and the losses being those of stage influence.
-
-    A shard is a pass of its own, so Ray spreads them: `ray.data.range(shards).map_batches(...)` over this function
-    writes a whole log's gradients, 4P bytes a sample.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ class SurrogateSource:
     Attributes
     ----------
     name, config : of `build_surrogate`; the config holds `item_count`.
-    weights : the surrogate's state.
+    weights : the state, broadcast or saved.
     patterns : of the scope; None is the surrogate's own default.
     outputs : numbers that the loss of a sample is a function of; they bound the rows of a batch.
     """

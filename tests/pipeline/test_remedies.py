@@ -41,6 +41,9 @@ READERS = {
     "cluster/follow.py": ("submit", "logs"),
     "pipeline/driver/run_directory.py:chosen_stages": ("run",),
     "pipeline/cli/commands.py:_follow": ("submit", "logs"),
+    "pipeline/api/comparing.py": ("compare",),
+    "pipeline/api/exporting.py": ("export",),
+    "pipeline/api/submitting.py": ("submit",),
     **{f"pipeline/cli/commands.py:{command}": (command,) for command in (*OF_A_RUN, "doctor", "jobs", "logs", "stop")},
 }
 

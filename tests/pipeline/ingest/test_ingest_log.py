@@ -26,7 +26,7 @@ def _run(
 ) -> tuple[Storage, IngestStatistics]:
     out = Storage.at(tmp_path / name)
     spec = IngestSpec(**{"per_user": "all", "max_history": 4, "shards": 5, **values})
-    return out, dict(ingest(spec, out, SilentProgress(), rows_per_partition))
+    return out, ingest(spec, out, SilentProgress(), rows_per_partition)
 
 
 def test_files_rows_and_formats_do_not_matter(tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""An audit of influence as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.studies.audit.audit_table import recommended_setting
+
+
+@dataclass(frozen=True)
+class AuditedScore:
+    """One way to compute influence, held against surrogates that were trained without samples.
+
+    Attributes
+    ----------
+    label, method, scope, damping : the way: its name, solver, parameters and damping.
+    lds, low, high : the linear datamodeling score for the risk of all samples together, a rank correlation, with its
+        95% interval; None where it could not be computed.
+    planted_auc : how well it tells samples with planted, wrong targets from the others; None where not computed.
+    seconds : of the solve.
+    error : why it could not be computed; None if it could.
+    """
+
+    label: str
+    method: str
+    scope: str | None
+    damping: float | None
+    lds: float | None
+    low: float | None
+    high: float | None
+    planted_auc: float | None
+    seconds: float | None
+    error: str | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> AuditedScore:
+        """The score of a row of `audit.json`."""
+        mean, auc = row["lds_mean"] or {}, row["auc"] or {}
+        return cls(
+            **{name: row[name] for name in ("label", "method", "scope", "damping", "seconds", "error")},
+            lds=mean.get("value"),
+            low=mean.get("low"),
+            high=mean.get("high"),
+            planted_auc=auc.get("value"),
+        )
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit came to.
+
+    Attributes
+    ----------
+    scores : a row for each way to compute influence.
+    recommended : the recommended way as a line of a configuration, or that there is none.
+    record : the content of `audit/audit.json`, the removals included.
+    """
+
+    scores: tuple[AuditedScore, ...]
+    recommended: str
+    record: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Audit:
+        """The audit that `audit.json` holds."""
+        return cls(tuple(AuditedScore.of(row) for row in record["scores"]), recommended_setting(record), record)
+
+    def table(self) -> pa.Table:
+        """Return the scores as a table, a column for each attribute of `AuditedScore`."""
+        return pa.Table.from_pylist([asdict(score) for score in self.scores])

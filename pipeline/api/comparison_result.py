@@ -1,0 +1,105 @@
+"""A comparison of selectors as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.studies.compare.outcomes import TEST
+from pipeline.studies.compare.verdict import conclusions
+
+_METRICS = ("recall@10", "ndcg@10")
+
+
+@dataclass(frozen=True)
+class ComparedArm:
+    """All arms of one model, selector and size.
+
+    Attributes
+    ----------
+    model : what was tuned: the LLM, or one of its stand-ins.
+    selector, size, samples : how the coresets were chosen; size is None for `full`.
+    sees_validation : whether the selector looks at the validation period.
+    recall, ndcg : Recall@10 and NDCG@10, means over seeds, draws and test users.
+    difference, low, high : NDCG@10 minus that of the control, with its 95% interval; None for the control itself.
+    above_control, above_untuned : whether it is above the control, and above the untuned model, beyond chance.
+    seconds : mean wall time of an arm, scoring included.
+    """
+
+    model: str
+    selector: str
+    size: float | None
+    samples: int
+    sees_validation: bool
+    recall: float | None
+    ndcg: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    above_control: bool | None
+    above_untuned: bool | None
+    seconds: float
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> ComparedArm:
+        """The arm of a row of `comparison_rows`."""
+        recall, ndcg = (row["metrics"].get(TEST, {}).get(name) or {} for name in _METRICS)
+        difference = ndcg.get("difference") or {}
+        return cls(
+            model=row["model"],
+            selector=row["selector"],
+            size=row["size"],
+            samples=row["samples"],
+            sees_validation=row["sees_validation"],
+            recall=recall.get("value"),
+            ndcg=ndcg.get("value"),
+            difference=difference.get("value"),
+            low=difference.get("low"),
+            high=difference.get("high"),
+            above_control=row["above_control"],
+            above_untuned=row["above_zero_shot"],
+            seconds=row["seconds"]["total"],
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison came to.
+
+    Attributes
+    ----------
+    arms : a row for each model, selector and size.
+    control : the selector that differences are taken from.
+    chosen : the selector that validation chooses, by size; None where no coreset is better than no tuning.
+    conclusions, warnings : sentences for a person.
+    page : the path or URI of the page with plots.
+    record : the content of the file `arms/comparison-TARGET.json`, metrics by slice included.
+    """
+
+    arms: tuple[ComparedArm, ...]
+    control: str
+    chosen: Mapping[float, str | None]
+    conclusions: tuple[str, ...]
+    warnings: tuple[str, ...]
+    page: str
+    record: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, record: Any, page: str) -> Comparison:
+        """The comparison that a record of `run_comparison.compare` holds."""
+        return cls(
+            arms=tuple(ComparedArm.of(row) for row in record["rows"]),
+            control=record["control"],
+            chosen={choice["size"]: choice["selector"] for choice in record["chosen"]},
+            conclusions=tuple(conclusions(record)),
+            warnings=tuple(record["warnings"]),
+            page=page,
+            record=record,
+        )
+
+    def table(self) -> pa.Table:
+        """Return the arms as a table, a column for each attribute of `ComparedArm`."""
+        return pa.Table.from_pylist([asdict(arm) for arm in self.arms])

@@ -1,0 +1,101 @@
+"""Forecast the time, memory and cost of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.api.calls import api_call
+from pipeline.api.config_sources import Source, opened_task
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """What one stage is expected to take.
+
+    Attributes
+    ----------
+    stage : its name.
+    seconds, fixed : wall time, and the part of it that does not grow with the log.
+    workers : processes that work on it.
+    memory : GiB that one worker holds.
+    cpu_hours, gpu_hours, cost : what the workers occupy, and its price by `cluster.cpu_price` and `cluster.gpu_price`.
+    basis : what the forecast rests on.
+    """
+
+    stage: str
+    seconds: float
+    fixed: float
+    workers: int
+    memory: float
+    cpu_hours: float
+    gpu_hours: float
+    cost: float
+    basis: str
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> PlannedStage:
+        """The stage of a row of `plan_run`."""
+        renamed = {"memory GiB": "memory", "CPU h": "cpu_hours", "GPU h": "gpu_hours"}
+        return cls(**{renamed.get(name, name): value for name, value in row.items()})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is expected to take.
+
+    Attributes
+    ----------
+    stages : a row for each stage.
+    seconds, cost : of all stages together.
+    dominating : the stage that takes longest.
+    record : what the command `dealrec plan --json` prints, the sizes of the log included.
+    """
+
+    stages: tuple[PlannedStage, ...]
+    seconds: float
+    cost: float
+    dominating: str
+    record: Mapping[str, Any] = field(repr=False)
+
+    def table(self) -> pa.Table:
+        """Return the stages as a table, a column for each attribute of `PlannedStage`."""
+        return pa.Table.from_pylist([asdict(stage) for stage in self.stages])
+
+
+def plan(
+    source: Source,
+    *,
+    run_dir: str | os.PathLike[str] | None = None,
+    users: int = 4000,
+    overrides: Sequence[str] = (),
+    progress: bool | None = None,
+    **sections: Any,
+) -> Plan:
+    """Run all stages on a share of the log, and forecast the whole run from their times.
+
+    Parameters
+    ----------
+    source, run_dir, overrides, progress, sections : as of `dealrec.run`; the share is kept in the folder `plan` of the
+        run directory.
+    users : users of the share.
+
+    Raises `UserError` as `dealrec.run` does, and for a machine or cluster that cannot hold the stages.
+
+    Examples
+    --------
+    >>> expected = dealrec.plan("shop.yaml", users=2000)                             # doctest: +SKIP
+    >>> expected.dominating                                                          # doctest: +SKIP
+    'finetune'
+    """
+    from pipeline.studies.forecast.predict import plan_run
+
+    with api_call(progress), opened_task(source, run_dir, overrides, sections) as task:
+        record = plan_run(task.config, task.run, users)
+        sums = record["total"]
+        stages = tuple(PlannedStage.of(row) for row in record["stages"])
+        return Plan(stages, sums["seconds"], sums["cost"], sums["dominating"], record)

@@ -1,0 +1,177 @@
+"""A run directory as a value: the coreset, the metrics, the report, the gradients."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.errors import UserError
+from cluster.storage import Storage
+from pipeline.api.calls import python_faults
+from pipeline.driver.run_tables import stage_rows
+from pipeline.engine.config import Config
+from pipeline.engine.config_file import load_run_config
+from pipeline.engine.graph import Graph
+from pipeline.engine.manifest import read_manifest
+from pipeline.stages.stage_list import stages_of
+from training.ranking.ranking_metrics import Interval
+
+_REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """A complete stage: wall time in seconds over all attempts, and their number."""
+
+    stage: str
+    seconds: float
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run and what it has come to. Everything is read from the run directory when it is asked for.
+
+    Attributes
+    ----------
+    config : the configuration.
+    run_dir : the run directory, an absolute path or a URI.
+    """
+
+    config: Config
+    run_dir: str
+
+    def stages(self) -> tuple[StageTime, ...]:
+        """Return the complete stages, in their order."""
+        return tuple(StageTime(**row) for row in stage_rows(self._graph))
+
+    def coreset(self) -> pa.Table:
+        """Return the chosen samples, a row each in the order of `sample_id`.
+
+        Columns are those of `coreset.parquet` (sample_id, user_id, the scores, the stratum), with `history`, oldest
+        item first, and `target` as the item ids of the log, and `target_title`.
+
+        Raises `UserError` when the stage select is not complete.
+        """
+        with python_faults():
+            table = self._complete("select").read_table("coreset.parquet")
+            items = self._complete("ingest").read_table("items.parquet", ["item_id", "title"])
+        history, target = table["history"].combine_chunks(), pc.subtract(table["target"], 1)
+        ids = items["item_id"].combine_chunks()
+        named = pa.ListArray.from_arrays(history.offsets, ids.take(pc.subtract(history.values, 1)))
+        columns = {"history": named, "target": ids.take(target), "target_title": items["title"].take(target)}
+        table = table.drop_columns(["history", "target"])
+        for name, column in columns.items():
+            table = table.append_column(name, column)
+        return table
+
+    def scores(self, name: str) -> pa.Table:
+        """Return the scores of a stage, `influence` or `effort`: sample_id, the score and its status, a row a sample.
+
+        Raises `UserError` when that stage is not complete.
+        """
+        with python_faults():
+            if name not in ("influence", "effort"):
+                raise UserError(f"There are no scores {name}.", "Ask for influence or effort.")
+            folder = self._complete(name)
+        return pa.concat_tables(folder.read_table(file) for file in folder.list(suffix=".parquet"))
+
+    def metrics(self) -> dict[str, dict[str, Interval]]:
+        """Return each evaluated model's metrics, means over the test users with 95% intervals.
+
+        Keys are the model's name, then the metric's, such as `ndcg@10`. Empty until the stage evaluate is complete.
+        """
+        folder = self._folder("evaluate")
+        if read_manifest(folder) is None:
+            return {}
+        models = folder.read_json("metrics.json")["models"]
+        return {model: {name: Interval(**value) for name, value in values.items()} for model, values in models.items()}
+
+    @property
+    def report(self) -> str | None:
+        """The path or URI of the report, one HTML file; None until the stage report is complete."""
+        return f"{self.run_dir}/{_REPORT}" if read_manifest(self._folder("report")) else None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the complete stages warn of: doubts about the log, and about the selection."""
+        found: list[str] = []
+        for stage, file in (("ingest", "statistics.json"), ("select", "selection.json")):
+            folder = self._folder(stage)
+            if read_manifest(folder) is not None:
+                found += folder.read_json(file)["warnings"]
+        return tuple(found)
+
+    def gradients(
+        self, scope: str | Sequence[str] | None = None, *, shards: Sequence[int] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the gradient of the surrogate's loss on every train sample, in record batches.
+
+        This reads the run and needs no Ray. To spread it, give each worker some of `shards`.
+
+        Parameters
+        ----------
+        scope : names of the surrogate's scopes, or patterns of its parameters; None takes `influence.scope`.
+        shards : numbers of the train shards to go over; None takes all.
+
+        Yields
+        ------
+        Batches of sample_id int64 and gradient fixed_size_list<float32>[P], at most 128 MiB of gradients each. The
+        samples of a shard come in the order of their history's length.
+
+        Raises `UserError` when the surrogate is not trained, and for a scope or shard that does not exist.
+        """
+        from pipeline.export.gradient_export import run_gradients
+
+        chosen = (scope,) if isinstance(scope, str) else scope
+        with python_faults():
+            model, data = self._complete("surrogate"), self._complete("ingest")
+            yield from run_gradients(model, data, self.config.influence.scope if chosen is None else chosen, shards)
+
+    @property
+    def _graph(self) -> Graph:
+        return Graph(stages_of(self.config), self.config, Storage.at(self.run_dir))
+
+    def _folder(self, stage: str) -> Storage:
+        graph = self._graph
+        return graph.folder(graph.stage(stage))
+
+    def _complete(self, stage: str) -> Storage:
+        folder = self._folder(stage)
+        if read_manifest(folder) is None:
+            raise UserError(
+                f"The stage {stage} is not complete in {self.run_dir}.",
+                f"Run it first: `dealrec run CONFIG --run-dir {self.run_dir} --until {stage}`.",
+            )
+        return folder
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[str, Any]] = [(row.stage, f"{row.seconds:,.1f} s") for row in self.stages()]
+        cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>" for name, value in rows)
+        return f"<p>Run in {escape(self.run_dir)}</p><table><tr><th>stage</th><th>time</th></tr>{cells}</table>"
+
+
+def load_run(run_dir: str | os.PathLike[str]) -> Run:
+    """Open the directory of an earlier run, complete or not. Nothing is computed and nothing is written.
+
+    Parameters
+    ----------
+    run_dir : a folder or URI.
+
+    Raises `UserError` for a folder that is no run, and for a configuration that this version does not read.
+
+    Examples
+    --------
+    >>> run = dealrec.load_run("runs/shop")
+    >>> [stage.stage for stage in run.stages()]
+    ['ingest', 'surrogate', 'select']
+    """
+    with python_faults():
+        place = Storage.at(os.fspath(run_dir))
+        return Run(load_run_config(place), place.uri)
