@@ -140,7 +140,7 @@ class InfluenceWorker:
         self._objective, self._scope = source.build()
         self._direction: Tensor = torch.from_numpy(np.array(direction.get()["direction"]))
 
-    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, object]]:
         samples = read_samples(self._data, index)
         scores = np.empty(len(samples), dtype=np.float32)
         for rows, batch in self._source.batches(samples):

@@ -34,7 +34,7 @@ _COLUMNS = ["sample_id", "user_id", "history", "target"]
 
 @dataclass(frozen=True)
 class ReferencePeriod:
-    """Where the samples of the period are, shard by shard; it travels to workers.
+    """The samples of the period, read shard by shard; the object travels to workers.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class ReferencePeriod:
         return int(ragged_column(self._valid(index, ["sample_id", "targets"]), "targets").offsets[-1])
 
     def reference(self, context: StageContext) -> Reference:
-        """What a selector is given."""
+        """The reference that a selector is given."""
         return Reference(
             lambda: (self.read(index) for index in self.indices()),
             self.samples,
@@ -137,14 +137,14 @@ def reference_period(context: StageContext) -> ReferencePeriod:
 
 
 def _aimed_key(config: Config) -> tuple[str, str]:
-    """What makes the selection look at a reference, and what does not."""
+    """The setting that makes the selection look at a reference, and one that does not."""
     if SelectionNeeds.of(config).aims_influence:
         return "select.influence: reference", "select.influence: scores"
     return f"select.method: {config.select.method}", "select.method: dealrec or random"
 
 
 def _share_warnings(data: Storage, wanted: str | float, samples: int) -> tuple[str, ...]:
-    """Of a share of train by time: equal times are not parted, so it may be more than was asked for.
+    """Warnings about a share of train by time: equal times are not parted, so it may exceed the share asked for.
 
     Raises `UserError` when nothing is left beside it.
     """
