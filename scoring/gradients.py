@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -147,6 +149,12 @@ def directional_derivatives(objective: Differentiable, scope: Scope, direction: 
         tangents = like(scope.unflatten(direction), parameters)
         outputs, moved = torch.func.jvp(lambda p: function(p, batch), (parameters,), (tangents,))[:2]
         return (objective.criterion.gradient(outputs, batch) * moved).sum(-1)
+
+
+def influence_scores(objective: Differentiable, scope: Scope, direction: Tensor, batch: Any) -> npt.NDArray[np.float32]:
+    """I(s) = ⟨∇ℓ(s), h⟩ for the samples of a batch, float32 [B]; not finite where a loss is not."""
+    scores = directional_derivatives(objective, scope, direction, batch)
+    return scores.to("cpu", torch.float32).numpy()
 
 
 def directional_derivatives_many(objective: Differentiable, scope: Scope, directions: Tensor, batch: Any) -> Tensor:

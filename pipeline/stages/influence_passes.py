@@ -19,8 +19,7 @@ from pipeline.engine.sample_tables import SampleShard, read_samples, score_table
 from pipeline.stages.surrogate_source import SurrogateSource, one_thread, read_validation
 from scoring.curvature import gauss_newton_matrix_sum, gauss_newton_product_sum
 from scoring.curvature_draw import Keys, curvature_keys, rows_below
-from scoring.gradients import finite_batches, mean_loss_gradient_sum
-from scoring.influence import influence_scores
+from scoring.gradients import finite_batches, influence_scores, mean_loss_gradient_sum
 from scoring.kronecker import KroneckerBasis, LayerSums, eigenvalue_sums, kronecker_factor_sums
 from scoring.objective import batch_rows, prepare_batches
 from scoring.reference import ReferenceShard

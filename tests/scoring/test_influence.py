@@ -8,12 +8,11 @@ import torch
 from torch import nn
 
 from scoring.exceptions import SettingError
-from scoring.gradients import directional_derivatives, mean_loss_gradient_sum
+from scoring.gradients import directional_derivatives, influence_scores, mean_loss_gradient_sum
 from scoring.influence import (
     SOLVERS,
     LocalCurvature,
     SolverSettings,
-    influence_scores,
     solve_direction,
 )
 from scoring.kronecker import linear_layers
