@@ -30,8 +30,8 @@ from pipeline.stages.influence_solve import solver_settings
 from pipeline.studies.audit.loaded_log import AuditLog
 from scoring.batching import HistoryBatch, collate, length_buckets
 from scoring.curvature_draw import curvature_keys, first_rows
-from scoring.gradients import mean_loss_gradient_sum
-from scoring.influence import LocalCurvature, influence_scores, linear_layers, solve_direction
+from scoring.gradients import influence_scores, mean_loss_gradient_sum
+from scoring.influence import LocalCurvature, linear_layers, solve_direction
 from scoring.objective import reduce_to_scope
 from scoring.ragged import Ragged
 from scoring.scope import Scope

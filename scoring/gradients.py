@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -164,6 +166,14 @@ def directional_derivatives(
         tangents = like(scope.unflatten(direction), parameters)
         outputs, moved = torch.func.jvp(lambda p: function(p, batch), (parameters,), (tangents,))[:2]
         return (objective.criterion.gradient(outputs, batch) * moved).sum(-1)
+
+
+def influence_scores(
+    objective: Differentiable[BatchT], scope: Scope, direction: Tensor, batch: BatchT
+) -> npt.NDArray[np.float32]:
+    """Return I(s) = ⟨∇ℓ(s), h⟩ for the samples of a batch, float32 [B]; not finite where a loss is not."""
+    scores = directional_derivatives(objective, scope, direction, batch)
+    return scores.to("cpu", torch.float32).numpy()
 
 
 def directional_derivatives_many(

@@ -12,14 +12,12 @@ from functools import partial
 from itertools import cycle, islice
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from scoring.curvature import gauss_newton_matrix_sum, gauss_newton_product_sum
 from scoring.exceptions import SettingError
-from scoring.gradients import directional_derivatives, finite_batches
+from scoring.gradients import finite_batches
 from scoring.kronecker import (
     KroneckerBasis,
     LayerSums,
@@ -152,12 +150,6 @@ def check_exact(scope: Scope) -> None:
         )
 
 
-def influence_scores(objective: Differentiable, scope: Scope, direction: Tensor, batch: Any) -> npt.NDArray[np.float32]:
-    """I(s) = ⟨∇ℓ(s), h⟩ for the samples of a batch, float32 [B]; not finite where a loss is not."""
-    scores = directional_derivatives(objective, scope, direction, batch)
-    return scores.to("cpu", torch.float32).numpy()
-
-
 def _mean(sums: tuple[Tensor, int]) -> Tensor:
     total, count = sums
     if count == 0:
@@ -170,7 +162,6 @@ __all__ = [
     "LocalCurvature",
     "check_exact",
     "eigensystem",
-    "influence_scores",
     "kronecker_system",
     "linear_layers",
     "solve_direction",

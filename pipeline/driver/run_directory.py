@@ -131,6 +131,8 @@ def _discarded(graph: Graph, options: RunOptions) -> Sequence[Stage]:
 
 def chosen_stages(graph: Graph, options: RunOptions) -> list[Stage]:
     """The stages that the options ask for, and those that these need."""
+    for asked in (options.only, options.first, options.last):
+        _require_read(graph, asked)
     if options.only is not None:
         return [graph.stage(options.only)]
     names = [stage.name for stage in graph.stages]
@@ -141,6 +143,17 @@ def chosen_stages(graph: Graph, options: RunOptions) -> list[Stage]:
     # Of a run that stops at a stage, also what comes before it that the stage itself can do without.
     whole = [stage.name for stage in [*again, *graph.needed([names[-1]])]]
     return graph.needed({names[last], *(name for name in whole if names.index(name) <= last)})
+
+
+def _require_read(graph: Graph, asked: str | None) -> None:
+    """Raise `UserError` for a feature that the selection does not read, so that no run of this config has it."""
+    if asked in FEATURE_NAMES and asked not in [stage.name for stage in graph.stages]:
+        section = graph.config.select
+        raise UserError(
+            f"There is no stage {asked} in this run: select.method {section.method} with select.influence "
+            f"{section.influence} does not read what it computes.",
+            f"Name one of {', '.join(stage.name for stage in graph.stages)}, or choose a method that reads it.",
+        )
 
 
 def _shown(uri: str) -> str:

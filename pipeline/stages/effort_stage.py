@@ -32,7 +32,7 @@ from training.llm.trial import scope_fault
 
 @dataclass(frozen=True)
 class EffortTask:
-    """What every worker of the stage needs to know."""
+    """The settings that every worker of the stage is given."""
 
     llm: LLMSpec
     lora: LoraSpec
@@ -44,7 +44,7 @@ class EffortTask:
     batch_tokens: int
 
 
-def run_effort(context: StageContext) -> Mapping[str, Any]:
+def run_effort(context: StageContext) -> Mapping[str, object]:
     """Score the samples; a killed pass resumes with its missing shards."""
     config, data = context.config, context.folder("ingest")
     section = config.effort
@@ -99,7 +99,7 @@ class EffortWorker:
         self._pad = int(tokenizer.pad_token_id)
         self._encoder = PromptEncoder(tokenizer, load_template(task.template), titles, task.max_items, task.max_tokens)
 
-    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, object]]:
         samples = read_samples(self._data, index)
         every = np.ones(len(samples), dtype=np.bool_)
         chosen = every if self._candidates is None else self._candidates.chosen(index, samples.sample_id)
@@ -137,7 +137,7 @@ def prepare_scorer(llm: LLMSpec, lora: LoraSpec, device: str, scope: Scope, toke
 
 @contextlib.contextmanager
 def _scope_faults(scope: Scope, lora: LoraSpec) -> Iterator[None]:
-    """Modules that effort cannot be measured on are the user's choice: found at once, or in the first batch."""
+    """Turn a scope that effort cannot be measured on into the user's error, at once or in the first batch."""
     try:
         yield
     except ScoringError as error:

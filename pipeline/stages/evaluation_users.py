@@ -1,4 +1,4 @@
-"""Whom an evaluation asks: users drawn by hash, of the test period or of the validation period."""
+"""The users that an evaluation runs on, drawn by hash from the test period or the validation period."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from cluster.digest import json_digest
 from pipeline.engine.config import Config
@@ -28,45 +27,45 @@ _VERSION = 1
 # As in stage_list, each stage's libraries are imported when it runs.
 
 
-def _el2n(context: StageContext) -> Mapping[str, Any]:
+def _el2n(context: StageContext) -> Mapping[str, object]:
     from pipeline.stages.surrogate_feature_stage import run_surrogate_feature
 
     return run_surrogate_feature(context, "el2n")
 
 
-def _grand(context: StageContext) -> Mapping[str, Any]:
+def _grand(context: StageContext) -> Mapping[str, object]:
     from pipeline.stages.surrogate_feature_stage import run_surrogate_feature
 
     return run_surrogate_feature(context, "grand")
 
 
-def _embedding(context: StageContext) -> Mapping[str, Any]:
+def _embedding(context: StageContext) -> Mapping[str, object]:
     from pipeline.stages.surrogate_feature_stage import run_surrogate_feature
 
     return run_surrogate_feature(context, "embedding")
 
 
-def _reference_influence(context: StageContext) -> Mapping[str, Any]:
+def _reference_influence(context: StageContext) -> Mapping[str, object]:
     from pipeline.stages.reference_influence_stage import run_reference_influence
 
     return run_reference_influence(context)
 
 
-def _nothing(config: Config) -> Mapping[str, Any]:
+def _nothing(config: Config) -> Mapping[str, object]:
     return {}
 
 
-def _scope(config: Config) -> Mapping[str, Any]:
+def _scope(config: Config) -> Mapping[str, object]:
     return {"scope": config.influence.scope}
 
 
-def _solve_and_aim(config: Config) -> Mapping[str, Any]:
+def _solve_and_aim(config: Config) -> Mapping[str, object]:
     solve = {key: getattr(config.influence, key) for key in _SOLVE_KEYS}
     return {**solve, "reference": config.select.reference, "users": config.select.reference_users}
 
 
 def _named(
-    name: str, settings: Callable[[Config], Mapping[str, Any]]
+    name: str, settings: Callable[[Config], Mapping[str, object]]
 ) -> Callable[[Config, Mapping[str, str | None]], str]:
     """A folder's name by a digest of all that the feature depends on: the settings, the data and the surrogate."""
 
@@ -76,8 +75,8 @@ def _named(
     return variant
 
 
-#: By the names that `SelectionNeeds.feature_stages` gives. The folders are those of runs in which `select` computed
-#: the features itself, so these runs keep theirs.
+#: `SelectionNeeds.feature_stages` names them. Their folders are those that `select` made when it computed the features
+#: itself, so runs of that time keep theirs.
 FEATURE_STAGES = (
     Stage(
         name="el2n",

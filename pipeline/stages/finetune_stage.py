@@ -74,7 +74,7 @@ def run_finetune(context: StageContext) -> Mapping[str, Any]:
 
 
 def stopping_users(config: Config) -> Eligible | None:
-    """By which validation users tuning is stopped: None for all.
+    """The validation users by whose loss tuning is stopped: None for all.
 
     All arms of a comparison, whatever they are aimed at, are stopped by the same ones, whom no aimed selection looks
     at: a coreset that holds their samples would be stopped by its own training loss.
@@ -89,7 +89,7 @@ def _in_other_half(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
 
 
 def provenance(context: StageContext) -> dict[str, str]:
-    """What the model card says about the run: which samples, by which rule, and by which code."""
+    """The model card's account of the run: which samples, by which rule, and by which code."""
     select, data = read_manifest(context.folder("select")), read_manifest(context.folder("ingest"))
     assert select is not None
     assert data is not None

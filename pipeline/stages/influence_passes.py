@@ -19,8 +19,7 @@ from pipeline.engine.sample_tables import SampleShard, read_samples, score_table
 from pipeline.stages.surrogate_source import SurrogateSource, one_thread, read_validation
 from scoring.curvature import gauss_newton_matrix_sum, gauss_newton_product_sum
 from scoring.curvature_draw import Keys, curvature_keys, rows_below
-from scoring.gradients import finite_batches, mean_loss_gradient_sum
-from scoring.influence import influence_scores
+from scoring.gradients import finite_batches, influence_scores, mean_loss_gradient_sum
 from scoring.kronecker import KroneckerBasis, LayerSums, eigenvalue_sums, kronecker_factor_sums
 from scoring.objective import batch_rows, prepare_batches
 from scoring.reference import ReferenceShard
@@ -140,7 +139,7 @@ class InfluenceWorker:
         self._objective, self._scope = source.build()
         self._direction: Tensor = torch.from_numpy(np.array(direction.get()["direction"]))
 
-    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, object]]:
         samples = read_samples(self._data, index)
         scores = np.empty(len(samples), dtype=np.float32)
         for rows, batch in self._source.batches(samples):

@@ -108,7 +108,7 @@ class InfluenceSolve:
         out = self.context.out
         if not out.exists(SOLUTION):
             solved = self._solve()
-            out.write_bytes(DIRECTION, save({"direction": solved.direction}))
+            out.write_bytes(DIRECTION, save({"direction": np.ascontiguousarray(solved.direction)}))
             out.write_json(SOLUTION, asdict(solved.facts))
         facts = SolveFacts(**out.read_json(SOLUTION))
         return InfluenceSolution(facts, load(out.read_bytes(DIRECTION))["direction"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 from cluster.broadcast import Broadcast
 from pipeline.engine.config import InfluenceConfig
@@ -21,12 +20,12 @@ from scoring.curvature_draw import CurvatureCut
 _IDENTITY_TOLERANCE = 1e-3
 
 
-def run_influence(context: StageContext) -> Mapping[str, Any]:
+def run_influence(context: StageContext) -> Mapping[str, object]:
     """Score all train samples by their influence on the risk of train or of validation."""
     return score_influence(context, Risk(context.config.influence.target))
 
 
-def score_influence(context: StageContext, risk: Risk, cut: CurvatureCut | None = None) -> dict[str, Any]:
+def score_influence(context: StageContext, risk: Risk, cut: CurvatureCut | None = None) -> dict[str, object]:
     """Score all train samples; the solve is kept, so a killed pass resumes with its missing shards.
 
     Parameters

@@ -7,7 +7,6 @@ the validation users.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from pipeline.engine.graph import StageContext
 from pipeline.stages.influence_passes import Risk
@@ -15,6 +14,6 @@ from pipeline.stages.influence_stage import score_influence
 from pipeline.stages.reference_period import reference_period
 
 
-def run_reference_influence(context: StageContext) -> Mapping[str, Any]:
+def run_reference_influence(context: StageContext) -> Mapping[str, object]:
     """Score all train samples by the solver, scope and damping of `influence`; a killed pass resumes."""
     return score_influence(context, Risk("reference", reference_period(context)))

@@ -12,7 +12,6 @@ import pyarrow as pa
 from cluster.errors import UserError
 from cluster.shards import shard_name
 from cluster.storage import Storage
-from pipeline.engine.config import Config
 from pipeline.engine.graph import StageContext
 from pipeline.engine.sample_tables import (
     TRAIN_SAMPLES,
@@ -22,7 +21,7 @@ from pipeline.engine.sample_tables import (
     train_shards,
     user_key_column,
 )
-from pipeline.stages.selection_needs import SelectionNeeds
+from pipeline.stages.selection_needs import ReferenceAim, SelectionNeeds
 from pipeline.stages.surrogate_feature_stage import reference_embedder
 from scoring.ids import sample_ids
 from scoring.order_statistics import RankSearch, double_keys, key_doubles, run_searches
@@ -34,7 +33,7 @@ _COLUMNS = ["sample_id", "user_id", "history", "target"]
 
 @dataclass(frozen=True)
 class ReferencePeriod:
-    """Where the samples of the period are, shard by shard; it travels to workers.
+    """The samples of the period, read shard by shard; the object travels to workers.
 
     Attributes
     ----------
@@ -90,7 +89,7 @@ class ReferencePeriod:
         return int(ragged_column(self._valid(index, ["sample_id", "targets"]), "targets").offsets[-1])
 
     def reference(self, context: StageContext) -> Reference:
-        """What a selector is given."""
+        """The reference that a selector is given."""
         return Reference(
             lambda: (self.read(index) for index in self.indices()),
             self.samples,
@@ -116,14 +115,15 @@ def reference_period(context: StageContext) -> ReferencePeriod:
     UserError : the log has none, or no timestamps to find the last ones by.
     """
     section, data = context.config.select, context.folder("ingest")
-    wanted, half = section.reference, section.reference_users == "half"
+    aim = ReferenceAim.of(section, SelectionNeeds.of(context.config).aims_influence)
+    wanted = aim.period
     since = None if wanted == "valid" else _earliest(data, train_shards(data), wanted)
-    period = ReferencePeriod(data, half and wanted == "valid", since)
+    period = ReferencePeriod(data, aim.half, since)
     samples = sum(map(period.count, period.indices()))
     if samples:
         return replace(period, samples=samples, warnings=_share_warnings(data, wanted, samples))
     targets = sum(map(replace(period, half=False).count, period.indices()))
-    aimed, others = _aimed_key(context.config)
+    aimed, others = _aimed_key(aim, section.method)
     if targets:
         raise UserError(
             f"{aimed} is aimed at half of the validation users, drawn by hash, and that half is "
@@ -136,15 +136,15 @@ def reference_period(context: StageContext) -> ReferencePeriod:
     )
 
 
-def _aimed_key(config: Config) -> tuple[str, str]:
-    """What makes the selection look at a reference, and what does not."""
-    if SelectionNeeds.of(config).aims_influence:
+def _aimed_key(aim: ReferenceAim, method: str) -> tuple[str, str]:
+    """The setting that makes the selection look at a reference, and one that does not."""
+    if aim.by_influence:
         return "select.influence: reference", "select.influence: scores"
-    return f"select.method: {config.select.method}", "select.method: dealrec or random"
+    return f"select.method: {method}", "select.method: dealrec or random"
 
 
 def _share_warnings(data: Storage, wanted: str | float, samples: int) -> tuple[str, ...]:
-    """Of a share of train by time: equal times are not parted, so it may be more than was asked for.
+    """Warnings about a share of train by time: equal times are not parted, so it may exceed the share asked for.
 
     Raises `UserError` when nothing is left beside it.
     """

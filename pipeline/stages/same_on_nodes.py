@@ -77,7 +77,7 @@ def has_gpus(node: Mapping[str, Any]) -> bool:
 
 
 def _model_files(model: str) -> Facts:
-    """On a node: what each of the model's files is."""
+    """Describe each of the model's files, on a node."""
     path = Path(model)
     if not path.exists():
         return {MISSING: ""}
@@ -90,7 +90,7 @@ def _model_files(model: str) -> Facts:
 
 
 def _hub_files(model: str) -> Facts:
-    """On a node: the configuration of a model of a hub, from the node's cache or from the hub."""
+    """Read the configuration of a hub's model, on a node, from the node's cache or from the hub."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HFValidationError, HTTPError
 

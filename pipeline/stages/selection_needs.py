@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.engine.config import Config
+from pipeline.engine.config import Config, SelectConfig
 from scoring.selection import selector
 
 #: Scores and features that one more pass over the train samples takes from the surrogate, each by a stage of its name.
@@ -32,6 +32,12 @@ class ReferenceAim:
     period: Literal["valid"] | float
     half: bool
     by_influence: bool
+
+    @classmethod
+    def of(cls, section: SelectConfig, by_influence: bool) -> ReferenceAim:
+        """The configured period; only the validation users have halves."""
+        half = section.reference_users == "half" and section.reference == "valid"
+        return cls(section.reference, half, by_influence)
 
     @property
     def is_validation(self) -> bool:
@@ -67,10 +73,7 @@ class SelectionNeeds:
         chosen = selector(section.method)
         read = {*chosen.scores, *chosen.features}
         by_influence = section.influence == "reference" and "influence" in chosen.scores
-        aim = None
-        if by_influence or chosen.sees_validation:
-            half = section.reference_users == "half" and section.reference == "valid"
-            aim = ReferenceAim(section.reference, half, by_influence)
+        aim = ReferenceAim.of(section, by_influence) if by_influence or chosen.sees_validation else None
         features = tuple(name for name in SURROGATE_FEATURES if name in read)
         features += (REFERENCE_INFLUENCE,) if by_influence else ()
         stage_influence = "influence" in chosen.scores and not by_influence

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from cluster.digest import json_digest
 from pipeline.engine.config import Config
@@ -17,55 +16,55 @@ from pipeline.stages.selection_needs import FEATURE_NAMES, SelectionNeeds, effor
 # A stage's libraries take seconds to load, so each is imported when its stage runs.
 
 
-def _ingest(context: StageContext) -> Mapping[str, Any]:
+def _ingest(context: StageContext) -> Mapping[str, object]:
     from pipeline.stages.ingest_stage import run_ingest
 
     return run_ingest(context)
 
 
-def _surrogate(context: StageContext) -> Mapping[str, Any]:
+def _surrogate(context: StageContext) -> Mapping[str, object]:
     from pipeline.stages.surrogate_stage import run_surrogate
 
     return run_surrogate(context)
 
 
-def _influence(context: StageContext) -> Mapping[str, Any]:
+def _influence(context: StageContext) -> Mapping[str, object]:
     from pipeline.stages.influence_stage import run_influence
 
     return run_influence(context)
 
 
-def _effort(context: StageContext) -> Mapping[str, Any]:
+def _effort(context: StageContext) -> Mapping[str, object]:
     from pipeline.stages.effort_stage import run_effort
 
     return run_effort(context)
 
 
-def _select(context: StageContext) -> Mapping[str, Any]:
+def _select(context: StageContext) -> Mapping[str, object]:
     from pipeline.stages.select_stage import run_select
 
     return run_select(context)
 
 
-def _finetune(context: StageContext) -> Mapping[str, Any]:
+def _finetune(context: StageContext) -> Mapping[str, object]:
     from pipeline.stages.finetune_stage import run_finetune
 
     return run_finetune(context)
 
 
-def _evaluate(context: StageContext) -> Mapping[str, Any]:
+def _evaluate(context: StageContext) -> Mapping[str, object]:
     from pipeline.stages.evaluate_stage import run_evaluate
 
     return run_evaluate(context)
 
 
-def _report(context: StageContext) -> Mapping[str, Any]:
+def _report(context: StageContext) -> Mapping[str, object]:
     from pipeline.stages.report_stage import run_report
 
     return run_report(context)
 
 
-def log_identity(config: Config) -> Mapping[str, Any]:
+def log_identity(config: Config) -> Mapping[str, object]:
     """The files of the log and the catalogue: name, size and etag or hash of each, and what its place says of it."""
     sources = (
         ("interactions", config.data.interactions, ".item"),
@@ -82,7 +81,7 @@ def log_identity(config: Config) -> Mapping[str, Any]:
     }
 
 
-def _ingest_sources(config: Config) -> Mapping[str, Any]:
+def _ingest_sources(config: Config) -> Mapping[str, object]:
     """The log, and the tokenizer where it decides which items are left out of it."""
     llm = config.llm
     if llm.long_titles != "drop":
@@ -91,17 +90,17 @@ def _ingest_sources(config: Config) -> Mapping[str, Any]:
     return {**log_identity(config), "long titles left out": json_digest(counted)[:16]}
 
 
-def llm_files(config: Config) -> Mapping[str, Any]:
+def llm_files(config: Config) -> Mapping[str, object]:
     return {"llm": model_identity(config.llm.model)}
 
 
-def _surrogate_code(config: Config) -> Mapping[str, Any]:
+def _surrogate_code(config: Config) -> Mapping[str, object]:
     """The code of a user's own surrogate: another version of it is another surrogate."""
     module, own, _ = config.surrogate.model.partition(":")
     return {"surrogate code": code_identity(module)} if own else {}
 
 
-def _selector_code(config: Config) -> Mapping[str, Any]:
+def _selector_code(config: Config) -> Mapping[str, object]:
     """Identify the code of a user's own selector: another version of it is another selection."""
     module, own, _ = config.select.method.partition(":")
     return {"selector code": code_identity(module)} if own else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +34,7 @@ Values = npt.NDArray[np.float32]
 Computation = Callable[[HistoryBatch], Values]
 
 
-def run_surrogate_feature(context: StageContext, name: str) -> Mapping[str, Any]:
+def run_surrogate_feature(context: StageContext, name: str) -> Mapping[str, object]:
     """Compute one of `SURROGATE_FEATURES`; a killed pass resumes with its missing shards.
 
     A file has sample_id and the feature: float32, or a list of float16 for "embedding".
@@ -55,7 +54,7 @@ class FeatureWorker:
         self._name = name
         self._compute = _computation(source, name)
 
-    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, object]]:
         samples = read_samples(self._data, index)
         values = batched(self._source, self._compute, samples)
         column: pa.Array

@@ -105,13 +105,13 @@ SHARDS_AT_ONCE = 8
 
 
 def one_thread() -> None:
-    """In a worker: the workers fill the cores, and a sum's order does not change with the machine."""
+    """Compute on one thread in a worker: workers fill the cores, and no sum's order changes with the machine."""
     torch.set_num_threads(1)
 
 
 @contextlib.contextmanager
 def on_one_thread() -> Iterator[None]:
-    """On the driver, for the same reason, over a block: what it does beside goes on as it was."""
+    """Compute a block on one thread on the driver, for the same reason; the threads are given back after it."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

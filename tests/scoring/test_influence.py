@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from scoring.exceptions import SettingError
-from scoring.gradients import directional_derivatives, mean_loss_gradient_sum
-from scoring.influence import LocalCurvature, influence_scores, solve_direction
+from scoring.gradients import directional_derivatives, influence_scores, mean_loss_gradient_sum
+from scoring.influence import LocalCurvature, solve_direction
 from scoring.kronecker import linear_layers
 from scoring.objective import reduce_to_scope
 from scoring.sasrec import LOSSES

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from cluster.digest import json_digest
 from cluster.storage import Storage
@@ -16,7 +15,7 @@ from pipeline.stages.stage_list import STAGES, TITLE_EMBEDDINGS, llm_files
 TITLE_KEYS = ("llm.dtype", "llm.template", "llm.max_tokens", "llm.long_titles", "llm.max_title_tokens")
 
 
-def run_title_embeddings(context: StageContext) -> Mapping[str, Any]:
+def run_title_embeddings(context: StageContext) -> Mapping[str, object]:
     """Embed the titles where the evaluation looks for them too; a killed pass resumes with its missing parts.
 
     Writes `titles.json`, which names the folder of the embeddings.

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.errors import UserError
 from cluster.storage import Storage
 from pipeline.cli.main import main
 from pipeline.driver.run_directory import RunOptions, chosen_stages
@@ -168,6 +169,26 @@ def test_a_run_that_stops_early_goes_the_way_of_a_whole_one(
     config = parse_config({"data": {"interactions": "x"}, "select": {"method": method}}, "c")
     graph = Graph(stages_of(config), config, Storage.at(tmp_path))
     assert [stage.name for stage in chosen_stages(graph, options)] == stages
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "stages"),
+    [
+        ("ccs", RunOptions(last="select"), ["ingest", "surrogate", "el2n", "select"]),
+        ("ccs", RunOptions(last="el2n"), ["ingest", "surrogate", "el2n"]),
+        ("ccs", RunOptions(only="el2n"), ["el2n"]),
+        ("goracs", RunOptions(last="select"), ["ingest", "surrogate", "effort", "embedding", "select"]),
+    ],
+)
+def test_a_run_has_the_features_that_its_selector_reads(
+    tmp_path: Path, method: str, options: RunOptions, stages: list[str]
+) -> None:
+    config = parse_config({"data": {"interactions": "x"}, "select": {"method": method}}, "c")
+    graph = Graph(stages_of(config), config, Storage.at(tmp_path))
+    assert [stage.name for stage in chosen_stages(graph, options)] == stages
+    for asked in (RunOptions(first="grand"), RunOptions(last="grand"), RunOptions(only="grand")):
+        with pytest.raises(UserError, match=f"no stage grand .* {method} .* does not read"):
+            chosen_stages(graph, asked)
 
 
 def test_nothing_is_discarded_for_a_run_that_cannot_begin(

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from cluster.errors import UserError
 from cluster.progress import LineProgress
 from cluster.shards import shard_name
 from cluster.storage import Storage
+from pipeline.cli.main import main
 from pipeline.engine.config_file import load_config, parse_config
 from pipeline.engine.events import EventLog
 from pipeline.engine.graph import Graph, StageContext
+from pipeline.engine.manifest import read_manifest
 from pipeline.engine.sample_tables import score_table
 from pipeline.stages.influence_stage import run_influence
 from pipeline.stages.select_stage import run_select
@@ -234,3 +237,26 @@ def test_ids_of_reference_samples_are_those_of_their_place_in_the_log(scored: tu
     coreset = out.read_table("coreset.parquet")
     for user, sample in zip(coreset["user_id"].to_pylist(), coreset["sample_id"].to_pylist(), strict=True):
         assert valid[user] == sample
+
+
+def test_a_feature_is_a_stage_of_the_run(small_run: SmallRun, tmp_path: Path) -> None:
+    run = Storage.at(small_run.begin(tmp_path / "run", "data", "surrogate"))
+    command = ["run", str(small_run.config), "--run-dir", run.uri, "--set", "select.method=ccs"]
+    assert main([*command, "--until", "select"]) == 0
+    (folder,) = (run.child("scores", "surrogate", path.name) for path in Path(run.uri, "scores", "surrogate").iterdir())
+    made = read_manifest(folder)
+    assert made is not None
+    assert (made.stage, made.attempts, len(made.outputs)) == ("el2n", 1, 24)
+    assert made.facts["rows"] == run.read_json("data/statistics.json")["samples"]["train"]
+    events = [json.loads(line) for line in run.read_text("events.jsonl").splitlines()]
+    begun = next(event for event in events if event["event"] == "stage_begun" and event["stage"] == "el2n")
+    assert run.uri + "/" + begun["folder"] == folder.uri
+    coreset = read_manifest(run.child("coreset"))
+    assert main([*command, "--until", "select", "--from", "el2n"]) == 0
+    again, chosen = read_manifest(folder), read_manifest(run.child("coreset"))
+    assert again is not None
+    assert chosen is not None
+    assert coreset is not None
+    assert again.finished > made.finished
+    assert (again.content, chosen.content) == (made.content, coreset.content)
+    assert main(["grand", *command[1:]]) == 2

@@ -10,8 +10,11 @@ import pytest
 from cluster.storage import Storage
 from pipeline.cli.main import main
 from pipeline.engine.config_file import load_config
+from pipeline.engine.manifest import read_manifest
 from pipeline.engine.sample_tables import ragged_column
+from pipeline.studies.compare.arms import Arm, arm_config
 from pipeline.studies.compare.compared_users import read_users
+from pipeline.studies.compare.costs import scoring_seconds
 from tests.small_log import write_config, write_log
 from tests.tiny_llm import make_tiny_llm
 from training.ranking.ranking_metrics import user_metrics
@@ -143,6 +146,30 @@ def test_a_table_without_its_control_says_so(
     result = json.loads(capsys.readouterr().out)["comparison"]
     assert result["warnings"] == ["random is not among the selectors, so no difference is shown"]
     assert not any("difference" in found for row in result["rows"] for found in row["metrics"]["test"].values())
+
+
+def test_arms_may_read_features_of_different_settings(ray_local: None, config_file: Path, tmp_path: Path) -> None:
+    aimed = "influence+influence=reference"
+    command = ["compare", str(config_file), "--run-dir", str(tmp_path), "--target", "proxy", "--proxies", "lexical"]
+    command += ["--sizes", "12", "--selectors", f"random,el2n,{aimed},{aimed}+reference=0.2"]
+    assert main(command) == 0
+    run = Storage.at(tmp_path)
+    made = [read_manifest(Storage.at(path)) for path in sorted((tmp_path / "scores" / "surrogate").iterdir())]
+    features = [manifest for manifest in made if manifest is not None]
+    assert [manifest.stage for manifest in features] == ["el2n", "reference_influence", "reference_influence"]
+    assert {manifest.fingerprint.config["select.reference"] for manifest in features[1:]} == {"valid", 0.2}
+    # They are stages of the run, in its events and in the bill of the arms that read them.
+    events = [json.loads(line) for line in run.read_text("events.jsonl").splitlines()]
+    done = [event["stage"] for event in events if event["event"] == "stage_done"]
+    assert done.count("el2n") == 1
+    assert done.count("reference_influence") == 2
+    config = load_config(str(config_file), [])
+    trained = read_manifest(run.child("surrogate"))
+    assert trained is not None
+    bill = scoring_seconds(arm_config(config, Arm("el2n", 12, 0)), run)
+    assert bill == trained.seconds + features[0].seconds
+    report = run.read_json(f"arms/{aimed}+reference=0.2-n12-s0/coreset/selection.json")
+    assert (report["sees_validation"], report["reference"]) == (False, 0.2)
 
 
 @pytest.mark.parametrize(
