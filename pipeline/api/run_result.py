@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -44,7 +44,7 @@ class Run:
     run_dir : the run directory, an absolute path or a URI.
     """
 
-    config: Config
+    config: Config = field(repr=False)
     run_dir: str
 
     def stages(self) -> tuple[StageTime, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import dealrec
-from cluster.project_root import PROJECT_ROOT, checkout_at, shadowing_file
+from cluster.project_root import PROJECT_ROOT
 
 HEAVY = ("torch", "ray", "transformers", "peft", "deepspeed", "pyarrow", "pandas", "numpy", "scipy", "pydantic")
 
@@ -62,19 +62,3 @@ def test_folders_of_data_and_other_files_do_no_harm(tmp_path: Path) -> None:
     (tmp_path / "clusters.py").write_text("")
     done = python("import dealrec; print(dealrec.run.__name__)", tmp_path)
     assert done.stdout.strip() == "run", done.stderr
-
-
-def test_what_workers_would_import_instead_is_found(tmp_path: Path) -> None:
-    assert shadowing_file([str(tmp_path), str(PROJECT_ROOT)]) is None
-    (tmp_path / "training").mkdir()
-    assert shadowing_file([str(tmp_path)]) is None
-    (tmp_path / "cluster.py").write_text("")
-    assert shadowing_file([str(tmp_path)]) == str(tmp_path / "cluster.py")
-
-
-def test_a_stray_pyproject_beside_installed_packages_is_no_checkout(tmp_path: Path) -> None:
-    assert checkout_at(PROJECT_ROOT) == PROJECT_ROOT
-    assert checkout_at(tmp_path) is None
-    for text in ('[project]\nname = "other"\n', "not toml at all [", "[tool.x]\n"):
-        (tmp_path / "pyproject.toml").write_text(text)
-        assert checkout_at(tmp_path) is None
