@@ -33,6 +33,14 @@ class Newest(Selector):
         return np.where(shard.timestamp <= self.end, shard.timestamp, -shard.timestamp)
 
 
+class FewSettings(NewestSettings):
+    strata: int = Field(3, le=100)
+
+
+class Few(Newest):
+    Settings = FewSettings
+
+
 class ByTarget(Selector):
     """In proportion to the index of the target, as a list of whole numbers."""
 
@@ -42,6 +50,11 @@ class ByTarget(Selector):
     def rank(self, shard: ScoreShard) -> Any:
         assert shard.target is not None
         return shard.target.tolist()
+
+
+class FailsByTarget(ByTarget):
+    def rank(self, shard: ScoreShard) -> Any:
+        return 1 // 0
 
 
 class Narrow(DealrecSelector):

@@ -30,11 +30,13 @@ class Variant:
 
     Attributes
     ----------
+    text : as the command line names it.
     method : as `select.method`.
     keys : keys of `select`, `method` among them.
     settings : of a selector of the user's own, as `select.settings`.
     """
 
+    text: str
     method: str
     keys: Mapping[str, Any]
     settings: Mapping[str, Any]
@@ -49,7 +51,8 @@ class Variant:
         base = {key: value for key, value in run.model_dump(by_alias=True).items() if key not in self.settings}
         own = base.pop("settings", {}) if run.method == self.method else {}
         settings = {key: value for key, value in own.items() if key not in changed} | dict(self.settings)
-        return SelectConfig.model_validate({**base, "preset": None, **self.keys, "settings": settings, **changes})
+        values = {**base, "preset": None, **self.keys, "settings": settings, **changes}
+        return _validated(f"--selectors {self.text}", values)
 
 
 def parse_variant(text: str) -> Variant:
@@ -75,14 +78,18 @@ def parse_variant(text: str) -> Variant:
         known = dict.fromkeys([*(_settings_of(place, method) if own else ()), *_KEYS])
         raise UserError(f"{place}: no setting {unknown[0]}.", f"The settings are {', '.join(known)}.")
     keys = {**SELECT_PRESETS.get(str(keys.get("preset")), {}), "method": method, **keys}
+    _validated(place, {**keys, "settings": settings})
+    return Variant(text, method, keys, settings)
+
+
+def _validated(place: str, values: Mapping[str, Any]) -> SelectConfig:
     try:
-        SelectConfig.model_validate({**keys, "settings": settings})
+        return SelectConfig.model_validate(values)
     except ValidationError as error:
         fault = error.errors()[0]
         key = fault["loc"][0] if fault["loc"] else "the settings"
         why = fault["msg"].removeprefix("Value error, ")
         raise UserError(f"{place}: {key}: {why}.", "Correct the value, or the class.") from None
-    return Variant(method, keys, settings)
 
 
 def _settings_of(place: str, method: str) -> tuple[str, ...]:

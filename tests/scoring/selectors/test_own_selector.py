@@ -37,10 +37,8 @@ def test_the_highest_of_64_bits_are_taken_and_equal_ones_by_chance():
     for seed in (0, 1):
         chosen = choose("Newest", shard, 33, seed)
         keys = draw_order(shard.sample_id, seed).tolist()
-        ranked = {
-            sample: (-time, key)
-            for sample, time, key in zip(shard.sample_id.tolist(), shard.timestamp, keys, strict=True)
-        }
+        order = zip((-times).tolist(), keys, strict=True)
+        ranked = dict(zip(shard.sample_id.tolist(), order, strict=True))
         assert chosen.sample_id.tolist() == lowest(ranked, 33)
     assert chosen.report["settings"] == {"skip": 0.0, "strata": 10}
     assert chosen.report["method"] == OWN + "Newest"
