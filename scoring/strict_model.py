@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
@@ -19,6 +19,7 @@ class StrictModel(BaseModel):
     def _no_number_from_a_boolean(cls, value: Any, info: ValidationInfo) -> Any:
         """Python counts True as 1: `size: yes` would be a coreset of one sample."""
         annotation = None if info.field_name is None else cls.model_fields[info.field_name].annotation
-        if isinstance(value, bool) and annotation is not bool:
+        kinds = (annotation, *get_args(annotation))
+        if isinstance(value, bool) and not any(kind in (bool, Any) or isinstance(kind, bool) for kind in kinds):
             raise ValueError("a number, a name or a list belongs here")
         return value

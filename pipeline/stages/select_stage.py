@@ -23,6 +23,7 @@ from pipeline.stages.select_inputs import SelectInputs
 from pipeline.stages.validation_half import aimed_influence, aims_at_validation, needs_reference
 from scoring.exceptions import NoUsableSampleError, SelectorError, TooFewSamplesError
 from scoring.selection import ScoreShard, Selection, SelectionParams, select, selector
+from scoring.selectors.reference_draw import ReferenceSelector
 
 _COLUMNS = ["sample_id", "user_id", "history", "target"]
 
@@ -67,7 +68,7 @@ def run_select(context: StageContext) -> Mapping[str, Any]:
             "Correct the class (docs/EXTENDING.md has its rules), or choose another select.method.",
         ) from error
     rows = _train_rows(data, indices)
-    if period is not None and params.method == "reference":
+    if period is not None and issubclass(method, ReferenceSelector):
         rows = map(period.table, period.indices())
     table = coreset_table(rows, selection)
     report = selection.report | _sight(context.config)

@@ -174,6 +174,14 @@ def read_part(run: Storage, part: str) -> set[tuple[str, tuple[int, ...], int]]:
     }
 
 
+def test_one_derived_from_the_control_takes_the_reference_too(scored: tuple[Path, Storage]) -> None:
+    own, built_in = (
+        select_by(scored, method=name)[0].read_table("coreset.parquet")
+        for name in ("tests.own_selectors:LateReference", "reference")
+    )
+    assert own.equals(built_in)
+
+
 def test_features_of_the_surrogate_are_computed_once(scored: tuple[Path, Storage]) -> None:
     select_by(scored, method="el2n", seed=1)
     (folder,) = [path for path in Path(scored[1].uri, "scores", "surrogate").iterdir() if path.name.startswith("el2n")]

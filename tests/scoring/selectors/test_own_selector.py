@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scoring.exceptions import SelectorError, SettingError
 from scoring.ids import draw_order
 from scoring.selection import SelectionParams, select, selector
-from scoring.selectors.dealrec import DealrecSelector
+from scoring.selectors.dealrec_selector import DealrecSelector
 from tests.scoring.selectors.samples import (
     assert_same,
     lowest,
@@ -67,6 +67,13 @@ def test_settings_reach_it():
     assert chosen.report["settings"]["skip"] == 0.5
 
 
+def test_a_switch_is_a_switch_and_no_number():
+    given = {"plain": True, "perhaps": False, "whatever": True}
+    assert selector(OWN + "Switched")(given).settings.values() == {"number": 1, **given}
+    with pytest.raises(SettingError, match="number: a number, a name"):
+        selector(OWN + "Switched")({"number": True})
+
+
 def test_lists_of_whole_numbers_are_weights():
     shard = whole_shard(200)
     chosen = choose("ByTarget", shard, 30, 4)
@@ -105,6 +112,7 @@ def test_one_that_sees_validation_is_given_the_reference():
         ("GivesOne", r"an array of shape \(\)"),
         ("GivesNegative", "negative"),
         ("MixesTypes", "float32 for some shards"),
+        ("AsksForReference", "sees_validation = False"),
         ("TellsNoFacts", "facts gave a NoneType"),
         ("TellsArrays", "facts gave what JSON cannot hold"),
     ],
