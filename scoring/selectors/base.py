@@ -111,7 +111,7 @@ class LogView:
 
     @property
     def reference(self) -> Reference:
-        """The samples that the selector is aimed at. Raises SelectorError for one that does not say `sees_validation`."""
+        """The samples that the selector is aimed at. Raises SelectorError where `sees_validation` is False."""
         if self.aim is None:
             raise SelectorError("it asks for the reference period, but has sees_validation = False")
         return self.aim
