@@ -14,6 +14,7 @@ from cluster.errors import UserError
 from pipeline.engine.config import SELECT_PRESETS, SelectConfig
 from scoring.exceptions import SettingError
 from scoring.selection import FULL, METHODS, is_own, selector
+from scoring.selectors.selector_settings import BuiltInSettings
 
 #: A variant names folders, so it holds nothing but these characters.
 _FORM = re.compile(r"[\w.:]+(\+\w+=[\w.-]+)*")
@@ -71,12 +72,14 @@ def parse_variant(text: str) -> Variant:
     if not _FORM.fullmatch(text):
         raise UserError(f"{place} cannot be read.", "Append +KEY=VALUE for every key of select that differs.")
     given = {key: _value(place, key, value) for key, _, value in (part.partition("=") for part in assignments)}
-    settings = {key: value for key, value in given.items() if own and key in _settings_of(place, method)}
-    keys = {key: value for key, value in given.items() if key not in settings}
-    unknown = [key for key in keys if key not in _KEYS]
+    # Built-in selectors share keys, so that one text may vary several; a class of the user's own has its own alone.
+    inner = _settings_of(place, method) if own else ()
+    known = (*inner, *(key for key in _KEYS if not own or key not in BuiltInSettings.names()))
+    unknown = [key for key in given if key not in known]
     if unknown:
-        known = dict.fromkeys([*(_settings_of(place, method) if own else ()), *_KEYS])
         raise UserError(f"{place}: no setting {unknown[0]}.", f"The settings are {', '.join(known)}.")
+    settings = {key: value for key, value in given.items() if key in inner}
+    keys = {key: value for key, value in given.items() if key not in settings}
     keys = {**SELECT_PRESETS.get(str(keys.get("preset")), {}), "method": method, **keys}
     _validated(place, {**keys, "settings": settings})
     return Variant(text, method, keys, settings)

@@ -65,6 +65,8 @@ def test_fresh_seeds_are_other_arms() -> None:
         (Request(["dealrec+strata=../3"], 1, [64]), "cannot be read"),
         (Request([f"{OWN}Newest+skip=2"], 1, [64]), "settings: skip: .* less than 1, got 2"),
         (Request([f"{OWN}Newest+colour=red"], 1, [64]), "no setting colour"),
+        (Request([f"{OWN}Newest+lambda=0.1"], 1, [64]), "no setting lambda"),
+        (Request([f"{OWN}Newest+preset=paper"], 1, [64]), "preset paper means method: dealrec"),
         (Request([f"{OWN}Newst"], 1, [64]), "has no class Newst"),
         (Request([f"{OWN}NoRank"], 1, [64]), "must define rank"),
         (Request(["no_such_module:Newest"], 1, [64]), "there is no module no_such_module"),
