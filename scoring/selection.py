@@ -5,7 +5,7 @@ from __future__ import annotations
 from scoring.exceptions import SettingError
 from scoring.reference import Reference
 from scoring.selectors.base import ScoreShard, Selection, SelectionParams, Selector
-from scoring.selectors.dealrec import DealrecSelector
+from scoring.selectors.dealrec_selector import DealrecSelector
 from scoring.selectors.density_ratio import DensityRatioSelector
 from scoring.selectors.full import FullSelector
 from scoring.selectors.goracs import GoracsSelector

@@ -8,12 +8,20 @@ import numpy as np
 from pydantic import Field
 
 from scoring.selectors.base import LogView, Rows, ScoreShard, Selector, SelectorSettings
-from scoring.selectors.dealrec import DealrecSelector
+from scoring.selectors.dealrec_selector import DealrecSelector
+from scoring.selectors.reference_draw import ReferenceSelector
 
 
 class NewestSettings(SelectorSettings):
     skip: float = Field(0.0, ge=0, lt=1)
     strata: int = 10
+
+
+class SwitchedSettings(SelectorSettings):
+    number: int = 1
+    plain: bool = False
+    perhaps: bool | None = None
+    whatever: Any = None
 
 
 class Newest(Selector):
@@ -33,6 +41,14 @@ class Newest(Selector):
         return np.where(shard.timestamp <= self.end, shard.timestamp, -shard.timestamp)
 
 
+class FewSettings(NewestSettings):
+    strata: int = Field(3, le=100)
+
+
+class Few(Newest):
+    Settings = FewSettings
+
+
 class ByTarget(Selector):
     """In proportion to the index of the target, as a list of whole numbers."""
 
@@ -42,6 +58,19 @@ class ByTarget(Selector):
     def rank(self, shard: ScoreShard) -> Any:
         assert shard.target is not None
         return shard.target.tolist()
+
+
+class FailsByTarget(ByTarget):
+    def rank(self, shard: ScoreShard) -> Any:
+        return 1 // 0
+
+
+class Switched(ByTarget):
+    Settings = SwitchedSettings
+
+
+class LateReference(ReferenceSelector):
+    """The control, under another name."""
 
 
 class Narrow(DealrecSelector):
@@ -172,6 +201,11 @@ class WrongArguments(Newest):
 
 class PlainSettings(Newest):
     Settings = dict  # type: ignore[assignment]
+
+
+class AsksForReference(Newest):
+    def fit(self, log: LogView) -> None:
+        log.reference.shards()
 
 
 class NotOne:

@@ -24,6 +24,7 @@ from pipeline.stages.selection_needs import REFERENCE_INFLUENCE, SURROGATE_FEATU
 from scoring.candidate_rule import CandidateRule
 from scoring.exceptions import NoUsableSampleError, SelectorError, TooFewSamplesError
 from scoring.selection import ScoreShard, Selection, SelectionParams, select, selector
+from scoring.selectors.reference_draw import ReferenceSelector
 
 _COLUMNS = ["sample_id", "user_id", "history", "target"]
 
@@ -68,7 +69,7 @@ def run_select(context: StageContext) -> Mapping[str, Any]:
             "Correct the class (docs/EXTENDING.md has its rules), or choose another select.method.",
         ) from error
     rows = _train_rows(data, indices)
-    if period is not None and params.method == "reference":
+    if period is not None and issubclass(method, ReferenceSelector):
         rows = map(period.table, period.indices())
     table = coreset_table(rows, selection)
     report = selection.report | _sight(needs, context.config.select)

@@ -111,8 +111,9 @@ class LogView:
 
     @property
     def reference(self) -> Reference:
-        """The samples that the selector is aimed at; there are some for each that says `sees_validation`."""
-        assert self.aim is not None
+        """The samples that the selector is aimed at. Raises SelectorError where `sees_validation` is False."""
+        if self.aim is None:
+            raise SelectorError("it asks for the reference period, but has sees_validation = False")
         return self.aim
 
     def usable(self) -> Iterator[ScoreShard]:

@@ -75,9 +75,14 @@ def test_the_example_of_the_guide_keeps_its_rules(monkeypatch: pytest.MonkeyPatc
     module = ModuleType("my_surrogate")
     exec(found[1], module.__dict__)
     monkeypatch.setitem(sys.modules, "my_surrogate", module)
+    check_rules("my_surrogate:build", scope)
+
+
+def check_rules(name: str, scope: str) -> None:
+    """A surrogate rebuilds itself, its losses agree, and its derivatives are those of plain autograd."""
     items = max(int(batch.target.max()) for batch in history_batches()) + 20
-    model = build_surrogate("my_surrogate:build", items, {"width": 4, "max_history": 9}).double()
-    again = build_surrogate("my_surrogate:build", items, model.config_dict())
+    model = build_surrogate(name, items, {"width": 4, "max_history": 9}).double()
+    again = build_surrogate(name, items, model.config_dict())
     assert again.state_dict().keys() == model.state_dict().keys()
     parameters = surrogate_scope(model, [scope])
     for batch in history_batches():

@@ -106,7 +106,8 @@ class Request:
             try:
                 checked_size(size)
             except SettingError as error:
-                raise UserError(f"--sizes: {error}.", "Give shares below 1, or whole numbers of samples.") from error
+                remedy = "Give shares below 1, or whole numbers of samples."
+                raise UserError(f"--sizes: {size:g} is no size.", remedy) from error
         return [
             Arm(name, size, seed + _DRAW * draw)
             for name in self.selectors

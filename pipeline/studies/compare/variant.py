@@ -15,6 +15,7 @@ from pipeline.engine.config import SELECT_PRESETS, SelectConfig
 from pipeline.engine.setting_faults import setting_faults
 from scoring.exceptions import SettingError
 from scoring.selection import FULL, METHODS, is_own, selector
+from scoring.selectors.selector_settings import BuiltInSettings
 
 #: A variant names folders, so it holds nothing but these characters.
 _FORM = re.compile(r"[\w.:]+(\+\w+=[\w.-]+)*")
@@ -31,11 +32,13 @@ class Variant:
 
     Attributes
     ----------
+    text : as the command line names it.
     method : as `select.method`.
     keys : keys of `select`, `method` among them.
     settings : of a selector of the user's own, as `select.settings`.
     """
 
+    text: str
     method: str
     keys: Mapping[str, Any]
     settings: Mapping[str, Any]
@@ -50,7 +53,8 @@ class Variant:
         base = {key: value for key, value in run.model_dump(by_alias=True).items() if key not in self.settings}
         own = base.pop("settings", {}) if run.method == self.method else {}
         settings = {key: value for key, value in own.items() if key not in changed} | dict(self.settings)
-        return SelectConfig.model_validate({**base, "preset": None, **self.keys, "settings": settings, **changes})
+        values = {**base, "preset": None, **self.keys, "settings": settings, **changes}
+        return _validated(f"--selectors {self.text}", values)
 
 
 def parse_variant(text: str) -> Variant:
@@ -69,19 +73,25 @@ def parse_variant(text: str) -> Variant:
     if not _FORM.fullmatch(text):
         raise UserError(f"{place} cannot be read.", "Append +KEY=VALUE for every key of select that differs.")
     given = {key: _value(place, key, value) for key, _, value in (part.partition("=") for part in assignments)}
-    settings = {key: value for key, value in given.items() if own and key in _settings_of(place, method)}
-    keys = {key: value for key, value in given.items() if key not in settings}
-    unknown = [key for key in keys if key not in _KEYS]
+    # Built-in selectors share keys, so that one text may vary several; a class of the user's own has its own alone.
+    inner = _settings_of(place, method) if own else ()
+    known = (*inner, *(key for key in _KEYS if not own or key not in BuiltInSettings.names()))
+    unknown = [key for key in given if key not in known]
     if unknown:
-        known = dict.fromkeys([*(_settings_of(place, method) if own else ()), *_KEYS])
         raise UserError(f"{place}: no setting {unknown[0]}.", f"The settings are {', '.join(known)}.")
+    settings = {key: value for key, value in given.items() if key in inner}
+    keys = {key: value for key, value in given.items() if key not in settings}
     keys = {**SELECT_PRESETS.get(str(keys.get("preset")), {}), "method": method, **keys}
+    _validated(place, {**keys, "settings": settings})
+    return Variant(text, method, keys, settings)
+
+
+def _validated(place: str, values: Mapping[str, Any]) -> SelectConfig:
     try:
-        SelectConfig.model_validate({**keys, "settings": settings})
+        return SelectConfig.model_validate(values)
     except ValidationError as error:
         fault = setting_faults(error, SelectConfig)[0]
         raise UserError(f"{place}: {fault}.", "Correct the value, or the class.") from None
-    return Variant(method, keys, settings)
 
 
 def _settings_of(place: str, method: str) -> tuple[str, ...]:

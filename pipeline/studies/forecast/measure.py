@@ -61,7 +61,11 @@ def surrogate_side(config: Config, shards: int, samples: int) -> Config:
         samples={"shards": shards},
         surrogate={"epochs": epochs, "patience": epochs},
         effort={"candidates": min(1.0, _PROMPTS / samples)},
-        select={"size": _size(_PROMPTS // 4, samples), "hard_prune": 0.0},
+        select={
+            "size": _size(_PROMPTS // 4, samples),
+            "hard_prune": 0.0,
+            "settings": {key: value for key, value in config.select.settings.items() if key != "hard_prune"},
+        },
     )
 
 
@@ -73,7 +77,7 @@ def llm_side(config: Config, shards: int, samples: int, test_users: int) -> Conf
         surrogate={"epochs": 1},
         influence={"solver": "none"},
         effort={"candidates": min(1.0, 8 / samples)},
-        select={"method": "random", "size": _size(_TUNED, samples)},
+        select={"method": "random", "settings": {}, "size": _size(_TUNED, samples)},
         finetune={
             "epochs": 1,
             "patience": 0,

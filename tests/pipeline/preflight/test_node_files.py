@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from cluster.errors import UserError
-from pipeline.preflight.node_files import _code
+from pipeline.engine.config_file import parse_config
+from pipeline.preflight.checks import Subject
+from pipeline.preflight.node_files import _code, own_selectors
 from pipeline.stages.same_on_nodes import _model_files, has_cpus, same_llm, same_on_nodes
 from tests.tiny_llm import make_tiny_llm
 
@@ -41,6 +43,15 @@ def test_a_hub_that_nodes_do_not_reach_is_told(ray_local: None) -> None:
 
 def test_a_gguf_file_is_read_by_the_driver_alone_where_the_run_is_shared(tmp_path: Path) -> None:
     assert "unpacked" in same_llm(str(tmp_path / "m.gguf"), False, unpacked=True)
+
+
+def test_the_modules_of_a_comparisons_selectors_are_asked_for() -> None:
+    config = parse_config({"data": {"interactions": "x"}, "select": {"method": "tests.own_selectors:Newest"}}, "c")
+    methods = ("random", "tests.own_selectors:Newest", "tests.own_selectors:ByTarget")
+    arms = tuple(config.select.model_copy(update={"method": method}) for method in methods)
+    assert own_selectors(Subject(config, ("select",), selections=arms)) == ["tests.own_selectors"]
+    # The driver of a run selects by itself.
+    assert own_selectors(Subject(config, ("select",))) == []
 
 
 def test_code_that_a_node_lacks_is_told(ray_local: None) -> None:

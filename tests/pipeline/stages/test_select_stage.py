@@ -95,6 +95,32 @@ def test_aimed_methods_need_a_reference_period(tmp_path: Path) -> None:
         run_select(context(tmp_path, method="density_ratio", reference=0.1))
 
 
+def test_a_selector_of_ones_own_chooses_by_its_settings(tmp_path: Path) -> None:
+    stage = context(tmp_path, size=5, method="tests.own_selectors:ByTarget")
+    assert run_select(stage)["chosen"] == 5
+    report = stage.out.read_json("selection.json")
+    assert (report["method"], report["sees_validation"]) == ("tests.own_selectors:ByTarget", False)
+    narrow = context(tmp_path, size=9, method="tests.own_selectors:Narrow", strata=3, settings={"lambda": 2.0})
+    run_select(narrow)
+    report = narrow.out.read_json("selection.json")
+    assert (report["lambda"], len(report["strata"])) == (2.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Newest", "select.method tests.own_selectors:Newest: it needs the feature timestamp"),
+        ("FailsByTarget", r"ZeroDivisionError: .* \(own_selectors.py, line"),
+    ],
+)
+def test_what_a_selector_of_ones_own_does_wrong_is_the_users_fault(tmp_path: Path, name: str, words: str) -> None:
+    stage = context(tmp_path, size=5, method=f"tests.own_selectors:{name}")
+    with pytest.raises(UserError, match=words) as caught:
+        run_select(stage)
+    assert "docs/EXTENDING.md" in caught.value.remedy
+    assert not stage.out.exists("coreset.parquet")
+
+
 def test_more_samples_than_there_are(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"select.size: .*61.*60"):
         run_select(context(tmp_path, size=SHARDS * ROWS + 1))
@@ -154,6 +180,14 @@ def read_part(run: Storage, part: str) -> set[tuple[str, tuple[int, ...], int]]:
         for row in rows
         for target in (row["targets"] if part == "valid" else [row["target"]])
     }
+
+
+def test_one_derived_from_the_control_takes_the_reference_too(scored: tuple[Path, Storage]) -> None:
+    own, built_in = (
+        select_by(scored, method=name)[0].read_table("coreset.parquet")
+        for name in ("tests.own_selectors:LateReference", "reference")
+    )
+    assert own.equals(built_in)
 
 
 def test_features_of_the_surrogate_are_computed_once(scored: tuple[Path, Storage]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scoring.exceptions import SelectorError, SettingError
 from scoring.ids import draw_order
 from scoring.selection import SelectionParams, select, selector
-from scoring.selectors.dealrec import DealrecSelector
+from scoring.selectors.dealrec_selector import DealrecSelector
 from tests.scoring.selectors.samples import (
     assert_same,
     lowest,
@@ -37,7 +37,8 @@ def test_the_highest_of_64_bits_are_taken_and_equal_ones_by_chance():
     for seed in (0, 1):
         chosen = choose("Newest", shard, 33, seed)
         keys = draw_order(shard.sample_id, seed).tolist()
-        ranked = {sample: (-time, key) for sample, time, key in zip(shard.sample_id.tolist(), times, keys, strict=True)}
+        order = zip((-times).tolist(), keys, strict=True)
+        ranked = dict(zip(shard.sample_id.tolist(), order, strict=True))
         assert chosen.sample_id.tolist() == lowest(ranked, 33)
     assert chosen.report["settings"] == {"skip": 0.0, "strata": 10}
     assert chosen.report["method"] == OWN + "Newest"
@@ -64,6 +65,13 @@ def test_settings_reach_it():
     times = dict(zip(shard.sample_id.tolist(), shard.timestamp.tolist(), strict=True))
     assert max(times[sample] for sample in chosen.sample_id.tolist()) <= high - 0.5 * (high - low)
     assert chosen.report["settings"]["skip"] == 0.5
+
+
+def test_a_switch_is_a_switch_and_no_number():
+    given = {"plain": True, "perhaps": False, "whatever": True}
+    assert selector(OWN + "Switched")(given).settings.values() == {"number": 1, **given}
+    with pytest.raises(SettingError, match="number: a number, a name"):
+        selector(OWN + "Switched")({"number": True})
 
 
 def test_lists_of_whole_numbers_are_weights():
@@ -104,6 +112,7 @@ def test_one_that_sees_validation_is_given_the_reference():
         ("GivesOne", r"an array of shape \(\)"),
         ("GivesNegative", "negative"),
         ("MixesTypes", "float32 for some shards"),
+        ("AsksForReference", "sees_validation = False"),
         ("TellsNoFacts", "facts gave a NoneType"),
         ("TellsArrays", "facts gave what JSON cannot hold"),
     ],

@@ -10,6 +10,7 @@ from pipeline.studies.compare.arms import Arm, Request, arm_config, arm_graph
 from pipeline.studies.compare.run_comparison import PROXY_NAMES
 from training.loops.proxy_model import PROXIES
 
+OWN = "tests.own_selectors:"
 AIMED = "dealrec+influence=reference"
 
 
@@ -63,6 +64,13 @@ def test_fresh_seeds_are_other_arms() -> None:
         (Request(["dealrec+strata=2001-13-45"], 1, [64]), "strata: 2001-13-45 is neither"),
         (Request(["dealrec+strata=..."], 1, [64]), "strata: ... is neither"),
         (Request(["dealrec+strata=../3"], 1, [64]), "cannot be read"),
+        (Request([f"{OWN}Newest+skip=2"], 1, [64]), "settings: skip: .* less than 1, got 2"),
+        (Request([f"{OWN}Newest+colour=red"], 1, [64]), "no setting colour"),
+        (Request([f"{OWN}Newest+lambda=0.1"], 1, [64]), "no setting lambda"),
+        (Request([f"{OWN}Newest+preset=paper"], 1, [64]), "preset paper means method: dealrec"),
+        (Request([f"{OWN}Newst"], 1, [64]), "has no class Newst"),
+        (Request([f"{OWN}NoRank"], 1, [64]), "must define rank"),
+        (Request(["no_such_module:Newest"], 1, [64]), "there is no module no_such_module"),
         (Request(["random"], 0, [64]), "--seeds must be from 1 to 999, got 0"),
         (Request(["random"], 1, [64], draws=0), "--draws must be from 1 to 999, got 0"),
         (Request(["random"], 1, [64], first_seed=-1), "--first-seed must be from 0 to 999, got -1"),
@@ -113,6 +121,43 @@ def test_a_preset_is_an_arm_whatever_the_run_has() -> None:
     assert (made.preset, made.normalise, made.strata) == ("paper", "minmax", 50)
     published = parse_config({"data": {"interactions": "x"}, "select": {"preset": "paper"}}, "c")
     assert arm_config(published, Arm("random", 64, 0)).select.preset is None
+
+
+def test_a_selector_of_ones_own_is_an_arm_with_settings_of_its_own() -> None:
+    names = [f"{OWN}Newest", f"{OWN}Newest+skip=0.5+strata=50", "random"]
+    arms = Request(names, seeds=1, sizes=[64]).arms()
+    assert arms[1].name == "tests.own_selectors.Newest+skip=0.5+strata=50-n64-s0"
+    values = {"method": f"{OWN}Newest", "strata": 7, "settings": {"skip": 0.1}}
+    run = parse_config({"data": {"interactions": "x"}, "select": values}, "c")
+    plain, other, random = (arm_config(run, arm).select.selector_settings() for arm in arms)
+    assert plain == {"skip": 0.1, "strata": 7}
+    # Its own default of strata is another than that of the key beside.
+    assert other == {"skip": 0.5, "strata": 50}
+    assert random == {}
+    assert arm_config(config(), arms[0]).select.selector_settings() == {}
+
+
+def test_settings_of_the_runs_selector_are_not_those_of_another() -> None:
+    run = parse_config({"data": {"interactions": "x"}, "select": {"settings": {"lambda": 0.1, "strata": 9}}}, "c")
+    found = [
+        arm_config(run, Arm(name, 64, 0)).select.selector_settings()
+        for name in ("dealrec", "dealrec+lambda=0.7", "top", "dealrec+preset=paper")
+    ]
+    assert found == [{"lambda": 0.1, "strata": 9}, {"lambda": 0.7, "strata": 9}, {}, {}]
+
+
+def test_keys_of_the_run_that_a_selector_cannot_take_are_the_users_fault() -> None:
+    run = parse_config({"data": {"interactions": "x"}, "select": {"strata": 200}}, "c")
+    with pytest.raises(UserError, match=r"--selectors tests.own_selectors:Few: settings: strata: .* got 200"):
+        arm_config(run, Arm(f"{OWN}Few", 64, 0))
+
+
+def test_an_arm_of_ones_own_depends_on_its_code(tmp_path_factory: pytest.TempPathFactory) -> None:
+    run = Storage.at(tmp_path_factory.mktemp("arms"))
+    graphs = [arm_graph(config(), run, Arm(name, 64, 0)) for name in (f"{OWN}Newest", "random")]
+    own, built_in = (graph.stage("select").sources(graph.config) for graph in graphs)
+    assert own["selector code"]["hash"]
+    assert built_in == {}
 
 
 @pytest.mark.parametrize(

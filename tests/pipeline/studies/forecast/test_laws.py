@@ -201,3 +201,12 @@ def test_a_whole_that_is_estimated_is_no_smaller_than_its_share() -> None:
 def test_what_is_not_counted_grows_with_users_or_interactions() -> None:
     whole = whole_scale(LARGE, 80_000, 10_000, 700, 500)
     assert whole == replace(WHOLE, items=700, valid_users=500)
+
+
+@pytest.mark.parametrize(
+    ("size", "samples", "expected"),
+    [(0.0019, 1000, 1), (0.9999, 1000, 999), (0.29, 100, 29), (0.02, 10, 1), (500, 90, 90)],
+)
+def test_the_coreset_is_as_large_as_the_selection_makes_it(size: float, samples: int, expected: int) -> None:
+    config = CONFIG.model_copy(update={"select": CONFIG.select.model_copy(update={"size": size})})
+    assert coreset_size(config, samples) == expected
