@@ -18,6 +18,9 @@ from pipeline.stages.stage_list import STAGES
 _PROMPTS, _TUNED = 96, 32
 _VALID_USERS = 8
 
+#: The facts of each stage, as its manifest holds them; the laws of the stages know their types.
+StageFacts = Mapping[str, Mapping[str, Any]]
+
 
 @dataclass(frozen=True)
 class RunSize:
@@ -46,7 +49,7 @@ class Measured:
 
     scale: RunSize
     seconds: Mapping[str, float]
-    facts: Mapping[str, Mapping[str, Any]]
+    facts: StageFacts
     driver: Mapping[str, int]
 
 
@@ -110,7 +113,7 @@ def measure(config: Config, run: Storage, last: str | None = None) -> Measured:
     return Measured(_scale(graph, facts), seconds, facts, driver)
 
 
-def _scale(graph: Graph, facts: Mapping[str, Mapping[str, Any]]) -> RunSize:
+def _scale(graph: Graph, facts: StageFacts) -> RunSize:
     statistics = graph.folder(graph.stage("ingest")).read_json("statistics.json")
     return RunSize(
         interactions=statistics["interactions"]["kept"],
@@ -123,7 +126,7 @@ def _scale(graph: Graph, facts: Mapping[str, Mapping[str, Any]]) -> RunSize:
     )
 
 
-def _updated(config: Config, **sections: Mapping[str, Any]) -> Config:
+def _updated(config: Config, **sections: Mapping[str, object]) -> Config:
     changes = {name: getattr(config, name).model_copy(update=dict(keys)) for name, keys in sections.items()}
     return config.model_copy(update=changes)
 

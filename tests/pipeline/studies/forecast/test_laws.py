@@ -141,7 +141,7 @@ def test_shares_that_are_the_whole_log_forecast_what_they_took() -> None:
         found = {row.stage: row for row in forecasts(CONFIG, large(), alike, LARGE, ALIKE)}
         for stage in ("ingest", "select"):
             assert found[stage].seconds == pytest.approx(large().seconds[stage])
-            assert "do not tell" not in found[stage].basis
+            assert "do not show" not in found[stage].basis
         ten_times = {row.stage: row for row in forecasts(CONFIG, large(), alike, WHOLE, ALIKE)}
         assert ten_times["ingest"].seconds == pytest.approx(10 * large().seconds["ingest"])
         assert ten_times["ingest"].basis == "80,000 interactions; the shares do not show how it grows"
