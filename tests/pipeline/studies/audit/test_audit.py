@@ -183,7 +183,7 @@ def test_a_second_audit_finds_everything_done(audited: tuple[list[str], Storage]
 
 @pytest.mark.slow
 def test_the_recommended_setting_can_be_put_into_a_config(audited: tuple[list[str], Storage]) -> None:
-    found = result(audited[1])
+    found: Any = result(audited[1])
     setting = InfluenceConfig.model_validate(yaml.safe_load(recommended_setting(found))["influence"])
     assert setting.scope is not None
     parts = [setting.solver, *setting.scope]
@@ -214,11 +214,12 @@ def test_other_ways_are_compared_on_the_models_that_are_there(
 @pytest.mark.parametrize("scope", ["last_layer", "*", r"re:blocks\.[01].*", "a: b, c"])
 def test_a_pattern_that_yaml_would_read_otherwise_is_quoted(scope: str) -> None:
     rows = [{"label": "a", "method": "cg", "scope": scope, "damping": 0.1}]
-    text = recommended_setting({"scores": rows, "recommended": "a"})
+    result: Any = {"scores": rows, "recommended": "a"}
+    text = recommended_setting(result)
     assert yaml.safe_load(text) == {"influence": {"solver": "cg", "scope": [scope], "damping": 0.1}}
 
 
-def row(label: str, seconds: float, value: float, low: float, method: str = "cg", auc: Any = None) -> dict[str, Any]:
+def row(label: str, seconds: float, value: float, low: float, method: str = "cg", auc: Any = None) -> Any:
     risk = {"value": value, "low": low, "high": 1.0}
     return {"label": label, "method": method, "seconds": seconds, "lds_valid": risk, "auc": auc}
 
