@@ -1,4 +1,4 @@
-"""JSON Lines, in small blocks."""
+"""JSON Lines, read in small blocks."""
 
 from __future__ import annotations
 

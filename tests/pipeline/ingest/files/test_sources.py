@@ -1,4 +1,4 @@
-"""Finding input files."""
+"""Input files are found, or refused with a remedy."""
 
 from __future__ import annotations
 
