@@ -80,7 +80,7 @@ def test_ids_without_blanks_are_left_alone() -> None:
         (_decimals("1", dtype=pa.decimal128(3, 0)).take(pa.array([0, None])), "row 12: the user id is missing"),
         (pa.array(["17", "1.23E+12"]), r"row 12: the id 1\.23E\+12 is a long number that a spreadsheet shortened"),
         (pa.array(["1,5e+15 "]), r"row 11: the id 1,5e\+15 is"),
-        (pa.array(["a", " \u200b"]), "row 12:  the user id is missing .*data.missing_id: drop"),
+        (pa.array(["a", " \u200b"]), "row 12: the user id is missing .*data.missing_id: drop"),
     ],
 )
 def test_what_has_no_exact_spelling(values: pa.Array, message: str) -> None:
