@@ -67,9 +67,7 @@ def _refuse_shortened(text: pa.Array, origin: Origin) -> None:
     if not (text_bytes(text) == ord("+")).any():
         return
     shortened = pc.fill_null(pc.match_substring_regex(text, _SHORTENED), False)
-    what = (
-        "the id {value} is in exponent notation, as spreadsheets write long numbers, so different ids may have merged"
-    )
+    what = "the id {value} is in exponent notation, as spreadsheets write long ones, so different ids may have merged"
     remedy = "Export the ids again from their source as text; in a spreadsheet, format the column as text first."
     refuse(text, shortened, what, origin, remedy)
 
