@@ -41,9 +41,8 @@ def spelled_ids(values: pa.Array, origin: Origin) -> pa.Array:
     Integers are written in decimal, whole floats and decimals without their fraction, UUIDs in their 36 characters.
     Dictionaries are decoded. Text and bytes (UTF-8) lose the white space around them.
 
-    Raises `UserError` for what has no exact spelling: fractions, floats too large to be exact, numbers that a
-    spreadsheet
-    shortened (`1.23E+12`), booleans, lists.
+    Raises `UserError` for what has no exact spelling: fractions, floats too large to be exact, numbers in
+    exponent notation (`1.23E+12`), booleans, lists.
     """
     values = decoded(values)
     dtype = values.type

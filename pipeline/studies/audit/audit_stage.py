@@ -77,10 +77,8 @@ def recommended(rows: Sequence[AuditRow], target: str) -> str | None:
     """Return the cheapest of the ways to score that are as good as the best, never a control or a misled one.
 
     A way is misled if wrong targets score above right ones beyond chance. It is as good as the best if it differs by no
-    more
-    than chance over resamples that they share: first in the prediction of the risk, then, among those, in the
-    separation of
-    wrong targets. Seconds are rounded to tenths; among equal ones the better score wins.
+    more than chance over resamples that they share: first in the prediction of the risk, then, among those, in the
+    separation of wrong targets. Seconds are rounded to tenths; among equal ones the better score wins.
     """
     able = [
         (row, score)

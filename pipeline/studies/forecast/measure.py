@@ -135,8 +135,7 @@ def whole_scale(share: RunSize, interactions: int, users: int, items: int, valid
     """Return the sizes of the whole log, from its totals, and the share's other sizes in proportion.
 
     `valid_users` is the most users that the surrogate is validated on. The number of users may be an estimate, so the
-    whole
-    is never taken as smaller than its share.
+    whole is never taken as smaller than its share.
     """
     by_user = max(1.0, users / max(1, share.users))
     by_interaction = max(1.0, interactions / max(1, share.interactions))

@@ -36,8 +36,7 @@ def plan_run(config: Config, run: Storage, users: int) -> RunPlan:
     Returns
     -------
     `stages`, one row each (seconds, seconds that do not grow, workers, memory, hours of CPUs and GPUs, cost, basis),
-    `total`
-    (seconds, dominating stage, cost), `log` (sizes) and `share`.
+    `total` (seconds, dominating stage, cost), `log` (sizes) and `share`.
 
     Raises `UserError` for a log that cannot be read and a cluster that cannot hold the stages.
     """
