@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from benchmarks.preparation import log_arguments
 from pipeline.cli.text_table import format_table
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = plan_run(config, open_run(f"{options.runs}/plan"), options.users)
     run = open_run(f"{options.runs}/plan-truth")
     graph = run_stages(config, run, RunOptions(fresh=True))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for row in plan["stages"]:
         manifest = read_manifest(graph.folder(graph.stage(row["stage"])))
         assert manifest is not None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import pyarrow as pa
 
+from pipeline.studies.audit.audit_rows import AuditResult, AuditRow
 from pipeline.studies.audit.audit_table import recommended_setting
 
 
@@ -37,15 +36,20 @@ class AuditedScore:
     error: str | None
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> AuditedScore:
+    def of(cls, row: AuditRow) -> AuditedScore:
         """The score of a row of `audit.json`."""
-        mean, auc = row["lds_mean"] or {}, row["auc"] or {}
+        mean, auc = row["lds_mean"], row["auc"]
         return cls(
-            **{name: row[name] for name in ("label", "method", "scope", "damping", "seconds", "error")},
-            lds=mean.get("value"),
-            low=mean.get("low"),
-            high=mean.get("high"),
-            planted_auc=auc.get("value"),
+            label=row["label"],
+            method=row["method"],
+            scope=row["scope"],
+            damping=row["damping"],
+            lds=None if mean is None else mean["value"],
+            low=None if mean is None else mean["low"],
+            high=None if mean is None else mean["high"],
+            planted_auc=None if auc is None else auc["value"],
+            seconds=row["seconds"],
+            error=row["error"],
         )
 
 
@@ -62,10 +66,10 @@ class Audit:
 
     scores: tuple[AuditedScore, ...]
     recommended: str
-    record: Mapping[str, Any] = field(repr=False)
+    record: AuditResult = field(repr=False)
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Audit:
+    def of(cls, record: AuditResult) -> Audit:
         """The audit that `audit.json` holds."""
         return cls(tuple(AuditedScore.of(row) for row in record["scores"]), recommended_setting(record), record)
 

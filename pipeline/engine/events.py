@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
 
 from cluster.storage import Storage
 
@@ -20,7 +19,7 @@ class EventLog:
     def __init__(self, run: Storage) -> None:
         self._run = run
 
-    def add(self, event: str, **facts: Any) -> None:
+    def add(self, event: str, **facts: object) -> None:
         """Record an event with its time, in seconds since the epoch."""
         line = json.dumps({"time": round(time.time(), 3), "event": event, **facts}, ensure_ascii=False)
         earlier = self._run.read_text(EVENTS) if self._run.exists(EVENTS) else ""

@@ -6,20 +6,38 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import pyarrow.fs as pafs
 
 from cluster.storage import is_remote, open_filesystem
 from pipeline.engine.config import Config
 
+
+class SizeAndHash(TypedDict):
+    """The size of a file in bytes, and a hash of its content."""
+
+    size: int
+    hash: str
+
+
+class ModelIdentity(TypedDict, total=False):
+    """A model's name on a hub; or the name, size and hash of its file; or those of the files in its folder."""
+
+    name: str
+    file: str
+    size: int
+    hash: str
+    files: dict[str, SizeAndHash]
+
+
 _BLOCK, _BLOCKS = 1 << 16, 128
 
 
-def config_part(config: Config, keys: Sequence[str]) -> dict[str, Any]:
+def config_part(config: Config, keys: Sequence[str]) -> dict[str, object]:
     """Return the chosen sections or keys of a configuration, flattened to "section.key": value."""
     whole = config.model_dump(mode="json", by_alias=True)
-    part: dict[str, Any] = {}
+    part: dict[str, object] = {}
     for key in keys:
         section, _, name = key.partition(".")
         values = {name: whole[section][name]} if name else whole[section]
@@ -27,7 +45,7 @@ def config_part(config: Config, keys: Sequence[str]) -> dict[str, Any]:
     return dict(sorted(part.items()))
 
 
-def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def differing_keys(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
     """Describe each key whose value differs, as "key was A, is B"; for files, name those that differ."""
     missing = "not set"
     found = []
@@ -39,11 +57,11 @@ def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _differing_files(old: Sequence[Any], new: Sequence[Any]) -> str:
+def _differing_files(old: Sequence[object], new: Sequence[object]) -> str:
     """Describe how two lists of `file_identities` differ; "" for other lists."""
-    if not all(isinstance(entry, dict) and "name" in entry for entry in (*old, *new)):
+    before, after = _by_name(old), _by_name(new)
+    if before is None or after is None:
         return ""
-    before, after = ({entry["name"]: entry for entry in entries} for entries in (old, new))
     kinds = {
         "new": sorted(set(after) - set(before)),
         "gone": sorted(set(before) - set(after)),
@@ -54,17 +72,27 @@ def _differing_files(old: Sequence[Any], new: Sequence[Any]) -> str:
     return f"has other files: {', '.join(parts) or f'{len(old)} before, {len(new)} now'}"
 
 
+def _by_name(entries: Sequence[object]) -> dict[str, object] | None:
+    """Return file identities by the name of their file; None for other lists."""
+    named: dict[str, object] = {}
+    for entry in entries:
+        if not isinstance(entry, dict) or "name" not in entry:
+            return None
+        named[str(entry["name"])] = entry
+    return named
+
+
 def _first(names: Sequence[str], count: int = 3) -> str:
     more = len(names) - count
     return ", ".join(names[:count]) + (f" and {more} more" if more > 0 else "")
 
 
-def file_identities(files: Sequence[str]) -> list[dict[str, Any]]:
+def file_identities(files: Sequence[str]) -> list[dict[str, object]]:
     """Return name, size and content hash of local files; name, size and modification time of remote ones.
 
     The folder is left out, so that a log may move.
     """
-    identities: list[dict[str, Any]] = []
+    identities: list[dict[str, object]] = []
     for file in sorted(files):
         if is_remote(file):
             filesystem, path = open_filesystem(file)
@@ -76,7 +104,7 @@ def file_identities(files: Sequence[str]) -> list[dict[str, Any]]:
     return identities
 
 
-def model_identity(model: str) -> dict[str, Any]:
+def model_identity(model: str) -> ModelIdentity:
     """Identify an LLM by its name on a hub, or by name, size and hash of its local files; large ones are sampled.
 
     Models of one architecture have files with the same names and sizes, so these do not tell them apart.
@@ -90,7 +118,7 @@ def model_identity(model: str) -> dict[str, Any]:
     return {"name": model}
 
 
-def code_identity(module: str) -> dict[str, Any]:
+def code_identity(module: str) -> dict[str, str]:
     """Return name and hash of a module's file without importing it; no hash if there is no file."""
     try:
         found = find_spec(module)
@@ -101,10 +129,10 @@ def code_identity(module: str) -> dict[str, Any]:
     return {"module": module, "hash": _hash_file(found.origin)}
 
 
-def _size_and_hash(path: Path) -> dict[str, Any]:
+def _size_and_hash(path: Path) -> SizeAndHash:
     """Return size and hash of a file; a large file is hashed by blocks spread evenly over it.
 
-    Any tuning changes all weights, so some blocks suffice.
+    Tuning changes all weights, so some blocks suffice.
     """
     size = path.stat().st_size
     if size <= _BLOCK * _BLOCKS:

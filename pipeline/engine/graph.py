@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cluster.digest import json_digest
 from cluster.errors import UserError
@@ -76,9 +75,9 @@ class Stage:
     needs: tuple[str, ...]
     keys: tuple[str, ...]
     version: int
-    work: Callable[[StageContext], Mapping[str, Any]]
+    work: Callable[[StageContext], Mapping[str, object]]
     subfolders: tuple[str, ...] = ()
-    sources: Callable[[Config], Mapping[str, Any]] = lambda config: {}
+    sources: Callable[[Config], Mapping[str, object]] = lambda config: {}
     unit: str = "shards"
     elastic: tuple[str, ...] = ()
     command: str | None = "run"
@@ -122,7 +121,7 @@ class Graph:
 
     def fingerprint(self, stage: Stage) -> Fingerprint | None:
         """Return the fingerprint of the stage's next result; None until all stages that it needs are complete."""
-        inputs: dict[str, Any] = dict(stage.sources(self.config))
+        inputs: dict[str, object] = dict(stage.sources(self.config))
         for need in stage.needs:
             content = self._content(need)
             if content is None:
@@ -294,5 +293,5 @@ def _record_end(stage: Stage, begun: Begun, folder: Storage, events: EventLog, e
         log.warning("Could not record how %s ended: %s", stage.name, unwritten)
 
 
-def _without(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+def _without(values: Mapping[str, object], keys: Sequence[str]) -> dict[str, object]:
     return {key: value for key, value in values.items() if key not in keys}

@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from cluster.digest import digest, json_digest
 from cluster.project_root import CHECKOUT
@@ -19,12 +19,28 @@ BEGUN = "_begun.json"
 _VERSIONED = ("ray", "torch", "transformers", "peft", "deepspeed", "pyarrow", "numpy")
 
 
+class OutputRow(TypedDict):
+    """An output file of a stage: its name, its size in bytes and the digest of its bytes."""
+
+    name: str
+    size: int
+    digest: str
+
+
+class Environment(TypedDict):
+    """The versions of Python and of the packages, and the git commit of the code if it is known."""
+
+    python: str
+    versions: dict[str, str]
+    commit: str | None
+
+
 @dataclass(frozen=True)
 class Fingerprint:
     """What decides a stage's result: its part of the config, its inputs and the version of its code."""
 
-    config: Mapping[str, Any]
-    inputs: Mapping[str, Any]
+    config: Mapping[str, object]
+    inputs: Mapping[str, object]
     version: int
 
     @property
@@ -50,13 +66,13 @@ class Manifest:
     stage: str
     fingerprint: Fingerprint
     content: str
-    outputs: Sequence[Mapping[str, Any]]
+    outputs: Sequence[OutputRow]
     facts: Mapping[str, Any]
     seconds: float
     attempts: int
     driver_memory: int = 0
     finished: float = field(default_factory=time.time)
-    environment: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, object] = field(default_factory=dict)
 
     def write(self, folder: Storage) -> None:
         folder.write_json(MANIFEST, asdict(self) | {"digest": self.fingerprint.digest})
@@ -90,9 +106,9 @@ def read_begun(folder: Storage) -> Begun | None:
     return Begun(Fingerprint(**values["fingerprint"]), values["attempts"], values["seconds"])
 
 
-def list_outputs(folder: Storage, subfolders: Sequence[str]) -> list[dict[str, Any]]:
+def list_outputs(folder: Storage, subfolders: Sequence[str]) -> list[OutputRow]:
     """Return name, size and digest of every output file of a stage, without the engine's own files."""
-    rows: list[dict[str, Any]] = []
+    rows: list[OutputRow] = []
     for sub in ("", *subfolders):
         for name in folder.list(sub):
             if name.startswith("_"):
@@ -103,7 +119,7 @@ def list_outputs(folder: Storage, subfolders: Sequence[str]) -> list[dict[str, A
     return rows
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Environment:
     """Return versions and the git commit of the code, which are recorded but never compared."""
     versions = {name: importlib.metadata.version(name) for name in _VERSIONED}
     return {"python": platform.python_version(), "versions": versions, "commit": _git_commit()}

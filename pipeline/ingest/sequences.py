@@ -48,11 +48,10 @@ def order_log(table: pa.Table, item_keys: npt.NDArray[np.uint64]) -> OrderedLog:
     """Sort interactions by user, timestamp and position; break ties by a keyed hash; keep one of exact duplicates.
 
     The hash is that of (user, item, timestamp). Files and cluster therefore do not change the order, and the order
-    among
-    ties says nothing about the items. An order by item id would be a pattern that models learn and metrics reward.
-    Duplicates agree in user, item, timestamp and position; if they are in several splits, the earliest split stays. A
-    given split takes precedence over time, so that a user's train interactions precede what is held out even if the log
-    contradicts itself; such users are counted.
+    among ties says nothing about the items. An order by item id would be a pattern that models learn and metrics
+    reward. Duplicates agree in user, item, timestamp and position; if they are in several splits, the earliest split
+    stays. A given split takes precedence over time, so that a user's train interactions precede what is held out even
+    if the log contradicts itself; such users are counted.
 
     Parameters
     ----------

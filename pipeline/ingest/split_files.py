@@ -28,8 +28,7 @@ def settle_split(spec: IngestSpec, headers: Sequence[Header]) -> tuple[IngestSpe
     """Decide what `data.split: auto` means for these files, and assign parts to files if their names say the split.
 
     A split column in the files comes first. One that was not asked for is used if it holds several parts. Names are
-    judged
-    together: they say a split if some stand for one part and others for another part or for none.
+    judged together: they say a split if some stand for one part and others for another part or for none.
 
     Raises `UserError` if the names say a split and another one is asked for, and for a split that lacks a part.
     """

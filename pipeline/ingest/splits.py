@@ -104,8 +104,7 @@ def select_keys(count: Counter, ranks: Sequence[int], lowest: int, highest: int)
     """Return the keys at the given ranks of a multiset that is only ever counted: an exact radix selection.
 
     Each pass over the data asks `count` for one histogram per rank (int64 [65536]) and continues inside the bin that
-    holds
-    the rank. Memory is a few histograms however long the log is.
+    holds the rank. Memory is a few histograms however long the log is.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""What is checked before the first stage, by `run` and by `doctor` alike."""
+"""The checks before the first stage, shared by `run` and `doctor`."""

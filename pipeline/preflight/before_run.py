@@ -124,8 +124,7 @@ def check_cluster(config: Config, stages: Sequence[str], run: Storage, selection
     """Refuse what the connected Ray can never do, before the first stages run.
 
     Raises `UserError` that names every lack: workers that fit on no present or future node; nodes without a compiler,
-    with
-    too little memory or with other versions; storage that is not shared; files that nodes lack.
+    with too little memory or with other versions; storage that is not shared; files that nodes lack.
     """
     from pipeline.stages.worker_pools import cluster_view
 

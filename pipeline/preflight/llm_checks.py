@@ -195,8 +195,7 @@ def check_structure(subject: Subject) -> str:
     """Check that an adapter fits finetune.targets, padding is ignored, and effort can be measured.
 
     A small model is loaded for this with the functions that its workers call. For a larger one, a small copy with the
-    same
-    structure is tried; the rest shows when a worker loads it.
+    same structure is tried; the rest shows when a worker loads it.
     """
     from pipeline.stages.effort_stage import prepare_scorer
     from pipeline.stages.finetune_stage import llm_spec, lora_spec

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
 from pipeline.report import number_format as fmt
+from pipeline.report.report_rows import StratumRow
 from pipeline.report.svg import WIDTH, Plot, Scale, bar, describe_range, picture, polyline, text
 
 TAIL = 0.5  # percent of the samples at each end that an axis leaves out
 MAX_LINE_POINTS = 240
 
-Array = npt.NDArray[np.floating[Any]]
+Array = npt.NDArray[np.floating]
 
 
 def axis_range(values: Array) -> tuple[float, float]:
@@ -67,7 +67,7 @@ def _shares(values: Array, edges: Array) -> Array:
     return np.histogram(inside, edges)[0] / max(len(values), 1)
 
 
-def strata_chart(strata: Sequence[Mapping[str, Any]]) -> Markup:
+def strata_chart(strata: Sequence[StratumRow]) -> Markup:
     """Draw the samples of each stratum above and the picks below, over the same axis of scores."""
     x_range = (float(strata[0]["low"]), float(strata[-1]["high"]))
     upper = Plot.of(x_range, (0, max(s["samples"] for s in strata) * 1.05 or 1), 150, bottom=10)
@@ -79,8 +79,8 @@ def strata_chart(strata: Sequence[Mapping[str, Any]]) -> Markup:
         scores = describe_range("score", stratum["low"], stratum["high"])
         held = f"{stratum['samples']:,} samples, {stratum['picks']:,} picks"
         tip = f"stratum {stratum['index']}, {scores}: {held}"
-        for plot, key, css in ((upper, "samples", "all"), (lower, "picks", "picks")):
-            height = plot.y(stratum[key])
+        for plot, value, css in ((upper, stratum["samples"], "all"), (lower, stratum["picks"], "picks")):
+            height = plot.y(value)
             parts.append(bar(left + 0.5, height, width - 1, plot.y.start - height, css, tip))
     filled = sum(1 for stratum in strata if stratum["samples"])
     largest = max(strata, key=lambda stratum: stratum["samples"])

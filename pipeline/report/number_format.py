@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -40,7 +39,7 @@ def metric_name(key: str) -> str:
     return _METRIC_NAMES.get(name.lower(), name) + at + cutoff
 
 
-def scalar(value: Any) -> str:
+def scalar(value: object) -> str:
     """Format any leaf of a JSON-like value."""
     if value is None:
         return NOTHING
@@ -55,7 +54,7 @@ def scalar(value: Any) -> str:
     return str(value)
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flatten(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield the leaves of a nested mapping, named by their path."""
     for key, value in tree.items():
         name = prefix + str(key).replace("_", " ")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
@@ -149,5 +148,4 @@ def _comparison(ours: Metric, control: Metric) -> Markup:
 
 def has_interval(metrics: Metrics | None) -> bool:
     """Return whether any value comes with an interval."""
-    values: list[Any] = [value for row in (metrics or {}).values() for value in row.values()]
-    return any(isinstance(value, Mapping) for value in values)
+    return any(isinstance(value, Mapping) for row in (metrics or {}).values() for value in row.values())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from pipeline.engine.json_value import JsonRecord
+from pipeline.report.report_rows import SelectionReport
 
 Metric = float | Mapping[str, float]
 """A mean alone, or {"mean", "low", "high"} with the ends of its interval."""
@@ -15,7 +17,7 @@ Metric = float | Mapping[str, float]
 Metrics = Mapping[str, Mapping[str, Metric]]
 """Model label → metric such as "recall@10" → value; both in the order of display."""
 
-Array = npt.NDArray[np.floating[Any]]
+Array = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class ReportData:
     created : the time of the report, as text.
     statistics : the statistics of the log. "dropped" maps reasons to rows, and "warnings" holds sentences. All else is
         listed and may nest.
-    stages : the stages in the order of the run.
+    stages : {"name", "seconds" (None if unknown), "status"}, in the order of the run.
     surrogate : {"epochs": [{"epoch", "train_loss", "valid": {"ndcg@10": …}}], "best_epoch", …}. A metric of
         an epoch may also lie flat, as "valid_ndcg@10".
     influence, effort : the scores of all samples, or of one uniform subsample of them, [N]; NaN is allowed.
@@ -48,21 +50,21 @@ class ReportData:
 
     name: str
     created: str = ""
-    statistics: Mapping[str, Any] = field(default_factory=dict)
-    stages: Sequence[Mapping[str, Any]] = ()
-    surrogate: Mapping[str, Any] | None = None
+    statistics: JsonRecord = field(default_factory=dict)
+    stages: Sequence[JsonRecord] = ()
+    surrogate: JsonRecord | None = None
     influence: Array | None = None
     effort: Array | None = None
     picked_influence: Array | None = None
     picked_effort: Array | None = None
-    selection: Mapping[str, Any] | None = None
-    finetune: Mapping[str, Any] | None = None
+    selection: SelectionReport | None = None
+    finetune: JsonRecord | None = None
     metrics: Metrics | None = None
     slices: Mapping[str, Metrics] | None = None
     focus: str | None = None
     baseline: str | None = None
     users_evaluated: int | None = None
-    examples: Sequence[Mapping[str, Any]] = ()
+    examples: Sequence[JsonRecord] = ()
     config_yaml: str = ""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, object] = field(default_factory=dict)
     warnings: Sequence[str] = ()

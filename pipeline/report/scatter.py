@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
@@ -17,7 +15,7 @@ SHADES = 6
 COLUMNS, ROWS = 56, 40
 HEIGHT = 330
 
-Array = npt.NDArray[np.floating[Any]]
+Array = npt.NDArray[np.floating]
 
 
 def score_scatter(influence: Array, effort: Array, picked_influence: Array, picked_effort: Array) -> Markup:

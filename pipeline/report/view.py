@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from cluster.progress import format_seconds
+from pipeline.engine.json_value import JsonRecord, JsonValue, number_or_none, records
 from pipeline.report import number_format as fmt
 from pipeline.report import ranking_section
 from pipeline.report.charts import TAIL, Series, line_chart, score_histogram, strata_chart
 from pipeline.report.report_data import Array, ReportData
+from pipeline.report.report_rows import ExampleView, SelectionReport, StageView
 from pipeline.report.scatter import MAX_PICKS, score_scatter
 
 _IDLE = ("not run", "skipped")
 
 
-def page(data: ReportData) -> dict[str, Any]:
+def page(data: ReportData) -> dict[str, object]:
     """Return everything that the template needs."""
-    seconds = [float(stage["seconds"]) for stage in data.stages if stage.get("seconds") is not None]
+    known = [number_or_none(stage.get("seconds")) for stage in data.stages]
+    seconds = [value for value in known if value is not None]
+    dropped = data.statistics.get("dropped")
     return {
         "data": data,
         "facts": _facts(data, sum(seconds)),
@@ -36,17 +39,14 @@ def page(data: ReportData) -> dict[str, Any]:
         "stages": _stages(data.stages),
         "total": format_seconds(sum(seconds)) if seconds else "",
         "statistics": list(fmt.flatten({k: v for k, v in data.statistics.items() if k not in ("dropped", "warnings")})),
-        "dropped": [(str(k).replace("_", " "), v) for k, v in (data.statistics.get("dropped") or {}).items()],
+        "dropped": [(k.replace("_", " "), v) for k, v in dropped.items()] if isinstance(dropped, Mapping) else [],
         "provenance": list(fmt.flatten(data.provenance)),
     }
 
 
 def _facts(data: ReportData, seconds: float) -> list[tuple[str, str]]:
-    facts = [
-        (name, fmt.count(data.statistics[name]))
-        for name in ("users", "items", "interactions")
-        if isinstance(data.statistics.get(name), int)
-    ]
+    sizes = ((name, data.statistics.get(name)) for name in ("users", "items", "interactions"))
+    facts = [(name, fmt.count(size)) for name, size in sizes if isinstance(size, int)]
     if data.selection:
         facts.append(("samples", fmt.count(data.selection["samples"])))
         facts.append(("coreset", fmt.count(data.selection["chosen"])))
@@ -55,7 +55,7 @@ def _facts(data: ReportData, seconds: float) -> list[tuple[str, str]]:
     return facts
 
 
-def _kept(selection: Mapping[str, Any] | None) -> str:
+def _kept(selection: SelectionReport | None) -> str:
     """Return the first half of the headline."""
     if not selection or not selection.get("samples"):
         return "No coreset has been selected yet."
@@ -64,13 +64,17 @@ def _kept(selection: Mapping[str, Any] | None) -> str:
 
 
 def _all_warnings(data: ReportData) -> list[str]:
-    told = (data.selection or {}).get("warnings", ())
+    told = data.selection.get("warnings", []) if data.selection else []
     selected = [f"Selection: {warning}" for warning in told if warning not in data.warnings]
-    ingested = [f"Log: {warning}" for warning in data.statistics.get("warnings", ())]
+    ingested = [f"Log: {warning}" for warning in _entries(data.statistics.get("warnings"))]
     return list(dict.fromkeys([*data.warnings, *ingested, *selected]))
 
 
-def _ranking(data: ReportData) -> dict[str, Any] | None:
+def _entries(value: JsonValue) -> list[JsonValue]:
+    return [] if isinstance(value, str) or not isinstance(value, Sequence) else list(value)
+
+
+def _ranking(data: ReportData) -> dict[str, object] | None:
     if not data.metrics:
         return None
     return {
@@ -92,7 +96,7 @@ def _finite(*columns: Array | None) -> list[Array]:
     return [column[keep] for column in present]
 
 
-def _pruning(data: ReportData) -> dict[str, Any]:
+def _pruning(data: ReportData) -> dict[str, object]:
     """Build histograms, strata and scatter plot; each is None if its scores are missing."""
     histograms = []
     pairs = (
@@ -107,7 +111,7 @@ def _pruning(data: ReportData) -> dict[str, Any]:
     scatter = None
     if len(influence):
         scatter = score_scatter(influence, effort, picked_influence, picked_effort)
-    strata = (data.selection or {}).get("strata") or []
+    strata = data.selection.get("strata", []) if data.selection else []
     return {
         "histograms": histograms,
         "scatter": scatter,
@@ -120,7 +124,7 @@ def _pruning(data: ReportData) -> dict[str, Any]:
     }
 
 
-def _selection_facts(selection: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _selection_facts(selection: SelectionReport) -> list[tuple[str, str]]:
     facts = [("method", str(selection.get("method", fmt.NOTHING)))]
     if "sees_validation" in selection:
         facts.append(("uses validation data", "yes" if selection["sees_validation"] else "no"))
@@ -148,12 +152,12 @@ def _selection_facts(selection: Mapping[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
-def _surrogate(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _surrogate(metrics: JsonRecord | None) -> dict[str, object] | None:
     if not metrics:
         return None
-    epochs = [epoch for epoch in metrics.get("epochs", ()) if "epoch" in epoch]
-    best = metrics.get("best_epoch")
-    mark = (f"best, epoch {best}", float(best)) if best is not None else None
+    epochs = [epoch for epoch in records(metrics.get("epochs")) if "epoch" in epoch]
+    best = number_or_none(metrics.get("best_epoch"))
+    mark = (f"best, epoch {best:.0f}", best) if best is not None else None
     charts: list[tuple[str, Markup]] = []
     for title, values in (("training loss", _train_losses(epochs)), _validation(epochs)):
         if values:
@@ -163,17 +167,19 @@ def _surrogate(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {"charts": charts, "facts": _scalars(metrics, ("epochs",))}
 
 
-def _train_losses(epochs: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
+def _train_losses(epochs: Sequence[JsonRecord]) -> list[tuple[float, float]]:
     return _finite_points((epoch["epoch"], epoch.get("train_loss", epoch.get("loss"))) for epoch in epochs)
 
 
-def _finite_points(points: Iterable[tuple[Any, Any]]) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in points if y is not None and math.isfinite(y)]
+def _finite_points(points: Iterable[tuple[JsonValue, JsonValue]]) -> list[tuple[float, float]]:
+    numbers = ((number_or_none(x), number_or_none(y)) for x, y in points)
+    return [(x, y) for x, y in numbers if x is not None and y is not None and math.isfinite(y)]
 
 
-def _validation(epochs: Sequence[Mapping[str, Any]]) -> tuple[str, list[tuple[float, float]]]:
+def _validation(epochs: Sequence[JsonRecord]) -> tuple[str, list[tuple[float, float]]]:
     """Return the validation NDCG by epoch, wherever the epoch's record keeps it."""
-    points, name = [], "validation NDCG"
+    points: list[tuple[JsonValue, JsonValue]] = []
+    name = "validation NDCG"
     for epoch in epochs:
         nested = epoch.get("valid")
         record = nested if isinstance(nested, Mapping) else epoch
@@ -185,20 +191,20 @@ def _validation(epochs: Sequence[Mapping[str, Any]]) -> tuple[str, list[tuple[fl
     return name, _finite_points(points)
 
 
-def _finetune(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _finetune(metrics: JsonRecord | None) -> dict[str, object] | None:
     if not metrics:
         return None
     series = []
     for key, name, css in (("train", "training", "faint"), ("valid", "validation", "line")):
-        points = _finite_points((point["step"], point["loss"]) for point in metrics.get(key) or ())
+        points = _finite_points((point["step"], point["loss"]) for point in records(metrics.get(key)))
         if points:
             xs, ys = zip(*points, strict=True)
             series.append(Series(f"{name} loss", xs, ys, css, dots=key == "valid"))
-    untuned, best = metrics.get("untuned_loss"), metrics.get("best_step")
+    untuned, best = number_or_none(metrics.get("untuned_loss")), number_or_none(metrics.get("best_step"))
     chart = None
     if series:
-        level = ("untuned, validation", float(untuned)) if untuned is not None else None
-        mark = (f"best, step {best}", float(best)) if best is not None else None
+        level = ("untuned, validation", untuned) if untuned is not None else None
+        mark = (f"best, step {best:.0f}", best) if best is not None else None
         chart = line_chart("Fine-tuning loss", "step", series, level=level, mark=mark)
     return {
         "chart": chart,
@@ -207,34 +213,34 @@ def _finetune(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def _scalars(metrics: Mapping[str, Any], without: Sequence[str]) -> list[tuple[str, str]]:
+def _scalars(metrics: JsonRecord, without: Sequence[str]) -> list[tuple[str, str]]:
     return list(fmt.flatten({key: value for key, value in metrics.items() if key not in without}))
 
 
-def _example(example: Mapping[str, Any]) -> dict[str, Any]:
-    targets = example.get("targets") or [example[key] for key in ("target",) if example.get(key)]
+def _example(example: JsonRecord) -> ExampleView:
+    targets = _entries(example.get("targets")) or [example[key] for key in ("target",) if example.get(key)]
     grounded = example.get("grounded")
     return {
         "user": example.get("user"),
-        "history": list(example.get("history", ())),
-        "generated": example.get("generated") or "",
-        "grounded": grounded,
-        "targets": list(targets),
-        "rank": example.get("rank"),
+        "history": [str(title) for title in _entries(example.get("history"))],
+        "generated": str(example.get("generated") or ""),
+        "grounded": None if grounded is None else str(grounded),
+        "targets": [str(title) for title in targets],
+        "rank": number_or_none(example.get("rank")),
         "hit": grounded is not None and grounded in targets,
     }
 
 
-def _stages(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    longest = max((float(stage.get("seconds") or 0) for stage in stages), default=0)
-    rows = []
+def _stages(stages: Sequence[JsonRecord]) -> list[StageView]:
+    longest = max((number_or_none(stage.get("seconds")) or 0 for stage in stages), default=0)
+    rows: list[StageView] = []
     for stage in stages:
-        seconds, status = stage.get("seconds"), str(stage.get("status", ""))
+        seconds, status = number_or_none(stage.get("seconds")), str(stage.get("status", ""))
         rows.append(
             {
-                "name": stage["name"],
-                "time": format_seconds(float(seconds)) if seconds is not None else fmt.NOTHING,
-                "width": round(100 * float(seconds) / longest, 1) if seconds and longest else 0,
+                "name": str(stage["name"]),
+                "time": format_seconds(seconds) if seconds is not None else fmt.NOTHING,
+                "width": round(100 * seconds / longest, 1) if seconds and longest else 0,
                 "status": status,
                 "idle": status in _IDLE,
             }

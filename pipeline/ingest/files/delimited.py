@@ -167,8 +167,7 @@ def _quoting_fault(file: DataFile, delimiter: str) -> UserError | None:
     """Return the error for the first line that breaks the rules of CSV, or None if no line does.
 
     It reads the file a second time, more slowly. In a tab-separated table, a cell over several lines that holds whole
-    rows
-    comes from a quote that was never meant as one.
+    rows comes from a quote that was never meant as one.
     """
     line = 1
     try:

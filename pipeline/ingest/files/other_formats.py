@@ -91,9 +91,12 @@ def unsupported(place: Place, info: pafs.FileInfo, suffix: str) -> UserError:
     known = OTHER_FORMATS.get(suffix)
     if known is not None and known is not _LAYOUT:
         return UserError(f"{place.key}: {name} is {known.what} ({suffix}).", known.remedy.format(file=name))
-    called = (
-        f"the extension '{suffix}', which does not tell its format" if known else f"an unknown extension '{suffix}'"
-    )
+    if not suffix:
+        called = "no extension"
+    elif known is None:
+        called = f"an unknown extension '{suffix}'"
+    else:
+        called = f"the extension '{suffix}', which does not tell its format"
     found = _looked_at(_head(place, info), "FILE" if place.scheme else name, place.key)
     if found is None:
         return UserError(f"{place.key}: {name} has {called}.", f"{ACCEPTED}.")

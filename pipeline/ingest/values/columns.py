@@ -40,8 +40,7 @@ def resolve_log(headers: Sequence[Header], spec: IngestSpec) -> Roles:
     """Return the column of each role that this ingest reads from the log.
 
     Raises `UserError` naming the file, its columns and the key `data.columns.<role>` if a required role is not found,
-    or a
-    configured column does not exist.
+    or a configured column does not exist.
     """
     needed = {"user", "item"}
     needed |= {"timestamp"} if spec.split == "global_time" else set()

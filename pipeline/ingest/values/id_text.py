@@ -14,7 +14,7 @@ from pipeline.ingest.values.column_values import Origin, decoded, is_text, refus
 _PADDING = r"^[\s\p{Z}\p{Cc}\p{Cf}]+|[\s\p{Z}\p{Cc}\p{Cf}]+$"
 _EXACT = {16: 2**11, 32: 2**24, 64: 2**53}
 _DASHES = (8, 13, 18, 23)
-#: A number as spreadsheets and data frames write one that is too long for a cell.
+#: A number as spreadsheets and data frames write one that is too long for them.
 _SHORTENED = r"^[+-]?\d([.,]\d+)?[eE]\+\d{2,3}$"
 
 
@@ -41,9 +41,8 @@ def spelled_ids(values: pa.Array, origin: Origin) -> pa.Array:
     Integers are written in decimal, whole floats and decimals without their fraction, UUIDs in their 36 characters.
     Dictionaries are decoded. Text and bytes (UTF-8) lose the white space around them.
 
-    Raises `UserError` for what has no exact spelling: fractions, floats too large to be exact, numbers that a
-    spreadsheet
-    shortened (`1.23E+12`), booleans, lists.
+    Raises `UserError` for what has no exact spelling: fractions, floats too large to be exact, numbers in
+    exponent notation (`1.23E+12`), booleans, lists.
     """
     values = decoded(values)
     dtype = values.type
@@ -63,11 +62,11 @@ def spelled_ids(values: pa.Array, origin: Origin) -> pa.Array:
 
 
 def _refuse_shortened(text: pa.Array, origin: Origin) -> None:
-    """Raise `UserError` for ids such as 1.23E+12: a spreadsheet wrote several long numbers in this one spelling."""
+    """Raise `UserError` for ids such as 1.23E+12, in which a spreadsheet writes many different long numbers."""
     if not (text_bytes(text) == ord("+")).any():
         return
     shortened = pc.fill_null(pc.match_substring_regex(text, _SHORTENED), False)
-    what = "the id {value} is a long number that a spreadsheet shortened, so different ids may have merged"
+    what = "the id {value} is in exponent notation, as spreadsheets write long ones, so different ids may have merged"
     remedy = "Export the ids again from their source as text; in a spreadsheet, format the column as text first."
     refuse(text, shortened, what, origin, remedy)
 

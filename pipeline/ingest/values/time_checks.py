@@ -73,9 +73,8 @@ def stand_ins(facts: TimeFacts, dates: bool) -> list[StandIn]:
     """Return times that look like a placeholder for an unknown one, at either end of the log.
 
     Such a value is repeated, and farther from all others than these spread. For values that programs are known to
-    write,
-    such as 1970-01-01 and 9999-12-31, a twentieth of the spread and one row suffice. Numbers count only if most of the
-    others are present-day times in some unit: positions and counters begin at 0 and are never unknown.
+    write, such as 1970-01-01 and 9999-12-31, a twentieth of the spread and one row suffice. Numbers count only if most
+    of the others are present-day times in some unit: positions and counters begin at 0 and are never unknown.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""How faithful the influence scores are: what retraining without samples does, against what scores predicted."""
+"""Test how faithful influence scores are: compare what retraining does with what scores predicted."""

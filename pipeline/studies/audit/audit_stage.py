@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from safetensors.numpy import load
 
@@ -22,6 +21,7 @@ from pipeline.studies.audit.audit_arms import (
     score_specs,
     subset_arms,
 )
+from pipeline.studies.audit.audit_rows import AuditResult, AuditRow, RemovalRow, ResampledEstimate, WayFacts, risk_score
 from pipeline.studies.audit.audit_scopes import audit_scopes
 from pipeline.studies.audit.audit_table import (
     ScoreTables,
@@ -39,7 +39,7 @@ from scoring.datamodeling import Estimate
 RESULT = "audit.json"
 
 
-def run_audit(context: StageContext) -> Mapping[str, Any]:
+def run_audit(context: StageContext) -> Mapping[str, object]:
     """Score the samples in every way, then retrain without the extremes of the best scores.
 
     Both are passes on Ray that can resume.
@@ -54,7 +54,7 @@ def run_audit(context: StageContext) -> Mapping[str, Any]:
     best = best_of_families(specs, rows, target)
     extremes = removal_arms(section, [spec.label for spec in best])
     removals = retrain(context, context.out.child("extremes"), extremes, tables)
-    result = {
+    result: AuditResult = {
         "scores": [without_resamples(row) for row in rows],
         "best": [spec.label for spec in best],
         "recommended": recommended(rows, target),
@@ -65,42 +65,52 @@ def run_audit(context: StageContext) -> Mapping[str, Any]:
         "epochs": best_epoch(context),
     }
     context.out.write_json(RESULT, result)
-    return {key: result[key] for key in ("recommended", "samples", "subsets", "epochs")}
+    return {
+        "recommended": result["recommended"],
+        "samples": result["samples"],
+        "subsets": result["subsets"],
+        "epochs": result["epochs"],
+    }
 
 
-def recommended(rows: Sequence[Mapping[str, Any]], target: str) -> str | None:
+def recommended(rows: Sequence[AuditRow], target: str) -> str | None:
     """Return the cheapest of the ways to score that are as good as the best, never a control or a misled one.
 
     A way is misled if wrong targets score above right ones beyond chance. It is as good as the best if it differs by no
-    more
-    than chance over resamples that they share: first in the prediction of the risk, then, among those, in the
-    separation of
-    wrong targets. Seconds are rounded to tenths; among equal ones the better score wins.
+    more than chance over resamples that they share: first in the prediction of the risk, then, among those, in the
+    separation of wrong targets. Seconds are rounded to tenths; among equal ones the better score wins.
     """
-    measure = f"lds_{target}"
     able = [
-        row
+        (row, score)
         for row in rows
-        if row["method"] not in CONTROLS and row[measure] is not None and not (row["auc"] and row["auc"]["high"] < 0.5)
+        if row["method"] not in CONTROLS
+        and (score := risk_score(row, target)) is not None
+        and not (row["auc"] and row["auc"]["high"] < 0.5)
     ]
     if not able:
         return None
-    close = _as_good(_as_good(able, measure), "auc")
-    return str(min(close, key=lambda row: (round(row["seconds"], 1), -row[measure]["value"]))["label"])
+    values = {row["label"]: score["value"] for row, score in able}
+    close = _as_good([row for row, _ in able], lambda row: risk_score(row, target))
+    close = _as_good(close, lambda row: row["auc"])
+    return min(close, key=lambda row: (round(row["seconds"] or 0.0, 1), -values[row["label"]]))["label"]
 
 
-def _as_good(rows: Sequence[Mapping[str, Any]], measure: str) -> Sequence[Mapping[str, Any]]:
+def _as_good(rows: Sequence[AuditRow], measure: Callable[[AuditRow], ResampledEstimate | None]) -> Sequence[AuditRow]:
     """Return the rows that the best does not surpass beyond chance; all rows if none has the measure."""
-    answered = [(Estimate(**row[measure]), row) for row in rows if row[measure] is not None]
+    answered = [(_estimate(found), row) for row in rows if (found := measure(row)) is not None]
     if not answered:
         return rows
     best = max((estimate for estimate, _ in answered), key=lambda estimate: estimate.value)
     return [row for estimate, row in answered if estimate.may_equal(best)]
 
 
+def _estimate(found: ResampledEstimate) -> Estimate:
+    return Estimate(found["value"], found["low"], found["high"], tuple(found.get("resampled", ())))
+
+
 def _score(
     context: StageContext, groups: Sequence[Sequence[ScoreSpec]], effects: Effects
-) -> tuple[ScoreTables, dict[str, Any]]:
+) -> tuple[ScoreTables, dict[str, WayFacts]]:
     """Score the samples in every way; return the scores, and the facts of each way by its label."""
     out = context.out.child("scores")
     clean = trained_surrogate(context.folder("surrogate"), context.out, None)
@@ -115,7 +125,7 @@ def _score(
         "effects": effects,
     }
     records = one_pass(context, out, ScoreWorker, arguments, 2 * len(groups))
-    facts: dict[str, Any] = {}
+    facts: dict[str, WayFacts] = {}
     for record in records[: len(groups)]:
         facts |= record.facts
     return ScoreTables(out, groups), facts
@@ -125,9 +135,9 @@ def _compare(
     context: StageContext,
     specs: Sequence[ScoreSpec],
     tables: ScoreTables,
-    facts: Mapping[str, Any],
+    facts: Mapping[str, WayFacts],
     models: Sequence[ShardRecord],
-) -> list[dict[str, Any]]:
+) -> list[AuditRow]:
     """Return one row per way to score."""
     table = planted_marks(context.folder("retrain"))
     sample_id, planted = table["sample_id"].to_numpy(), table["planted"].to_numpy(zero_copy_only=False)
@@ -144,7 +154,7 @@ def _compare(
     ]
 
 
-def _removals(arms: Sequence[AuditArm], records: Sequence[ShardRecord], whole: ShardRecord) -> list[dict[str, Any]]:
+def _removals(arms: Sequence[AuditArm], records: Sequence[ShardRecord], whole: ShardRecord) -> list[RemovalRow]:
     """Return what each removal did to the validation NDCG@10 and to the risks."""
     return [
         {

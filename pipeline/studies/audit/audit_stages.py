@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from pipeline.engine.graph import Stage, StageContext
 from pipeline.stages.stage_list import STAGES
 
 
-def _retrain(context: StageContext) -> Mapping[str, Any]:
+def _retrain(context: StageContext) -> Mapping[str, object]:
     from pipeline.studies.audit.retrain_stage import run_retrain
 
     return run_retrain(context)
 
 
-def _audit(context: StageContext) -> Mapping[str, Any]:
+def _audit(context: StageContext) -> Mapping[str, object]:
     from pipeline.studies.audit.audit_stage import run_audit
 
     return run_audit(context)

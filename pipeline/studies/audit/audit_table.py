@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +11,7 @@ import numpy.typing as npt
 from cluster.shards import shard_name
 from cluster.storage import Storage
 from pipeline.studies.audit.audit_arms import AuditArm, ScoreSpec
-from pipeline.studies.audit.queries import RISKS
+from pipeline.studies.audit.audit_rows import AuditResult, AuditRow, ResampledEstimate, WayFacts, risk_score
 from scoring.datamodeling import Estimate, linear_datamodeling_score, separation
 
 Scores = npt.NDArray[np.float32]
@@ -51,17 +49,17 @@ def planted_separation(scores: Scores, planted: npt.NDArray[np.bool_]) -> Estima
     return separation(low, high) if len(low) and len(high) else None
 
 
-def best_of_families(specs: Sequence[ScoreSpec], rows: Sequence[Mapping[str, Any]], target: str) -> list[ScoreSpec]:
+def best_of_families(specs: Sequence[ScoreSpec], rows: Sequence[AuditRow], target: str) -> list[ScoreSpec]:
     """Return, of each solver and scope, the damping with the highest score on the risk `target`; all controls."""
-    measure = f"lds_{target}"
     best: dict[tuple[str, str | None], tuple[float, ScoreSpec]] = {}
     for spec, row in zip(specs, rows, strict=True):
-        if row[measure] is not None and row[measure]["value"] > best.get(spec.family, (-np.inf, spec))[0]:
-            best[spec.family] = (row[measure]["value"], spec)
+        score = risk_score(row, target)
+        if score is not None and score["value"] > best.get(spec.family, (-np.inf, spec))[0]:
+            best[spec.family] = (score["value"], spec)
     return [spec for _, spec in best.values()]
 
 
-def score_row(spec: ScoreSpec, facts: Mapping[str, Any], mean: Estimate | None, auc: Estimate | None) -> dict[str, Any]:
+def score_row(spec: ScoreSpec, facts: WayFacts, mean: Estimate | None, auc: Estimate | None) -> AuditRow:
     """Build the row of one way to score, for audit.json.
 
     Parameters
@@ -70,24 +68,52 @@ def score_row(spec: ScoreSpec, facts: Mapping[str, Any], mean: Estimate | None, 
     mean : the score for the risk of all samples together.
     auc : the separation of planted targets.
     """
-    keys = (*(f"lds_{risk}" for risk in RISKS), "seconds", "residual", "iterations", "parameters", "error")
-    known = {key: facts.get(key) for key in keys}
-    estimates = {key: None if value is None else asdict(value) for key, value in (("lds_mean", mean), ("auc", auc))}
-    place = {"label": spec.label, "method": spec.method, "scope": spec.scope, "damping": spec.damping}
-    return place | estimates | known
-
-
-def without_resamples(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row with only the values and intervals of its estimates."""
     return {
-        key: {name: part for name, part in value.items() if name != "resampled"}
-        if isinstance(value, Mapping)
-        else value
-        for key, value in row.items()
+        "label": spec.label,
+        "method": spec.method,
+        "scope": spec.scope,
+        "damping": spec.damping,
+        "lds_train": facts.get("lds_train"),
+        "lds_valid": facts.get("lds_valid"),
+        "lds_mean": _record(mean),
+        "auc": _record(auc),
+        "seconds": facts.get("seconds"),
+        "residual": facts.get("residual"),
+        "iterations": facts.get("iterations"),
+        "parameters": facts.get("parameters"),
+        "error": facts.get("error"),
     }
 
 
-def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _record(estimate: Estimate | None) -> ResampledEstimate | None:
+    if estimate is None:
+        return None
+    return {
+        "value": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "resampled": estimate.resampled,
+    }
+
+
+def without_resamples(row: AuditRow) -> AuditRow:
+    """Return the row with only the values and intervals of its estimates."""
+    return {
+        **row,
+        "lds_train": _short(row["lds_train"]),
+        "lds_valid": _short(row["lds_valid"]),
+        "lds_mean": _short(row["lds_mean"]),
+        "auc": _short(row["auc"]),
+    }
+
+
+def _short(estimate: ResampledEstimate | None) -> ResampledEstimate | None:
+    if estimate is None:
+        return None
+    return {"value": estimate["value"], "low": estimate["low"], "high": estimate["high"]}
+
+
+def table_rows(result: AuditResult) -> list[dict[str, str]]:
     """Return the audit's table for a reader: one row per way to score, intervals in brackets."""
     changes = {(row["score"], row["kind"]): row["ndcg_change"] for row in result["removals"]}
     rows = []
@@ -96,18 +122,20 @@ def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "score": row["label"] + (" *" if row["label"] == result["recommended"] else ""),
-                **{f"LDS {risk}": _interval(row[f"lds_{risk}"]) for risk in (*RISKS, "mean")},
+                "LDS train": _interval(row["lds_train"]),
+                "LDS valid": _interval(row["lds_valid"]),
+                "LDS mean": _interval(row["lds_mean"]),
                 "AUC planted": _interval(row["auc"]),
                 "NDCG@10 without top": _change(changes.get((row["label"], "top"))) if best else "-",
                 "without bottom": _change(changes.get((row["label"], "bottom"))) if best else "-",
                 "residual": "-" if row["residual"] is None else f"{row['residual']:.0e}",
-                "solve s": "-" if row["error"] else f"{row['seconds']:.1f}",
+                "solve s": "-" if row["error"] or row["seconds"] is None else f"{row['seconds']:.1f}",
             }
         )
     return rows
 
 
-def recommended_setting(result: Mapping[str, Any]) -> str:
+def recommended_setting(result: AuditResult) -> str:
     """Return the recommended way as a line of a config, or that there is none."""
     for row in result["scores"]:
         if row["label"] == result["recommended"]:
@@ -117,7 +145,7 @@ def recommended_setting(result: Mapping[str, Any]) -> str:
     return "none: not computed, or wrong targets score above right ones"
 
 
-def _interval(estimate: Mapping[str, float] | None) -> str:
+def _interval(estimate: ResampledEstimate | None) -> str:
     if estimate is None:
         return "not possible"
     return f"{estimate['value']:+.3f} [{estimate['low']:+.3f}, {estimate['high']:+.3f}]"

@@ -76,8 +76,7 @@ class AuditLog:
         """Return the surrogate's training windows without the terms of the samples marked in `removed` [N].
 
         Only the terms go; the interactions stay in later histories. So do interactions whose targets were replaced: a
-        planted
-        target changes what is learnt, not what is read.
+        planted target changes what is learnt, not what is read.
         """
         marks = np.zeros(len(self.sequences.values), dtype=np.bool_)
         marks[self.place[removed]] = True

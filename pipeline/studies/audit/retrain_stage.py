@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 
-from cluster.sharded_map import map_shards
+from cluster.sharded_map import ShardWorker, map_shards
 from cluster.shards import ShardRecord, finished_shards
 from cluster.storage import Storage
 from pipeline.engine.config import AuditConfig
@@ -22,7 +21,7 @@ from pipeline.studies.audit.retraining import PLANTED_MODEL, PlantingWorker, Ret
 SUBSETS, PLANTED = "subsets", "planted"
 
 
-def run_retrain(context: StageContext) -> Mapping[str, Any]:
+def run_retrain(context: StageContext) -> Mapping[str, object]:
     """Train one surrogate on planted targets, and one without each random share of the samples.
 
     Both are passes on Ray that can resume. They depend on no score, so everything that an audit compares shares them.
@@ -46,7 +45,11 @@ def retrain(
 
 
 def one_pass(
-    context: StageContext, out: Storage, worker: Any, arguments: Mapping[str, Any], shards: int
+    context: StageContext,
+    out: Storage,
+    worker: Callable[..., ShardWorker],
+    arguments: Mapping[str, object],
+    shards: int,
 ) -> list[ShardRecord]:
     """Run a pass with as many workers as the cluster has room for."""
     return map_shards(worker, arguments, range(shards), out, scoring_pool(context, shards), context.progress)
@@ -73,7 +76,7 @@ def planted_marks(folder: Storage) -> pa.Table:
     return folder.child(PLANTED).read_table("part-00000.parquet")
 
 
-def _training(context: StageContext) -> dict[str, Any]:
+def _training(context: StageContext) -> dict[str, object]:
     return {
         "spec": surrogate_spec(context.config),
         "epochs": best_epoch(context),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ from pipeline.studies.audit.loaded_log import AuditLog
 from pipeline.studies.audit.queries import RISKS
 from scoring.batching import collate, length_buckets
 from scoring.gradients import per_sample_losses
+from scoring.ragged import Ragged
 from scoring.surrogate import Surrogate
 from training.loops.checkpoint import save_tensors
 from training.loops.surrogate_data import item_counts, valid_users
@@ -60,7 +60,7 @@ class RetrainWorker:
         self._queries = {risk: self._log.queries(risk, audit.queries, audit.seed) for risk in RISKS}
         self._users = valid_users(data, spec)
 
-    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, object]]:
         arm = self._arms[index]
         ranking = self._scores.read(arm.score) if self._scores and arm.score else None
         removed = arm.removed(self._log.samples.sample_id, ranking)
@@ -69,9 +69,9 @@ class RetrainWorker:
         facts = {**self._measure(model, int(removed.sum())), "removed": int(removed.sum())}
         return pa.table({key: [value] for key, value in facts.items()}), facts
 
-    def _measure(self, model: Surrogate, removed: int) -> dict[str, Any]:
+    def _measure(self, model: Surrogate, removed: int) -> dict[str, object]:
         ranks = target_ranks(model, self._users, np.arange(len(self._users.history)), torch.device("cpu"))
-        measures: dict[str, Any] = mean_metrics(ranks)
+        measures: dict[str, object] = {**mean_metrics(ranks)}
         for risk, queries in self._queries.items():
             samples = queries.samples
             losses = losses_of(model, samples.history.tail(self._spec.max_history), samples.target)
@@ -94,7 +94,7 @@ class PlantingWorker:
         self._counts = item_counts(data)
         self._log = AuditLog.read(data).plant(share, seed)
 
-    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, object]]:
         nothing = np.zeros(len(self._log.samples), dtype=np.bool_)
         windows = self._log.windows(self._spec.max_history, nothing)
         model = retrain_surrogate(self._spec, windows, self._counts, self._epochs, torch.device("cpu"))
@@ -103,7 +103,7 @@ class PlantingWorker:
         return table, {"planted": int(self._log.planted.sum())}
 
 
-def losses_of(model: Surrogate, history: Any, target: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+def losses_of(model: Surrogate, history: Ragged, target: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
     """Return the loss of every sample, float32 [N]."""
     losses = np.empty(len(target), dtype=np.float32)
     for rows in length_buckets(history.lengths, _BATCH_TOKENS, max(1, BATCH_OUTPUTS // model.output_count)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from pipeline.engine.config import AuditConfig, InfluenceConfig
 from pipeline.engine.sample_tables import SampleShard
 from pipeline.stages.surrogate_source import SurrogateSource, one_thread
 from pipeline.studies.audit.audit_arms import ScoreSpec
+from pipeline.studies.audit.audit_rows import WayFacts
 from pipeline.studies.audit.effects import Effects, risk_gradients
 from pipeline.studies.audit.loaded_log import AuditLog
 from pipeline.studies.audit.retraining import losses_of
@@ -56,7 +57,7 @@ class ScoreWorker:
         log = AuditLog.read(data)
         self._sides = ((log, clean), (log.plant(audit.planted, audit.seed), planted))
 
-    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, WayFacts]]:
         side, place = divmod(index, len(self._groups))
         group, (log, source) = self._groups[place], self._sides[side]
         samples, effects = log.samples, self._effects if side == 0 else None
@@ -70,7 +71,7 @@ class ScoreWorker:
 
     def _control(
         self, spec: ScoreSpec, log: AuditLog, source: SurrogateSource, samples: SampleShard, effects: Effects | None
-    ) -> tuple[dict[str, Scores], dict[str, Any]]:
+    ) -> tuple[dict[str, Scores], dict[str, WayFacts]]:
         started = time.perf_counter()
         try:
             if spec.method == "released":
@@ -80,8 +81,10 @@ class ScoreWorker:
         except ScoringError as error:
             return {}, {spec.label: {"error": str(error)}}
         seconds = time.perf_counter() - started
-        found = effects.score_for_all(samples.sample_id, scores) if effects else {}
-        return {spec.label: scores}, {spec.label: {"seconds": seconds, **found}}
+        facts: WayFacts = {"seconds": seconds}
+        if effects:
+            facts |= cast(WayFacts, effects.score_for_all(samples.sample_id, scores))
+        return {spec.label: scores}, {spec.label: facts}
 
     def _plain(self, method: str, samples: SampleShard, source: SurrogateSource) -> Scores:
         """Compute scores that look at each sample alone."""
@@ -94,7 +97,7 @@ class ScoreWorker:
 
     def _released(
         self, log: AuditLog, samples: SampleShard, source: SurrogateSource, effects: Effects | None
-    ) -> tuple[Scores, dict[str, Any]]:
+    ) -> tuple[Scores, WayFacts]:
         """Score by the released recipe.
 
         Its v is the gradient of its own loss on the train samples; that of a query is on the query's samples.
@@ -107,9 +110,10 @@ class ScoreWorker:
         singles = partial(_singles, log.samples, source, self._audit.released_steps)
         started = time.perf_counter()
         direction = recipe.solve(gradients.whole, singles()).direction
-        facts: dict[str, Any] = {"seconds": time.perf_counter() - started}
+        facts: WayFacts = {"seconds": time.perf_counter() - started}
         if effects:
-            facts |= effects.score(gradients.predict(recipe.solve(gradients.stacked, singles()).direction))
+            predicted = gradients.predict(recipe.solve(gradients.stacked, singles()).direction)
+            facts |= cast(WayFacts, effects.score(predicted))
         scores = np.empty(len(samples), dtype=np.float32)
         for rows, batch in source.batches(samples):
             scores[rows] = recipe.scores(direction, batch)

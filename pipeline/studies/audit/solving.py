@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +16,24 @@ from pipeline.engine.config import AuditConfig, InfluenceConfig
 from pipeline.engine.sample_tables import SampleShard
 from pipeline.stages.surrogate_source import SurrogateSource
 from pipeline.studies.audit.audit_arms import ScoreSpec
+from pipeline.studies.audit.audit_rows import WayFacts
 from pipeline.studies.audit.effects import Effects, risk_gradients
 from pipeline.studies.audit.loaded_log import AuditLog
 from scoring.curvature_draw import CurvatureCut, curvature_keys, first_rows
 from scoring.exceptions import ScoringError
 from scoring.gradients import directional_derivatives_many, weighted_gradient_sums
-from scoring.influence import LocalCurvature, eigensystem, kronecker_system, linear_layers, solve_direction
+from scoring.influence import (
+    KroneckerBasis,
+    LayerSums,
+    LocalCurvature,
+    eigensystem,
+    kronecker_system,
+    linear_layers,
+    solve_direction,
+)
 from scoring.objective import Differentiable, reduce_to_scope
 from scoring.scope import Scope
-from scoring.solvers import Solution, solve_ekfac, solve_exact
+from scoring.solvers import Eigensystem, Solution, solve_ekfac, solve_exact
 from scoring.surrogate import surrogate_scope
 
 #: Solvers that factor the curvature once for any number of right-hand sides.
@@ -56,14 +65,15 @@ class ScopeScorer:
         sums = partial(weighted_gradient_sums, self._objective, self._scope)
         self._gradients = risk_gradients(sums, log, source, influence.target, effects, audit)
         self._curvature, self._preparation = _curvature(self._objective, self._scope, influence, log, source)
-        self._systems: dict[str, tuple[Any, float]] = {}
+        self._exact: tuple[Eigensystem, float] | None = None
+        self._kronecker: tuple[tuple[KroneckerBasis, LayerSums], float] | None = None
 
-    def score(self, samples: SampleShard) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, Any]]:
+    def score(self, samples: SampleShard) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, WayFacts]]:
         """Return scores [N] and facts, both by label.
 
         The facts are the seconds of the solve, the residual and the predictions, or the error.
         """
-        facts: dict[str, Any] = {}
+        facts: dict[str, WayFacts] = {}
         directions: dict[str, Tensor] = {}
         for spec in self._group:
             try:
@@ -78,7 +88,7 @@ class ScopeScorer:
                 scores[rows] = found.float().numpy()
         return dict(zip(directions, scores.T, strict=True)), facts
 
-    def _solve(self, spec: ScoreSpec) -> tuple[Tensor, dict[str, Any]]:
+    def _solve(self, spec: ScoreSpec) -> tuple[Tensor, WayFacts]:
         """Return h for the risk itself, and facts; the queries' directions are used and dropped."""
         whole = self._gradients.whole
         together = spec.method in _DIRECT
@@ -86,7 +96,7 @@ class ScopeScorer:
         started = time.perf_counter()
         solution = self._solution(spec, torch.cat([whole[None], self._gradients.stacked]) if together else whole)
         seconds = time.perf_counter() - started + preparation
-        facts = {
+        facts: WayFacts = {
             "seconds": seconds,
             "residual": solution.residual,
             "iterations": solution.iterations,
@@ -95,7 +105,7 @@ class ScopeScorer:
         if self._effects:
             # Iterative solvers are timed on the one system that a run solves; the queries are solved afterwards.
             rest = solution.direction[1:] if together else self._solution(spec, self._gradients.stacked).direction
-            facts |= self._effects.score(self._gradients.predict(rest))
+            facts |= cast(WayFacts, self._effects.score(self._gradients.predict(rest)))
         return solution.direction[0] if together else solution.direction, facts
 
     def _prepare(self, method: str) -> float:
@@ -107,21 +117,25 @@ class ScopeScorer:
             return 0.0
         if method not in _DIRECT:
             return self._preparation
-        if method not in self._systems:
-            started = time.perf_counter()
-            exact = method == "exact"
-            system = eigensystem(self._curvature, self._scope) if exact else kronecker_system(self._curvature)
-            self._systems[method] = system, time.perf_counter() - started
-        return self._preparation + self._systems[method][1]
+        started = time.perf_counter()
+        if method == "exact":
+            if self._exact is None:
+                self._exact = eigensystem(self._curvature, self._scope), time.perf_counter() - started
+            return self._preparation + self._exact[1]
+        if self._kronecker is None:
+            self._kronecker = kronecker_system(self._curvature), time.perf_counter() - started
+        return self._preparation + self._kronecker[1]
 
     def _solution(self, spec: ScoreSpec, v: Tensor) -> Solution:
         assert spec.settings is not None
         damping = spec.settings.damping
         if spec.method == "exact":
-            return solve_exact(self._systems["exact"][0], v, damping)
+            assert self._exact is not None
+            return solve_exact(self._exact[0], v, damping)
         if spec.method == "ekfac":
             layers = linear_layers(self._objective, self._scope)
-            basis, eigenvalues = self._systems["ekfac"][0]
+            assert self._kronecker is not None
+            basis, eigenvalues = self._kronecker[0]
             return solve_ekfac(self._scope, layers, basis, eigenvalues, v, damping)
         return solve_direction(spec.settings, self._curvature, v, self._scope)
 

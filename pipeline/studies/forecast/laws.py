@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 from pipeline.engine.config import Config
 from pipeline.stages.selection_needs import FEATURE_NAMES, REFERENCE_INFLUENCE
 from pipeline.studies.forecast.line import line_through
 from pipeline.studies.forecast.measure import Measured, RunSize
+from pipeline.studies.forecast.plan_rows import TimeTotal
+from pipeline.studies.forecast.stage_facts import (
+    EffortFacts,
+    EvaluateFacts,
+    FinetuneFacts,
+    InfluenceFacts,
+    SurrogateFacts,
+)
 from scoring.selection import FULL
 from scoring.selectors.coreset_size import bounded_size
 
@@ -81,7 +89,7 @@ def _line(stage: str, large: Measured, small: Measured, amount: int, unit: str) 
 
 
 def _surrogate(config: Config, large: Measured, whole: RunSize) -> Forecast:
-    facts = large.facts["surrogate"]
+    facts = cast(SurrogateFacts, large.facts["surrogate"])
     rows = facts["epochs"]
     # The first epoch also allocates and compiles.
     targets_second = rows[-1]["samples_per_second"]
@@ -97,7 +105,8 @@ def _surrogate(config: Config, large: Measured, whole: RunSize) -> Forecast:
 
 
 def _influence(config: Config, large: Measured, whole: RunSize, workers: int, stage: str) -> Forecast:
-    facts, growth = large.facts[stage], whole.samples / max(1, large.scale.samples)
+    facts = cast(InfluenceFacts, large.facts[stage])
+    growth = whole.samples / max(1, large.scale.samples)
     share = facts["workers"] / workers
     wanted = config.influence.curvature_samples
     curvature = whole.samples if wanted == "all" else min(wanted, whole.samples)
@@ -126,7 +135,7 @@ def _features(config: Config, large: Measured, whole: RunSize, workers: Mapping[
 
 
 def _effort(config: Config, large: Measured, whole: RunSize, workers: int) -> Forecast:
-    facts = large.facts["effort"]
+    facts = cast(EffortFacts, large.facts["effort"])
     candidates = config.effort.candidates
     prompts = whole.samples if candidates == "all" else round(candidates * whole.samples)
     each = facts["busy_seconds"] / max(1, facts["scored"])
@@ -137,7 +146,7 @@ def _effort(config: Config, large: Measured, whole: RunSize, workers: int) -> Fo
 
 
 def _finetune(config: Config, small: Measured, whole: RunSize) -> Forecast:
-    facts, section = small.facts["finetune"], config.finetune
+    facts, section = cast(FinetuneFacts, small.facts["finetune"]), config.finetune
     samples = coreset_size(config, whole.samples)
     tokens = facts["tokens"] / max(1, facts["epochs"] * facts["samples"]["train"])
     validation = facts["valid_seconds"] / (facts["epochs"] + 1) / max(1, facts["samples"]["valid"])
@@ -151,7 +160,7 @@ def _finetune(config: Config, small: Measured, whole: RunSize) -> Forecast:
 
 
 def _evaluate(config: Config, small: Measured, whole: RunSize, workers: int) -> Forecast:
-    facts = small.facts["evaluate"]
+    facts = cast(EvaluateFacts, small.facts["evaluate"])
     users = whole.test_users if config.evaluate.users == "all" else min(config.evaluate.users, whole.test_users)
     title = facts["title_seconds"] / max(1, facts["titles"])
     user = facts["busy_seconds"] / max(1, facts["users"])
@@ -161,7 +170,7 @@ def _evaluate(config: Config, small: Measured, whole: RunSize, workers: int) -> 
     return Forecast("evaluate", max(0.0, small.seconds["evaluate"] - measured), work, basis, int(facts["peak_memory"]))
 
 
-def total(rows: list[Forecast]) -> dict[str, Any]:
+def total(rows: list[Forecast]) -> TimeTotal:
     """Return the seconds of the whole run and the stage that takes most of them."""
     dominating = max(rows, key=lambda row: row.seconds)
     return {"seconds": sum(row.seconds for row in rows), "dominating": dominating.stage}

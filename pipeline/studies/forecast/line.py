@@ -30,10 +30,9 @@ def line_through(one: tuple[float, float], other: tuple[float, float]) -> Line:
     """Return the line through two points (size, seconds), kept within what a stage can do.
 
     Neither part is negative: no larger size takes less than either measured time, and none takes more than in
-    proportion to
-    the longer one. If noise could have made or hidden the growth, the growth is set to what noise could hide. If the
-    sizes
-    are alike, growth is in proportion and nothing is fixed. If there is no work, everything is fixed.
+    proportion to the longer one. If noise could have made or hidden the growth, the growth is set to what noise could
+    hide. If the sizes are alike, growth is in proportion and nothing is fixed. If there is no work, everything is
+    fixed.
     """
     (low, earlier), (high, later) = sorted((one, other))
     longest = max(earlier, later, 0.0)

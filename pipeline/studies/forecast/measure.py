@@ -18,6 +18,9 @@ from pipeline.stages.stage_list import all_stages
 _PROMPTS, _TUNED = 96, 32
 _VALID_USERS = 8
 
+#: The facts of each stage, as its manifest holds them; the laws of the stages know their types.
+StageFacts = Mapping[str, Mapping[str, Any]]
+
 
 @dataclass(frozen=True)
 class RunSize:
@@ -46,7 +49,7 @@ class Measured:
 
     scale: RunSize
     seconds: Mapping[str, float]
-    facts: Mapping[str, Mapping[str, Any]]
+    facts: StageFacts
     driver: Mapping[str, int]
 
 
@@ -115,7 +118,7 @@ def measure(config: Config, run: Storage, last: str | None = None) -> Measured:
     return Measured(_scale(graph, facts), seconds, facts, driver)
 
 
-def _scale(graph: Graph, facts: Mapping[str, Mapping[str, Any]]) -> RunSize:
+def _scale(graph: Graph, facts: StageFacts) -> RunSize:
     statistics = graph.folder(graph.stage("ingest")).read_json("statistics.json")
     return RunSize(
         interactions=statistics["interactions"]["kept"],
@@ -128,7 +131,7 @@ def _scale(graph: Graph, facts: Mapping[str, Mapping[str, Any]]) -> RunSize:
     )
 
 
-def _updated(config: Config, **sections: Mapping[str, Any]) -> Config:
+def _updated(config: Config, **sections: Mapping[str, object]) -> Config:
     changes = {name: getattr(config, name).model_copy(update=dict(keys)) for name, keys in sections.items()}
     # Shares of the log are measured, not tracked.
     return config.model_copy(update={**changes, "track": ()})
@@ -138,8 +141,7 @@ def whole_scale(share: RunSize, interactions: int, users: int, items: int, valid
     """Return the sizes of the whole log, from its totals, and the share's other sizes in proportion.
 
     `valid_users` is the most users that the surrogate is validated on. The number of users may be an estimate, so the
-    whole
-    is never taken as smaller than its share.
+    whole is never taken as smaller than its share.
     """
     by_user = max(1.0, users / max(1, share.users))
     by_interaction = max(1.0, interactions / max(1, share.interactions))

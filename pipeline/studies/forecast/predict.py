@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from cluster.digest import json_digest
 from cluster.errors import UserError
@@ -22,6 +21,7 @@ from pipeline.stages.stage_list import all_stages, log_identity, stage_names_of
 from pipeline.stages.worker_pools import cluster_view
 from pipeline.studies.forecast.laws import Forecast, forecasts, total
 from pipeline.studies.forecast.measure import Measured, RunSize, llm_side, measure, surrogate_side, whole_scale
+from pipeline.studies.forecast.plan_rows import RunPlan, StageForecast
 from pipeline.studies.forecast.share import LogSize, share_config, write_shares
 
 #: Users in the share that times the LLM's stages.
@@ -29,7 +29,7 @@ _LLM_USERS = 256
 _SHARDS_PER_WORKER = 2
 
 
-def plan_run(config: Config, run: Storage, users: int) -> dict[str, Any]:
+def plan_run(config: Config, run: Storage, users: int) -> RunPlan:
     """Measure a share of `users` users in the run's folder `plan`, and forecast the whole.
 
     The share is kept: an interrupted plan resumes, and the same rates serve to plan for another cluster.
@@ -37,8 +37,7 @@ def plan_run(config: Config, run: Storage, users: int) -> dict[str, Any]:
     Returns
     -------
     `stages`, one row each (seconds, seconds that do not grow, workers, memory, hours of CPUs and GPUs, cost, basis),
-    `total`
-    (seconds, dominating stage, cost), `log` (sizes) and `share`.
+    `total` (seconds, dominating stage, cost), `log` (sizes) and `share`.
 
     Raises `UserError` for a log that cannot be read and a cluster that cannot hold the stages.
     """
@@ -67,7 +66,7 @@ def plan_run(config: Config, run: Storage, users: int) -> dict[str, Any]:
     rows = [row for row in forecasts(config, large, small, whole, pools) if row.stage in names]
     return {
         "stages": [_row(config, row, plans) for row in rows],
-        "total": total(rows) | {"cost": sum(_cost(config, row, plans)[2] for row in rows)},
+        "total": {**total(rows), "cost": sum(_cost(config, row, plans)[2] for row in rows)},
         "log": {
             "interactions": whole.interactions,
             "users": whole.users,
@@ -106,7 +105,7 @@ def _with_work(config: Config, plans: Sequence[StagePlan], whole: RunSize) -> li
     return [replace(plan, workers=min(plan.workers, tasks.get(plan.stage, plan.workers))) for plan in plans]
 
 
-def _row(config: Config, row: Forecast, plans: Sequence[StagePlan]) -> dict[str, Any]:
+def _row(config: Config, row: Forecast, plans: Sequence[StagePlan]) -> StageForecast:
     cpu_hours, gpu_hours, cost = _cost(config, row, plans)
     return {
         "stage": row.stage,

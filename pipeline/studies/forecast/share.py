@@ -36,8 +36,7 @@ class UserDraw:
     """Collects the rows of the users with the smallest hashes while blocks pass by.
 
     Whenever twice as many users as wanted are held, all but those with the smallest hashes are dropped, and no later
-    user
-    with a larger hash is taken. One pass is therefore enough, in memory of the size of the share.
+    user with a larger hash is taken. One pass is therefore enough, in memory of the size of the share.
     """
 
     def __init__(self, wanted: int) -> None:
@@ -77,8 +76,7 @@ def write_shares(config: Config, users: int, many: Storage, few_users: int, few:
     Parameters
     ----------
     users, many : the number of users of the first share and its folder. It keeps every item, because models that score
-        all
-        items do.
+        all items do.
     few_users, few : those of the second share, whose users are drawn from the first. It has only their items.
 
     Raises `UserError` for a log that cannot be read, as ingest does.

@@ -59,7 +59,7 @@ def test_code_is_known_by_its_file_and_is_not_run(tmp_path: Path, monkeypatch: p
 
 def test_models_of_one_size_are_told_apart_by_their_weights(tmp_path: Path) -> None:
     weights = tmp_path / "model.safetensors"
-    # A tuned model differs everywhere; a file that is large is read in samples.
+    # Tuning changes a model everywhere, so sampling a large file is enough.
     for size in (1000, 20_000_000):
         weights.write_bytes(b"a" * size)
         before = model_identity(str(tmp_path)), model_identity(str(weights))

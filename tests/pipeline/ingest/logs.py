@@ -60,14 +60,14 @@ WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
 
 
 def write(frame: pd.DataFrame, path: Path) -> str:
-    """Write a frame in the format of the extension; the path as text."""
+    """Write a frame in the format of the extension; return the path as text."""
     path.parent.mkdir(parents=True, exist_ok=True)
     WRITERS[path.name.split(".", 1)[1]](frame, path)
     return str(path)
 
 
 def files_of(storage: Storage) -> dict[str, bytes]:
-    """Every file of a folder with its bytes."""
+    """Return every file of a folder with its bytes."""
     root = Path(storage.uri)
     return {file.relative_to(root).as_posix(): file.read_bytes() for file in sorted(root.rglob("*")) if file.is_file()}
 

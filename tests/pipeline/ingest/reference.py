@@ -1,4 +1,4 @@
-"""What ingest should produce, written the slow and obvious way in pandas."""
+"""The expected result of ingest, computed in the slow and obvious way with pandas."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _64_BITS = (1 << 64) - 1
 
 
 def tie_key(user: str, item: str, time: float) -> int:
-    """The hash by which interactions of one time are ordered, by Python's integers."""
+    """Return the hash that orders interactions with the same time, in Python's integers."""
     key = _mixed(_mixed(_digest(user, b"user") >> 1) ^ _digest(item, b"item"))
     return _mixed(key ^ struct.unpack("<Q", struct.pack("<d", time + 0.0))[0])
 
@@ -26,7 +26,7 @@ def _digest(text: str, person: bytes) -> int:
 
 
 def _mixed(value: int) -> int:
-    """One step of SplitMix64."""
+    """Return one step of SplitMix64."""
     value = (value + 0x9E3779B97F4A7C15) & _64_BITS
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _64_BITS
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _64_BITS
@@ -34,7 +34,7 @@ def _mixed(value: int) -> int:
 
 
 def split_frame(frame: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Deduplicated, ordered within users, with a column `part` (0, 1, 2).
+    """Deduplicate and order the rows within users; add a column `part` (0, 1, 2).
 
     The frame has user, item (integers), item_id (text), timestamp, and split (0, 1, 2) when it is given.
     """
@@ -56,7 +56,7 @@ def split_frame(frame: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def reference_tables(parted: pd.DataFrame, per_user: Literal["all"] | int, max_history: int) -> dict[str, list[Row]]:
-    """The rows of sequences, train, valid and test, users in order."""
+    """Return the rows of sequences, train, valid and test, ordered by user."""
     tables: dict[str, list[Row]] = {"sequences": [], "train": [], "valid": [], "test": []}
     for user, log in parted.groupby("user", sort=True):
         items, times = log["item"].tolist(), log["timestamp"].tolist()

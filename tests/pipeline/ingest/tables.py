@@ -1,4 +1,4 @@
-"""Real Delta and Iceberg tables, written by their own libraries, for the tests of this package."""
+"""Real Delta and Iceberg tables, written with their own libraries, for the tests of this package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAGIC = 1681511377
 
 
 def rows_of(count: int, start: int = 0) -> pa.Table:
-    """user_id, item_id, timestamp, day of some interactions that are told apart by their time."""
+    """Return user_id, item_id, timestamp and day of interactions that differ in their time."""
     numbers = range(start, start + count)
     return pa.table(
         {
@@ -30,7 +30,7 @@ def rows_of(count: int, start: int = 0) -> pa.Table:
 
 
 def strike_out(table: Path, rows: list[int], in_file: bool) -> None:
-    """Delete rows of the last data file that a Delta log names, by a deletion vector, as Spark does.
+    """Delete rows of the last data file in a Delta log with a deletion vector, as Spark does.
 
     `deltalake` reads such vectors and writes none. The format is that of the Delta protocol.
     """
@@ -58,7 +58,7 @@ def strike_out(table: Path, rows: list[int], in_file: bool) -> None:
 
 
 def map_columns(table: Path, names: dict[str, str]) -> None:
-    """Rename columns in a Delta log of one version while its files keep theirs (column mapping by name)."""
+    """Rename columns in a Delta log of one version; its files keep the old names (column mapping by name)."""
     version = table / "_delta_log" / f"{0:020d}.json"
     actions = [json.loads(line) for line in version.read_text().splitlines()]
     for action in actions:

@@ -1,4 +1,4 @@
-"""What the values of a log mean, from its files to the message: without Ray, block by block."""
+"""Checks of a log's values, from its files to the message: without Ray, block by block."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _some(column: str, value: str | int, step: int = 4) -> Change:
 
 
 def _numbers(column: str, then: Change) -> Change:
-    """Ids without their letter, then a change of them."""
+    """Remove the letter from the ids, then apply a change."""
 
     def apply(frame: pd.DataFrame) -> None:
         frame[column] = frame[column].str[1:]

@@ -1,4 +1,4 @@
-"""Every fault of the input ends in one error that names the place and the remedy, and leaves nothing."""
+"""Every fault of the input ends in one error with the place and the remedy, and leaves no output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Totals over a log and what follows from them."""
+"""Totals over a log, and what follows from them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_users_are_counted_without_keeping_them(users: int, tolerance: float) ->
 
 
 def test_spellings_of_a_user_are_drawn_together() -> None:
-    """Half of 20,000 users have a second spelling, in another block: the draw has both or neither."""
+    """Half of 20,000 users have a second spelling in another block; the draw must have both or neither."""
     blocks = [
         _block([f"{number}" for number in range(20_000)], [1.0] * 20_000, [0] * 20_000),
         _block([f"{number}.0" for number in range(0, 20_000, 2)], [2.0] * 10_000, [0] * 10_000),

@@ -1,4 +1,4 @@
-"""A log of pure noise: whatever a model finds in it beyond chance, ingest has put there."""
+"""Ingest adds no pattern to a log of pure noise that a model could find."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("ray_local")
 
 
 def _noise() -> pd.DataFrame:
-    """Every user chose 12 of 100 items by chance, all on one date."""
+    """Write a log in which every user chose 12 of 100 items by chance, all on one date."""
     random = np.random.default_rng(0)
     item = np.concatenate([random.permutation(ITEMS)[:CHOSEN] for _ in range(USERS)])
     user = np.repeat(np.arange(USERS), CHOSEN)
@@ -62,7 +62,7 @@ def test_a_surrogate_finds_only_chance_in_noise(tmp_path: Path) -> None:
     found = target_ranks(model, ValidUsers(history, targets, seen), np.arange(USERS), torch.device("cpu"))
     ranks = np.array([rank[0] for rank in found])
 
-    # The rank of the one target is uniform over the items that the user has not seen.
+    # The rank of the single target is uniform over the items that the user has not seen.
     candidates = ITEMS - CHOSEN + 1
     gains = 1 / np.log2(np.arange(1, CUTOFF + 1) + 1)
     mean = gains.sum() / candidates

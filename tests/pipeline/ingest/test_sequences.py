@@ -44,7 +44,7 @@ def test_the_order_of_ties_says_nothing_about_items_users_or_times() -> None:
     blocks = log.items.reshape(200, 3, 3)
     orders, counts = np.unique(blocks.reshape(-1, 3), axis=0, return_counts=True)
     assert len(orders) == 6
-    assert counts.min() > 60  # of 600 blocks in six orders, 100 on the mean and 9 a standard deviation
+    assert counts.min() > 60  # 600 blocks in six orders: mean 100, standard deviation 9
     alike = (blocks[:, 0] == blocks[:, 1]).all(axis=1).mean()
     assert abs(alike - 1 / 6) < 0.1
 

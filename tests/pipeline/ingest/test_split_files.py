@@ -1,4 +1,4 @@
-"""A split that comes as files."""
+"""Splits that come as files."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _write(tmp_path: Path, names: tuple[str, ...]) -> str:
 
 
 def _settle(location: str, **values: Any) -> tuple[IngestSpec, dict[str, list[str | None]]]:
-    """The request once it is settled, and the splits of the rows of each file."""
+    """Return the settled specification, and the splits of the rows of each file."""
     files = find_files(location, "data.interactions", skip_suffix=".item")
     spec, headers = settle_split(IngestSpec(interactions=location, **values), read_headers(files))
     column = spec.columns.get("split")
@@ -201,7 +201,7 @@ def test_a_split_column_is_not_made_anew(tmp_path: Path, values: tuple[Any, ...]
 
 @pytest.mark.usefixtures("ray_local")
 def test_files_and_a_column_give_the_same_samples(tmp_path: Path) -> None:
-    """Rows that are in two parts count once, in the earlier part."""
+    """Rows in two parts count once, in the earlier part."""
     frame = make_log(users=30)
     frame["title"] = "T" + frame["item_id"].astype(str)
     frame["split"] = np.array(PARTS)[(frame["timestamp"] - 1_000_000_000).to_numpy() * 3 // 200]

@@ -80,10 +80,10 @@ def _tie_counts(times: dict[str, list[int]], split: SplitName) -> list[int]:
 
 def test_ties_are_counted() -> None:
     times = {"a": [1, 1, 1, 2], "b": [1, 2, 3, 3], "c": [1, 2, 2], "d": [5, 5], "e": [7]}
-    # Interactions of one time: 3 of a, 2 of b, 2 of c, 2 of d.
-    # For a validation ties with train, for b and c test ties with validation.
+    # Interactions with the same time: a has 3, and b, c and d have 2 each.
+    # Validation of a ties with train; test of b and of c ties with validation.
     assert _tie_counts(times, "leave_one_out") == [9, 5, 9, 3, 3]
-    # By time nothing held out can tie with train, and a cut takes all of one time.
+    # In a split by time nothing held out can tie with train, because a cut keeps equal times together.
     assert _tie_counts(times, "global_time") == [9, 5, 9, 0, 1]
     assert _tie_counts({}, "leave_one_out") == [0, 0, 0, 0, 0]
 

@@ -1,4 +1,4 @@
-"""Tables through the whole stage: the tasks read what the driver found."""
+"""Tables pass through the whole stage: the tasks read what the driver found."""
 
 from __future__ import annotations
 

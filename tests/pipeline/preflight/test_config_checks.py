@@ -1,4 +1,4 @@
-"""What is wrong with a configuration and can be told before anything runs."""
+"""Faults of a configuration are reported before anything runs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_stage_that_does_not_run_is_not_asked_about() -> None:
     faulty = {"surrogate": {"hidden": 7}, "influence": {"scope": ["last_layr"]}, "llm": {"model": "/nowhere"}}
     assert not lacks(("report",), **faulty)
     assert not lacks(("select",), **faulty)
-    # What a solver cannot do with a scope is for the audit's table to say.
+    # The audit's table reports what a solver cannot do with a scope.
     assert not lacks(("audit",), audit={"scopes": ["final_norm.*", "all"], "solvers": ["ekfac", "exact"]})
 
 

@@ -1,4 +1,4 @@
-"""What is told of the LLM before Ray starts: by `run` and by `doctor`, from one list."""
+"""Faults of the LLM are reported before Ray starts, by `run` and `doctor` alike."""
 
 from __future__ import annotations
 

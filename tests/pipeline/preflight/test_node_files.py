@@ -1,4 +1,4 @@
-"""What workers read by a path of their own node, compared with what the driver sees."""
+"""Files that workers read from their own node are compared with what the driver sees."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.tiny_llm import make_tiny_llm
 
 
 def _other(name: str) -> Mapping[str, Any]:
-    """Something that no two processes see alike, and something that all do."""
+    """Return one fact that differs between processes and one that is the same in all."""
     return {name: os.getpid(), "same": 1}
 
 

@@ -1,4 +1,4 @@
-"""The page in a real browser, where there is one."""
+"""The page in a real browser, if one is installed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FLAGS = [
     "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr",
 ]  # fmt: skip
 
-# A frame has the width that is asked for; a browser's window has a least width of its own.
+# A frame has exactly the requested width; a browser's window has a minimum width.
 MEASURE = """<!doctype html><body>
 <iframe id="page" style="width:{width}px;height:900px;border:0" srcdoc="{page}"></iframe>
 <script>document.getElementById("page").onload = event => {{

@@ -16,6 +16,7 @@ from pipeline.report.charts import (
     thin,
 )
 from pipeline.report.number_format import MINUS
+from pipeline.report.report_rows import StratumRow
 from pipeline.report.scatter import MAX_POINTS, score_scatter
 from pipeline.report.svg import Scale, tick_label
 
@@ -63,7 +64,7 @@ def test_histogram_shares_of_everyone_add_up_to_one():
 
 
 def test_strata_bars_are_in_proportion():
-    strata = [
+    strata: list[StratumRow] = [
         {"index": 0, "low": 0.0, "high": 0.5, "samples": 10, "picks": 4},
         {"index": 1, "low": 0.5, "high": 1.0, "samples": 40, "picks": 4},
     ]

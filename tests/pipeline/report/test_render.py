@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.report import ReportData, render_report
 from pipeline.report.number_format import NOTHING
+from pipeline.report.report_rows import SelectionReport
 from tests.pipeline.report.sample_run import HOSTILE, full_run
 
 VOID = {"meta", "link", "br", "img", "hr"}
@@ -124,7 +125,7 @@ def test_any_piece_may_be_missing(missing):
 
 
 def test_random_selection_has_no_strata():
-    report = {"method": "random", "seed": 1, "samples": 100, "usable": 100, "budget": 5, "chosen": 5}
+    report: SelectionReport = {"method": "random", "seed": 1, "samples": 100, "usable": 100, "budget": 5, "chosen": 5}
     page = render_report(ReportData(name="control", selection=report))
     assert "does not stratify" in Outline(page).visible
 

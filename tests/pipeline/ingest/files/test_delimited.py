@@ -1,4 +1,4 @@
-"""CSV and tables by tabs, in small blocks."""
+"""CSV and tab-separated tables, read in small blocks."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_quotes_in_tables_by_tabs_are_text(tmp_path: Path, name: str, rows: dict
 
 
 def test_cells_that_a_csv_writer_quoted(tmp_path: Path) -> None:
-    """RecBole quotes nothing, so there a title in quotes is one; pandas doubles the quotes within."""
+    """RecBole quotes nothing, so quotes around a title belong to it; pandas doubles the quotes inside."""
     titles = ['Say "yes"', "plain", '"whole"', 'a "b" c "d"', '"']
     frame = pd.DataFrame({"user": range(5), "title": titles})
     for name in ("a.tsv", "a.item"):

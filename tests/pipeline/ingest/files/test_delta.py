@@ -1,4 +1,4 @@
-"""Delta tables count by their log."""
+"""Delta tables are read by their log."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _read(location: object, columns: list[str] = COLUMNS) -> list[dict[str, obje
 
 
 def _truth(table: Path, columns: list[str] = COLUMNS) -> list[dict[str, object]]:
-    """By the library's own reader."""
+    """Read the table with the library's own reader."""
     rows = pa.table(DeltaTable(table).scan(columns).read_all()).to_pylist()
     return sorted(rows, key=lambda row: str(row["timestamp"]).zfill(9))
 
@@ -49,7 +49,7 @@ def test_deleted_overwritten_and_updated_rows_stay_away(tmp_path: Path, partitio
     assert len(rows) == 72
     assert [row["item_id"] for row in rows if row["timestamp"] == 2] == ["i99"]
     assert len(list(table.rglob("*.parquet"))) > len(find_files(str(table), "k"))
-    # A checkpoint and a compaction change the files and no row.
+    # A checkpoint and a compaction change the files but no row.
     DeltaTable(table).create_checkpoint()
     DeltaTable(table).optimize.compact()
     assert _read(table) == rows
@@ -70,12 +70,12 @@ def test_deletion_vectors_strike_rows_out(tmp_path: Path, in_file: bool) -> None
     rows = _read(table)
     assert rows == _truth(table)
     assert [row["timestamp"] for row in rows] == [n for n in range(20) if n not in (0, 7, 19)]
-    # The data file is the same, and yet it is another log.
+    # The data file is the same, but the log differs.
     assert [file.identity() for file in find_files(str(table), "k")] != before
 
 
 def test_a_deletion_vector_on_a_file_that_was_rewritten(tmp_path: Path) -> None:
-    """The library rewrites strings as views."""
+    """The library rewrites strings as string views."""
     write_deltalake(tmp_path / "log", rows_of(20))
     DeltaTable(tmp_path / "log").delete("timestamp = 5")
     strike_out(tmp_path / "log", [0], in_file=True)
@@ -122,7 +122,7 @@ def test_several_tables_and_other_data_beside_one(tmp_path: Path) -> None:
 
 
 def test_a_remote_table_is_read_through_arrow(tmp_path: Path) -> None:
-    """No other way than the project's filesystem leads to the log, its checkpoints and the deletion vectors."""
+    """The log, its checkpoints and the deletion vectors are only read through the project's filesystem."""
     write_deltalake(tmp_path / "log", rows_of(20))
     write_deltalake(tmp_path / "log", rows_of(20), mode="overwrite")
     DeltaTable(tmp_path / "log").create_checkpoint()

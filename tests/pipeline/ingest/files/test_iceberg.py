@@ -1,4 +1,4 @@
-"""Iceberg tables count by their newest metadata."""
+"""Iceberg tables are read by their newest metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON Lines, in small blocks."""
+"""JSON Lines, read in small blocks."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_the_remedy_for_an_array_works(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('[{"user": "é"},\n {"user": 2}]')
     with pytest.raises(UserError) as caught:
         read_headers(find_files(str(tmp_path / "a.json"), "k"))
-    command = caught.value.remedy.removeprefix("Write one object a line: ").removesuffix(".")
+    command = caught.value.remedy.removeprefix("Write one object per line: ").removesuffix(".")
     subprocess.run(
         command.replace("FILE", "a.json").replace("python", sys.executable), shell=True, cwd=tmp_path, check=True
     )

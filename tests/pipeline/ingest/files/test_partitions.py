@@ -37,7 +37,7 @@ def test_folders_that_name_a_value() -> None:
 
 @pytest.mark.parametrize("extension", ["parquet", "csv", "csv.gz", "tsv", "jsonl"])
 def test_every_role_may_come_from_the_path(tmp_path: Path, extension: str) -> None:
-    """A user, a time, a rating and a split, in the formats alike."""
+    """A user, a time, a rating and a split may be in the path, in every format."""
     for day, user, rating, fold in (("2024-01-02", "u 1", 5, "train"), ("2024-01-01", "u/2", 1, "test")):
         folder = f"dt={day}/who={user.replace('/', '%2F').replace(' ', '%20')}/r={rating}/fold={fold}"
         write(FRAME[["item_id", "title"]], tmp_path / "log" / folder / f"part-0.{extension}")

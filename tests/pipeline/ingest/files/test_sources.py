@@ -1,4 +1,4 @@
-"""Finding input files."""
+"""Input files are found, or refused with a remedy."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_recbole_folder_holds_both(tmp_path: Path) -> None:
         (["log.zip"], "", r"log\.zip is an archive \(\.zip\)\. Unpack it"),
         (["log.tar.gz"], "log.tar.gz", "is an archive"),
         (["log.foo"], "log.foo", r"unknown extension '\.foo'.*Give Parquet, CSV"),
-        (["log"], "log", "unknown extension ''"),
+        (["log"], "log", "log has no extension"),
         (["log.parquet.gz"], "log.parquet.gz", "compressed Parquet"),
         (["log.pkl"], "log.pkl", r"log.pkl is a pickle\. .*Parquet"),
         (["log.joblib.gz"], "log.joblib.gz", "is a pickle"),

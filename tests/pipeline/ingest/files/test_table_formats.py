@@ -42,7 +42,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_not_read_by_its_log_is_refused(tmp_path: Path, kind: str) -> None:
-    """By the folder, by one above it, by one of its files, and by a pattern."""
+    """It is refused by its folder, by a folder above, by one of its files, and by a pattern."""
     files, message = KINDS[kind]
     _touch(tmp_path, *files)
     for location in (tmp_path / "t", tmp_path, tmp_path / files[-1], tmp_path / "t*", tmp_path / "t" / "**" / "*.*"):

@@ -45,8 +45,8 @@ def test_ids_become_text(values: pa.Array, text: list[str]) -> None:
         (pa.array([1.0, float("nan")]), "row 12: the item id is missing"),
         (pa.array([None, None]), "row 11: the item id is missing"),
         (pa.array([1.0, 1.5]), "row 12: 1.5 is not a whole number"),
-        (pa.array([True]), "ids of type bool"),
-        (pa.array([[1]]), "ids of type list"),
+        (pa.array([True]), "ids cannot have type bool"),
+        (pa.array([[1]]), "ids cannot have type list"),
         (pa.array([b"\xff"], pa.binary()), "not text in UTF-8"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Which column plays which role."""
+"""The roles of columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands for a value that is not there."""
+"""Texts that stand for a missing value."""
 
 from __future__ import annotations
 

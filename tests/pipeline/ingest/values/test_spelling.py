@@ -1,4 +1,4 @@
-"""Ids that differ in spelling alone."""
+"""Ids that differ only in spelling."""
 
 from __future__ import annotations
 

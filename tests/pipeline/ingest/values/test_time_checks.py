@@ -1,4 +1,4 @@
-"""Units of numbers, and values that stand for no time."""
+"""Units of times, and placeholders for an unknown time."""
 
 from __future__ import annotations
 

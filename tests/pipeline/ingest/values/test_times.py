@@ -1,4 +1,4 @@
-"""Times of one log are written in one way."""
+"""All times of a log are written in one way."""
 
 from __future__ import annotations
 

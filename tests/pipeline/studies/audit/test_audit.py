@@ -82,7 +82,7 @@ def test_every_way_is_scored_or_says_why_not(audited: tuple[list[str], Storage])
 
 
 def risks_of(run: Storage, arms: int, risk: str) -> np.ndarray:
-    """[Q, M], as recorded when the models without random samples were trained; the first arm lacks nothing."""
+    """Return risks [Q, M] as recorded when the models without random samples were trained."""
     folder = run.child("retrained", "subsets", "_shards")
     return np.array([folder.read_json(f"part-{arm:05d}.json")["facts"][f"{risk}_risks"] for arm in range(1, arms)]).T
 
@@ -91,7 +91,7 @@ def risks_of(run: Storage, arms: int, risk: str) -> np.ndarray:
 def test_the_linear_datamodeling_score_is_that_of_plain_sums(
     audited: tuple[list[str], Storage], tmp_path: Path
 ) -> None:
-    """By the influence without curvature: what each query's gradient has in common with those of removed samples."""
+    """Predict by influence without curvature: the product of each query's gradient with the removed samples'."""
     command, run = audited
     config, rows = load_config(command[1], []), {row["label"]: row for row in result(run)["scores"]}
     source = trained_surrogate(run.child("surrogate"), Storage.at(tmp_path), ("last_layer",))
@@ -151,7 +151,7 @@ def test_planted_random_targets_score_below_clean_ones(audited: tuple[list[str],
 
 @pytest.mark.slow
 def test_solvers_of_the_same_system_give_the_same_scores(audited: tuple[list[str], Storage]) -> None:
-    # The first scope asked for is the first group, on the clean log.
+    # The first requested scope is the first group, on the clean log.
     table = audited[1].child("audit", "scores").read_table("part-00000.parquet")
     exact, cg = (table[f"{solver}/last_layer/0.05"].to_numpy() for solver in ("exact", "cg"))
     assert np.abs(exact - cg).max() < 1e-3 * np.sqrt(np.mean(exact**2))
@@ -181,7 +181,7 @@ def test_a_second_audit_finds_everything_done(audited: tuple[list[str], Storage]
 
 @pytest.mark.slow
 def test_the_recommended_setting_can_be_put_into_a_config(audited: tuple[list[str], Storage]) -> None:
-    found = result(audited[1])
+    found: Any = result(audited[1])
     setting = InfluenceConfig.model_validate(yaml.safe_load(recommended_setting(found))["influence"])
     assert setting.scope is not None
     parts = [setting.solver, *setting.scope]
@@ -205,18 +205,19 @@ def test_other_ways_are_compared_on_the_models_that_are_there(
     found = json.loads(capsys.readouterr().out)["audit"]
     assert [row["label"] for row in found["scores"]] == ["none/last_layer", *CONTROLS]
     assert (other / "retrained" / "_manifest.json").read_bytes() == before
-    # Its own solver and damping are not what the audit compares.
+    # The audit does not depend on the run's own solver and damping.
     assert main([*again, "--set", "influence.solver=ekfac", "--set", "influence.damping=0.5"]) == 0
 
 
 @pytest.mark.parametrize("scope", ["last_layer", "*", r"re:blocks\.[01].*", "a: b, c"])
 def test_a_pattern_that_yaml_would_read_otherwise_is_quoted(scope: str) -> None:
     rows = [{"label": "a", "method": "cg", "scope": scope, "damping": 0.1}]
-    text = recommended_setting({"scores": rows, "recommended": "a"})
+    result: Any = {"scores": rows, "recommended": "a"}
+    text = recommended_setting(result)
     assert yaml.safe_load(text) == {"influence": {"solver": "cg", "scope": [scope], "damping": 0.1}}
 
 
-def row(label: str, seconds: float, value: float, low: float, method: str = "cg", auc: Any = None) -> dict[str, Any]:
+def row(label: str, seconds: float, value: float, low: float, method: str = "cg", auc: Any = None) -> Any:
     risk = {"value": value, "low": low, "high": 1.0}
     return {"label": label, "method": method, "seconds": seconds, "lds_valid": risk, "auc": auc}
 
@@ -228,7 +229,7 @@ def test_the_cheapest_way_as_good_as_the_best_is_recommended() -> None:
 
 
 def test_ways_are_held_against_the_best_over_the_resamples_that_they_share() -> None:
-    """By their wide intervals both would do; of every resample one is the better."""
+    """The wide intervals overlap, but one way is better in every shared resample."""
     rows = [row("a", 9, 0.8, 0.4), row("b", 1, 0.7, 0.3), row("c", 5, 0.75, 0.3)]
     draws = np.linspace(-0.4, 0.2, 50)
     for found, lead in zip(rows, (0.8, 0.7, 0.75), strict=True):

@@ -82,7 +82,7 @@ def test_a_wrong_target_takes_the_place_of_the_right_one_in_training(data: Stora
 
 
 def terms(log: AuditLog, removed: np.ndarray) -> Counter[tuple[tuple[int, ...], int]]:
-    """(History, target) of every term of the training loss."""
+    """Return (history, target) of every term of the training loss."""
     windows = log.windows(8, removed)
     found: Counter[tuple[tuple[int, ...], int]] = Counter()
     for row, first in enumerate(windows.first.tolist()):

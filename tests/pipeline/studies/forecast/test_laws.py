@@ -1,4 +1,4 @@
-"""The laws on runs whose times are made by the laws themselves: what is put in must come out."""
+"""The laws recover times that were made by the laws themselves."""
 
 from __future__ import annotations
 
@@ -134,14 +134,14 @@ def test_a_coreset_is_a_share_a_count_or_everything() -> None:
 
 
 def test_shares_that_are_the_whole_log_forecast_what_they_took() -> None:
-    """One interaction apart would have made 4.8 seconds into hours, as would none at all."""
+    """Shares that differ by one interaction, or by none, must not turn 4.8 seconds into hours."""
     for apart in (0, 1):
         share = replace(LARGE, interactions=LARGE.interactions - apart, samples=LARGE.samples - apart)
         alike = replace(small(), scale=share)
         found = {row.stage: row for row in forecasts(CONFIG, large(), alike, LARGE, ALIKE)}
         for stage in ("ingest", "select"):
             assert found[stage].seconds == pytest.approx(large().seconds[stage])
-            assert "do not tell" not in found[stage].basis
+            assert "do not show" not in found[stage].basis
         ten_times = {row.stage: row for row in forecasts(CONFIG, large(), alike, WHOLE, ALIKE)}
         assert ten_times["ingest"].seconds == pytest.approx(10 * large().seconds["ingest"])
         assert ten_times["ingest"].basis == "80,000 interactions; the shares do not show how it grows"
@@ -178,7 +178,7 @@ def _scaled(factor: int) -> RunSize:
 
 
 def test_runs_of_next_to_nothing_forecast_something() -> None:
-    """A log of a handful of rows, on a clock that saw no time pass."""
+    """A log of a few rows, measured by a clock that showed no time passing."""
     facts: dict[str, dict[str, Any]] = {
         stage: dict.fromkeys(found, 0) for stage, found in {**large().facts, **small().facts}.items()
     }

@@ -19,7 +19,7 @@ def test_two_points_far_apart_tell_what_is_fixed_and_what_grows() -> None:
 
 @pytest.mark.parametrize("earlier", [3.2, 4.0, 4.9])
 def test_two_runs_of_the_same_size_grow_in_proportion(earlier: float) -> None:
-    """A log smaller than the share: both runs are of all of it, and what they differ by is noise."""
+    """If the log is smaller than the share, both runs cover all of it and differ only by noise."""
     line = line_through((4348, earlier), (4348, 4.0))
     assert line.at(4348) == pytest.approx(max(earlier, 4.0))
     assert line.at(43_480) == pytest.approx(10 * max(earlier, 4.0))

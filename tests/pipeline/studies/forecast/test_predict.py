@@ -1,4 +1,4 @@
-"""A plan of a small log, measured by real runs of a share of it, beside the run itself."""
+"""A plan of a small log, measured by real runs on a share of it, against the run itself."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def test_a_plan_leaves_the_run_alone_and_goes_on_from_its_share(
     assert plan["log"]["interactions"] == small_log(users=400).num_rows
     assert plan["total"]["dominating"] in STAGE_NAMES
     stages = {row["stage"]: row for row in plan["stages"]}
-    # Selecting a handful and drawing a page may round to nothing; what trains, scores or generates may not.
+    # Selection and the report may round to zero seconds; stages that train, score or generate may not.
     assert all(stages[name]["seconds"] > 0 for name in STAGE_NAMES if name not in ("select", "report"))
     scored = stages["effort"]
     assert all(stages[name]["memory GiB"] > 0.1 for name in STAGE_NAMES)
-    # One worker, at 3,600 an hour.
+    # One worker at a price of 3,600 per hour.
     assert scored["cost"] == pytest.approx(scored["seconds"], abs=0.02)
     assert not (tmp_path / "run" / "data").exists()
 
-    # The rates are kept: asked again, nothing is measured.
+    # The rates are kept, so a second plan measures nothing.
     assert main([*command, "--set", "finetune.epochs=9"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["share"] == plan["share"]
