@@ -153,7 +153,7 @@ def _wait_for_jobs(address: str, process: subprocess.Popen[bytes], log: Path) ->
     end = time.monotonic() + _PATIENCE
     while time.monotonic() < end:
         if process.poll() is not None:
-            raise AssertionError(f"the head ended as it started:\n{log.read_text(encoding='utf-8')}")
+            raise AssertionError(f"the head exited during startup:\n{log.read_text(encoding='utf-8')}")
         with contextlib.suppress(ConnectionError, RuntimeError):
             JobSubmissionClient(address).submit_job(entrypoint="true")
             return

@@ -50,9 +50,10 @@ def test_a_comparison_has_it_as_an_arm(small_run: SmallRun, tmp_path: Path, caps
     command += ["--seeds", "1", "--sizes", "12"]
     own = "tests.own_selectors:Newest+skip=0.2"
     assert main([*command, "--selectors", f"random,{own}", "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)["rows"]
+    rows = json.loads(capsys.readouterr().out)["comparison"]["rows"]
     assert own in {row["selector"] for row in rows}
     folder = Storage.at(run).child("arms", "tests.own_selectors.Newest+skip=0.2-n12-s0", "coreset")
-    assert folder.read_json("selection.json")["settings"] == {"skip": 0.2, "strata": 10}
+    # The run has select.strata: 6, which every selector with that setting is given.
+    assert folder.read_json("selection.json")["settings"] == {"skip": 0.2, "strata": 6}
     assert main([*command, "--selectors", "random,tests.own_selectors:Fails"]) == 2
     assert "own_selectors.py, line" in capsys.readouterr().err

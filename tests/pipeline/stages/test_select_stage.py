@@ -184,7 +184,7 @@ def read_part(run: Storage, part: str) -> set[tuple[str, tuple[int, ...], int]]:
 
 def test_one_derived_from_the_control_takes_the_reference_too(scored: tuple[Path, Storage]) -> None:
     own, built_in = (
-        select_by(scored, method=name)[0].read_table("coreset.parquet")
+        select_by(scored, method=name)[0].read_table("coreset.parquet", ["sample_id", "user_id", "target"])
         for name in ("tests.own_selectors:LateReference", "reference")
     )
     assert own.equals(built_in)
