@@ -46,7 +46,7 @@ _AGENT_TRIES = 30
 _PREFIX = "dealrec-"
 #: Longer than a dashboard takes on a busy head.
 _REQUEST_SECONDS = 60.0
-#: That Ray gives a driver between SIGTERM and SIGKILL, longer than ours takes at most to finish what it has in hand.
+#: Ray waits this long between SIGTERM and SIGKILL, longer than a driver needs to finish the work in hand.
 _STOP_SECONDS = "110"
 #: Variables that Ray's client would take in place of the address that it is given.
 _RAY_ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")

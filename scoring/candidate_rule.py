@@ -53,7 +53,7 @@ class CandidateRule:
         return cls(Strata(facts["low"], facts["high"], len(facts["rates"])), tuple(facts["rates"]))
 
     def weights(self, influence: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-        """How many samples of the log each candidate stands for, int64 [N] in thousandths: 1 over its chance.
+        """Weigh each candidate by the samples of the log it stands for, int64 [N] in thousandths: 1 over its chance.
 
         So that a selection sees what is common in the log as common though the draw has levelled it (Horvitz and
         Thompson, 1952).
@@ -86,5 +86,5 @@ class CandidateRule:
 
 
 def asked_candidates(share: float, samples: int) -> int:
-    """How many of `samples` a share of them is."""
+    """Return how many of `samples` a share of them is."""
     return round(share * samples)

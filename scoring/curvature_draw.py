@@ -35,7 +35,7 @@ class CurvatureCut:
     kept: int = 1 << 16
 
     def size(self, asked: int | Literal["all"], total: int, solver: str) -> int:
-        """How many of `total` samples the curvature is taken over.
+        """Return how many of `total` samples the curvature is taken over.
 
         The steps of `lissa` are chunks, so that they are the same however the log is cut into shards: it takes no more
         samples than are kept.
@@ -44,7 +44,7 @@ class CurvatureCut:
         return min(wanted, self.kept) if solver == "lissa" else wanted
 
     def over_shards(self, wanted: int, total: int) -> bool:
-        """Whether a solver goes over whole shards, read again at each step, in place of kept chunks."""
+        """Tell whether a solver rereads whole shards at each step instead of keeping chunks."""
         return wanted == total > self.kept
 
     def chunks(self, rows: Rows) -> list[Rows]:

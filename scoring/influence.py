@@ -130,7 +130,7 @@ def solve_direction(
 
 
 def eigensystem(curvature: Curvature, scope: Scope) -> Eigensystem:
-    """Of the curvature's dense matrix. Raises SettingError for a scope too large for one."""
+    """Decompose the curvature's dense matrix. Raises SettingError for a scope too large for one."""
     check_exact(scope)
     return Eigensystem.of(curvature.matrix())
 

@@ -43,7 +43,7 @@ class Attention:
 
     @property
     def fused(self) -> str:
-        """What comes out of one map together with the values: "qkv", "kv" or ""."""
+        """Name what one map returns together with the values: "qkv", "kv" or ""."""
         with_key = set(self.value) & set(self.key)
         return ("qkv" if with_key & set(self.query) else "kv") if with_key else ""
 

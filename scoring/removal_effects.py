@@ -79,7 +79,7 @@ def with_weights(
 
 
 def removed_sums(scores: npt.NDArray[np.float32], removed: Removed) -> Floats:
-    """What scores [N] predict for each removal, bool [M, N]: the sum over the samples removed, float64 [M]."""
+    """Predict each removal, bool [M, N], by scores [N]: the sum over the samples removed, float64 [M]."""
     return np.array([scores[lacking].sum(dtype=np.float64) for lacking in removed])
 
 

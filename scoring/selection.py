@@ -64,7 +64,7 @@ def selector(method: str) -> type[Selector]:
 
 
 def required_scores(method: str) -> tuple[str, ...]:
-    """Which scores the method needs; without the others it can do with any values."""
+    """Return the scores that the method needs; the others may have any values."""
     return selector(method).scores
 
 

@@ -11,10 +11,10 @@ _SEED = 0x48414C46
 
 
 def in_aimed_half(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which validation users [U], by their sample ids, aimed selections look at: bool [U]."""
+    """Mark the validation users, by their sample ids, that aimed selections look at: bool [U]."""
     return draw_order(sample_id, _SEED) < np.uint64(1 << 63)
 
 
 def in_choosing_half(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which validation users [U] choose among selections and stop the tuning on them: bool [U]."""
+    """Mark the validation users that choose among selections and stop the tuning: bool [U]."""
     return ~in_aimed_half(sample_id)

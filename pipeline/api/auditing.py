@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from pipeline.api.audit_result import Audit
 from pipeline.api.calls import api_call
@@ -21,7 +20,7 @@ def audit(
     fresh: bool = False,
     overrides: Sequence[str] = (),
     progress: bool | None = None,
-    **sections: Any,
+    **sections: object,
 ) -> Audit:
     """Retrain the surrogate without samples, and tell how well influence scores predict what that does.
 

@@ -19,8 +19,8 @@ from cluster.errors import UserError, user_error_in
 from cluster.home import ensure_home
 from cluster.screen import screen
 from pipeline.api.notebook import NotebookScreen, in_notebook
+from pipeline.api.python_wording import for_python
 from pipeline.api.quiet_imports import quiet_imports
-from pipeline.api.wording import for_python
 from scoring.exceptions import ScoringError
 
 #: Whether the command line calls: it has settled logging, progress and the process for itself, and reads its own words.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from cluster.errors import UserError
 from pipeline.api.calls import api_call
@@ -31,7 +30,7 @@ def compare(
     arms_at_once: int | None = None,
     overrides: Sequence[str] = (),
     progress: bool | None = None,
-    **sections: Any,
+    **sections: object,
 ) -> Comparison:
     """Tune and evaluate on the coresets of several selectors, and tell which are better than the control.
 

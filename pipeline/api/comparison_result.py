@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import pyarrow as pa
 
 from pipeline.studies.compare.outcomes import TEST
+from pipeline.studies.compare.records import ArmRow, ComparisonRecord
 from pipeline.studies.compare.verdict import conclusions
 
 _METRICS = ("recall@10", "ndcg@10")
@@ -44,21 +44,21 @@ class ComparedArm:
     seconds: float
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> ComparedArm:
+    def of(cls, row: ArmRow) -> ComparedArm:
         """The arm of a row of `comparison_rows`."""
-        recall, ndcg = (row["metrics"].get(TEST, {}).get(name) or {} for name in _METRICS)
-        difference = ndcg.get("difference") or {}
+        recall, ndcg = (row["metrics"].get(TEST, {}).get(name) for name in _METRICS)
+        difference = None if ndcg is None else ndcg.get("difference")
         return cls(
             model=row["model"],
             selector=row["selector"],
             size=row["size"],
             samples=row["samples"],
             sees_validation=row["sees_validation"],
-            recall=recall.get("value"),
-            ndcg=ndcg.get("value"),
-            difference=difference.get("value"),
-            low=difference.get("low"),
-            high=difference.get("high"),
+            recall=None if recall is None else recall["value"],
+            ndcg=None if ndcg is None else ndcg["value"],
+            difference=None if difference is None else difference["value"],
+            low=None if difference is None else difference["low"],
+            high=None if difference is None else difference["high"],
             above_control=row["above_control"],
             above_untuned=row["above_zero_shot"],
             seconds=row["seconds"]["total"],
@@ -85,10 +85,10 @@ class Comparison:
     conclusions: tuple[str, ...]
     warnings: tuple[str, ...]
     page: str
-    record: Mapping[str, Any] = field(repr=False)
+    record: ComparisonRecord = field(repr=False)
 
     @classmethod
-    def of(cls, record: Any, page: str) -> Comparison:
+    def of(cls, record: ComparisonRecord, page: str) -> Comparison:
         """The comparison that a record of `run_comparison.compare` holds."""
         return cls(
             arms=tuple(ComparedArm.of(row) for row in record["rows"]),

@@ -70,7 +70,7 @@ def read_source(
     source: Source,
     run_dir: str | os.PathLike[str] | None = None,
     overrides: Sequence[str] = (),
-    sections: Mapping[str, Any] | None = None,
+    sections: Mapping[str, object] | None = None,
 ) -> SourceRead:
     """Read the configuration of a call.
 
@@ -93,7 +93,7 @@ def opened_task(
     source: Source,
     run_dir: str | os.PathLike[str] | None,
     overrides: Sequence[str] = (),
-    sections: Mapping[str, Any] | None = None,
+    sections: Mapping[str, object] | None = None,
     writes: bool = True,
 ) -> Iterator[Task]:
     """Read the configuration of a call as `read_source` does, open its run directory, and keep the tables there.
@@ -189,7 +189,7 @@ def class_name(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-def _with_sections(values: dict[str, Any], sections: Mapping[str, Any]) -> dict[str, Any]:
+def _with_sections(values: dict[str, Any], sections: Mapping[str, object]) -> dict[str, Any]:
     """The values with the keys of some sections replaced."""
     merged = dict(values)
     for name, section in sections.items():

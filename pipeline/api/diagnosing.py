@@ -34,7 +34,7 @@ class Diagnosis:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is lacking."""
+        """Tell whether nothing is lacking."""
         return not self.lacks
 
     @property
@@ -53,7 +53,7 @@ def doctor(
     run_dir: str | os.PathLike[str] | None = None,
     overrides: Sequence[str] = (),
     progress: bool | None = None,
-    **sections: Any,
+    **sections: object,
 ) -> Diagnosis:
     """Check what a run needs before any of it runs. Nothing is written, and no Ray is started.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cluster.errors import UserError
 from pipeline.api.calls import api_call
@@ -39,7 +38,7 @@ def export(
     formats: Sequence[str] | None = None,
     overrides: Sequence[str] = (),
     progress: bool | None = None,
-    **sections: Any,
+    **sections: object,
 ) -> Export:
     """Write the coreset of a run as text and token ids, for fine-tuning with other tools.
 

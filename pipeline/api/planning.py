@@ -74,7 +74,7 @@ def plan(
     users: int = 4000,
     overrides: Sequence[str] = (),
     progress: bool | None = None,
-    **sections: Any,
+    **sections: object,
 ) -> Plan:
     """Run all stages on a share of the log, and forecast the whole run from their times.
 

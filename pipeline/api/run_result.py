@@ -100,7 +100,7 @@ class Run:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the complete stages warn of: doubts about the log, and about the selection."""
+        """Collect the warnings of the complete stages about the log and the selection."""
         found: list[str] = []
         for stage, file in (("ingest", "statistics.json"), ("select", "selection.json")):
             folder = self._folder(stage)

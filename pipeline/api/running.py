@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from pipeline.api.calls import api_call
 from pipeline.api.config_sources import Source, Task, opened_task
@@ -21,7 +20,7 @@ def run(
     fresh: bool = False,
     overrides: Sequence[str] = (),
     progress: bool | None = None,
-    **sections: Any,
+    **sections: object,
 ) -> Run:
     """Run all stages and skip those that are complete; the same call continues where an earlier one stopped.
 
@@ -74,7 +73,7 @@ def run_stage(
     run_dir: str | os.PathLike[str] | None = None,
     overrides: Sequence[str] = (),
     progress: bool | None = None,
-    **sections: Any,
+    **sections: object,
 ) -> Run:
     """Run one stage alone, whose inputs must be complete. The parameters are those of `run`."""
     with api_call(progress), opened_task(source, run_dir, overrides, sections) as task:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cluster.errors import UserError
 from cluster.storage import Storage, is_remote
@@ -33,7 +32,7 @@ def submit(
     run_dir: str | os.PathLike[str] | None = None,
     overrides: Sequence[str] = (),
     progress: bool | None = None,
-    **sections: Any,
+    **sections: object,
 ) -> SubmittedJob:
     """Start `dealrec run` on a cluster, or join the job that is at work on the same run.
 

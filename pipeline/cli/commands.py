@@ -201,7 +201,7 @@ def _signed(values: Sequence[float]) -> str:
 
 
 def _source(options: argparse.Namespace) -> tuple[Source] | tuple[()]:
-    """What CONFIG names: a path, or the environment's text inside a job; nothing where it was left out."""
+    """Return what CONFIG names: a path, the environment's text inside a job, or nothing if it was left out."""
     if options.config is None:
         return ()
     if options.config != "-":

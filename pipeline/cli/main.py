@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def guarded(work: Callable[[], int], verbose: bool = False) -> int:
-    """What `work` returns, or the exit code of what it raises, which is said in one message."""
+    """Return what `work` returns, or report what it raises in one message and return its exit code."""
     try:
         return work()
     except Stopped:
@@ -55,7 +55,7 @@ def guarded(work: Callable[[], int], verbose: bool = False) -> int:
         log.error("Interrupted. The same command continues where this one stopped.")
         return 128 + signal.SIGINT
     except (UserError, ScoringError) as error:
-        # Of one that a worker raised, Ray's wrapper has the whole traceback for its text.
+        # Ray wraps an error of a worker in one whose text is the whole traceback.
         return _user_fault(getattr(error, "cause", error), verbose)
     except ReaderLeftError:
         # What is still buffered has nowhere to go.

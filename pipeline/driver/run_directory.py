@@ -91,7 +91,7 @@ def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[
         graph.discard(discarded)
         run.write_text("config.yaml", dump_config(config))
         selections = [config.select] if {"select", *FEATURE_NAMES} & set(names) else []
-        with tracked_run(config, run, anew=bool(discarded)) as watcher:
+        with tracked_run(config, run, restart=bool(discarded)) as watcher:
             execute(graph, chosen, selections, work=names, watcher=watcher)
     log.info("Finished in %s: %s", format_seconds(time.monotonic() - start), _shown(run.uri))
     return graph
@@ -140,7 +140,7 @@ def chosen_stages(graph: Graph, options: RunOptions) -> list[Stage]:
     if options.first and names.index(graph.stage(options.first).name) > last:
         raise UserError(f"--from {options.first} comes after --until {options.last}.", "Exchange them.")
     again = graph.after(options.first) if options.first else []
-    # Of a run that stops at a stage, also what comes before it that the stage itself can do without.
+    # A run that stops at a stage also includes earlier stages that this stage does not need.
     whole = [stage.name for stage in [*again, *graph.needed([names[-1]])]]
     return graph.needed({names[last], *(name for name in whole if names.index(name) <= last)})
 

@@ -203,7 +203,7 @@ class SelectConfig(BuiltInSettings):
         return self
 
     def selector_settings(self) -> dict[str, Any]:
-        """What the selector is given: those keys beside `settings` that it has and that differ from their defaults,
+        """Return the settings of the selector: its flat keys that differ from their defaults,
         then `settings`."""
         flat = {key: getattr(self, key) for key in BuiltInSettings.model_fields}
         return {**_beside(self.method, flat), **self.settings}

@@ -52,7 +52,7 @@ def load_run_config(run: Storage, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse_text(text: str, path: str, overrides: Sequence[str] = ()) -> Config:
-    """As `load_config`, of a text, YAML or JSON, that messages call `path`."""
+    """Load a config from a text, YAML or JSON, that messages call `path`."""
     try:
         values = _read(text)
     # PyYAML raises ValueError for an impossible date.
@@ -88,7 +88,7 @@ def dump_config(config: Config) -> str:
 
 
 def shown_config(config: Config) -> str:
-    """As `dump_config`, for pages that people pass on: without credentials."""
+    """Dump a config without credentials, for pages that people pass on."""
     values = masked_values(config.model_dump(mode="json", by_alias=True))
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 

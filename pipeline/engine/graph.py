@@ -105,7 +105,7 @@ class Graph:
         raise UserError(f"There is no stage {name}.", f"The stages are {', '.join(s.name for s in self.stages)}.")
 
     def path(self, stage: Stage) -> str:
-        """Where the stage's files are, relative to the run."""
+        """Return the folder of the stage's files, relative to the run."""
         if stage.variant is None:
             return stage.folder
         contents = {need: self._content(need) for need in stage.needs}

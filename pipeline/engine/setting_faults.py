@@ -64,7 +64,7 @@ def _sentence(model: type[BaseModel], key: str, faults: list[ErrorDetails]) -> s
 
 
 def _rule(model: type[BaseModel], fault: ErrorDetails) -> str | None:
-    """What the value must be, or None where the fault is a sentence of its own."""
+    """Say what the value must be, or return None where the fault is already a sentence."""
     if fault["type"] == "string_pattern_mismatch":
         # A field with a pattern describes in words what the pattern means.
         return _description(model, fault["loc"]) or f"of the form {fault['ctx']['pattern']}"

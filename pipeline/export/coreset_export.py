@@ -109,7 +109,7 @@ def read_samples(
 
 
 def provenance(config: Config, graph: Graph) -> dict[str, str]:
-    """Which samples these are, by which rule they were chosen, and by which code."""
+    """Describe the samples, the rule that chose them, and the code."""
     select, data = (read_manifest(graph.folder(graph.stage(name))) for name in ("select", "ingest"))
     assert select is not None
     assert data is not None

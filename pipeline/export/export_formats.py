@@ -16,7 +16,7 @@ from training.llm.token_batches import IGNORED
 
 #: The user's turn and the answer, as ShareGPT's files name them.
 _HUMAN, _MODEL = "human", "gpt"
-#: Of the names of the data sets in `dataset_info.json`.
+#: The prefix of the data sets' names in `dataset_info.json`.
 PREFIX = "dealrec_"
 
 
@@ -113,7 +113,7 @@ FORMATS: Mapping[str, tuple[str, Content]] = {
     "parquet": ("coreset.parquet", _parquet),
 }
 
-#: By which module of Hugging Face's `datasets` each format is read.
+#: The module of Hugging Face's `datasets` that reads each format.
 READERS: Mapping[str, str] = {
     name: "parquet" if file.endswith(".parquet") else "json" for name, (file, _) in FORMATS.items()
 }

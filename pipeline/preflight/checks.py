@@ -40,7 +40,7 @@ class Subject:
 
     @cached_property
     def embedded(self) -> bool:
-        """Whether the run starts its own Ray on this machine."""
+        """Tell whether the run starts its own Ray on this machine."""
         return is_embedded(self.config.cluster.address)
 
     @cached_property

@@ -82,7 +82,7 @@ def describe(view: ClusterView) -> str:
 
 
 def _shapes(view: ClusterView) -> str:
-    """How many living nodes there are of each shape, the largest first; nothing of a single node."""
+    """Count the live nodes of each shape, the largest first; say nothing about a single node."""
     if len(view.living) < 2:
         return ""
     counts = Counter((node.cpus, node.gpus) for node in view.living)

@@ -42,12 +42,12 @@ _MAX_UNWRITABLE = 0.01
 log = logging.getLogger(__name__)
 
 
-def run_evaluate(context: StageContext) -> Mapping[str, Any]:
+def run_evaluate(context: StageContext) -> Mapping[str, object]:
     """The tuned LLM, beside the baselines that the config asks for."""
     return evaluate_model(context, tuned_label(context.config), context.folder("finetune"))
 
 
-def evaluate_model(context: StageContext, label: str, adapter: Storage | None) -> Mapping[str, Any]:
+def evaluate_model(context: StageContext, label: str, adapter: Storage | None) -> Mapping[str, object]:
     """Rank by an LLM and the baselines that the config asks for; finished chunks are kept.
 
     Writes `metrics.json` and `predictions.parquet`.
@@ -156,7 +156,7 @@ def embed_titles(context: StageContext, titles: Sequence[str]) -> tuple[Broadcas
 
 
 def title_folder(config: Config, run: Storage, titles: Sequence[str]) -> Storage:
-    """Where the embeddings of these titles are; a digest of the model and the titles names it."""
+    """Return the folder of these titles' embeddings; a digest of the model and the titles names it."""
     key = json_digest([model_identity(config.llm.model), config.llm.dtype, list(titles)])
     return run.child("embeddings", key[:16])
 

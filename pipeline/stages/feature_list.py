@@ -24,7 +24,7 @@ _SOLVE_KEYS = (
 _FOLDER = "scores/surrogate"
 _VERSION = 1
 
-# As in stage_list, each stage's libraries are imported when it runs.
+# Each stage imports its libraries when it runs, as in stage_list.
 
 
 def _el2n(context: StageContext) -> Mapping[str, object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from cluster.capacity_watch import watch_capacity
 from cluster.shapes import WorkerShape
@@ -16,11 +15,11 @@ from pipeline.stages.worker_pools import room_for_tasks
 
 
 def ingest_spec(config: Config) -> IngestSpec:
-    """What the config says about the log and about samples."""
+    """Collect what the config says about the log and the samples."""
     return IngestSpec.of(config.data, config.samples)
 
 
-def run_ingest(context: StageContext) -> Mapping[str, Any]:
+def run_ingest(context: StageContext) -> Mapping[str, object]:
     """Read, clean and group the log; a killed ingest starts over, for its files are written whole."""
     config, is_long = context.config, None
     if config.llm.long_titles == "drop":

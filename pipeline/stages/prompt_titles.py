@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,12 +44,12 @@ class LlmTitles:
     cut: Sequence[CutTitle]
     room: int
 
-    def facts(self) -> dict[str, Any]:
-        """For a stage's manifest: how many were cut, at how many tokens, and the first of them by the log's ids."""
+    def facts(self) -> dict[str, object]:
+        """Return facts for a manifest: how many titles were cut, at how many tokens, and the first by the log's ids."""
         ids = [self.item_ids[title.row] for title in self.cut[:_LISTED]]
         return {"long_titles": {"cut": len(self.cut), "of": len(self.item_ids), "tokens": self.room, "items": ids}}
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, object]]:
         """Every title that was cut: the item's id, its tokens, the title, and what is shown of it."""
         return [
             {"item": self.item_ids[title.row], "tokens": title.tokens, "title": title.whole, "shown": title.shown}
@@ -77,7 +76,7 @@ def llm_titles(config: Config, data: Storage) -> LlmTitles:
 
 
 def shown_titles(config: Config, item_ids: Sequence[str], titles: Sequence[str]) -> LlmTitles:
-    """As `llm_titles`, of titles at hand, row for row."""
+    """Cut given titles like `llm_titles`, row for row."""
     encoder = title_encoder(config)
     room = title_room(encoder, config.llm.max_title_tokens)
     cut = cut_titles(encoder, titles, room)
@@ -96,7 +95,7 @@ def shown_titles(config: Config, item_ids: Sequence[str], titles: Sequence[str])
 
 
 def title_encoder(config: Config) -> PromptEncoder:
-    """What measures titles, by the tokenizer and the template of the config."""
+    """Build what measures titles from the config's tokenizer and template."""
     from pipeline.stages.finetune_stage import llm_spec
 
     llm = config.llm
@@ -106,7 +105,7 @@ def title_encoder(config: Config) -> PromptEncoder:
 
 
 def long_titles(config: Config) -> Callable[[Sequence[str]], npt.NDArray[np.bool_]]:
-    """Which of some titles, bool [n], take more tokens than a title may."""
+    """Mark the titles, bool [n], that take more tokens than a title may."""
     encoder = title_encoder(config)
     room = title_room(encoder, config.llm.max_title_tokens)
     return lambda titles: title_lengths(encoder, titles) > room

@@ -83,7 +83,7 @@ class ReferencePeriod:
         return pa.table(dict(zip(_COLUMNS, columns, strict=True)))
 
     def count(self, index: int) -> int:
-        """How many samples shard `index` has."""
+        """Count the samples of shard `index`."""
         if self.since is not None:
             return int(self._late(index, ["timestamp"]).num_rows)
         return int(ragged_column(self._valid(index, ["sample_id", "targets"]), "targets").offsets[-1])

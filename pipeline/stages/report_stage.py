@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ from cluster.masking import masked
 from cluster.storage import Storage
 from pipeline.engine.config_file import shown_config
 from pipeline.engine.graph import StageContext
+from pipeline.engine.json_value import JsonValue
 from pipeline.engine.manifest import Manifest, environment, read_manifest
 from pipeline.engine.sample_tables import ragged_column, read_titles, train_shards
 from pipeline.report import ReportData, render_report
@@ -27,7 +27,7 @@ _EXAMPLES = 12
 _HISTORY = 6
 
 
-def run_report(context: StageContext) -> Mapping[str, Any]:
+def run_report(context: StageContext) -> Mapping[str, object]:
     """Gather what the stages left behind and write `report.html` at the top of the run."""
     html = render_report(gather(context))
     context.run.write_text("report.html", html)
@@ -73,12 +73,12 @@ def gather(context: StageContext) -> ReportData:
     )
 
 
-def _without(values: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    """What a page has room for; the rest is in the stage's own files."""
+def _without(values: Mapping[str, JsonValue], *keys: str) -> dict[str, JsonValue]:
+    """Keep what a page has room for; the rest is in the stage's own files."""
     return {key: value for key, value in values.items() if key not in keys}
 
 
-def _stage_row(name: str, manifest: Manifest | None) -> dict[str, Any]:
+def _stage_row(name: str, manifest: Manifest | None) -> dict[str, JsonValue]:
     if manifest is None:
         return {"name": name, "seconds": None, "status": "not run"}
     return {"name": name, "seconds": manifest.seconds, "status": "done"}
@@ -103,8 +103,8 @@ def read_score_columns(context: StageContext, shards: int) -> dict[str, npt.NDAr
     return scores
 
 
-def read_examples(evaluation: Storage, data: Storage, model: str) -> list[dict[str, Any]]:
-    """What the tuned LLM said to the first users of the draw."""
+def read_examples(evaluation: Storage, data: Storage, model: str) -> list[dict[str, JsonValue]]:
+    """Return what the tuned LLM generated for the first users of the draw."""
     table = evaluation.read_table("predictions.parquet")
     table = table.filter(pc.equal(table.column("model"), model)).slice(0, _EXAMPLES)
     titles = read_titles(data)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from cluster.errors import UserError
-from cluster.nodes import ask_nodes
+from cluster.nodes import RayNode, ask_nodes
 from pipeline.engine.fingerprint import model_identity
 
 #: Files and nodes named at most.
 _NAMED = 3
 MISSING = "missing"
-Facts = Mapping[str, Any]
+T = TypeVar("T")
+Facts = Mapping[str, object]
 
 
 def same_llm(model: str, on_gpus: bool, unpacked: bool) -> str:
@@ -35,7 +36,7 @@ def same_llm(model: str, on_gpus: bool, unpacked: bool) -> str:
 
 
 def same_on_nodes(
-    key: str, what: str, look: Callable[[Any], Facts], argument: Any, suits: Callable[[Any], bool]
+    key: str, what: str, look: Callable[[T], Facts], argument: T, suits: Callable[[RayNode], bool]
 ) -> str:
     """Compare what each node sees with what the driver sees. Raises `UserError` naming nodes and files."""
     here, answers = look(argument), ask_nodes(look, suits, argument)
@@ -68,11 +69,11 @@ def _differences(here: Facts, there: Facts) -> list[str]:
     return [name for name in {**here, **there} if here.get(name) != there.get(name)]
 
 
-def has_cpus(node: Mapping[str, Any]) -> bool:
+def has_cpus(node: RayNode) -> bool:
     return bool(node["Resources"].get("CPU", 0))
 
 
-def has_gpus(node: Mapping[str, Any]) -> bool:
+def has_gpus(node: RayNode) -> bool:
     return bool(node["Resources"].get("GPU", 0))
 
 

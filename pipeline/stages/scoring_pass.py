@@ -61,7 +61,7 @@ class ScoringPass:
         return float(sum(record.facts[fact] for record in self.records))
 
     def require_finite(self, score: str, allowed: float, remedy: str) -> int:
-        """How many scores are not finite. Raises `UserError` above the allowed share of all rows.
+        """Count the scores that are not finite. Raises `UserError` above the allowed share of all rows.
 
         Parameters
         ----------
@@ -77,6 +77,6 @@ class ScoringPass:
         return nonfinite
 
     def facts(self) -> dict[str, object]:
-        """What the manifest of every such stage says: rows, shards with their attempts, workers and costs."""
+        """Return the facts that every such stage's manifest holds: rows, shards, attempts, workers and costs."""
         shards = [{"index": r.index, "rows": r.rows, "digest": r.digest, "attempt": r.attempt} for r in self.records]
         return {"rows": self.rows, "shards": shards, "workers": self.workers, **pass_cost(self.records)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +33,7 @@ def selection_params(section: SelectConfig) -> SelectionParams:
     return SelectionParams(section.method, size, section.seed, section.selector_settings())
 
 
-def run_select(context: StageContext) -> Mapping[str, Any]:
+def run_select(context: StageContext) -> Mapping[str, object]:
     """Stream over the score files, choose, and write the coreset with its report."""
     data = context.folder("ingest")
     params = selection_params(context.config.select)
@@ -93,7 +92,7 @@ def _score_folders(context: StageContext, needs: SelectionNeeds) -> dict[str, St
 
 
 def _candidates(context: StageContext) -> Candidates | None:
-    """By what rule the samples that may be chosen were drawn, where not all were given an effort score."""
+    """Return the rule that drew the samples that may be chosen, where not all have an effort score."""
     if "effort" not in selector(context.config.select.method).scores:
         return None
     made = read_manifest(context.folder("effort"))
@@ -101,9 +100,9 @@ def _candidates(context: StageContext) -> Candidates | None:
     return None if rule is None else Candidates(CandidateRule.of(rule), context.folder("influence"))
 
 
-def _sight(needs: SelectionNeeds, section: SelectConfig) -> dict[str, Any]:
-    """Whether the selection looks at the validation period, itself or through the influence."""
-    sight: dict[str, Any] = {"sees_validation": needs.sees_validation}
+def _sight(needs: SelectionNeeds, section: SelectConfig) -> dict[str, object]:
+    """Tell whether the selection looks at the validation period, itself or through the influence."""
+    sight: dict[str, object] = {"sees_validation": needs.sees_validation}
     if needs.reference is not None:
         sight["reference"] = section.reference
         sight["reference_users"] = section.reference_users

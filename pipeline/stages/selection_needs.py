@@ -95,12 +95,12 @@ class SelectionNeeds:
 
     @property
     def aims_influence(self) -> bool:
-        """Whether the influence on the reference period's risk takes the place of the stage's."""
+        """Tell whether the influence on the reference period's risk replaces the stage's."""
         return REFERENCE_INFLUENCE in self.feature_stages
 
     @property
     def sees_validation(self) -> bool:
-        """Whether the selection looks at validation users, itself or by the influence."""
+        """Tell whether the selection looks at validation users, itself or through the influence."""
         return self.valid_influence or (self.reference is not None and self.reference.is_validation)
 
 

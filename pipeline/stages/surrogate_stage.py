@@ -14,7 +14,7 @@ CHECKPOINTS = "_checkpoints"
 
 
 def network_settings(config: Config) -> dict[str, Any]:
-    """What a surrogate's builder is given, except the number of items."""
+    """Return the arguments of a surrogate's builder, except the number of items."""
     return config.surrogate.network(config.samples.max_history)
 
 
@@ -28,7 +28,7 @@ def surrogate_spec(config: Config) -> SurrogateSpec:
     )
 
 
-def run_surrogate(context: StageContext) -> Mapping[str, Any]:
+def run_surrogate(context: StageContext) -> Mapping[str, object]:
     """Train by Ray Train; killed workers and drivers continue from the last epoch's checkpoint."""
     scratch, spec = context.out.child(CHECKPOINTS), surrogate_spec(context.config)
     room_for_training(context, "surrogate", spec.settings.workers, spec.placement)

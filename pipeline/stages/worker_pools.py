@@ -23,7 +23,7 @@ from training.loops.worker_placement import Placement, require_resources
 
 
 def node_groups(config: Config) -> tuple[NodeGroup, ...] | None:
-    """What the config says the cluster may grow to; None where the autoscaler is to be asked."""
+    """Return what the config says the cluster may grow to; None to ask the autoscaler."""
     if config.cluster.node_groups is None:
         return None
     return tuple(
@@ -140,7 +140,7 @@ def not_shared(run: Storage, nodes: list[str]) -> tuple[str, str]:
 
 
 def llm_device() -> str:
-    """In a worker: the GPU that Ray gave it, or the CPU on one thread.
+    """Return a worker's device: the GPU that Ray gave it, or the CPU on one thread.
 
     A worker that was given none may still see the node's.
     """
@@ -151,18 +151,18 @@ def llm_device() -> str:
 
 
 def surrogate_placement(config: Config, view: ClusterView | None = None) -> Placement:
-    """Where the workers that train the surrogate run."""
+    """Place the workers that train the surrogate."""
     return _training_placement(config, config.surrogate.workers, view or cluster_view(config))
 
 
 def tuning_placement(config: Config, view: ClusterView | None = None) -> Placement:
-    """Where the workers that fine-tune the LLM run; each has the model in its node's memory, at least on loading."""
+    """Place the workers that fine-tune the LLM; each holds the model in its node's memory, at least on loading."""
     placement = _training_placement(config, config.finetune.workers, view or cluster_view(config))
     return replace(placement, memory=llm_worker_memory(config.llm.model))
 
 
 def _training_placement(config: Config, workers: int, view: ClusterView) -> Placement:
-    """On CPU the workers share the cores of a node evenly: of the average one that has any, which the head may not."""
+    """Divide a node's cores evenly among CPU workers, going by the average node with cores; the head may have none."""
     use_gpu = gpus_per_worker(config, view) > 0
     working = sum(node.cpus > 0 for node in (*view.living, *view.addable))
     threads = 1 if use_gpu else max(1, view.cpus // max(1, working) // workers)

@@ -30,25 +30,25 @@ class BackgroundTracker:
     name : of the tracker, as in the config.
     tracked : the run; its identity is replaced by the one that the run directory remembers.
     digest : of the configuration. Results of another one belong to another run of the tracker.
-    anew : True begins another run of the tracker in any case.
+    restart : True begins another run of the tracker in any case.
     patience : seconds that `close` waits.
 
     The file `tracking/NAME.json` of the run directory has the identity and the stages that were recorded.
     """
 
     def __init__(
-        self, name: str, tracked: TrackedRun, digest: str, anew: bool = False, patience: float = _PATIENCE
+        self, name: str, tracked: TrackedRun, digest: str, restart: bool = False, patience: float = _PATIENCE
     ) -> None:
         self._name, self._tracked, self._patience = name, tracked, patience
         self._folder = tracked.run.child("tracking")
-        self._state = {} if anew else _read_state(self._folder, name, digest)
+        self._state = {} if restart else _read_state(self._folder, name, digest)
         self._state["config"] = digest
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._recorded: dict[str, float] = dict(self._state.get("stages", {}))
 
     def recorded(self, stage: str, finished: float) -> bool:
-        """Whether this completion of a stage, told by its time, has been recorded."""
+        """Tell whether this completion of a stage, identified by its time, has been recorded."""
         return self._recorded.get(stage) == finished
 
     def ask(self, work: Work) -> None:
@@ -59,7 +59,7 @@ class BackgroundTracker:
         self._queue.put(work)
 
     def record(self, stage: str, finished: float, work: Work) -> None:
-        """As `ask`, of a complete stage; it is remembered as recorded once that has worked."""
+        """Record a complete stage, and remember that once it has worked."""
         self._recorded[stage] = finished
 
         def recording(tracker: Tracker) -> None:

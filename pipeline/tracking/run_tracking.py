@@ -27,18 +27,18 @@ _KEPT = {"select": "selection.json", "report": "report.html"}
 
 
 @contextmanager
-def tracked_run(config: Config, run: Storage, anew: bool = False) -> Iterator[StageWatcher]:
+def tracked_run(config: Config, run: Storage, restart: bool = False) -> Iterator[StageWatcher]:
     """A watcher of the run's stages for the length of a block, after which the trackers learn how it ended.
 
     Parameters
     ----------
-    anew : True begins another run at each tracker, for results that replace those recorded so far. Otherwise the
+    restart : True begins another run at each tracker, for results that replace those recorded so far. Otherwise the
         run directory remembers the one to continue, unless the config was another one.
     """
     if not config.track:
         yield UNWATCHED
         return
-    watcher = RunTracking(config, run, anew)
+    watcher = RunTracking(config, run, restart)
     ending: Ending = "failed"
     try:
         yield watcher
@@ -53,7 +53,7 @@ def tracked_run(config: Config, run: Storage, anew: bool = False) -> Iterator[St
 class RunTracking:
     """Tells every tracker what happens in a run; see `StageWatcher`."""
 
-    def __init__(self, config: Config, run: Storage, anew: bool) -> None:
+    def __init__(self, config: Config, run: Storage, restart: bool) -> None:
         self._run = run
         params = config_params(config)
         # Where a run happens and who follows it does not make it another one.
@@ -61,7 +61,7 @@ class RunTracking:
         name = masked(run.uri).partition("?")[0].rstrip("/").rsplit("/", 1)[-1]
         tracked = TrackedRun(name, params, run, None)
         digest = json_digest(decisive)
-        self._trackers = [BackgroundTracker(name, tracked, digest, anew) for name in config.track]
+        self._trackers = [BackgroundTracker(name, tracked, digest, restart) for name in config.track]
 
     def begun(self, stage: str) -> Progress:
         return StageProgress(stage, self._trackers)
@@ -99,7 +99,7 @@ class StageProgress:
         self._sent = -float("inf")
 
     def update(self, done: int, total: int, **facts: Any) -> None:
-        """As `Progress.update`; the step is the number of units that are done."""
+        """Record progress like `Progress.update`; the step is the number of finished units."""
         now = self._clock()
         if done < total and now - self._sent < _INTERVAL:
             return

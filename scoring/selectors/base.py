@@ -163,13 +163,13 @@ class Selector(ABC):
         float32 is kept; other numbers are taken as float64.
         """
 
-    def facts(self, log: LogView, chosen: Rows) -> Mapping[str, Any]:
-        """What the report says beside the counts, JSON-ready."""
+    def facts(self, log: LogView, chosen: Rows) -> Mapping[str, object]:
+        """Return what the report says beside the counts, JSON-ready."""
         settings = self.settings.values()
         return {"settings": settings} if settings else {}
 
     def warnings(self, log: LogView, chosen: Rows) -> list[str]:
-        """What the user should know of this selection."""
+        """Return what the user should know about this selection."""
         if log.asked > log.counts.usable:
             return [f"{log.asked:,} samples were asked for; all {log.counts.usable:,} usable ones are taken"]
         return []

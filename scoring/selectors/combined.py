@@ -113,7 +113,7 @@ def tie_order(sample_id: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.uin
 
 
 def find_cut(stream: Callable[[], Iterator[Scored]], seed: int, weight: int, dropped: int) -> Cut:
-    """Where the last of the samples in the order of (score, key), which weigh `dropped` of `weight`, are cut off.
+    """Find the cut that drops the last samples in the order of (score, key) that weigh `dropped` of `weight`.
 
     `stream` begins a pass over the usable samples.
 

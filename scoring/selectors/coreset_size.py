@@ -34,5 +34,5 @@ def asked_size(size: float, samples: int) -> int:
 
 
 def bounded_size(size: float, samples: int) -> int:
-    """As `asked_size`; all samples where more are asked for."""
+    """Return `asked_size`, or all samples where more are asked for."""
     return samples if size >= 1 and size > samples else min(samples, asked_size(size, samples))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +45,7 @@ class CoverageSelector(Selector):
     settings: StrataSettings
 
     def rule(self) -> CoverageSettings:
-        """How the range is pruned, covered and drawn from."""
+        """Return how the range is pruned, covered and drawn from."""
         assert isinstance(self.settings, CoverageSettings)
         return self.settings
 
@@ -80,7 +80,7 @@ class CoverageSelector(Selector):
         chosen = draw.result()
         return replace(chosen, stratum=self._strata.index(chosen.score))
 
-    def facts(self, log: LogView, chosen: Rows) -> dict[str, Any]:
+    def facts(self, log: LogView, chosen: Rows) -> dict[str, object]:
         rule, cut = self.rule(), self._cut.score
         return {
             "sampling": rule.sampling,
@@ -104,7 +104,7 @@ class CoverageSelector(Selector):
             yield Scored(shard.sample_id, shard.influence, shard.effort, score, shard.weight)
 
     def _left(self, log: LogView) -> Iterator[Scored]:
-        """What the cut leaves, a shard at a time."""
+        """Yield what the cut leaves, one shard at a time."""
         return (self._cut.remaining(scored, log.seed) for scored in self._scored(log))
 
 
@@ -127,7 +127,9 @@ def _proportional_rows(left: Scored, cut: Cut, sharpness: float, seed: int) -> R
     return Rows(key, whole, left.sample_id, left.influence, left.effort, left.score)
 
 
-def _strata_facts(strata: Strata, sizes: npt.NDArray[np.int64], picks: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+def _strata_facts(
+    strata: Strata, sizes: npt.NDArray[np.int64], picks: npt.NDArray[np.int64]
+) -> list[dict[str, object]]:
     edges = strata.edges.tolist()
     return [
         {

@@ -7,7 +7,6 @@ validation risk and `sampling: proportional` it is the same two scores, aimed an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from scoring.selectors.base import LogView, Rows
 from scoring.selectors.coverage import CoverageSelector
@@ -24,5 +23,5 @@ class DealrecSelector(CoverageSelector):
     def weights(self, scores: tuple[str, ...]) -> Mapping[str, float]:
         return {"influence": 1.0, "effort": self.settings.lambda_}
 
-    def facts(self, log: LogView, chosen: Rows) -> dict[str, Any]:
+    def facts(self, log: LogView, chosen: Rows) -> dict[str, object]:
         return {"lambda": self.settings.lambda_, **super().facts(log, chosen)}

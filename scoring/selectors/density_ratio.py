@@ -8,8 +8,6 @@ follows the reference as far as the features tell (`scoring.reference_features`)
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -51,7 +49,7 @@ class DensityRatioSelector(Selector):
         ratio = self._model.log_odds(self._features(*_sample(shard)))
         return np.clip(ratio, -LOG_RATIO_BOUND, LOG_RATIO_BOUND).astype(np.float32)
 
-    def facts(self, log: LogView, chosen: Rows) -> dict[str, Any]:
+    def facts(self, log: LogView, chosen: Rows) -> dict[str, object]:
         weights = dict(zip(self._features.names, self._model.weights.tolist(), strict=True))
         return {"reference_samples": log.reference.samples, "classifier": weights}
 

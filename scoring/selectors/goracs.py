@@ -17,8 +17,6 @@ norms are divided by their means on the subset, where the paper's code divides b
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -57,7 +55,7 @@ class GoracsSelector(Selector):
         assert shard.embedding is not None
         return self._plan.log_mass(shard.embedding, self._weight * shard.effort.astype(np.float64))
 
-    def facts(self, log: LogView, chosen: Rows) -> dict[str, Any]:
+    def facts(self, log: LogView, chosen: Rows) -> dict[str, object]:
         plan = self._plan
         transport = {
             "train_points": self._train_points,

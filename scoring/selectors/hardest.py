@@ -7,8 +7,6 @@ baselines are in DEALRec. See `scoring.difficulty`.
 
 from __future__ import annotations
 
-from typing import Any
-
 from scoring.selectors.base import LogView, Rows, Scores, ScoreShard, Selector
 
 
@@ -20,7 +18,7 @@ class El2nSelector(Selector):
     def rank(self, shard: ScoreShard) -> Scores:
         return shard.score(self.scores[0])
 
-    def facts(self, log: LogView, chosen: Rows) -> dict[str, Any]:
+    def facts(self, log: LogView, chosen: Rows) -> dict[str, object]:
         return {"normalise": {"method": "none", **log.counts.ranges()}}
 
 

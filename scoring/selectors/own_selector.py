@@ -28,7 +28,7 @@ _HOOKS = {"fit": ("log",), "rank": ("shard",), "facts": ("log", "chosen"), "warn
 
 
 def is_own(method: str) -> bool:
-    """Whether a method names a class of the user's own."""
+    """Tell whether a method names a user's own class."""
     return _NAME.fullmatch(method) is not None
 
 
@@ -62,7 +62,7 @@ def load_own(method: str) -> type[Selector]:
 
 
 def _lack(kind: type[Selector]) -> str:
-    """What is wrong with a class before anything is asked of it; empty where nothing is."""
+    """Say what is wrong with a class before anything is asked of it; empty where nothing is."""
     if inspect.isabstract(kind):
         return f"must define {', '.join(sorted(kind.__abstractmethods__))}"
     if kind.__init__ is not Selector.__init__:
@@ -95,7 +95,7 @@ class _Outside(BaseException):
 def select_by_own(
     kind: type[Selector], shards: Shards, params: SelectionParams, reference: Reference | None
 ) -> Selection:
-    """As `Selector.select`. Whatever goes wrong in the class is a SelectorError that names the line."""
+    """Select like `Selector.select`; a fault in the class becomes a SelectorError that names the line."""
 
     def read() -> Iterator[ScoreShard]:
         try:

@@ -6,7 +6,6 @@ Not a coreset of the train samples: it shows what as many of the samples that th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,7 @@ class ReferenceSelector(RandomSelector):
             none = np.full(len(part), np.nan, dtype=np.float32)
             yield ScoreShard(part.sample_id, none, none, np.ones(len(part), dtype=np.bool_))
 
-    def facts(self, log: LogView, chosen: Rows) -> dict[str, Any]:
+    def facts(self, log: LogView, chosen: Rows) -> dict[str, object]:
         return {"reference_samples": log.reference.samples}
 
     def warnings(self, log: LogView, chosen: Rows) -> list[str]:

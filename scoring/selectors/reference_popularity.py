@@ -5,8 +5,6 @@ The simplest aim there is: what was chosen most lately. It knows nothing of hist
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from scoring.counts import Tally
@@ -30,7 +28,7 @@ class ReferencePopularitySelector(Selector):
         assert shard.target is not None
         return self._popularity.of(shard.target).astype(np.float64)
 
-    def facts(self, log: LogView, chosen: Rows) -> dict[str, Any]:
+    def facts(self, log: LogView, chosen: Rows) -> dict[str, object]:
         return {"reference_samples": log.reference.samples}
 
     def warnings(self, log: LogView, chosen: Rows) -> list[str]:

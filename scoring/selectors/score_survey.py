@@ -60,7 +60,7 @@ class ScoreSurvey:
 
 
 def usable_rows(shard: ScoreShard, scores: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-    """Which rows [N] of a shard may be chosen: ok, and finite in the needed columns."""
+    """Mark the rows [N] of a shard that may be chosen: ok, and finite in the needed columns."""
     usable = np.array(shard.ok, dtype=np.bool_)
     for name in scores:
         usable &= np.isfinite(shard.score(name))

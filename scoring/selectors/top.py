@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from scoring.selectors.base import LogView, Rows, Scores, ScoreShard, Selector
 from scoring.selectors.combined import Scorer
 from scoring.selectors.selector_settings import TopSettings
@@ -24,6 +22,6 @@ class TopSelector(Selector):
     def rank(self, shard: ScoreShard) -> Scores:
         return self._scorer(shard)
 
-    def facts(self, log: LogView, chosen: Rows) -> dict[str, Any]:
+    def facts(self, log: LogView, chosen: Rows) -> dict[str, object]:
         ranges = {"method": self.settings.normalise, **log.counts.ranges()}
         return {"lambda": self.settings.lambda_, "normalise": ranges}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import dealrec
-from pipeline.api import wording
+from pipeline.api import python_wording
 from tests.small_log import small_log
 
 #: Modules of functions with examples, in an order in which each finds what it needs in the run directory.
@@ -42,5 +42,5 @@ def test_the_examples_are_true(names: dict[str, object]) -> None:
 
 
 def test_the_examples_without_a_run_are_true() -> None:
-    assert doctest.testmod(wording).attempted > 0
-    assert doctest.testmod(wording).failed == 0
+    assert doctest.testmod(python_wording).attempted > 0
+    assert doctest.testmod(python_wording).failed == 0

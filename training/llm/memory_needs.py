@@ -24,22 +24,22 @@ _WEIGHTS = (".safetensors", ".bin", ".gguf")
 
 
 def free_memory() -> int:
-    """What this machine has free."""
+    """Return the free memory of this machine."""
     return int(psutil.virtual_memory().available)
 
 
 def memory_for_workers() -> int:
-    """What an embedded Ray would give its workers on this machine."""
+    """Return the memory that an embedded Ray would give its workers on this machine."""
     return int(free_memory() * (1 - _OBJECT_STORE))
 
 
 def llm_worker_memory(model: str) -> int:
-    """What a worker with the LLM is given of its node's memory: the libraries, a batch, and the weights."""
+    """Return a worker's memory with the LLM: the libraries, a batch, and the weights."""
     return _PROCESS + int(_WEIGHTS_HELD * weight_bytes(model))
 
 
 def loads_to_look(model: str) -> bool:
-    """Whether the weights are here, and small enough to load the model only to look at it."""
+    """Tell whether the weights are here and small enough to load the model for a check."""
     return 0 < weight_bytes(model) <= min(_LOADED_TO_LOOK, _SHARE_TO_LOOK * free_memory())
 
 

@@ -76,7 +76,7 @@ class EpochTrainer(ABC, Generic[History]):
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or patience is exhausted."""
+        """Tell whether all epochs are done or patience is exhausted."""
         return self.epoch >= self._epochs or self.patience.exhausted(self.epoch)
 
     def resume(self, saved: Checkpoint | None, kind: type[History], patience: Patience) -> None:

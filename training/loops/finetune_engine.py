@@ -113,7 +113,7 @@ def build_engine(spec: FinetuneSpec, model: PeftModel) -> deepspeed.DeepSpeedEng
 
 
 def evidence(engine: deepspeed.DeepSpeedEngine) -> list[RankEvidence]:
-    """What every rank trains with, in the order of ranks; the same list on each. Collective."""
+    """Gather what every rank trains with, in the order of ranks; the same list on each. Collective."""
     frozen = next(parameter for parameter in engine.module.parameters() if not parameter.requires_grad)
     adapter = next(iter(trainable_parameters(engine.module).values()))
     here: RankEvidence = {

@@ -112,7 +112,7 @@ def _adam(engine: deepspeed.DeepSpeedEngine) -> torch.optim.Optimizer:
 
 
 def _loss_scaler(engine: deepspeed.DeepSpeedEngine) -> Any:
-    """What counts steps since the last overflow; its name differs with and without ZeRO. None without one."""
+    """Return the counter of steps since the last overflow, whose name depends on ZeRO; None if there is none."""
     optimizer = engine.optimizer
     return getattr(optimizer, "loss_scaler", None) or getattr(optimizer, "loss_scale_config", None)
 

@@ -67,7 +67,7 @@ class Launch:
         return cls(name, f"{name}-{stamp[:16]}", workers, placement, environment or {})
 
     def folder(self, scratch: Storage) -> Storage:
-        """Where the run keeps its checkpoints."""
+        """Return where the run keeps its checkpoints."""
         return scratch.child(self.run_name)
 
 
@@ -158,12 +158,12 @@ def launch_once(
 
 
 def whereabouts() -> WorkerPlace:
-    """Which process on which node this is."""
+    """Return this process and its node."""
     return WorkerPlace(pid=os.getpid(), node_id=ray.get_runtime_context().get_node_id())
 
 
 def _worker(config: dict[str, Any]) -> dict[str, Any]:
-    """What Ray Train calls on each rank; a fault that all share is returned, so that it is not retried."""
+    """Run the loop on one rank; a fault that all ranks share is returned, so that Ray Train does not retry it."""
     import torch
 
     logging.getLogger("ray.train").setLevel(logging.ERROR)

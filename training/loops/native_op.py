@@ -112,7 +112,7 @@ def cache_folder() -> Path:
 
 
 def _writable(folder: Path) -> bool:
-    """Whether the folder exists or can be made, and this process can write to it."""
+    """Tell whether the folder exists or can be made, and this process can write to it."""
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         return os.access(folder, os.W_OK)
@@ -120,7 +120,7 @@ def _writable(folder: Path) -> bool:
 
 
 def computes_in_half() -> bool:
-    """Whether this processor computes with float16."""
+    """Tell whether this processor computes with float16."""
     try:
         return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
     except (AttributeError, RuntimeError):

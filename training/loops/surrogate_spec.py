@@ -41,7 +41,7 @@ class SurrogateSpec:
 
     @property
     def network(self) -> dict[str, Any]:
-        """What the surrogate's builder is given, except the number of items."""
+        """Return the arguments of the surrogate's builder, except the number of items."""
         return self.settings.network(self.sample_history)
 
     @property

@@ -35,7 +35,7 @@ class Placement:
     node_groups: tuple[NodeGroup, ...] | None = None
 
     def worker(self) -> WorkerShape:
-        """What one worker takes."""
+        """Return what one worker takes."""
         return WorkerShape(self.cpus_per_worker, 1 if self.use_gpu else 0, self.memory)
 
     def bundle(self) -> dict[str, float]:

@@ -26,7 +26,7 @@ class Spread(NamedTuple):
 
     @property
     def headlines(self) -> bool:
-        """Whether further rows of an item mostly bring further titles, as reviews do."""
+        """Tell whether further rows of an item mostly bring further titles, as reviews do."""
         further = self.titles - self.items > _NEW_TITLES * (self.rows - self.items)
         return further and self.titles >= _TITLES * self.items
 

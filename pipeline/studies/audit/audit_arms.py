@@ -38,7 +38,7 @@ class ScoreSpec:
 
     @property
     def family(self) -> tuple[str, str | None]:
-        """What a spec shares with those that differ only in damping."""
+        """Return what a spec shares with those that differ only in damping."""
         return self.method, self.scope
 
     @property

@@ -71,7 +71,7 @@ class ProxyWorker:
         self._users = read_users(config, data)
         self._valid = tuning_pairs(config, self._users["valid"])
 
-    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, object]]:
         arm = self._arms[index]
         seed = 0 if arm is None else arm.training_seed
         coreset, facts = (None, {}) if arm is None else self._select(arm)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from pipeline.engine.graph import Stage, StageContext
 from pipeline.stages.stage_list import LLM_KEYS, UNTUNED_NAME, llm_files
 
 
-def _untuned(context: StageContext) -> Mapping[str, Any]:
+def _untuned(context: StageContext) -> Mapping[str, object]:
     """Do what `run_evaluate` does, without an adapter."""
     from pipeline.stages.evaluate_stage import evaluate_model
     from pipeline.stages.evaluate_workers import UNTUNED

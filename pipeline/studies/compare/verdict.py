@@ -80,7 +80,7 @@ def chosen_by_validation(rows: Sequence[ArmRow], unfit: Collection[str] = ()) ->
     for size, group in by_size.items():
         gains = {name: [_gain(row) for row in found] for name, found in group.items()}
         sums = {name: sum(known) for name, found in gains.items() if len(known := _known(found)) == len(found)}
-        # Of equal sums, the selector that was named first wins.
+        # The selector that was named first wins among equal sums.
         chosen.append({"size": size, "selector": max(sums, key=lambda name: sums[name], default=None)})
     return chosen
 

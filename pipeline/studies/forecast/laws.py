@@ -20,7 +20,7 @@ from pipeline.studies.forecast.stage_facts import (
     EvaluateFacts,
     FinetuneFacts,
     InfluenceFacts,
-    SurrogateFacts,
+    SurrogateStageFacts,
 )
 from scoring.selection import FULL
 from scoring.selectors.coreset_size import bounded_size
@@ -89,7 +89,7 @@ def _line(stage: str, large: Measured, small: Measured, amount: int, unit: str) 
 
 
 def _surrogate(config: Config, large: Measured, whole: RunSize) -> Forecast:
-    facts = cast(SurrogateFacts, large.facts["surrogate"])
+    facts = cast(SurrogateStageFacts, large.facts["surrogate"])
     rows = facts["epochs"]
     # The first epoch also allocates and compiles.
     targets_second = rows[-1]["samples_per_second"]

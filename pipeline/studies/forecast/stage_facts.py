@@ -12,7 +12,7 @@ class EpochFacts(TypedDict):
     valid_seconds: float
 
 
-class SurrogateFacts(TypedDict):
+class SurrogateStageFacts(TypedDict):
     """Facts of the surrogate stage; memory in bytes."""
 
     epochs: list[EpochFacts]

@@ -47,8 +47,8 @@ STAGES = (
 )
 
 
-def follow(config: Config, run: Storage, count: int = len(STAGES), anew: bool = False) -> None:
+def follow(config: Config, run: Storage, count: int = len(STAGES), restart: bool = False) -> None:
     """Bring the first `count` stages up to date, as a run does."""
     graph = Graph(STAGES, config, run)
-    with tracked_run(config, run, anew) as watcher:
+    with tracked_run(config, run, restart) as watcher:
         graph.execute(STAGES[:count], EventLog(run), watcher)

@@ -74,12 +74,12 @@ def test_a_resumed_run_goes_on_in_the_same_run_and_says_nothing_twice(mlflow_sto
     assert series(mlflow_store, found, "finetune/train_loss") == list(enumerate(TRAIN, start=1))
 
 
-@pytest.mark.parametrize(("settings", "anew"), [({"seed": 1}, False), ({}, True)])
+@pytest.mark.parametrize(("settings", "restart"), [({"seed": 1}, False), ({}, True)])
 def test_other_results_are_another_run_with_all_of_its_stages(
-    mlflow_store: MlflowClient, run: Storage, settings: dict[str, Any], anew: bool
+    mlflow_store: MlflowClient, run: Storage, settings: dict[str, Any], restart: bool
 ) -> None:
     follow(tracked_config("mlflow"), run, 2)
-    follow(tracked_config("mlflow", **settings), run, anew=anew)
+    follow(tracked_config("mlflow", **settings), run, restart=restart)
 
     first, second = runs(mlflow_store)
     assert "finetune/train_loss" not in first.data.metrics

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.api.wording import for_python
+from pipeline.api.python_wording import for_python
 
 
 @pytest.mark.parametrize(
