@@ -8,7 +8,7 @@ from pydantic import Field
 
 from cluster.settings import PositiveInt, Section
 
-#: Settings of the network itself, which its builder is given.
+#: Settings of the network itself; its builder receives them.
 NETWORK_KEYS = frozenset({"hidden", "blocks", "heads", "dropout", "loss", "negatives", "seed"})
 
 
@@ -38,5 +38,5 @@ class SurrogateConfig(Section):
     workers: PositiveInt = 1
 
     def network(self, max_history: int) -> dict[str, Any]:
-        """What the surrogate's builder is given, except the number of items."""
+        """Return the arguments of the surrogate's builder, except the number of items."""
         return {"max_history": max_history, **self.model_dump(include=set(NETWORK_KEYS)), **self.settings}
