@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 PositiveInt = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
-#: The type of the errors that `unmet` returns; `cluster.setting_faults` reads it.
+#: The type of a fault that `unmet` makes; `cluster.setting_faults` reads it.
 UNMET = "unmet"
 
 

@@ -27,7 +27,7 @@ class EncodedLimits:
 
     Attributes
     ----------
-    gradient_scores : scores of a chunk of a gradient; few enough that the cache speeds it up.
+    gradient_scores : scores of a chunk of a gradient; few enough for the cache speed it up.
     hessian_scores : scores of a chunk of Hessians; more let them share products of embeddings.
     kept_hessian : numbers of a d × d Hessian that is kept: up to d = 128, and 64 KiB a sample.
     """
