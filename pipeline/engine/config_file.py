@@ -55,7 +55,7 @@ def parse_text(text: str, path: str, overrides: Sequence[str] = ()) -> Config:
     """As `load_config`, of a text, YAML or JSON, that messages call `path`."""
     try:
         values = _read(text)
-    # Of a date that cannot be PyYAML raises a ValueError.
+    # PyYAML raises ValueError for an impossible date.
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"The config {path} is not YAML: {error}.", "Correct the line named above.") from error
     if not isinstance(values, dict):
