@@ -77,7 +77,7 @@ class _Client(JobSubmissionClient):
 
 
 def open_client(address: str, request_seconds: float = _REQUEST_SECONDS) -> JobSubmissionClient:
-    """A client of the Jobs API at http://HEAD:8265. Raises `UserError` when nothing answers in `request_seconds`."""
+    """Open the Jobs API at http://HEAD:8265. Raises `UserError` if nothing answers within `request_seconds`."""
     if not address.startswith(("http://", "https://")):
         raise UserError(
             f"--address {address} is not that of a dashboard.", "Give it with its scheme, such as http://HEAD:8265."

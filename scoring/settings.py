@@ -1,4 +1,4 @@
-"""The base of every group of user settings: frozen, refusing what it does not know, validated once."""
+"""The base class of user settings: frozen, validated once, and closed to unknown keys."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ UNMET = "unmet"
 
 
 def unmet(rule: str) -> PydanticCustomError:
-    """A fault of a value that reads "<key> must be <rule>, got <value>"."""
+    """Return a validation error that reads "<key> must be <rule>, got <value>"."""
     return PydanticCustomError(UNMET, "must be {rule}", {"rule": rule})
 
 
 class Section(BaseModel):
-    """A frozen group of keys that refuses what it does not know."""
+    """A frozen group of keys that rejects unknown ones."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, populate_by_name=True, validate_default=True, allow_inf_nan=False
@@ -29,7 +29,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_number_from_a_boolean(cls, value: object, info: ValidationInfo) -> object:
-        """Python counts True as 1: `size: yes` would be a coreset of one sample."""
+        """Reject a boolean for a number: Python counts True as 1, so `size: yes` would select one sample."""
         annotation = None if info.field_name is None else cls.model_fields[info.field_name].annotation
         if isinstance(value, bool) and annotation is not bool:
             raise unmet("a number, a name or a list")

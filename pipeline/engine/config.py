@@ -1,7 +1,7 @@
 """The configuration: every key, its type, its default, and what it means.
 
-Sections that a training reads stand beside it, in `training`; the others are here. Unknown keys are refused with the
-nearest valid one named. Values are checked before anything runs.
+The sections that a training reads are defined beside it, in `training`; the others are here. An unknown key is
+refused, and the message names the nearest valid one. Values are checked before anything runs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Columns(Section):
     title: str | None = None
 
     def get(self, role: str) -> str | None:
-        """The column that the user names for a role, or None where it is recognised."""
+        """Return the column that the user names for a role, or None if it is to be recognised."""
         name: str | None = getattr(self, role)
         return name
 

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with settings, in sentences for the person who wrote them."""
+"""Turns pydantic's validation errors into sentences for the person who wrote the settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scoring.settings import UNMET
 
 _LONGEST_VALUE = 80
 
-#: What a value must be, by pydantic's name of the fault; the context holds the bound.
+#: What a value must be, by pydantic's error type. The context holds the bound.
 _RULES: Mapping[str, Callable[[Mapping[str, object]], str]] = {
     UNMET: lambda context: str(context["rule"]),
     "greater_than": lambda context: f"above {_number(context['gt'])}",
@@ -33,12 +33,12 @@ _RULES: Mapping[str, Callable[[Mapping[str, object]], str]] = {
 
 
 def setting_faults(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One sentence, without its full stop, for each key at fault: "finetune.lr must be above 0, got -1".
+    """Return one sentence, without its full stop, for each key at fault: "finetune.lr must be above 0, got -1".
 
     Parameters
     ----------
-    error : what `model` raised.
-    model : the validated class, which knows the valid keys.
+    error : the error that validation raised.
+    model : the validated class, which defines the valid keys.
     """
     by_key: dict[str, list[ErrorDetails]] = {}
     for fault in error.errors():
@@ -47,7 +47,7 @@ def setting_faults(error: ValidationError, model: type[BaseModel]) -> list[str]:
 
 
 def _sentence(model: type[BaseModel], key: str, faults: list[ErrorDetails]) -> str:
-    """Several faults of one key are those of its alternatives, such as a count or `all`."""
+    """Describe one key. It has several faults if its type has alternatives, such as a count or `all`."""
     first = faults[0]
     if first["type"] == "extra_forbidden":
         section, _, name = key.rpartition(".")
@@ -64,16 +64,16 @@ def _sentence(model: type[BaseModel], key: str, faults: list[ErrorDetails]) -> s
 
 
 def _rule(model: type[BaseModel], fault: ErrorDetails) -> str | None:
-    """Say what the value must be, or return None where the fault is already a sentence."""
+    """Return what the value must be, or None if the fault comes with its own sentence."""
     if fault["type"] == "string_pattern_mismatch":
-        # A field with a pattern describes in words what the pattern means.
+        # The description of a field with a pattern says in words what the pattern means.
         return _description(model, fault["loc"]) or f"of the form {fault['ctx']['pattern']}"
     rule = _RULES.get(fault["type"])
     return None if rule is None else rule(fault.get("ctx", {}))
 
 
 def _key(model: type[BaseModel], fault: ErrorDetails) -> str:
-    """The key as the user writes it: pydantic's names of a union's alternatives are left out."""
+    """Return the key as the user writes it, without pydantic's names for the alternatives of a union."""
     inner: type[BaseModel] | None = model
     key = ""
     for place, part in enumerate(fault["loc"]):
@@ -87,7 +87,7 @@ def _key(model: type[BaseModel], fault: ErrorDetails) -> str:
 
 
 def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """The section at a location, or None where there is none."""
+    """Return the section at a location, or None if there is none."""
     inner: type[BaseModel] | None = model
     for part in location:
         if isinstance(part, str) and part in _keys(inner):
@@ -96,7 +96,7 @@ def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[B
 
 
 def _description(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    """The description of the field at a location as a part of a sentence; empty where it has none."""
+    """Return the description of the field at a location as part of a sentence, or an empty text if it has none."""
     section = _model_at(model, location[:-1])
     for name, field in ({} if section is None else section.model_fields).items():
         if location[-1] in (name, field.alias):
@@ -106,12 +106,12 @@ def _description(model: type[BaseModel], location: tuple[int | str, ...]) -> str
 
 
 def _keys(model: type[BaseModel] | None) -> list[str]:
-    """The keys of a section as the user writes them."""
+    """Return the keys of a section as the user writes them."""
     return [] if model is None else [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _section(model: type[BaseModel] | None, key: str) -> type[BaseModel] | None:
-    """The section below a key; None where its values are plain."""
+    """Return the section below a key, or None if its values are plain."""
     for name, field in ({} if model is None else model.model_fields).items():
         if key == (field.alias or name):
             return _nested(field.annotation)
@@ -129,7 +129,7 @@ def _number(value: object) -> str:
 
 
 def _value(value: object) -> str:
-    """A value as a YAML file shows it, shortened where it is long."""
+    """Format a value as in a YAML file, shortened if it is long."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = repr(value)

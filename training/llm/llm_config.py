@@ -1,4 +1,4 @@
-"""Settings of the language model: which one, and how a sample is put to it."""
+"""Settings of the language model and of its prompts."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class LlmConfig(Section):
         return str(Path(value).expanduser()) if value.startswith("~") else value
 
     def weights(self) -> LLMSpec:
-        """The model to load."""
+        """Return the model to load."""
         return LLMSpec(self.model, self.dtype)
 
     def located(self) -> LlmConfig:
-        """The same settings with a local path made absolute: each worker has its own working directory."""
+        """Make a local path absolute, since each worker has its own working directory."""
         path = Path(self.model)
         return self.model_copy(update={"model": str(path.resolve())}) if path.exists() else self

@@ -1,7 +1,4 @@
-"""How much memory the work takes, estimated before it runs; whether nodes have room for workers is `cluster.resources`.
-
-All numbers are bytes.
-"""
+"""Estimates of the memory that work takes, in bytes; `cluster.resources` checks whether workers fit on nodes."""
 
 from __future__ import annotations
 
@@ -15,36 +12,36 @@ LEAST_FREE = 2 * 2**30
 _PROCESS = 2**30
 #: Loading holds some tensors twice.
 _WEIGHTS_HELD = 1.25
-#: The share of the free memory that Ray keeps for its object store; workers are given the rest.
+#: The share of the free memory that Ray reserves for its object store; workers get the rest.
 _OBJECT_STORE = 0.3
-#: Weights of at most so many bytes, and of this share of the free memory, are loaded to look at a model.
+#: The most bytes, and the largest share of the free memory, of weights that are loaded to inspect a model.
 _LOADED_TO_LOOK, _SHARE_TO_LOOK = 2**30, 0.25
 
 _WEIGHTS = (".safetensors", ".bin", ".gguf")
 
 
 def free_memory() -> int:
-    """Return the free memory of this machine."""
+    """Return the free memory of this machine, in bytes."""
     return int(psutil.virtual_memory().available)
 
 
 def memory_for_workers() -> int:
-    """Return the memory that an embedded Ray would give its workers on this machine."""
+    """Return the bytes that an embedded Ray would give its workers on this machine."""
     return int(free_memory() * (1 - _OBJECT_STORE))
 
 
 def llm_worker_memory(model: str) -> int:
-    """Return a worker's memory with the LLM: the libraries, a batch, and the weights."""
+    """Return the bytes of memory that a worker with the LLM needs: the libraries, a batch and the weights."""
     return _PROCESS + int(_WEIGHTS_HELD * weight_bytes(model))
 
 
 def loads_to_look(model: str) -> bool:
-    """Tell whether the weights are here and small enough to load the model for a check."""
+    """Return whether the weights are on this machine, and small enough to load the model only to inspect it."""
     return 0 < weight_bytes(model) <= min(_LOADED_TO_LOOK, _SHARE_TO_LOOK * free_memory())
 
 
 def weight_bytes(model: str) -> int:
-    """Size of the LLM's weights, in a file, a folder or the hub's cache on this machine; 0 where there are none."""
+    """Return the bytes of the LLM's weights in a file, a folder or the hub's cache on this machine, or 0 if absent."""
     path = Path(model) if Path(model).exists() else _cached(model)
     if path is None:
         return 0

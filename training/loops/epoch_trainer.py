@@ -1,4 +1,4 @@
-"""What every training loop does on each rank: epochs, early stopping, the best weights so far, checkpoints."""
+"""The part that all training loops share: epochs, early stopping, the best weights so far, and checkpoints."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ History = TypeVar("History")
 
 
 class EpochTrainer(ABC, Generic[History]):
-    """One rank of a training that goes on from its last checkpoint.
+    """One rank of a training that continues from its last checkpoint.
 
-    A trainer supplies an epoch, the weights and what else a checkpoint holds. Its constructor ends with `resume`.
+    A subclass implements an epoch, the weights and the rest of a checkpoint. Its constructor ends with `resume`.
     All ranks call the methods together.
 
     Parameters
     ----------
     folder : receives the checkpoints and, in `best/`, the best weights.
-    stamp : tells the checkpoints of this training from others'.
-    epochs : at most.
-    seed : of the training, noted in its checkpoints.
+    stamp : identifies the checkpoints of this training.
+    epochs : the most epochs to run.
+    seed : the training's seed, recorded in its checkpoints.
 
     Attributes
     ----------
-    history : what has happened so far, a dataclass of JSON values.
+    history : the record of the training so far, a dataclass of JSON values.
     patience : the best value so far, and whether to go on.
-    best_file : the best weights so far, by their name in `folder`.
-    where : process and node of every rank.
+    best_file : the name in `folder` of the best weights so far.
+    where : the process and node of every rank.
     """
 
     history: History
@@ -52,27 +52,27 @@ class EpochTrainer(ABC, Generic[History]):
     @property
     @abstractmethod
     def epoch(self) -> int:
-        """Epochs that are complete."""
+        """The number of completed epochs."""
 
     @property
     @abstractmethod
     def step(self) -> int:
-        """Optimizer steps that are done."""
+        """The number of completed optimizer steps."""
 
     @abstractmethod
     def run_epoch(self, progress: Progress) -> tuple[float, dict[str, float]]:
         """Train to the end of an epoch, validate, and record both in the history.
 
-        Returns the value that early stopping compares, and the row that Ray Train is told.
+        Return the value that early stopping compares, and the row to report to Ray Train.
         """
 
     @abstractmethod
     def weights(self) -> Mapping[str, Tensor]:
-        """The weights as they are kept when they are the best so far."""
+        """Return the weights to keep when they are the best so far."""
 
     @abstractmethod
     def snapshot(self) -> tuple[Mapping[str, Tensor], Mapping[str, object]]:
-        """The tensors of a checkpoint, and the trainer's own JSON values in it."""
+        """Return the tensors of a checkpoint, and the JSON values that this trainer adds to it."""
 
     @property
     def finished(self) -> bool:
@@ -80,7 +80,7 @@ class EpochTrainer(ABC, Generic[History]):
         return self.epoch >= self._epochs or self.patience.exhausted(self.epoch)
 
     def resume(self, saved: Checkpoint | None, kind: type[History], patience: Patience) -> None:
-        """Take history, patience and best weights from a checkpoint, or begin without one."""
+        """Take history, patience and best weights from a checkpoint, or start without one."""
         self.history, self.patience = kind(), patience
         if saved is not None:
             self.history = kind(**saved.state["history"])
@@ -110,7 +110,7 @@ class EpochTrainer(ABC, Generic[History]):
             save_checkpoint(self._folder, self.step, tensors, state)
 
     def _end_epoch(self, value: float) -> None:
-        """Keep the weights if they are the best so far, save, and only then delete those they replace."""
+        """Keep the weights if they are the best so far, and save. Then delete the weights that they replace."""
         superseded = None
         if self.patience.improves(value):
             superseded, self.best_file = self.best_file, f"best/epoch-{self.epoch:05d}.safetensors"

@@ -38,22 +38,22 @@ class FinetuneConfig(Section):
     workers: PositiveInt = 1
 
     def check(self) -> None:
-        """Raise `UserError` where settings do not go together, each of which is in its own range.
+        """Raise `UserError` for settings that are each in range but do not go together.
 
-        A run that stops before fine-tuning need not mind, so that reading a config does not ask this.
+        Reading a config does not call this: a run that stops before fine-tuning may ignore such settings.
         """
         if self.warmup == 1:
             raise UserError("finetune.warmup must be below 1, got 1.", "Give a share of the steps.")
         # ZeRO offloads what it shards: the optimizer's state from stage 1 on, the weights in stage 3.
         if self.offload != "none" and self.zero == 0:
             raise UserError(
-                f"finetune.offload must be none where finetune.zero is 0, got {self.offload}.",
-                "Raise finetune.zero, or leave finetune.offload out.",
+                f"finetune.offload must be none if finetune.zero is 0, got {self.offload}.",
+                "Raise finetune.zero, or omit finetune.offload.",
             )
         if self.offload == "all" and self.zero != 3:
             raise UserError(
-                f"finetune.offload must be none or optimizer where finetune.zero is {self.zero}, got all.",
-                "Weights are offloaded only where finetune.zero is 3.",
+                f"finetune.offload must be none or optimizer if finetune.zero is {self.zero}, got all.",
+                "Only finetune.zero 3 offloads the weights: set that, or change finetune.offload.",
             )
         if self.workers > self.global_batch:
             raise UserError(
@@ -62,7 +62,7 @@ class FinetuneConfig(Section):
             )
 
     def adapter(self, dropout: float | None = None) -> LoraSpec:
-        """The LoRA adapter that is tuned, with another dropout if one is given."""
+        """Return the LoRA adapter to tune, with another dropout if one is given."""
         targets = (self.targets,) if isinstance(self.targets, str) else self.targets
         return LoraSpec(
             self.lora_r, self.lora_alpha, targets, self.lora_dropout if dropout is None else dropout, self.seed

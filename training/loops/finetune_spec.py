@@ -12,11 +12,11 @@ from training.llm.llm_spec import LLMSpec, LoraSpec
 from training.loops.finetune_config import FinetuneConfig
 from training.loops.worker_placement import Placement
 
-#: Settings that say where and how the steps are made, not which steps: a tuning under way goes on with others.
+#: Settings of where and how steps run; a tuning can resume with others, since the steps stay the same.
 HOW_ONLY = frozenset(
     {"workers", "checkpoint_steps", "micro_batch_tokens", "activation_checkpointing", "zero", "offload"}
 )
-#: Settings that the stamp holds in another form: the adapter's, and the users whose samples are among its inputs.
+#: Settings that the stamp holds in another form: the adapter, and the users whose samples are among its inputs.
 _OTHERWISE = frozenset({"lora_r", "lora_alpha", "lora_dropout", "targets", "valid_users"})
 
 
@@ -57,7 +57,7 @@ class FinetuneSpec:
         return self.settings.adapter()
 
     def stamp(self, *inputs: str | Mapping[str, str]) -> str:
-        """Digest of all that decides the result beyond rounding; checkpoints with this stamp fit, whatever the rest."""
+        """Digest everything that decides the result beyond rounding. A checkpoint fits any spec with its stamp."""
         settings = {
             **self.settings.model_dump(exclude=set(HOW_ONLY | _OTHERWISE)),
             **self.llm.model_dump(include={"template", "max_items", "max_tokens"}),

@@ -63,11 +63,11 @@ class Launch:
     def stamped(
         cls, name: str, stamp: str, workers: int, placement: Placement, environment: Mapping[str, str] | None = None
     ) -> Launch:
-        """A run named by the digest of what is trained on what, so that a repetition is the same run."""
+        """Name the run by the digest of its inputs, so that a repetition is the same run."""
         return cls(name, f"{name}-{stamp[:16]}", workers, placement, environment or {})
 
     def folder(self, scratch: Storage) -> Storage:
-        """Return where the run keeps its checkpoints."""
+        """Return the folder of the run's checkpoints."""
         return scratch.child(self.run_name)
 
 
@@ -133,7 +133,7 @@ def launch(
         fault = user_error_in(error)
         if fault is not None:
             raise fault from None
-        # Raises where nodes went, and none came in their place for as long as Ray Train waited.
+        # Raises if nodes left, and none replaced them while Ray Train waited.
         require_capacity(run.name, run.workers, run.placement.worker(), ClusterView.now(()))
         raise
     finally:

@@ -1,4 +1,4 @@
-"""What all ranks know, brought together on each."""
+"""Gathers a value from every rank of a training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 
 
 def gathered(value: Value) -> list[Value]:
-    """The values of all ranks, in their order; the same list on each. Collective."""
+    """Return the values of all ranks, in rank order, on every rank. All ranks must call it together."""
     everywhere: list[Value | None] = [None] * dist.get_world_size()
     dist.all_gather_object(everywhere, value)
     return cast("list[Value]", everywhere)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from scoring.settings import PositiveInt, Section
 
-#: Settings of the network itself, which its builder is given.
+#: Settings of the network itself; its builder receives them.
 NETWORK_KEYS = frozenset({"hidden", "blocks", "heads", "dropout", "loss", "negatives", "seed"})
 
 

@@ -1,4 +1,4 @@
-"""One training of the surrogate: its settings, what it takes from the log's, and where it runs."""
+"""One training of the surrogate: its settings, those of the samples that it needs, and where it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cluster.digest import json_digest
 from training.loops.surrogate_config import NETWORK_KEYS, SurrogateConfig
 from training.loops.worker_placement import Placement
 
-#: Settings that the stamp holds in the network's form, or not at all: the world size changes no result.
+#: Settings that the stamp holds as part of the network, or not at all: the world size changes no result.
 _OTHERWISE = (NETWORK_KEYS - {"seed"}) | {"model", "settings", "workers"}
 
 
@@ -25,10 +25,10 @@ class SurrogateSpec:
     Attributes
     ----------
     settings : the network, the optimizer and the schedule.
-    sample_history : items of history that a sample keeps, and the network reads unless its settings say otherwise.
+    sample_history : items of history in a sample; the network reads as many unless its settings say otherwise.
     mask_seen : whether items that a user has seen are no candidates when it ranks for validation users.
-    batch_rows : windows of a batch at most, over all workers.
-    clip : bound of the gradient's norm, 0 for none.
+    batch_rows : the most windows in a batch, over all workers.
+    clip : the largest norm of the gradient; 0 for no limit.
     placement : where the workers run, which changes the result by rounding at most (threads).
     """
 
@@ -46,7 +46,7 @@ class SurrogateSpec:
 
     @property
     def max_history(self) -> int:
-        """Items of history that windows and validation rows keep."""
+        """The number of history items in windows and validation rows."""
         return int(self.network["max_history"])
 
     def warmup(self, steps_per_epoch: int) -> int:
@@ -59,7 +59,7 @@ class SurrogateSpec:
         return max(settings.patience, math.ceil(settings.warmup_steps / steps_per_epoch)) if settings.patience else 0
 
     def stamp(self, inputs: Sequence[tuple[str, int]]) -> str:
-        """Digest of all that decides the result except the world size: checkpoints fit any number of workers."""
+        """Digest everything that decides the result. The world size does not: checkpoints fit any number of workers."""
         settings = {
             **self.settings.model_dump(exclude=set(_OTHERWISE)),
             "name": self.settings.model,

@@ -1,4 +1,4 @@
-"""What trainings return and write: JSON values with the names and types of their keys."""
+"""The JSON records that trainings return and write."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class WorkerPlace(TypedDict):
 
 
 class RankEvidence(WorkerPlace):
-    """What a rank trains with, as its DeepSpeed engine says."""
+    """The setup that a rank trains with, as its DeepSpeed engine reports it."""
 
     rank: int
     world_size: int
@@ -49,13 +49,13 @@ class BestEpoch(TypedDict):
 
 
 class BestAdapter(BestEpoch):
-    """The same, and the file of its adapter among the checkpoints."""
+    """The best epoch, and the file of its adapter among the checkpoints."""
 
     file: str | None
 
 
 class FinetuneOutcome(TypedDict):
-    """What the loop returns."""
+    """The result of the fine-tuning loop."""
 
     history: FinetuneTrace
     best: BestAdapter
@@ -66,7 +66,7 @@ class FinetuneOutcome(TypedDict):
 
 
 class FinetuneLosses(TypedDict):
-    """The content of `losses.json`: losses by step and epoch, speed, and what every worker trained with."""
+    """The content of `losses.json`: losses by step and epoch, speed, and the setup of every worker."""
 
     train: list[float]
     learning_rate: list[float]
@@ -87,7 +87,7 @@ class FinetuneLosses(TypedDict):
 
 
 class SurrogateFacts(TypedDict):
-    """What a training of the surrogate found: its epochs, the best of them, and the sizes of what it learnt from."""
+    """The facts of a training of the surrogate: its epochs, the best of them, and the sizes of its data."""
 
     epochs: list[dict[str, float]]
     steps: int
@@ -101,7 +101,7 @@ class SurrogateFacts(TypedDict):
 
 
 class SurrogateOutcome(SurrogateFacts):
-    """What the loop returns: the facts, and the file of the best weights among the checkpoints."""
+    """The result of the surrogate's loop: the facts, and the file of the best weights among the checkpoints."""
 
     best_file: str | None
 

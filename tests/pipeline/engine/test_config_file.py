@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from cluster.digest import json_digest
 from cluster.errors import UserError
@@ -59,7 +60,6 @@ def test_overrides_are_yaml_and_leave_the_rest_alone(tmp_path: Path) -> None:
         ("data: {interactions: a}\nfinetune: {lr: -1}", r"c.yaml: finetune.lr must be above 0, got -1\. Correct"),
         ("data: {interactions: a}\nfinetune: {zero: 4}", "finetune.zero must be at most 3, got 4"),
         ("data: {interactions: a}\nfinetune: {tokens: prompt}", "tokens must be response or all, got 'prompt'"),
-        (r"workers must be at most finetune.global_batch .2., got 3",),
         ("data: {interactions: a}\nfinetune: {activation_checkpointing: maybe}", "must be true or false, got 'maybe'"),
         ("data: {interactions: a}\nfinetune: {targets: 3}", "finetune.targets must be a list or a text, got 3"),
         ("data: {interactions: a}\nfinetune: 3", "c.yaml: finetune must be a group of keys, got 3"),
@@ -99,7 +99,8 @@ def test_a_missing_file_is_named() -> None:
 def test_defaults_and_schema_are_those_of_earlier_runs() -> None:
     """What a run directory holds of its config is compared key by key: a moved default would refuse it."""
     config = parse_config(MINIMAL, "c.yaml")
-    digests = {name: json_digest(config_part(config, (name,))) for name in type(config).model_fields}
+    sections = [name for name, value in config if isinstance(value, BaseModel)]
+    digests = {name: json_digest(config_part(config, (name,))) for name in sections}
     assert digests == {
         "data": "96222f6e935da39a4d7aa441c4960c0d",
         "samples": "cb33909bbfcfedd9e8ad64395ebb1d56",

@@ -13,13 +13,13 @@ from training.loops.finetune_config import FinetuneConfig
     ("settings", "message"),
     [
         ({"warmup": 1}, "finetune.warmup must be below 1, got 1"),
-        ({"zero": 0, "offload": "optimizer"}, "must be none where finetune.zero is 0, got optimizer"),
-        ({"zero": 2, "offload": "all"}, "must be none or optimizer where finetune.zero is 2, got all"),
+        ({"zero": 0, "offload": "optimizer"}, "must be none if finetune.zero is 0, got optimizer"),
+        ({"zero": 2, "offload": "all"}, "must be none or optimizer if finetune.zero is 2, got all"),
         ({"workers": 3, "global_batch": 2}, r"must be at most finetune.global_batch \(2\), got 3"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(settings: dict[str, Any], message: str) -> None:
-    # They are read all the same: a run that stops before fine-tuning need not mind.
+    # Reading them succeeds: a run that stops before fine-tuning may ignore them.
     config = FinetuneConfig.model_validate(settings)
     with pytest.raises(UserError, match=message) as caught:
         config.check()
