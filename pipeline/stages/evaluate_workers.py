@@ -42,7 +42,7 @@ class TitleWorker:
         self._chunk = chunk
         self._embedder = TextEmbedder(load_llm(llm, llm_device()), load_tokenizer(llm))
 
-    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, object]]:
         titles = self._titles[index * self._chunk : (index + 1) * self._chunk]
         vectors = self._embedder.embed(titles)
         values = pa.array(vectors.reshape(-1), pa.float32())
@@ -89,6 +89,6 @@ class RankingWorker:
                 SimilarityRanker(SIMILARITY, space, groups, task.max_items).rank,
             ]
 
-    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, Any]]:
+    def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, object]]:
         users = self._question.users(index)
         return pa.concat_tables([rank(users) for rank in self._rankers]), self._facts

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +74,7 @@ def finetune_spec(config: Config, model_copy: LLMSpec, placement: Placement) -> 
     )
 
 
-def run_finetune(context: StageContext) -> Mapping[str, Any]:
+def run_finetune(context: StageContext) -> Mapping[str, object]:
     """Tune by Ray Train and DeepSpeed; killed workers and drivers continue from the last checkpoint."""
     data, config = context.folder("ingest"), context.config
     coreset = context.folder("select").read_table("coreset.parquet")

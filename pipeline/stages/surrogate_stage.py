@@ -49,7 +49,7 @@ def surrogate_spec(config: Config) -> SurrogateSpec:
     )
 
 
-def run_surrogate(context: StageContext) -> Mapping[str, Any]:
+def run_surrogate(context: StageContext) -> Mapping[str, object]:
     """Train by Ray Train; killed workers and drivers continue from the last epoch's checkpoint."""
     scratch, spec = context.out.child(CHECKPOINTS), surrogate_spec(context.config)
     room_for_training(context, "surrogate", spec.workers, spec.placement)
