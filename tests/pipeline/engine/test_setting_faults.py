@@ -78,3 +78,11 @@ def test_a_missing_key_is_named() -> None:
     with pytest.raises(ValidationError) as caught:
         Outer.model_validate({})
     assert setting_faults(caught.value, Outer) == ["key needed is missing"]
+
+
+def test_a_value_with_a_password_is_shown_without_it() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Outer.model_validate({"needed": "s3://reader:hunter2@host/log"})
+    (sentence,) = setting_faults(caught.value, Outer)
+    assert "hunter2" not in sentence
+    assert "host/log" in sentence
