@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from pipeline.api.run_result import Run, load_run
     from pipeline.api.running import run
     from pipeline.engine.config import Config
-    from scoring.selectors.base import ScoreShard, Selector
+    from scoring.selectors.base import Selector
+    from scoring.selectors.score_shard import ScoreShard
+    from scoring.selectors.selector_settings import SelectorSettings
     from scoring.surrogate_model import Surrogate
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "Run",
     "ScoreShard",
     "Selector",
+    "SelectorSettings",
     "Surrogate",
     "UserError",
     "__version__",
@@ -64,8 +67,9 @@ _MODULES = {
     "Export": "pipeline.api.exporting",
     "Plan": "pipeline.api.planning",
     "Run": "pipeline.api.run_result",
-    "ScoreShard": "scoring.selectors.base",
+    "ScoreShard": "scoring.selectors.score_shard",
     "Selector": "scoring.selectors.base",
+    "SelectorSettings": "scoring.selectors.selector_settings",
     "Surrogate": "scoring.surrogate_model",
     "UserError": "cluster.errors",
     "__version__": "pipeline",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import pytest
 import dealrec
 from pipeline.api import python_wording
 from tests.small_log import small_log
+from tests.tiny_llm import make_tiny_llm
 
 #: Modules of functions with examples, in an order in which each finds what it needs in the run directory.
-MODULES = ("running", "run_result", "comparing", "diagnosing", "exporting", "planning", "auditing")
+MODULES = ("running", "run_result", "comparing", "diagnosing")
+#: Modules whose examples need a coreset and an LLM.
+LLM_MODULES = ("exporting", "planning", "auditing")
 SMALL: dict[str, Any] = {"surrogate": {"hidden": 16, "epochs": 1}, "cluster": {"actors": 1, "gpus": 0}}
 
 
@@ -30,15 +34,29 @@ def names(ray_local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> d
 
 
 def test_the_examples_are_true(names: dict[str, object]) -> None:
+    assert run_examples(MODULES, names) > 10
+
+
+@pytest.mark.slow
+def test_the_examples_on_a_coreset_are_true(ray_local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    llm = {"model": str(make_tiny_llm(tmp_path / "llm")), "dtype": "float32", "max_tokens": 256}
+    log = small_log().to_pandas()
+    select = {"method": "random", "size": 0.25}
+    run = dealrec.run({"interactions": log}, until="select", run_dir="runs/shop", select=select, llm=llm, **SMALL)
+    assert run_examples(LLM_MODULES, {"dealrec": dealrec, "run": run}) == 6
+
+
+def run_examples(modules: Sequence[str], names: dict[str, object]) -> int:
+    """Run the examples of some modules of `pipeline.api`, and return their number."""
     finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     tried = 0
-    for name in MODULES:
-        module = importlib.import_module(f"pipeline.api.{name}")
-        for test in finder.find(module, extraglobs=names):
+    for name in modules:
+        for test in finder.find(importlib.import_module(f"pipeline.api.{name}"), extraglobs=names):
             runner.run(test)
             tried += len(test.examples)
     assert runner.summarize().failed == 0
-    assert tried > 10
+    return tried
 
 
 def test_the_examples_without_a_run_are_true() -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import dealrec
 from cluster.project_root import PROJECT_ROOT
 
 EXAMPLES = PROJECT_ROOT / "examples"
@@ -32,7 +31,6 @@ def test_a_log_of_ones_own_becomes_a_coreset(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(dealrec.Selector, "rank"), reason="selectors of one's own have no base class yet")
 def test_a_selector_of_ones_own_is_compared(tmp_path: Path) -> None:
     shown = run_script("own_selector.py", tmp_path)
     assert "own_selector:Newest" in shown
