@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 PositiveInt = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
-#: The type of a fault that `unmet` makes; `pipeline.engine.setting_faults` reads it.
+#: The type of a fault that `unmet` makes; `scoring.setting_faults` reads it.
 UNMET = "unmet"
 
 
@@ -31,6 +31,6 @@ class Section(BaseModel):
     def _no_number_from_a_boolean(cls, value: object, info: ValidationInfo) -> object:
         """Reject a boolean for a number: Python counts True as 1, so `size: yes` would select one sample."""
         annotation = None if info.field_name is None else cls.model_fields[info.field_name].annotation
-        if isinstance(value, bool) and annotation is not bool:
+        if isinstance(value, bool) and annotation is not Any and bool not in (annotation, *get_args(annotation)):
             raise unmet("a number, a name or a list")
         return value

@@ -54,9 +54,9 @@ def compare(
     ...     run, selectors=["random", "popularity"], sizes=[4], target="proxy", proxies=["lexical"]
     ... )
     >>> [arm.selector for arm in found.arms]
-    ['random', 'popularity']
+    ['zero-shot', 'random', 'popularity']
     >>> found.table().num_rows
-    2
+    3
     """
     from pipeline.studies.compare.arms import Request
     from pipeline.studies.compare.run_comparison import compare as compare_selectors

@@ -10,10 +10,10 @@ import yaml
 from pydantic import ValidationError
 
 from cluster.errors import UserError
-from cluster.masking import masked_values
+from cluster.masking import masked, masked_values
 from cluster.storage import Storage
 from pipeline.engine.config import Config
-from pipeline.engine.setting_faults import setting_faults
+from scoring.setting_faults import setting_faults
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
@@ -78,7 +78,7 @@ def parse_config(values: Mapping[str, object], source: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        faults = "; ".join(setting_faults(error, Config))
+        faults = masked("; ".join(setting_faults(error, Config)))
         raise UserError(f"{source}: {faults}.", "Correct the keys named and run again.") from None
 
 

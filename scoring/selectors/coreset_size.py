@@ -10,7 +10,7 @@ from scoring.exceptions import SettingError, TooFewSamplesError
 def checked_size(size: float) -> float:
     """The size itself. Raises SettingError when it is neither a share nor a whole count."""
     if not 0 < size < float("inf") or (size >= 1 and size != int(size)):
-        raise SettingError(f"size is a share below 1 or a whole number of samples, not {size}")
+        raise SettingError(f"size must be a share below 1 or a whole number of samples, got {size:g}")
     return size
 
 

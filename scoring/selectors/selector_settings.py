@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from scoring.exceptions import SettingError
+from scoring.setting_faults import setting_faults
 from scoring.settings import Section
 
 
@@ -103,11 +104,4 @@ def read_settings(kind: type[_Settings], values: Mapping[str, Any]) -> _Settings
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        faults = [_fault(fault) for fault in error.errors()]
-        raise SettingError("; ".join(faults)) from None
-
-
-def _fault(fault: Any) -> str:
-    place = ".".join(map(str, fault["loc"]))
-    text = str(fault["msg"]).removeprefix("Value error, ")
-    return f"{place}: {text}, got {fault['input']!r}" if fault["type"] != "missing" else f"{place} is missing"
+        raise SettingError("; ".join(setting_faults(error, kind))) from None

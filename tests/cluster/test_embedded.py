@@ -42,7 +42,7 @@ def test_a_start_that_fails_is_the_users_to_mend_and_leaves_nothing_running() ->
         ("RAY_TMPDIR", "/dev/null/x"),
         ("RAY_TMPDIR", long),
         ("RAY_gcs_server_port_wait_time_s", "soon"),
-        ("RAY_gcs_server_port_wait_time_s", "0"),
+        ("RAY_gcs_server_port_wait_time_s", "-1"),
     ]
     ended = run(_FAILING, json.dumps(settings))
     assert ended.returncode == 0, ended.stderr

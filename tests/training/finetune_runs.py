@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +16,9 @@ from training.llm.loading import load_tokenizer
 from training.llm.prompts import PromptEncoder, load_template
 from training.loops.examples import encode_examples
 from training.loops.finetune_config import FinetuneConfig
-from training.loops.finetune_spec import FinetuneSpec
+from training.loops.finetune_spec import FinetuneJob, FinetuneSpec
 from training.loops.training_records import FinetuneOutcome
 from training.loops.worker_placement import Placement
-
-if TYPE_CHECKING:
-    from training.loops.finetune_spec import FinetuneJob
 
 ITEMS = 12
 TITLES = ["", *(f"Title {number}" for number in range(1, ITEMS + 1))]

@@ -106,8 +106,7 @@ class Request:
             try:
                 checked_size(size)
             except SettingError as error:
-                remedy = "Give shares below 1, or whole numbers of samples."
-                raise UserError(f"--sizes: {size:g} is no size.", remedy) from error
+                raise UserError(f"--sizes: {error}.", "Change it.") from error
         return [
             Arm(name, size, seed + _DRAW * draw)
             for name in self.selectors

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from cluster.errors import UserError
 from pipeline.engine.config import SELECT_PRESETS, SelectConfig
-from pipeline.engine.setting_faults import setting_faults
 from scoring.exceptions import SettingError
 from scoring.selection import FULL, METHODS, is_own, selector
 from scoring.selectors.selector_settings import BuiltInSettings
+from scoring.setting_faults import setting_faults
 
 #: A variant names folders, so it holds nothing but these characters.
 _FORM = re.compile(r"[\w.:]+(\+\w+=[\w.-]+)*")

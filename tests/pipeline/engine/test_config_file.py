@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from cluster.digest import json_digest
 from cluster.errors import UserError
-from pipeline.engine.config_file import dump_config, json_schema, load_config, parse_config
+from pipeline.engine.config_file import dump_config, json_schema, load_config, parse_config, parse_text
 from pipeline.engine.fingerprint import config_part
 
 MINIMAL = {"data": {"interactions": "log.parquet"}}
@@ -48,7 +48,7 @@ def test_overrides_are_yaml_and_leave_the_rest_alone(tmp_path: Path) -> None:
         ("data: {interactions: a}\nselect: {lamda: 1}", "nearest valid key: select.lambda"),
         ("data: {split: column}", "key data.interactions is missing"),
         ("data: {interactions: a, split: random}", "data.split must be auto, .* or column, got 'random'"),
-        ("data: {interactions: a}\nselect: {size: 1.5}", "select: size is a share below 1 or a whole number"),
+        ("data: {interactions: a}\nselect: {size: 1.5}", "select: size must be a share below 1 or a whole number"),
         ("data: {interactions: a}\nselect: {size: yes}", "select.size must be a number, a name or a list, got true"),
         ("data: {interactions: a}\nselect: {method: best}", "select.method: 'best' is not a selector"),
         ("data: {interactions: a}\ninfluence: {damping: 0}", "influence.damping must be above 0, got 0"),
@@ -123,3 +123,10 @@ def test_the_schema_knows_the_keys() -> None:
     schema = json.loads(json_schema())
     assert set(schema["properties"]) >= {"data", "samples", "surrogate", "influence", "effort", "select", "llm"}
     assert "lambda" in schema["$defs"]["SelectConfig"]["properties"]
+
+
+def test_a_fault_shows_no_password() -> None:
+    with pytest.raises(UserError) as caught:
+        parse_text("data: {interactions: x}\nselect: {size: 's3://reader:hunter2@host/log'}", "c.yaml", [])
+    assert "hunter2" not in str(caught.value)
+    assert "select.size must be a number" in str(caught.value)

@@ -96,7 +96,7 @@ def test_storage_that_goes_does_not_hide_why_a_stage_failed(tmp_path: Path, capl
     graph = Graph((Stage("a", "fa", (), ("select.size",), 1, lose),), config(), run)
     with pytest.raises(RuntimeError, match="the disk went away"):
         graph.execute(graph.stages, EventLog(run))
-    assert "could not be written down" in caplog.text
+    assert "Could not record how a ended" in caplog.text
 
 
 def test_another_config_is_refused_with_its_keys(run: Storage) -> None:

@@ -68,19 +68,19 @@ def test_a_selector_is_given_its_own_settings_and_the_keys_that_it_has(
 @pytest.mark.parametrize(
     ("select", "words"),
     [
-        ({"settings": {"lamda": 0.1}}, "key select.settings: there is no setting lamda; the settings are .*lambda"),
-        ({"settings": {"lambda": -1}}, "key select.settings: lambda: .* got -1"),
-        ({"settings": {"lambda": True}}, "key select.settings: lambda"),
+        ({"settings": {"lamda": 0.1}}, "select.settings: there is no setting lamda; the settings are .*lambda"),
+        ({"settings": {"lambda": -1}}, "select.settings: lambda must be at least 0, got -1"),
+        ({"settings": {"lambda": True}}, "select.settings: lambda must be"),
         ({"settings": {"strata": 9}, "method": "random"}, "no setting strata; this selector has none"),
         ({"settings": {"lambda": 0.1}, "lambda": 0.2}, "lambda is 0.1 here, and select.lambda is 0.2"),
-        ({"settings": [1]}, "key select.settings"),
+        ({"settings": [1]}, "select.settings"),
         ({"settings": {"lambda": 0.1}, "preset": "paper"}, "preset paper means lambda: 0.5"),
         ({"method": f"{OWN}Newest", "settings": {"days": 3}}, "no setting days; the settings are skip, strata"),
-        ({"method": f"{OWN}Newest", "settings": {"skip": 1}}, "skip: .* got 1"),
-        ({"method": f"{OWN}Newst"}, "key select.method: .* has no class Newst"),
-        ({"method": f"{OWN}NoRank"}, "key select.method: .* must define rank"),
-        ({"method": "no_such_module:Newest"}, "key select.method: .*PYTHONPATH"),
-        ({"size": 2.5}, "size is a share below 1 or a whole number"),
+        ({"method": f"{OWN}Newest", "settings": {"skip": 1}}, "skip must be below 1, got 1"),
+        ({"method": f"{OWN}Newst"}, "select.method: .* has no class Newst"),
+        ({"method": f"{OWN}NoRank"}, "select.method: .* must define rank"),
+        ({"method": "no_such_module:Newest"}, "select.method: .*PYTHONPATH"),
+        ({"size": 2.5}, "size must be a share below 1 or a whole number"),
     ],
 )
 def test_what_a_selector_cannot_have_is_refused_by_its_key(select: dict[str, Any], words: str) -> None:

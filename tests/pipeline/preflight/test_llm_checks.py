@@ -87,7 +87,7 @@ def unknown_architecture(llm: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "lack", "remedy"),
     [
-        (drop_weights, r"only pytorch_model.bin, a pickle\. Pickles are refused", "save_pretrained"),
+        (drop_weights, "only pytorch_model.bin, a pickle. Pickles are refused", "save_pretrained"),
         (adapter_alone, "holds an adapter, not a model", "merge_and_unload"),
         (drop_tokenizer, "holds no tokenizer", "save_pretrained"),
         (pointer, "model.safetensors cannot be read as safetensors", "git lfs pull"),

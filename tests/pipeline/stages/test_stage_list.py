@@ -15,9 +15,6 @@ from pipeline.stages.selection_needs import FEATURE_NAMES
 from pipeline.stages.stage_list import STAGE_NAMES, STAGES, stage_names_of, stages_of
 from training.loops.finetune_spec import HOW_ONLY
 
-#: No keys of their own: they follow from where the model is and from the cluster.
-DERIVED = {"model_copy", "placement"}
-
 
 def configured(select: dict[str, str], **effort: float) -> Config:
     return parse_config({"data": {"interactions": "x"}, "select": select, "effort": effort}, "c")
@@ -145,5 +142,4 @@ def test_a_run_by_the_default_goes_through_all_stages() -> None:
 
 def test_a_tuning_under_way_may_change_what_its_checkpoints_leave_open() -> None:
     finetune = next(stage for stage in STAGES if stage.name == "finetune")
-    assert {f"finetune.{name}" for name in HOW_ONLY} - set(finetune.elastic) == {f"finetune.{name}" for name in DERIVED}
-    assert set(finetune.elastic) <= {f"finetune.{name}" for name in HOW_ONLY}
+    assert {f"finetune.{name}" for name in HOW_ONLY} == set(finetune.elastic)

@@ -70,7 +70,7 @@ def test_settings_reach_it():
 def test_a_switch_is_a_switch_and_no_number():
     given = {"plain": True, "perhaps": False, "whatever": True}
     assert selector(OWN + "Switched")(given).settings.values() == {"number": 1, **given}
-    with pytest.raises(SettingError, match="number: a number, a name"):
+    with pytest.raises(SettingError, match="number must be a number, a name or a list, got true"):
         selector(OWN + "Switched")({"number": True})
 
 

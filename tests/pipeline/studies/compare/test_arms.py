@@ -64,7 +64,7 @@ def test_fresh_seeds_are_other_arms() -> None:
         (Request(["dealrec+strata=2001-13-45"], 1, [64]), "strata: 2001-13-45 is neither"),
         (Request(["dealrec+strata=..."], 1, [64]), "strata: ... is neither"),
         (Request(["dealrec+strata=../3"], 1, [64]), "cannot be read"),
-        (Request([f"{OWN}Newest+skip=2"], 1, [64]), "settings: skip: .* less than 1, got 2"),
+        (Request([f"{OWN}Newest+skip=2"], 1, [64]), "settings: skip must be below 1, got 2"),
         (Request([f"{OWN}Newest+colour=red"], 1, [64]), "no setting colour"),
         (Request([f"{OWN}Newest+lambda=0.1"], 1, [64]), "no setting lambda"),
         (Request([f"{OWN}Newest+preset=paper"], 1, [64]), "preset paper means method: dealrec"),
@@ -148,7 +148,7 @@ def test_settings_of_the_runs_selector_are_not_those_of_another() -> None:
 
 def test_keys_of_the_run_that_a_selector_cannot_take_are_the_users_fault() -> None:
     run = parse_config({"data": {"interactions": "x"}, "select": {"strata": 200}}, "c")
-    with pytest.raises(UserError, match=r"--selectors tests.own_selectors:Few: settings: strata: .* got 200"):
+    with pytest.raises(UserError, match=r"--selectors tests.own_selectors:Few: settings: strata must be .* got 200"):
         arm_config(run, Arm(f"{OWN}Few", 64, 0))
 
 

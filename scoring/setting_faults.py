@@ -9,7 +9,6 @@ from typing import get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from cluster.masking import masked
 from scoring.settings import UNMET
 
 _LONGEST_VALUE = 80
@@ -130,8 +129,8 @@ def _number(value: object) -> str:
 
 
 def _value(value: object) -> str:
-    """Format a value as in a YAML file, without credentials and shortened if it is long."""
+    """Format a value as in a YAML file, shortened if it is long."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    text = masked(repr(value))
+    text = repr(value)
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
