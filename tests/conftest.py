@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -66,3 +67,19 @@ def ray_head() -> Iterator[str]:
 
     with head_node() as address:
         yield address
+
+
+@pytest.fixture
+def plain_logging() -> Iterator[None]:
+    """Our loggers as a process has them that did not start our command line."""
+    logger = logging.getLogger("dealrec")
+    kept = logger.handlers[:], logger.propagate, logger.level
+    root = logging.getLogger()
+    of_root = root.handlers[:]
+    logger.handlers[:], logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
+    root.handlers[:] = []
+    yield
+    logger.handlers[:], logger.propagate = kept[:2]
+    logger.setLevel(kept[2])
+    root.handlers[:] = of_root

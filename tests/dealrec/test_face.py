@@ -25,7 +25,7 @@ SMALL: dict[str, Any] = {
 
 
 def test_a_table_runs_resumes_and_is_refused_once_it_changes(
-    ray_local: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ray_local: None, plain_logging: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     log = small_log()
     where = tmp_path / "run"

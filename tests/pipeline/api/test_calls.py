@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
 
 import pytest
 
@@ -64,22 +63,6 @@ def test_it_is_left_as_it_was_by_an_error_too() -> None:
     with pytest.raises(ZeroDivisionError), api_call():
         fails()
     assert dict(os.environ) == before
-
-
-@pytest.fixture
-def plain_logging() -> Iterator[None]:
-    """Our loggers as a process has them that did not start our command line."""
-    logger = logging.getLogger("dealrec")
-    kept = logger.handlers[:], logger.propagate, logger.level
-    root = logging.getLogger()
-    of_root = root.handlers[:]
-    logger.handlers[:], logger.propagate = [], True
-    logger.setLevel(logging.NOTSET)
-    root.handlers[:] = []
-    yield
-    logger.handlers[:], logger.propagate = kept[:2]
-    logger.setLevel(kept[2])
-    root.handlers[:] = of_root
 
 
 def test_nothing_is_printed_unless_asked_for(plain_logging: None, capfd: pytest.CaptureFixture[str]) -> None:
