@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from pipeline.api.run_result import Run, load_run
     from pipeline.api.running import run
     from pipeline.engine.config import Config
-    from scoring.selectors.base import Selector
+    from scoring.batching import HistoryBatch, SequenceBatch
+    from scoring.losses import OutputLoss, SoftmaxLoss
+    from scoring.selectors.base import LogView, Selector
     from scoring.selectors.score_shard import ScoreShard
     from scoring.selectors.selector_settings import SelectorSettings
     from scoring.surrogate_model import Surrogate
@@ -41,11 +43,16 @@ __all__ = [
     "Config",
     "Diagnosis",
     "Export",
+    "HistoryBatch",
+    "LogView",
+    "OutputLoss",
     "Plan",
     "Run",
     "ScoreShard",
     "Selector",
     "SelectorSettings",
+    "SequenceBatch",
+    "SoftmaxLoss",
     "Surrogate",
     "UserError",
     "__version__",
@@ -65,11 +72,16 @@ _MODULES = {
     "Config": "pipeline.engine.config",
     "Diagnosis": "pipeline.api.diagnosing",
     "Export": "pipeline.api.exporting",
+    "HistoryBatch": "scoring.batching",
+    "LogView": "scoring.selectors.base",
+    "OutputLoss": "scoring.losses",
     "Plan": "pipeline.api.planning",
     "Run": "pipeline.api.run_result",
     "ScoreShard": "scoring.selectors.score_shard",
     "Selector": "scoring.selectors.base",
     "SelectorSettings": "scoring.selectors.selector_settings",
+    "SequenceBatch": "scoring.batching",
+    "SoftmaxLoss": "scoring.losses",
     "Surrogate": "scoring.surrogate_model",
     "UserError": "cluster.errors",
     "__version__": "pipeline",
