@@ -28,7 +28,6 @@ _NODE_VARIABLE = "RAY_raylet_start_wait_time_s"
 #: that a worker died while starting.
 _START_ENVIRONMENT = {_NODE_VARIABLE: "120", "RAY_agent_register_timeout_ms": "300000"}
 _TRIES = 3
-#: No further attempt starts after this time.
 _PATIENCE_SECONDS = 200.0
 _PAUSE_SECONDS = 5.0
 _END_SECONDS = 10.0
@@ -37,7 +36,12 @@ _PORT_VARIABLE = "RAY_GCS_SERVER_PORT"
 _TAKEN = re.compile(r"The specified port is (\d+)")
 
 
-def start_embedded(cpus: int | None, gpus: int | None) -> None:
+def start_embedded(
+    cpus: int | None,
+    gpus: int | None,
+    pause_seconds: float = _PAUSE_SECONDS,
+    patience_seconds: float = _PATIENCE_SECONDS,
+) -> None:
     """Start a Ray that belongs to this process on this machine, and connect to it.
 
     A failed start is retried a few times, since what hinders it on a busy machine is often temporary. A failed attempt
@@ -46,10 +50,12 @@ def start_embedded(cpus: int | None, gpus: int | None) -> None:
     Parameters
     ----------
     cpus, gpus : logical resources; None uses what the machine has.
+    pause_seconds : the time between two attempts.
+    patience_seconds : no further attempt starts after this time.
 
     Raises `UserError` if Ray does not start.
     """
-    end = time.monotonic() + _PATIENCE_SECONDS
+    end = time.monotonic() + patience_seconds
     for number in itertools.count(1):
         earlier = children()
         try:
@@ -60,7 +66,7 @@ def start_embedded(cpus: int | None, gpus: int | None) -> None:
             if number == _TRIES or _lasting(error) or time.monotonic() > end:
                 raise _not_started(error, number) from error
             log.info("Ray did not start: %s. Trying again.", _reason(error))
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(pause_seconds)
         except BaseException:
             _clear(earlier)
             raise

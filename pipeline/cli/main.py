@@ -65,7 +65,7 @@ def guarded(work: Callable[[], int], verbose: bool = False) -> int:
         fault = user_error_in(error)
         if fault is not None:
             return _user_fault(fault, verbose)
-        log.error("A fault of ours, not of your config or data:\n%s", traceback.format_exc())
+        log.error("Internal error (a bug in dealrec, not in your config or data):\n%s", traceback.format_exc())
         return EXIT_OUR_FAULT
 
 

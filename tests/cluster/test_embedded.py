@@ -11,19 +11,17 @@ from tests.ray_cluster import ROOT, environment
 _FAILING = """
 import json, os, sys
 import psutil
-from cluster import embedded
+from cluster.embedded import start_embedded
 from cluster.errors import UserError
-from cluster.session import ray_session
 from pipeline.cli.log_lines import configure_logging
 
 configure_logging()
-embedded._PAUSE_SECONDS, embedded._PATIENCE_SECONDS = 0.0, 1e6
 said = {}
 for number, (name, value) in enumerate(json.loads(sys.argv[1])):
     os.environ[name] = value
     try:
-        with ray_session("local", cpus=1):
-            raise SystemExit("Ray started")
+        start_embedded(1, None, pause_seconds=0.0, patience_seconds=1e6)
+        raise SystemExit("Ray started")
     except UserError as error:
         said[number] = [str(error), [child.name() for child in psutil.Process().children(recursive=True)]]
     del os.environ[name]
@@ -63,10 +61,7 @@ def test_a_start_that_fails_is_the_users_to_mend_and_leaves_nothing_running() ->
 _DYING = """
 import contextlib, sys, threading, time
 import psutil, ray
-from cluster import embedded
-from cluster.session import ray_session
-
-embedded._PAUSE_SECONDS, embedded._PATIENCE_SECONDS = 0.0, 1e6
+from cluster.embedded import start_embedded
 
 def kill_first():
     while True:
@@ -81,8 +76,10 @@ from pipeline.cli.main import guarded
 from pipeline.cli.log_lines import configure_logging
 
 def work():
-    with ray_session("local", cpus=1):
-        return 0 if ray.get(ray.remote(lambda: 5).remote()) == 5 else 1
+    start_embedded(1, None, pause_seconds=0.0, patience_seconds=1e6)
+    found = ray.get(ray.remote(lambda: 5).remote())
+    ray.shutdown()
+    return 0 if found == 5 else 1
 
 configure_logging()
 sys.exit(guarded(work))
