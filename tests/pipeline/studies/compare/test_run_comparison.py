@@ -144,7 +144,7 @@ def test_a_table_without_its_control_says_so(
     # The last of two is what counts.
     assert main(command(config_file, "--selectors", "popularity", "--json")) == 0
     result = json.loads(capsys.readouterr().out)["comparison"]
-    assert result["warnings"] == ["random is not among the selectors, so no difference is shown"]
+    assert result["warnings"] == ["random is not among the selectors, so the tables show no differences from it"]
     assert not any("difference" in found for row in result["rows"] for found in row["metrics"]["test"].values())
 
 
@@ -175,9 +175,9 @@ def test_arms_may_read_features_of_different_settings(ray_local: None, config_fi
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (("--proxies", "tf"), "no proxy tf"),
+        (("--proxies", "tf"), "unknown proxy tf"),
         (("--sizes", "9999"), "9,999 samples are asked for"),
-        (("--seeds", "0"), "--seeds 0"),
+        (("--seeds", "0"), "--seeds must be from 1 to 999, got 0"),
     ],
 )
 def test_the_users_fault_is_two(
