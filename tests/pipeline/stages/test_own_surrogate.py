@@ -44,7 +44,7 @@ def test_it_is_audited_over_its_own_scopes(trained: Path, tmp_path: Path, capsys
     run = shutil.copytree(trained / "run", tmp_path / "run")
     command = ["audit", str(trained / "config.yaml"), "--run-dir", str(run), "--json", "--set", "audit.subsets=3"]
     assert main([*command, "--set", "audit.scopes=[last_layer]"]) == 2
-    assert "The surrogate's scopes are mix, all" in capsys.readouterr().err
+    assert "Use the surrogate's scopes (mix, all)" in capsys.readouterr().err
     assert not (run / "retrained" / "planted").exists()
     assert main([*command, "--set", "audit.solvers=[cg]", "--set", "audit.dampings=[0.1]"]) == 0
     rows = {row["label"]: row for row in json.loads(capsys.readouterr().out)["audit"]["scores"]}
