@@ -48,7 +48,7 @@ def test_the_untuned_model_is_a_row_whether_a_run_has_evaluated_it_or_not(small_
         # Both are asked the same users, in the same order, for the same targets.
         untuned = Storage.at(run).child("arms", "untuned", "eval") if run == alone else small_run.run.child("eval")
         assert asked(arm.child("eval"), "LLM, tuned on random coreset") == asked(untuned, UNTUNED)
-        assert set(tuned["metrics"]["test"]["ndcg@10"]) == {"value", "low", "high", "resampled", "from_zero_shot"}
+        assert set(tuned["metrics"]["test"]["ndcg@10"]) == {"value", "low", "high", "from_zero_shot"}
     assert tables[0]["zero-shot"] == tables[1]["zero-shot"]
     assert ranks(Storage.at(alone).child("arms", "untuned", "eval")) == ranks(small_run.run.child("eval"))
     assert not (beside / "arms" / "untuned").exists()
