@@ -34,9 +34,9 @@ def audit(
 
     Examples
     --------
-    >>> found = dealrec.audit(run, audit={"subsets": 3, "draws": 1, "solvers": ["none", "ekfac"], "dampings": [0.001]})
-    >>> [score.label for score in found.scores][:2]
-    ['none/last_feed_forward', 'ekfac/last_feed_forward/0.001']
+    >>> found = dealrec.audit("shop.yaml", audit={"subsets": 8})  # doctest: +SKIP
+    >>> found.recommended  # doctest: +SKIP
+    'influence: {solver: ekfac, scope: ["last_layer"], damping: 0.001}'
     """
     with api_call(progress), opened_task(source, run_dir, overrides, sections) as task:
         graph = run_stages(task.config, task.run, RunOptions(first=from_, fresh=fresh), AUDIT_STAGES)

@@ -54,7 +54,7 @@ def export(
     --------
     >>> written = dealrec.export(run, formats=["messages", "tokens"])
     >>> [file.file for file in written.files]
-    ['messages.jsonl', 'tokens.parquet', 'README.md']
+    ['messages.jsonl', 'tokens.parquet']
     """
     from pipeline.export.coreset_export import FORMATS, export_coreset
 

@@ -17,7 +17,7 @@ from pipeline.tracking.tracker import Ending, TrackedRun, Tracker
 log = logging.getLogger("dealrec.tracking")
 
 #: How long the end of a run waits for a tracker to send what is left.
-_PATIENCE = 30.0
+PATIENCE = 30.0
 
 Work = Callable[[Tracker], None]
 
@@ -37,7 +37,7 @@ class BackgroundTracker:
     """
 
     def __init__(
-        self, name: str, tracked: TrackedRun, digest: str, restart: bool = False, patience: float = _PATIENCE
+        self, name: str, tracked: TrackedRun, digest: str, restart: bool = False, patience: float = PATIENCE
     ) -> None:
         self._name, self._tracked, self._patience = name, tracked, patience
         self._folder = tracked.run.child("tracking")

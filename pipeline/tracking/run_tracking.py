@@ -16,7 +16,7 @@ from cluster.storage import Storage
 from pipeline.engine.config import Config
 from pipeline.engine.manifest import Manifest
 from pipeline.engine.watching import UNWATCHED, StageWatcher
-from pipeline.tracking.background_tracker import BackgroundTracker
+from pipeline.tracking.background_tracker import PATIENCE, BackgroundTracker
 from pipeline.tracking.figures import config_params, progress_figures, stage_figures
 from pipeline.tracking.tracker import Ending, Figures, TrackedRun, Tracker
 
@@ -27,18 +27,21 @@ _KEPT = {"select": "selection.json", "report": "report.html"}
 
 
 @contextmanager
-def tracked_run(config: Config, run: Storage, restart: bool = False) -> Iterator[StageWatcher]:
+def tracked_run(
+    config: Config, run: Storage, restart: bool = False, patience: float = PATIENCE
+) -> Iterator[StageWatcher]:
     """A watcher of the run's stages for the length of a block, after which the trackers learn how it ended.
 
     Parameters
     ----------
     restart : True begins another run at each tracker, for results that replace those recorded so far. Otherwise the
         run directory remembers the one to continue, unless the config was another one.
+    patience : the seconds that each tracker has to finish in the end.
     """
     if not config.track:
         yield UNWATCHED
         return
-    watcher = RunTracking(config, run, restart)
+    watcher = RunTracking(config, run, restart, patience)
     ending: Ending = "failed"
     try:
         yield watcher
@@ -53,7 +56,7 @@ def tracked_run(config: Config, run: Storage, restart: bool = False) -> Iterator
 class RunTracking:
     """Tells every tracker what happens in a run; see `StageWatcher`."""
 
-    def __init__(self, config: Config, run: Storage, restart: bool) -> None:
+    def __init__(self, config: Config, run: Storage, restart: bool, patience: float) -> None:
         self._run = run
         params = config_params(config)
         # Where a run happens and who follows it does not make it another one.
@@ -61,7 +64,7 @@ class RunTracking:
         name = masked(run.uri).partition("?")[0].rstrip("/").rsplit("/", 1)[-1]
         tracked = TrackedRun(name, params, run, None)
         digest = json_digest(decisive)
-        self._trackers = [BackgroundTracker(name, tracked, digest, restart) for name in config.track]
+        self._trackers = [BackgroundTracker(name, tracked, digest, restart, patience) for name in config.track]
 
     def begun(self, stage: str) -> Progress:
         return StageProgress(stage, self._trackers)

@@ -50,7 +50,10 @@ def one_message(text: str) -> str:
         ({"select": {"size": -1}}, ["select.size"]),
         ({"llm": {"template": "movie"}}, ["llm.template", "movies"]),
         ({"llm": {"model": "./nowhere"}}, ["llm.model", "./nowhere does not exist"]),
-        ({"finetune": {"zero": 2, "offload": "all"}}, ["finetune.offload", "only where finetune.zero is 3"]),
+        (
+            {"finetune": {"zero": 2, "offload": "all"}},
+            ["finetune.offload must be none or optimizer", "if finetune.zero is 2"],
+        ),
         ({"finetune": {"workers": 9, "global_batch": 8}}, ["finetune.workers", "at most finetune.global_batch"]),
         ({"cluster": {"gpus": 3}}, ["cluster.gpus asks for 3", "Set cluster.gpus to 0"]),
     ],

@@ -37,7 +37,12 @@ def lacks(stages: tuple[str, ...], **sections: Any) -> list[Finding]:
             "last_layer",
         ),
         (("audit",), {"audit": {"scopes": ["last_layer", "lst"]}}, "audit.scopes: no parameter matches 'lst'", "all"),
-        (("finetune",), {"finetune": {"zero": 1, "offload": "all"}}, "finetune.offload", "finetune.zero is 3"),
+        (
+            ("finetune",),
+            {"finetune": {"zero": 1, "offload": "all"}},
+            "finetune.offload",
+            "Only finetune.zero 3 offloads the weights",
+        ),
     ],
 )
 def test_what_would_stop_a_stage_is_told_with_its_key(

@@ -10,6 +10,7 @@ from pipeline.engine.config import Config
 from pipeline.engine.config_file import parse_config
 from pipeline.engine.events import EventLog
 from pipeline.engine.graph import Graph, Stage, StageContext
+from pipeline.tracking.background_tracker import PATIENCE
 from pipeline.tracking.run_tracking import tracked_run
 
 SECRET = "sesame"
@@ -47,8 +48,10 @@ STAGES = (
 )
 
 
-def follow(config: Config, run: Storage, count: int = len(STAGES), restart: bool = False) -> None:
+def follow(
+    config: Config, run: Storage, count: int = len(STAGES), restart: bool = False, patience: float = PATIENCE
+) -> None:
     """Bring the first `count` stages up to date, as a run does."""
     graph = Graph(STAGES, config, run)
-    with tracked_run(config, run, restart) as watcher:
+    with tracked_run(config, run, restart, patience) as watcher:
         graph.execute(STAGES[:count], EventLog(run), watcher)
