@@ -99,7 +99,6 @@ def small_surrogate(config: Config, items: int = _FEW_ITEMS) -> Surrogate | None
 
     Return None for a custom surrogate, which may insist on the real catalogue; its module must exist, though.
     """
-    from pipeline.stages.surrogate_stage import network_settings
     from scoring.exceptions import SettingError
     from scoring.surrogate import build_surrogate, surrogate_builder
 
@@ -108,7 +107,7 @@ def small_surrogate(config: Config, items: int = _FEW_ITEMS) -> Surrogate | None
         if ":" in model:
             surrogate_builder(model)
             return None
-        return build_surrogate(model, items, network_settings(config))
+        return build_surrogate(model, items, config.surrogate.network(config.samples.max_history))
     except SettingError as error:
         raise UserError(f"surrogate: {error}.", "Correct the settings of the surrogate.") from error
 
@@ -119,7 +118,6 @@ def require_features(config: Config, needs: SelectionNeeds, data: Storage) -> No
     A custom surrogate is built to find out, with the items of an ingested log, as in training.
     """
     from pipeline.stages.surrogate_feature_stage import not_sasrec
-    from pipeline.stages.surrogate_stage import network_settings
     from scoring.exceptions import SettingError
     from scoring.sasrec import SASRec
     from scoring.surrogate import build_surrogate
@@ -130,7 +128,9 @@ def require_features(config: Config, needs: SelectionNeeds, data: Storage) -> No
         return
     counts = data.read_table("items.parquet", ["count"]).column("count").to_numpy()
     try:
-        built = build_surrogate(model, len(counts), network_settings(config), torch.from_numpy(counts.copy()))
+        built = build_surrogate(
+            model, len(counts), config.surrogate.network(config.samples.max_history), torch.from_numpy(counts.copy())
+        )
     except SettingError as error:
         raise UserError(f"surrogate: {error}.", "Correct the settings of the surrogate.") from error
     if not isinstance(built, SASRec):

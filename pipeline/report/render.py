@@ -14,9 +14,10 @@ from pipeline.report.view import page
 
 
 @cache
-def _template() -> Template:
+def page_template(package: str) -> Template:
+    """Return the `page.html.j2` of a package; it escapes all text, and an undefined name is an error."""
     environment = Environment(
-        loader=PackageLoader("pipeline.report", "."),
+        loader=PackageLoader(package, "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -27,12 +28,15 @@ def _template() -> Template:
     return environment.get_template("page.html.j2")
 
 
+def page_style() -> Markup:
+    """Return the style sheet of all pages, which is our own and holds nothing from a run."""
+    return Markup(files("pipeline.report").joinpath("page.css").read_text(encoding="utf-8"))
+
+
 def render_report(run: ReportData) -> str:
     """Render the report as the text of one HTML file; parts that the run lacks are shown as not run.
 
     All text from the log, the model and the configuration is escaped. The page's security policy forbids scripts and
     outside resources.
     """
-    # The style sheet is our own and holds nothing from the run.
-    style = Markup(files("pipeline.report").joinpath("page.css").read_text(encoding="utf-8"))
-    return _template().render(style=style, **page(run))
+    return page_template("pipeline.report").render(style=page_style(), **page(run))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from pipeline.engine.config import Config
 from pipeline.engine.graph import StageContext
@@ -11,11 +10,6 @@ from pipeline.stages.worker_pools import room_for_training, surrogate_placement
 from training.loops.surrogate_training import SurrogateSpec, train_surrogate
 
 CHECKPOINTS = "_checkpoints"
-
-
-def network_settings(config: Config) -> dict[str, Any]:
-    """Return the arguments of a surrogate's builder, except the number of items."""
-    return config.surrogate.network(config.samples.max_history)
 
 
 def surrogate_spec(config: Config) -> SurrogateSpec:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from importlib.resources import files
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from pipeline.report.charts import Series, line_chart
 from pipeline.report.number_format import metric_name
+from pipeline.report.render import page_style, page_template
 from pipeline.studies.compare.comparison_rows import TextRow, difference_rows, slice_rows, summary_rows
 from pipeline.studies.compare.outcomes import TEST, ZERO_SHOT
 from pipeline.studies.compare.records import ArmRow, ComparisonRecord, DifferenceKind
@@ -20,24 +18,11 @@ _METRIC = "ndcg@10"
 _KINDS: tuple[DifferenceKind, ...] = ("difference", "from_zero_shot")
 
 
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("pipeline.studies.compare", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2")
-
-
 def comparison_page(result: ComparisonRecord) -> str:
     """Return the page of a comparison as one HTML file, without scripts or outside resources."""
-    style = Markup(files("pipeline.report").joinpath("page.css").read_text(encoding="utf-8"))
     models = list(dict.fromkeys(row["model"] for row in result["rows"]))
-    return _template().render(
-        style=style,
+    return page_template("pipeline.studies.compare").render(
+        style=page_style(),
         result=result,
         metric=metric_name(_METRIC),
         charts=[(model, size_charts(result["rows"], model, result["control"])) for model in models],
