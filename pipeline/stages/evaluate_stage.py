@@ -22,9 +22,9 @@ from pipeline.engine.fingerprint import model_identity
 from pipeline.engine.graph import StageContext
 from pipeline.engine.sample_tables import ragged_column
 from pipeline.stages.evaluate_workers import Baselines, RankingWorker, TitleWorker
-from pipeline.stages.evaluated_models import LlmTask
 from pipeline.stages.evaluation_users import draw_test_users
 from pipeline.stages.finetune_stage import llm_copy
+from pipeline.stages.llm_ranker import LlmTask
 from pipeline.stages.prompt_titles import llm_titles
 from pipeline.stages.ranking_task import Question
 from pipeline.stages.surrogate_source import trained_surrogate

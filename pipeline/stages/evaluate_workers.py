@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from cluster.broadcast import Broadcast
 from cluster.storage import Storage
-from pipeline.stages.evaluated_models import LlmRanker, LlmTask, PopularityRanker, SimilarityRanker, SurrogateRanker
-from pipeline.stages.ranking_task import Question, Users
+from pipeline.stages.baseline_rankers import PopularityRanker, SimilarityRanker, SurrogateRanker
+from pipeline.stages.llm_ranker import LlmRanker, LlmTask
+from pipeline.stages.ranking_task import Question, Ranker
 from pipeline.stages.surrogate_source import SurrogateSource
 from pipeline.stages.worker_pools import llm_device
 from training.llm.llm_spec import LLMSpec
@@ -78,17 +79,17 @@ class RankingWorker:
         titles, space = question.titles, TitleSpace(embeddings.get()["titles"].astype(np.float32, copy=False))
         ranker = LlmRanker(label, task, model, tokenizer, titles, space)
         self._facts = {"unwritable": ranker.unwritable()}
-        self._rankers: list[Callable[[Users], pa.Table]] = [ranker.rank]
+        self._groups = title_groups(titles)
+        self._rankers: list[Ranker] = [ranker]
         if baselines is not None:
-            groups = title_groups(titles)
-            untuned = LlmRanker(UNTUNED, task, model, tokenizer, titles, space)
             self._rankers += [
-                lambda users: untuned.rank(users, adapted=False),
-                SurrogateRanker(SURROGATE, baselines.surrogate, groups).rank,
-                PopularityRanker(POPULARITY, baselines.counts, groups).rank,
-                SimilarityRanker(SIMILARITY, space, groups, task.max_items).rank,
+                LlmRanker(UNTUNED, task, model, tokenizer, titles, space, adapted=False),
+                SurrogateRanker(SURROGATE, baselines.surrogate, len(titles)),
+                PopularityRanker(POPULARITY, baselines.counts),
+                SimilarityRanker(SIMILARITY, space, task.max_items),
             ]
 
     def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, object]]:
         users = self._question.users(index)
-        return pa.concat_tables([rank(users) for rank in self._rankers]), self._facts
+        answers = [users.predictions(ranker.label, ranker.answer(users), self._groups) for ranker in self._rankers]
+        return pa.concat_tables(answers), self._facts

@@ -29,6 +29,20 @@ PREDICTIONS = pa.schema(
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a model says about U users.
+
+    Attributes
+    ----------
+    scores : float32 [U, n], higher is better, column j for item j + 1.
+    generated : the best text that it wrote for each user; None for a model that writes none.
+    """
+
+    scores: npt.NDArray[np.float32]
+    generated: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
 class Users:
     """A chunk of test users, and their lists; `seen` is None where nothing is masked."""
 
@@ -40,28 +54,22 @@ class Users:
     def __len__(self) -> int:
         return self.table.num_rows
 
-    def predictions(
-        self, model: str, generated: Sequence[str | None], grounded: npt.NDArray[np.int64], ranks: Ragged
-    ) -> pa.Table:
-        """The rows of `predictions.parquet` for this chunk: `grounded` [U] is the item that comes first."""
+    def predictions(self, model: str, answer: Answer, groups: npt.NDArray[np.int64]) -> pa.Table:
+        """Return the rows of `predictions.parquet` for this chunk; `groups` [n] as in `rank_targets`."""
+        ranks = rank_targets(answer.scores, self.targets, self.seen, groups)
         columns = [
             pa.array([model] * len(self), pa.string()),
             self.table.column("sample_id"),
             self.table.column("user_id").cast(pa.string()),
-            pa.array(list(generated), pa.string()),
-            pa.array(grounded, pa.int32()),
+            pa.nulls(len(self), pa.string()) if answer.generated is None else pa.array(answer.generated, pa.string()),
+            pa.array(self.best(answer.scores), pa.int32()),
             list_array(self.targets),
             list_array(ranks),
         ]
         return pa.Table.from_arrays(columns, schema=PREDICTIONS)
 
-    def scored(self, model: str, scores: npt.NDArray[np.float32], groups: npt.NDArray[np.int64]) -> pa.Table:
-        """Predictions of a model that scores every item: `scores` is [U, n], `groups` [n] as in `rank_targets`."""
-        ranks = rank_targets(scores, self.targets, self.seen, groups)
-        return self.predictions(model, [None] * len(self), self.best(scores), ranks)
-
     def best(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-        """int64 [U], the item with the highest score among those that are not masked."""
+        """Return the item with the highest score among those that are not masked, int64 [U]."""
         candidate = scores.copy()
         if self.seen is not None:
             candidate[self.seen.row_of_value(), self.seen.values - 1] = -np.inf
@@ -90,7 +98,10 @@ class Question:
 
 
 class Ranker(Protocol):
-    """Anything that answers the question."""
+    """Anything that scores the whole catalogue for users. `label` is its name in tables."""
 
-    def rank(self, users: Users) -> pa.Table:
-        """Rows of `PREDICTIONS`, one a user."""
+    @property
+    def label(self) -> str: ...
+
+    def answer(self, users: Users) -> Answer:
+        """Score every item for each user."""

@@ -6,7 +6,7 @@ by the L2 distance of their title to the best generated text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from scoring.ragged import Ragged, concatenate
+from scoring.ragged import Ragged
 from training.llm.memory import run_in_parts
 from training.llm.prompts import EncodedPrompt, clean_title, leading_ids
 from training.llm.token_batches import TokenBatch, token_batches
-from training.ranking.ranking_metrics import rank_targets
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -124,35 +123,17 @@ class TitleSpace:
 
 
 def title_scores(generated: Embeddings, titles: TitleSpace, beams: Ragged | None = None) -> Embeddings:
-    """Return the scores by which `rank_by_distance` ranks, float32 [U, n]: nearness, with the beams' items on top."""
-    scores = -titles.distances(generated)
-    if beams is not None:
-        _promote(scores, beams)
-    return scores
-
-
-def rank_by_distance(
-    generated: Embeddings,
-    titles: TitleSpace,
-    targets: Ragged,
-    seen: Ragged | None = None,
-    groups: npt.NDArray[np.int64] | None = None,
-    beams: Ragged | None = None,
-) -> Ragged:
-    """Rank each user's targets among all items, nearest first, by the rules of `ranking_metrics.rank_targets`.
+    """Return each item's nearness to the generated texts, float32 [U, n], higher is better.
 
     Parameters
     ----------
     generated : embedding of each user's best text, [U, d].
     beams : items that constrained decoding found for each user, best first; they rank above all others.
     """
-    parts: list[Ragged] = []
-    for start, stop in _chunks(len(generated), len(titles)):
-        rows = np.arange(start, stop)
-        scores = title_scores(generated[start:stop], titles, None if beams is None else beams.take(rows))
-        masked = None if seen is None else seen.take(rows)
-        parts.append(rank_targets(scores, targets.take(rows), masked, groups))
-    return concatenate(parts)
+    scores = -titles.distances(generated)
+    if beams is not None:
+        _promote(scores, beams)
+    return scores
 
 
 def _promote(scores: Embeddings, beams: Ragged) -> None:
@@ -161,9 +142,3 @@ def _promote(scores: Embeddings, beams: Ragged) -> None:
     rank = np.arange(len(beams.values)) - np.repeat(beams.offsets[:-1], beams.lengths)
     row = beams.row_of_value()
     scores[row, beams.values - 1] = top[row] + (beams.lengths[row] - rank)
-
-
-def _chunks(rows: int, columns: int, cells: int = 1 << 24) -> Iterator[tuple[int, int]]:
-    step = max(1, cells // max(columns, 1))
-    for start in range(0, rows, step):
-        yield start, min(start + step, rows)

@@ -11,8 +11,8 @@ from scoring.ragged import Ragged
 from tests.tiny_llm import make_model, make_tokenizer
 from training.llm.llm_spec import LoraSpec
 from training.llm.lora import attach_lora
-from training.ranking.grounding import TextEmbedder, TitleSpace, rank_by_distance
-from training.ranking.ranking_metrics import title_groups, user_metrics
+from training.ranking.grounding import TextEmbedder, TitleSpace, title_scores
+from training.ranking.ranking_metrics import rank_targets, title_groups, user_metrics
 
 TITLES = ["Toy Story (1995)", "Heat", "Fargo", "Heat", "Heatwave", "A night in love", "8½"]
 
@@ -64,7 +64,7 @@ def test_an_oracle_ranks_every_unseen_target_first(monkeypatch):
     targets = Ragged.from_rows([[1], [4], [6], [7]])
     seen = Ragged.from_rows([[2], [2], [1, 5], [7]])
     generated = titles[[0, 3, 5, 6]]
-    ranks = rank_by_distance(generated, TitleSpace(titles), targets, seen, title_groups(TITLES))
+    ranks = rank_targets(title_scores(generated, TitleSpace(titles)), targets, seen, title_groups(TITLES))
     assert ranks.values.tolist() == [1, 1, 1, len(TITLES) + 1]
     assert user_metrics(ranks)["ndcg@5"].tolist() == [1, 1, 1, 0]
 
@@ -75,7 +75,7 @@ def test_beams_of_constrained_decoding_go_first():
     near = np.argsort(TitleSpace(titles).distances(titles[:1])[0]) + 1
     rest = [item for item in near.tolist() if item not in (8, 3)]
     targets = Ragged.from_rows([[8, 3, *rest]])
-    ranks = rank_by_distance(titles[:1], TitleSpace(titles), targets, beams=Ragged.from_rows([[8, 3]]))
+    ranks = rank_targets(title_scores(titles[:1], TitleSpace(titles), Ragged.from_rows([[8, 3]])), targets)
     assert ranks.values.tolist() == list(range(1, 10))
 
 

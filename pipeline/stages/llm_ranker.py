@@ -1,4 +1,4 @@
-"""The models of stage evaluate: the LLM by generation and grounding, and its controls."""
+"""The LLM as a ranker: it generates titles and grounds them in the catalogue."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import torch
 
-from pipeline.stages.ranking_task import Users
-from pipeline.stages.surrogate_source import SurrogateSource
-from scoring.batching import collate, length_buckets
+from pipeline.stages.ranking_task import Answer, Users
 from scoring.ragged import Ragged
 from training.llm.llm_spec import LLMSpec
 from training.llm.prompts import PromptEncoder, load_template
 from training.llm.token_batches import token_batches
 from training.ranking.beam_search import BeamSettings
 from training.ranking.generate import Generated, TitleGenerator
-from training.ranking.grounding import TextEmbedder, TitleSpace, rank_by_distance, title_scores
+from training.ranking.grounding import TextEmbedder, TitleSpace, title_scores
 from training.ranking.ranking_metrics import title_groups
 from training.ranking.title_trie import OUTSIDE, TitleTrie
 
@@ -50,14 +46,23 @@ class LlmRanker:
     Parameters
     ----------
     label : the model's name in tables.
-    model, tokenizer : a causal LM, or a PEFT wrapper of one; `adapted` False ranks by the base model under it.
+    model, tokenizer : a causal LM, or a PEFT wrapper of one.
     titles, space : n titles, from item 1, and their embeddings.
+    adapted : False ranks by the base model under the wrapper.
     """
 
     def __init__(
-        self, label: str, task: LlmTask, model: Any, tokenizer: Any, titles: Sequence[str], space: TitleSpace
+        self,
+        label: str,
+        task: LlmTask,
+        model: Any,
+        tokenizer: Any,
+        titles: Sequence[str],
+        space: TitleSpace,
+        adapted: bool = True,
     ) -> None:
-        self._label = label
+        self.label = label
+        self._adapted = adapted
         self._task = task
         self._titles = titles
         self._space = space
@@ -84,15 +89,12 @@ class LlmRanker:
         lengths = [len(self._encoder.response_ids(item)) for item in range(1, len(self._titles) + 1, step)]
         return float(np.mean(np.asarray(lengths) > self._generator.settings.max_new_tokens))
 
-    def rank(self, users: Users, adapted: bool = True) -> pa.Table:
-        """Rows of `PREDICTIONS`; `adapted` False answers for the model without its adapter."""
-        with nullcontext() if adapted else self._model.disable_adapter():
+    def answer(self, users: Users) -> Answer:
+        with nullcontext() if self._adapted else self._model.disable_adapter():
             best, found = self._generate(users)
         vectors = self._embedder.embed_generated(best, self._titles, self._space.titles)
         beams = found if self._task.decoding == "constrained" else None
-        ranks = rank_by_distance(vectors, self._space, users.targets, users.seen, self._groups, beams)
-        first = users.best(title_scores(vectors, self._space, beams))
-        return users.predictions(self._label, best, first, ranks)
+        return Answer(title_scores(vectors, self._space, beams), best)
 
     def _generate(self, users: Users) -> tuple[list[str], Ragged]:
         """Each user's best text, and the items that constrained decoding found, best first.
@@ -130,53 +132,3 @@ def by_row(generated: Generated) -> list[tuple[int, list[str], list[int]]]:
         found = [item for item in generated.items[place].tolist() if item != OUTSIDE]
         result.append((row, generated.texts[place], list(dict.fromkeys(found))))
     return result
-
-
-class SurrogateRanker:
-    """The surrogate's own ranking."""
-
-    def __init__(self, label: str, source: SurrogateSource, groups: npt.NDArray[np.int64]) -> None:
-        self._label = label
-        self._groups = groups
-        self._model = source.build_model()
-        self._max_history = int(source.config["max_history"])
-
-    def rank(self, users: Users) -> pa.Table:
-        history = users.history.tail(self._max_history)
-        scores = np.empty((len(users), len(self._groups)), dtype=np.float32)
-        with torch.inference_mode():
-            for rows in length_buckets(history.lengths, 8192, 512):
-                batch = collate(history, np.ones(len(history), dtype=np.int64), rows)
-                scores[rows] = self._model.logits(self._model.encode(batch.history, batch.lengths)).numpy()
-        return users.scored(self._label, scores, self._groups)
-
-
-class PopularityRanker:
-    """The same ranking for everybody: by interactions in train, `counts` [n]."""
-
-    def __init__(self, label: str, counts: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]) -> None:
-        self._label = label
-        self._counts = counts.astype(np.float32)
-        self._groups = groups
-
-    def rank(self, users: Users) -> pa.Table:
-        return users.scored(self._label, np.repeat(self._counts[None], len(users), axis=0), self._groups)
-
-
-class SimilarityRanker:
-    """Titles like those of the history, by the untuned LLM's embeddings; nothing is learnt or generated.
-
-    Parameters
-    ----------
-    max_items : titles of the history that count, the last ones, as many as a prompt shows.
-    """
-
-    def __init__(self, label: str, space: TitleSpace, groups: npt.NDArray[np.int64], max_items: int) -> None:
-        self._label = label
-        self._space = space
-        self._groups = groups
-        self._max_items = max_items
-
-    def rank(self, users: Users) -> pa.Table:
-        scores = self._space.similarities(users.history.tail(self._max_items))
-        return users.scored(self._label, scores, self._groups)

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from pipeline.engine.sample_tables import ragged_column
-from pipeline.stages.evaluated_models import LlmRanker, LlmTask, SimilarityRanker
-from pipeline.stages.ranking_task import PREDICTIONS, Users
+from pipeline.stages.baseline_rankers import SimilarityRanker
+from pipeline.stages.llm_ranker import LlmRanker, LlmTask
+from pipeline.stages.ranking_task import PREDICTIONS, Ranker, Users
 from scoring.ragged import Ragged
 from tests.tiny_llm import make_model, make_tokenizer
 from training.llm.llm_spec import LLMSpec
@@ -63,10 +64,14 @@ def llm_ranker(decoding: Any, max_new_tokens: int = 12) -> LlmRanker:
     return LlmRanker("oracle", task, model, tokenizer, TITLES, TitleSpace(embeddings))
 
 
+def predictions(ranker: Ranker, asked: Users) -> pa.Table:
+    return asked.predictions(ranker.label, ranker.answer(asked), title_groups(TITLES))
+
+
 def rank(decoding: Any) -> tuple[pa.Table, dict[str, np.ndarray]]:
     ranker = llm_ranker(decoding)
     ranker._generator = Oracle(decoding == "constrained")  # type: ignore[assignment]
-    table = ranker.rank(users())
+    table = predictions(ranker, users())
     assert table.schema == PREDICTIONS
     return table, user_metrics(ragged_column(table, "ranks"))
 
@@ -89,7 +94,7 @@ def test_a_beam_that_is_masked_leaves_the_first_place_to_the_next(monkeypatch: p
     beams = [[first, targets[0]] for first, targets in zip(seen, TARGETS, strict=True)]
     texts = [TITLES[first - 1] for first in seen]
     monkeypatch.setattr(ranker, "_generate", lambda _: (texts, Ragged.from_rows(beams)))
-    table = ranker.rank(asked)
+    table = predictions(ranker, asked)
     assert table.column("grounded").to_pylist() == [targets[0] for targets in TARGETS]
     assert [int(row[0]) for row in table.column("ranks").to_pylist()] == [1] * len(TARGETS)
 
@@ -114,7 +119,7 @@ def test_a_title_is_found_though_the_user_has_seen_another_item_of_it() -> None:
     table = pa.table({"sample_id": pa.array([0, 1], pa.int64()), "user_id": ["a", "b"]})
     history = Ragged.from_rows([[3], [5]])
     targets = Ragged.from_rows([[7, 1], [7, 3]])
-    ranks = ragged_column(ranker.rank(Users(table, history, targets, history)), "ranks")
+    ranks = ragged_column(predictions(ranker, Users(table, history, targets, history)), "ranks")
     assert ranks.values.tolist() == [2, 3, 2, 2]
 
 
@@ -125,7 +130,7 @@ def test_titles_that_are_too_long_to_write_are_counted(limit: int, share: float)
 
 
 def test_constrained_decoding_reaches_titles_of_any_length() -> None:
-    table = llm_ranker("constrained", max_new_tokens=1).rank(users())
+    table = predictions(llm_ranker("constrained", max_new_tokens=1), users())
     assert set(table.column("generated").to_pylist()) <= set(TITLES)
 
 
@@ -149,7 +154,7 @@ def test_similar_titles_are_those_near_the_shown_history(max_items: int) -> None
     # Items 3 and 8 lie beside item 2, items 10 and 5 beside item 1.
     directions[[2, 7]] = 0.9 * directions[1] + 0.1 * directions[[2, 7]]
     directions[[9, 4]] = 0.9 * directions[0] + 0.1 * directions[[9, 4]]
-    table = SimilarityRanker("similar", TitleSpace(directions), title_groups(TITLES), max_items).rank(users())
+    table = predictions(SimilarityRanker("similar", TitleSpace(directions), max_items), users())
     assert table.schema == PREDICTIONS
     # What the user has seen is no candidate.
     assert table.column("grounded").to_pylist()[3] in (3, 8)
