@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests.ray_cluster import ROOT, environment
 
 _FAILING = """
@@ -86,6 +88,7 @@ sys.exit(guarded(work))
 """
 
 
+@pytest.mark.slow
 def test_a_start_that_fails_once_is_tried_again() -> None:
     ended = run(_DYING)
     assert ended.returncode == 0, ended.stderr

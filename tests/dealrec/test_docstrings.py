@@ -33,6 +33,7 @@ def names(ray_local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> d
     return {"dealrec": dealrec, "log": log, "run": run}
 
 
+@pytest.mark.slow
 def test_the_examples_are_true(names: dict[str, object]) -> None:
     assert run_examples(MODULES, names) == 10
 

@@ -30,7 +30,7 @@ def _plain_core(log: pd.DataFrame, user: int, item: int) -> tuple[pd.DataFrame, 
 
 
 @pytest.mark.parametrize(("user", "item"), [(6, 8), (5, 1), (1, 9)])
-@pytest.mark.parametrize("split", ["leave_one_out", "global_time"])
+@pytest.mark.parametrize("split", ["leave_one_out", pytest.param("global_time", marks=pytest.mark.slow)])
 def test_the_core_is_that_of_a_plain_loop(tmp_path: Path, user: int, item: int, split: str) -> None:
     log = make_log(users=60, items=50, seed=4)
     log["title"] = "Title " + log["item_id"].astype(str)

@@ -100,6 +100,7 @@ def test_their_items_can_be_left_out_of_the_log(ray_local: None, folder: Path, t
     assert main(again) == 2
 
 
+@pytest.mark.slow
 def test_a_run_says_once_what_was_cut(
     ray_local: None, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
