@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.digest import json_digest
+from cluster.errors import UserError
 from cluster.nodes import ask_nodes
 from cluster.storage import Storage
 from pipeline.engine.config import Config
@@ -34,6 +35,23 @@ def trunk_cache(config: Config, run: Storage) -> CacheSettings:
     key = json_digest([model_identity(config.llm.model), config.llm.dtype, section.layers])[:16]
     limit = None if section.cache_gib is None else int(section.cache_gib * _GIB)
     return CacheSettings(str(trunk_home(run) / key), limit)
+
+
+def check_room(config: Config, run: Storage) -> str:
+    """Check that the disk under a local run directory, or this node's temporary folder, holds finetune.cache_gib.
+
+    Raises `UserError` otherwise. Without the key as much is kept as half of the free disk holds.
+    """
+    home = trunk_home(run)
+    existing = next(folder for folder in (home, *home.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free / _GIB
+    asked = config.finetune.cache_gib
+    if asked is not None and asked > free:
+        raise UserError(
+            f"finetune.cache_gib is {asked:g}, but the disk of {existing} has {free:.1f} GiB free.",
+            "Lower finetune.cache_gib, omit it to use half of the free disk, or set it to 0 to keep nothing.",
+        )
+    return f"{free:.1f} GiB free in {existing}"
 
 
 def trunk_home(run: Storage) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,6 @@ from torch import Tensor, nn
 from cluster.errors import UserError
 from scoring.evaluation_mode import evaluation_mode
 from training.llm.decoder_layers import decoder_layers, last_layers
-
-if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel
 
 Mode = Literal["whole", "below", "above"]
 
@@ -45,7 +41,7 @@ class Trunk:
         hidden states.
     """
 
-    def __init__(self, model: PreTrainedModel | PeftModel, upper: int) -> None:
+    def __init__(self, model: nn.Module, upper: int) -> None:
         self._model = model
         names = decoder_layers(model)
         self._last = names.index(last_layers(model, upper)[0]) - 1
