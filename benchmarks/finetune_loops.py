@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from benchmarks.contest import CLOCKS
 from cluster.progress import Progress
+from training.llm.token_batches import TokenBatch
 from training.loops.finetune_batches import global_batches
 from training.loops.finetune_data import Examples, sample_losses
-from training.loops.finetune_engine import load_adapted
+from training.loops.finetune_engine import load_adapted, load_trunk
 from training.loops.finetune_loop import Tuner
 from training.loops.finetune_spec import FinetuneJob, FinetuneSpec
 
@@ -28,7 +30,7 @@ class Contest:
 
 
 class PairedSteps(TypedDict):
-    """Seconds and losses of each contender, "ours" and "bare", and the tokens of each measured step."""
+    """Seconds and losses of each contender by name, and the tokens of each measured step."""
 
     seconds: dict[str, list[float]]
     tokens: list[int]
@@ -42,13 +44,25 @@ class Steps(TypedDict):
     tokens: list[int]
 
 
+class LayerSteps(PairedSteps):
+    """Steps of "upper" and "all", with the seconds that the states of the frozen layers took and their tokens."""
+
+    state_seconds: float
+    state_tokens: int
+
+
 class BareLoop:
-    """Plain PyTorch and PEFT with the same model, loss, micro-batches, optimizer and clipping, and nothing else."""
+    """Plain PyTorch and PEFT with the same model, loss, micro-batches, optimizer and clipping, and nothing else.
+
+    With frozen layers it starts from the same states, held in memory.
+    """
 
     def __init__(self, spec: FinetuneSpec, examples: Examples, device: torch.device) -> None:
         self._examples = examples
         self._clip = spec.settings.clip
         self._model = load_adapted(spec).to(device).train()
+        self._trunk = load_trunk(spec, self._model)
+        self._states: dict[tuple[int, ...], Tensor] = {}
         self._parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
         self._optimizer = torch.optim.AdamW(
             self._parameters, lr=spec.settings.lr, weight_decay=spec.settings.weight_decay
@@ -59,13 +73,34 @@ class BareLoop:
         self._optimizer.param_groups[0]["lr"] = rate
         total: Tensor | float = 0.0
         for batch, count in self._examples.micro_batches(rows):
-            loss = sample_losses(self._model, batch)[:count].sum() / len(rows)
+            loss = self._losses(batch)[:count].sum() / len(rows)
             loss.backward()
             total = total + loss.detach()
         torch.nn.utils.clip_grad_norm_(self._parameters, self._clip)
         self._optimizer.step()
         self._optimizer.zero_grad()
         return float(total)
+
+    def prepare(self, rows: np.ndarray) -> None:
+        """Compute the states that a step on these rows starts from."""
+        for batch, _ in self._examples.micro_batches(rows):
+            self._padded(batch)
+
+    def _losses(self, batch: TokenBatch) -> Tensor:
+        if self._trunk is None:
+            return sample_losses(self._model, batch)
+        with self._trunk.above(self._padded(batch)):
+            return sample_losses(self._model, batch)
+
+    def _padded(self, batch: TokenBatch) -> Tensor:
+        assert self._trunk is not None
+        key = tuple(batch.rows.tolist())
+        if key not in self._states:
+            rows = [ids[kept.bool()] for ids, kept in zip(batch.input_ids, batch.attention_mask, strict=True)]
+            states = [self._trunk.states(ids) for ids in rows]
+            width = batch.input_ids.shape[1]
+            self._states[key] = torch.stack([functional.pad(one, (0, 0, width - len(one), 0)) for one in states])
+        return self._states[key]
 
 
 def against_bare(contest: Contest, progress: Progress) -> PairedSteps:
@@ -76,6 +111,9 @@ def against_bare(contest: Contest, progress: Progress) -> PairedSteps:
     losses: dict[str, list[float]] = {"ours": [], "bare": []}
     tokens = []
     for rows in _batches(tuner, contest.steps + 1):
+        if tuner.states is not None:
+            _keep_states(tuner, rows)
+            bare.prepare(rows)
         started = now()
         losses["ours"].append(tuner.train_step(rows))
         progress.update(tuner.history.steps, tuner.total_steps, loss=losses["ours"][-1])
@@ -87,6 +125,43 @@ def against_bare(contest: Contest, progress: Progress) -> PairedSteps:
     tuner.engine.destroy()
     measured = {name: values[1:] for name, values in seconds.items()}
     return {"seconds": measured, "tokens": tokens[1:], "losses": losses}
+
+
+def against_all_layers(contest: Contest, progress: Progress) -> LayerSteps:
+    """Tune the last layers and, on the same batches, query and value of all layers, one step of each in turn."""
+    now, tuner = CLOCKS[contest.clock], Tuner(contest.job)
+    settings = contest.job.spec.settings.model_copy(update={"layers": "all", "targets": None})
+    whole = Tuner(replace(contest.job, spec=replace(contest.job.spec, settings=settings)))
+    assert tuner.states is not None
+    seconds: dict[str, list[float]] = {"upper": [], "all": []}
+    losses: dict[str, list[float]] = {"upper": [], "all": []}
+    tokens: list[int] = []
+    state_tokens = 0
+    for rows in _batches(tuner, contest.steps + 1):
+        _keep_states(tuner, rows)
+        state_tokens += int(tuner.train_set.lengths[rows].sum())
+        for name, one in (("upper", tuner), ("all", whole)):
+            started = now()
+            losses[name].append(one.train_step(rows))
+            seconds[name].append(now() - started)
+        progress.update(tuner.history.steps, tuner.total_steps, loss=losses["upper"][-1])
+        tokens.append(int(tuner.train_set.lengths[rows].sum()))
+    tuner.engine.destroy()
+    whole.engine.destroy()
+    return {
+        "seconds": {name: values[1:] for name, values in seconds.items()},
+        "tokens": tokens[1:],
+        "losses": losses,
+        "state_seconds": tuner.states.seconds,
+        "state_tokens": state_tokens,
+    }
+
+
+def _keep_states(tuner: Tuner, rows: np.ndarray) -> None:
+    """Put the states of these rows on disk, where every epoch but the first finds them."""
+    assert tuner.states is not None
+    for batch, _ in tuner.train_set.micro_batches(rows):
+        tuner.states.of(batch)
 
 
 def alone(contest: Contest, progress: Progress) -> Steps:

@@ -11,6 +11,8 @@ from torch.autograd.graph import Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.hooks import RemovableHandle
 
+from scoring.evaluation_mode import evaluation_mode
+
 _sequence_number: Callable[[], int] = torch._C._autograd._get_sequence_nr
 
 
@@ -75,14 +77,11 @@ def record_pass(model: nn.Module, tokens: int, scale: Mapping[str, float] | None
     # Spread over the vocabulary, since its first tokens are special ones.
     ids = torch.tensor([[(position + 1) * size // (tokens + 1) for position in range(tokens)]], device=device)
     recorder = _Recorder(model, ids, scale or {})
-    training = model.training
-    model.eval()
     try:
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with evaluation_mode(model), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             logits = model(input_ids=ids, use_cache=False).logits
     finally:
         recorder.remove()
-        model.train(training)
     return RecordedPass(
         logits, tuple(recorder.tokens), tuple(recorder.spans), recorder.outputs, frozenset(recorder.composite)
     )

@@ -87,9 +87,9 @@ def make_model(architecture: str = "llama", seed: int = 0, layers: int = 2) -> P
     raise ValueError(f"no tiny model of architecture {architecture!r}")
 
 
-def make_other(family: str, seed: int = 0) -> PreTrainedModel:
-    """Return a random float32 model with two layers, from one of the families in OTHER_FAMILIES."""
-    sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2}
+def make_other(family: str, seed: int = 0, layers: int = 2) -> PreTrainedModel:
+    """Return a random float32 model from one of the families in OTHER_FAMILIES."""
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": layers}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         config = getattr(transformers, f"{family}Config")(**sizes, **OTHER_FAMILIES[family])

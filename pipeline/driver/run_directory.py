@@ -82,6 +82,7 @@ def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[
         return graph
     from pipeline.driver.execute import execute
     from pipeline.preflight.before_run import check_before_run, check_cluster
+    from pipeline.stages.trunk_home import trunk_removed
 
     check_before_run(config, names, run)
     start = time.monotonic()
@@ -91,7 +92,7 @@ def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[
         graph.discard(discarded)
         run.write_text("config.yaml", dump_config(config))
         selections = [config.select] if {"select", *FEATURE_NAMES} & set(names) else []
-        with tracked_run(config, run, restart=bool(discarded)) as watcher:
+        with tracked_run(config, run, restart=bool(discarded)) as watcher, trunk_removed(config, run):
             execute(graph, chosen, selections, work=names, watcher=watcher)
     log.info("Finished in %s: %s", format_seconds(time.monotonic() - start), _shown(run.uri))
     return graph

@@ -35,12 +35,15 @@ _BLOCK, _BLOCKS = 1 << 16, 128
 
 
 def config_part(config: Config, keys: Sequence[str]) -> dict[str, object]:
-    """Return the chosen sections or keys of a configuration, flattened to "section.key": value."""
+    """Return the chosen sections or keys of a configuration, flattened to "section.key": value.
+
+    A key that is left out at its default, because it is younger than some runs, has no entry.
+    """
     whole = config.model_dump(mode="json", by_alias=True)
     part: dict[str, object] = {}
     for key in keys:
         section, _, name = key.partition(".")
-        values = {name: whole[section][name]} if name else whole[section]
+        values = {inner: value for inner, value in whole[section].items() if name in ("", inner)}
         part |= {f"{section}.{inner}": value for inner, value in values.items()}
     return dict(sorted(part.items()))
 

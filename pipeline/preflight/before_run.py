@@ -55,6 +55,10 @@ def _has_run(subject: Subject) -> bool:
     return subject.embedded and subject.run is not None
 
 
+def _keeps_states(subject: Subject) -> bool:
+    return subject.run is not None and subject.embedded and subject.config.finetune.layers != "all"
+
+
 def _own_surrogate(subject: Subject) -> bool:
     return ":" in subject.config.surrogate.model
 
@@ -87,6 +91,7 @@ MACHINE_CHECKS = (
     Check("compiler", lambda subject: _check_compiler(), _TUNING, _tunes_on_cpu),
     Check("half precision", lambda subject: _check_half(subject.config), _TUNING, _tunes_on_cpu),
     Check("storage", lambda subject: _check_writable(subject), where=_has_run),
+    Check("disk for states", lambda subject: _check_states(subject), _TUNING, _keeps_states),
 )
 
 #: Checks of what Ray has; nodes are only asked on a cluster.
@@ -130,6 +135,13 @@ def check_cluster(config: Config, stages: Sequence[str], run: Storage, selection
 
     subject = Subject(config, tuple(stages), run, tuple(selections))
     require(findings(CLUSTER_CHECKS, replace(subject, view=cluster_view(config))))
+
+
+def _check_states(subject: Subject) -> str:
+    from pipeline.stages.trunk_home import check_room
+
+    assert subject.run is not None
+    return check_room(subject.config, subject.run)
 
 
 def _check_writable(subject: Subject) -> Finding:

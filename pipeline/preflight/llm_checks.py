@@ -203,6 +203,7 @@ def check_structure(subject: Subject) -> str:
     from training.llm.lora import attach_lora
     from training.llm.memory_needs import loads_to_look
     from training.llm.trial import try_architecture
+    from training.llm.trunk import Trunk
 
     config, stages = subject.config, set(subject.stages)
     spec, lora = llm_spec(config), lora_spec(config, dropout=0.0)
@@ -210,11 +211,12 @@ def check_structure(subject: Subject) -> str:
         # A library that PEFT loads prints its name to standard output, which is for tables and JSON.
         with contextlib.redirect_stdout(io.StringIO()):
             if "effort" in stages:
-                prepare_scorer(spec, lora, "cpu", config.effort.scope, config.effort.tokens)
+                adapted = prepare_scorer(spec, lora, "cpu", config.effort.scope, config.effort.tokens).model
             else:
                 model = load_llm(spec)
-                if "finetune" in stages:
-                    attach_lora(model, lora)
+                adapted = attach_lora(model, lora) if "finetune" in stages else model
+            if "finetune" in stages and lora.layers is not None:
+                Trunk(adapted, lora.layers)
         return "loads here, ignores padding" + (", takes the adapter" if {"effort", "finetune"} & stages else "")
     if spec.model.endswith(".gguf"):
         return "not loaded here, because it is packed; its workers check it"

@@ -15,12 +15,14 @@ from pipeline.engine.fingerprint import model_identity
 from pipeline.engine.graph import StageContext
 from pipeline.engine.manifest import environment, read_manifest
 from pipeline.stages.prompt_titles import llm_titles
+from pipeline.stages.trunk_home import trunk_cache
 from pipeline.stages.worker_pools import require_llm, room_for_training, tuning_placement
 from scoring.validation_halves import in_choosing_half
 from training.llm.llm_spec import LLMSpec, LoraSpec
 from training.llm.loading import expand_gguf
 from training.loops.examples import Eligible, validation_examples
 from training.loops.finetune import FinetuneSpec, finetune
+from training.loops.trunk_states import CacheSettings
 from training.loops.worker_placement import Placement
 
 CHECKPOINTS = "_checkpoints"
@@ -43,9 +45,11 @@ def lora_spec(config: Config, dropout: float) -> LoraSpec:
     return config.finetune.adapter(dropout)
 
 
-def finetune_spec(config: Config, model_copy: LLMSpec, placement: Placement) -> FinetuneSpec:
+def finetune_spec(
+    config: Config, model_copy: LLMSpec, placement: Placement, cache: CacheSettings | None = None
+) -> FinetuneSpec:
     """The run's fine-tuning, with the model where workers read it."""
-    return FinetuneSpec(config.llm.located(), config.finetune, model_copy.model, placement)
+    return FinetuneSpec(config.llm.located(), config.finetune, model_copy.model, placement, cache or CacheSettings())
 
 
 def run_finetune(context: StageContext) -> Mapping[str, object]:
@@ -59,7 +63,7 @@ def run_finetune(context: StageContext) -> Mapping[str, object]:
     room_for_training(context, "finetune", config.finetune.workers, placement)
     require_llm(context, placement.use_gpu)
     losses = finetune(
-        finetune_spec(config, llm_copy(context), placement),
+        finetune_spec(config, llm_copy(context), placement, trunk_cache(config, context.run)),
         coreset,
         valid,
         titles.titles,

@@ -34,7 +34,8 @@ class LoraSpec:
     """A LoRA adapter (Hu et al., 2022): its rank, its scale alpha / r, and the linear maps that it adapts.
 
     `targets` are module names or their endings, or ALL_LINEAR alone; None means the query and value projections (or
-    the fused projection) of every attention layer. `seed` determines A; B starts at zero.
+    the fused projection) of every attention layer. `layers` counts the last decoder layers that are adapted; None means
+    all. `seed` determines A; B starts at zero.
     """
 
     r: int = 8
@@ -42,3 +43,4 @@ class LoraSpec:
     targets: tuple[str, ...] | None = None
     dropout: float = 0.0
     seed: int = 0
+    layers: int | None = None

@@ -33,7 +33,7 @@ def attach_lora(model: PreTrainedModel, spec: LoraSpec) -> PeftModel:
     """
     from peft import LoraConfig, get_peft_model
 
-    targets = lora_targets(model, spec.targets)
+    targets = lora_targets(model, spec.targets, spec.layers)
     config = LoraConfig(
         r=spec.r,
         lora_alpha=spec.alpha,

@@ -14,6 +14,7 @@ from cluster.errors import UserError
 from scoring.exceptions import NoAttentionError, ScoringError
 from scoring.projections import Structure, find_structure
 from scoring.recorded_pass import RecordedPass, record_pass
+from training.llm.decoder_layers import last_layers
 from training.llm.llm_spec import ALL_LINEAR
 
 if TYPE_CHECKING:
@@ -25,23 +26,25 @@ _TOKENS = 8
 _SHOWN = 12
 
 
-def lora_targets(model: PreTrainedModel, wanted: Sequence[str] | None) -> list[str] | str:
+def lora_targets(model: PreTrainedModel, wanted: Sequence[str] | None, layers: int | None = None) -> list[str] | str:
     """Return PEFT's `target_modules`: names, their endings, or a regular expression if neither is exact.
 
     Parameters
     ----------
     wanted : names of modules or their endings; ("all-linear",) for every linear map except the output head; None for
         the query and value projections (or the fused projection) of all attention layers.
+    layers : only maps in the last decoder layers, so many; None for all layers.
 
     Modules that text does not pass through, such as a vision tower, are left out. Raises `UserError` if nothing is
     left.
     """
+    upper = None if layers is None else last_layers(model, layers)
     if wanted is None:
         structure = _structure(model)
         _log_layers_without_lora(structure)
-        return _exact(model, structure.targets)
+        return _exact(model, _in_layers(structure.targets, upper))
     if tuple(wanted) == (ALL_LINEAR,):
-        return _exact(model, _linear_maps(model))
+        return _exact(model, _in_layers(_linear_maps(model), upper))
     if ALL_LINEAR in wanted:
         raise UserError(
             f"finetune.targets: {ALL_LINEAR} cannot be combined with other modules.",
@@ -56,7 +59,21 @@ def lora_targets(model: PreTrainedModel, wanted: Sequence[str] | None) -> list[s
         raise UserError(
             f"finetune.targets: text passes through none of the modules that match {', '.join(wanted)}.", _choice(model)
         )
-    return list(wanted) if kept == matched else _exact(model, kept)
+    within = _in_layers(kept, upper)
+    return list(wanted) if within == matched else _exact(model, within)
+
+
+def _in_layers(names: Sequence[str], layers: Sequence[str] | None) -> list[str]:
+    """Return the names that lie in the layers. Raises `UserError` if none does."""
+    if layers is None:
+        return list(names)
+    found = [name for name in names if _within_any(name, layers)]
+    if not found:
+        raise UserError(
+            f"finetune.layers is {len(layers)}: the last layers hold none of the maps that get LoRA.",
+            f"Raise finetune.layers, or set finetune.targets to {ALL_LINEAR}.",
+        )
+    return found
 
 
 def _structure(model: PreTrainedModel) -> Structure:

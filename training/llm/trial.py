@@ -16,6 +16,7 @@ from training.llm.lora import attach_lora
 from training.llm.miniature import miniature, miniature_model
 from training.llm.prompts import EncodedPrompt
 from training.llm.token_batches import collate
+from training.llm.trunk import Trunk
 from training.llm.usable_models import OTHER_MODEL, check_kind, check_model
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def try_model(model: PreTrainedModel, name: str, lora: LoraSpec, scope: Scope | 
     """Check a model, attach an adapter and, unless `scope` is None, score two samples. Raises `UserError`."""
     check_model(model, name)
     adapted = attach_lora(model, lora)
+    if lora.layers is not None:
+        Trunk(adapted, lora.layers)
     if scope is None:
         return
     size = int(model.get_output_embeddings().weight.shape[0])
@@ -74,11 +77,17 @@ def scope_fault(error: ScoringError, scope: Scope, lora: LoraSpec) -> UserError:
     """Return the error for modules on which effort cannot be measured. A test follows each remedy."""
     if isinstance(error, NoAttentionError):
         return UserError(f"effort.scope {scope} requires attention: {error}.", "Set effort.scope to all.")
-    message = f"effort.scope {scope} is incompatible with finetune.targets: {error}."
+    message = f"effort.scope {scope} is incompatible with {_where(lora)}: {error}."
     if isinstance(error, UnadaptedError):
         maps = ", ".join(error.maps)
+        if lora.layers is not None:
+            return UserError(message, "Raise finetune.layers, or set effort.scope to all.")
         return UserError(message, f"Add {maps} to finetune.targets, omit that key, or set effort.scope to all.")
     if scope == "all" and lora.targets is not None:
         change = "omit finetune.targets" if lora.targets != (ALL_LINEAR,) else "set effort.scope to last_v"
         return UserError(message, f"To score effort, {change}.")
     return UserError(f"llm.model: {error}.", OTHER_MODEL)
+
+
+def _where(lora: LoraSpec) -> str:
+    return "finetune.targets" if lora.layers is None else "finetune.layers and finetune.targets"

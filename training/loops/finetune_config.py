@@ -22,6 +22,17 @@ class FinetuneConfig(Section):
     targets: tuple[str, ...] | str | None = Field(
         None, description="Modules, or all-linear; None finds the query and value projections of all attention layers."
     )
+    layers: PositiveInt | Literal["all"] = Field(
+        "all",
+        description="Last decoder layers that get LoRA; what the layers below compute is kept and not repeated.",
+        exclude_if=lambda value: value == "all",
+    )
+    cache_gib: Annotated[float, Field(ge=0)] | None = Field(
+        None,
+        description="Disk of each node for what the layers below compute; 0 computes it again, None is half of what is "
+        "free.",
+        exclude_if=lambda value: value is None,
+    )
     epochs: PositiveInt = 50
     patience: Annotated[int, Field(ge=0)] = Field(5, description="Epochs without a lower loss; 0 is off.")
     global_batch: PositiveInt = 128
@@ -65,5 +76,10 @@ class FinetuneConfig(Section):
         """Return the LoRA adapter to tune, with another dropout if one is given."""
         targets = (self.targets,) if isinstance(self.targets, str) else self.targets
         return LoraSpec(
-            self.lora_r, self.lora_alpha, targets, self.lora_dropout if dropout is None else dropout, self.seed
+            self.lora_r,
+            self.lora_alpha,
+            targets,
+            self.lora_dropout if dropout is None else dropout,
+            self.seed,
+            None if self.layers == "all" else self.layers,
         )

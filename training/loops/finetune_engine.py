@@ -22,6 +22,7 @@ from torch import nn
 
 from training.llm.loading import load_llm
 from training.llm.lora import attach_lora
+from training.llm.trunk import Trunk
 from training.loops import native_op
 from training.loops.finetune_spec import FinetuneSpec
 from training.loops.launch import AgreedError, whereabouts
@@ -88,6 +89,11 @@ def load_adapted(spec: FinetuneSpec) -> PeftModel:
         model.gradient_checkpointing_enable({"use_reentrant": spec.settings.zero == 3})
         model.enable_input_require_grads()
     return model
+
+
+def load_trunk(spec: FinetuneSpec, model: PeftModel) -> Trunk | None:
+    """Part the model below the layers that are tuned; None if all are. Weights must be whole, before the engine."""
+    return None if spec.lora.layers is None else Trunk(model, spec.lora.layers)
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from cluster.progress import Progress
 from cluster.shards import peak_memory
 from training.llm.memory import lack_of_memory_as
+from training.llm.token_batches import TokenBatch
+from training.llm.trunk import Trunk
 from training.loops.checkpoint import latest_checkpoint
 from training.loops.epoch_trainer import EpochTrainer
 from training.loops.examples import Encoded
@@ -29,6 +31,7 @@ from training.loops.finetune_engine import (
     build_engine,
     evidence,
     load_adapted,
+    load_trunk,
     loss_scale,
     prepare_process,
     trainable_parameters,
@@ -38,6 +41,7 @@ from training.loops.finetune_state import adapter_tensors, capture, restore_opti
 from training.loops.launch import AgreedError
 from training.loops.schedule import Patience, seed_of, warm_up_cosine
 from training.loops.training_records import FinetuneOutcome, FinetuneTrace
+from training.loops.trunk_states import StateCache, TrunkStates
 
 
 @dataclass
@@ -72,7 +76,9 @@ class Tuner(EpochTrainer[FinetuneHistory]):
         saved = latest_checkpoint(job.folder, job.stamp)
         if saved is not None:
             restore_parameters(model, saved.tensors)
+        trunk = load_trunk(job.spec, model)
         self.engine = build_engine(job.spec, model)
+        self.states = None if trunk is None else self._trunk_states(trunk)
         self.train_set = self._examples("train")
         self.valid_set = self._examples("valid")
         self.steps_per_epoch = steps_per_epoch(len(self.train_set), self.settings.global_batch)
@@ -83,7 +89,7 @@ class Tuner(EpochTrainer[FinetuneHistory]):
                 self.engine,
                 saved.tensors,
                 saved.state["optimizer"],
-                lambda: sample_losses(self.engine, idle).sum(),
+                lambda: self._losses(idle).sum(),
             )
         self.resume(saved, FinetuneHistory, Patience(self.settings.patience, larger_is_better=False))
 
@@ -130,7 +136,7 @@ class Tuner(EpochTrainer[FinetuneHistory]):
         batches = self.train_set.micro_batches(rows)
         for place, (batch, count) in enumerate(batches):
             self.engine.set_gradient_accumulation_boundary(place == len(batches) - 1)
-            losses = sample_losses(self.engine, batch)
+            losses = self._losses(batch)
             # The engine averages gradients over ranks; the objective is a mean over the global batch.
             share = dist.get_world_size() / len(rows) if count else 0.0
             self.engine.backward(losses.sum() * share * loss_scale(self.engine), scale_wrt_gas=False)
@@ -156,7 +162,7 @@ class Tuner(EpochTrainer[FinetuneHistory]):
         self.engine.eval()
         total = torch.zeros(1, dtype=torch.float64, device=self.engine.device)
         for batch, count in self.valid_set.micro_batches(np.arange(len(self.valid_set))):
-            total += sample_losses(self.engine, batch).sum() * (1 if count else 0)
+            total += self._losses(batch).sum() * (1 if count else 0)
         loss = _total(total) / len(self.valid_set)
         if not math.isfinite(loss):
             raise AgreedError(f"The validation loss is {loss} after step {self.history.steps}.", "Lower finetune.lr.")
@@ -174,6 +180,21 @@ class Tuner(EpochTrainer[FinetuneHistory]):
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         tensors, numbers = capture(self.engine)
         return tensors, {"optimizer": numbers}
+
+    def _losses(self, batch: TokenBatch) -> Tensor:
+        """The loss of each row, from the states of the frozen layers below where there are such."""
+        if self.states is None:
+            return sample_losses(self.engine, batch)
+        states = self.states.of(batch)
+        # Reentrant recomputation needs an input that has a gradient.
+        states.requires_grad_(self.settings.activation_checkpointing and torch.is_grad_enabled())
+        with self.states.trunk.above(states):
+            return sample_losses(self.engine, batch)
+
+    def _trunk_states(self, trunk: Trunk) -> TrunkStates:
+        on_node = [place["node_id"] for place in self.where].count(self.where[dist.get_rank()]["node_id"])
+        lockstep = self.settings.zero == 3 and dist.get_world_size() > 1
+        return TrunkStates(trunk, StateCache(self.spec.cache, on_node), self.engine.device, lockstep)
 
     def _examples(self, name: str) -> Examples:
         table = self.job.folder.child("examples").read_table(f"{name}.parquet")

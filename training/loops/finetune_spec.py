@@ -10,14 +10,15 @@ from cluster.storage import Storage
 from training.llm.llm_config import LlmConfig
 from training.llm.llm_spec import LLMSpec, LoraSpec
 from training.loops.finetune_config import FinetuneConfig
+from training.loops.trunk_states import CacheSettings
 from training.loops.worker_placement import Placement
 
 #: Settings of where and how steps run; a tuning can resume with others, since the steps stay the same.
 HOW_ONLY = frozenset(
-    {"workers", "checkpoint_steps", "micro_batch_tokens", "activation_checkpointing", "zero", "offload"}
+    {"workers", "checkpoint_steps", "micro_batch_tokens", "activation_checkpointing", "zero", "offload", "cache_gib"}
 )
 #: Settings that the stamp holds in another form: the adapter, and the users whose samples are among its inputs.
-_OTHERWISE = frozenset({"lora_r", "lora_alpha", "lora_dropout", "targets", "valid_users"})
+_OTHERWISE = frozenset({"lora_r", "lora_alpha", "lora_dropout", "targets", "layers", "valid_users"})
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class FinetuneSpec:
     settings : the optimizer, the adapter and the schedule.
     model_copy : a folder with the same model that workers read instead, such as an expanded GGUF file.
     placement : where the workers run, which changes the result by rounding at most (threads).
+    cache : where each node keeps the states of frozen layers.
     """
 
     llm: LlmConfig
     settings: FinetuneConfig = field(default_factory=FinetuneConfig)
     model_copy: str = ""
     placement: Placement = field(default_factory=Placement)
+    cache: CacheSettings = field(default_factory=CacheSettings)
 
     @property
     def base(self) -> LLMSpec:

@@ -93,6 +93,7 @@ def _by_llm(shared: Graph, features: ArmFeatures, arms: Sequence[Arm], at_once: 
     if missing or untuned.incomplete(evaluation):
         from pipeline.driver.execute import execute
         from pipeline.preflight.before_run import check_before_run, check_cluster
+        from pipeline.stages.trunk_home import trunk_removed
 
         # The stages of an arm include an evaluation, which is all that the untuned model needs.
         last = [stage.name for stage in own_stages(missing[0][1])] if missing else ["evaluate"]
@@ -103,7 +104,8 @@ def _by_llm(shared: Graph, features: ArmFeatures, arms: Sequence[Arm], at_once: 
             execute(shared, shared.stages, _selections(config, arms), _SIZES, names)
             features.compute()
             untuned.execute(evaluation, EventLog(run))
-            _run_arms(config, run, missing, at_once, EventLog(run))
+            with trunk_removed(config, run):
+                _run_arms(config, run, missing, at_once, EventLog(run))
     return llm_outcomes(graphs, untuned)
 
 

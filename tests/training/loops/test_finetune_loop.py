@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from training.loops.finetune_batches import global_batches
 from training.loops.finetune_spec import FinetuneSpec
 from training.loops.launch import Launch, launch
 from training.loops.schedule import warm_up_cosine
+from training.loops.trunk_states import CacheSettings
 from training.loops.worker_placement import Placement
 
 TRAIN, VALID = 20, 6
@@ -41,6 +43,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **{
         name: {"zero": stage, "dtype": "float16", "epochs": 1, "checkpoint_steps": 1} for stage, name in enumerate(HALF)
     },
+    **{f"zero {stage} upper": {"zero": stage, "layers": 1, "checkpoint_steps": 1} for stage in range(4)},
+    "zero 2 upper uncached": {"zero": 2, "layers": 1, "cache_gib": 0},
+    "zero 3 upper uncached": {"zero": 3, "layers": 1, "cache_gib": 0},
+    "zero 2 upper recompute": {"zero": 2, "layers": 1, "activation_checkpointing": True, "epochs": 1},
+    "zero 3 upper recompute": {"zero": 3, "layers": 1, "activation_checkpointing": True, "epochs": 1},
+    "zero 2 upper bfloat16": {"zero": 2, "layers": 1, "dtype": "bfloat16", "epochs": 1},
     "zero 2 dropout": {"zero": 2, "lora_dropout": 0.2, "checkpoint_steps": 1},
     EARLY: {"zero": 1, "lr": 0.3, "epochs": 12, "patience": 1, "checkpoint_steps": 1},
 }
@@ -52,7 +60,8 @@ def _named(*names: str) -> list[Any]:
     return [pytest.param(name, marks=missing) if name in HALF else name for name in names]
 
 
-RESUMED = [*EXACT, "zero 2 bfloat16", "zero 2 dropout", EARLY, *HALF]
+UPPER = [name for name in VARIANTS if "upper" in name]
+RESUMED = [*EXACT, *(f"zero {stage} upper" for stage in range(4)), "zero 2 bfloat16", "zero 2 dropout", EARLY, *HALF]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +71,11 @@ def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FinetuneSpec]:
     for name, changes in VARIANTS.items():
         if name in HALF and not HAS_HALF:
             continue
-        made[name] = toy_spec(model, **changes)
+        spec = toy_spec(model, **changes)
+        if "upper" in name and "uncached" not in name:
+            folder = str(tmp_path_factory.mktemp("states"))
+            spec = replace(spec, cache=CacheSettings(folder))
+        made[name] = spec
     return made
 
 
@@ -161,7 +174,8 @@ def test_every_rank_trains_with_a_deepspeed_engine_of_the_stage_asked(
 @pytest.mark.parametrize("name", _named(*VARIANTS))
 def test_no_tensor_of_the_adapter_is_empty(name: str, outcomes: dict[str, Any]) -> None:
     tensors = safetensors.torch.load(outcomes[name]["adapter"])
-    assert len(tensors) == 8  # two layers, query and value, A and B
+    layers = 1 if name in UPPER else 2
+    assert len(tensors) == 4 * layers  # query and value, A and B
     for key, tensor in tensors.items():
         assert tensor.numel() > 0
         assert tensor.dtype == torch.float32
@@ -174,6 +188,24 @@ def test_a_resumed_run_ends_like_the_undisturbed_one(name: str, outcomes: dict[s
     assert resumed["history"]["train"] == whole["history"]["train"]
     assert resumed["history"]["valid"] == whole["history"]["valid"]
     assert resumed["adapter"] == whole["adapter"]
+
+
+@pytest.mark.parametrize("name", UPPER)
+def test_states_are_kept_once_a_sample(name: str, specs: dict[str, FinetuneSpec], outcomes: dict[str, Any]) -> None:
+    folder = specs[name].cache.folder
+    spec = specs[name]
+    tables = [encoded(spec, toy_examples(count, seed)) for count, seed in ((TRAIN, 0), (VALID, 1))]
+    different = {tuple(ids) for table in tables for ids in table.column("input_ids").to_pylist()}
+    kept = len(list(Path(folder).rglob("*.safetensors"))) if folder else 0
+    assert kept == (len(different) if folder else 0)
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_states_that_are_computed_again_change_nothing(stage: int, outcomes: dict[str, Any]) -> None:
+    kept, again = outcomes[f"zero {stage} upper"], outcomes[f"zero {stage} upper uncached"]
+    assert again["history"]["train"] == kept["history"]["train"]
+    assert again["history"]["valid"] == kept["history"]["valid"]
+    assert again["adapter"] == kept["adapter"]
 
 
 @pytest.mark.parametrize("name", EXACT)
