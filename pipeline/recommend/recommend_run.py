@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from cluster.digest import json_digest
@@ -18,7 +19,7 @@ from cluster.progress import LineProgress
 from cluster.sharded_map import map_shards
 from cluster.shards import shard_name
 from cluster.storage import Storage
-from pipeline.driver.run_directory import open_run, session
+from pipeline.driver.run_directory import WRITE_TEST, open_run, session
 from pipeline.engine.config import Config
 from pipeline.engine.fingerprint import config_part
 from pipeline.engine.graph import StageContext
@@ -135,8 +136,12 @@ def _digest(config: Config, request: RecommendRequest, folders: Mapping[str, Sto
 
 
 def _require_own(folder: Storage) -> None:
-    """Raise `UserError` where a recommendation would lie among files of something else."""
-    foreign = [] if folder.exists(MARK) else folder.list()
+    """Raise `UserError` where a recommendation would lie among files or folders of something else."""
+    if folder.exists(MARK):
+        return
+    filesystem, path = folder.fs_path()
+    found = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True)) if folder.exists() else []
+    foreign = sorted(info.base_name for info in found if info.base_name != WRITE_TEST)
     if foreign:
         raise UserError(
             f"--out {folder.uri} holds files of something else ({foreign[0]}).", "Name a folder of its own."
@@ -154,8 +159,8 @@ def _say_missing(request: RecommendRequest, data: Storage, histories: UserHistor
     missing = int(data.read_json("statistics.json")["users"]) - len(histories)
     if missing > 0:
         log.warning(
-            "%s of the log only in the validation or the test period; the run keeps no history of theirs. Give it by "
-            "--histories.",
+            "%s left out: they came with the validation or the test period, and this run was ingested by an earlier "
+            "version, which keeps no history of theirs. Give it by --histories.",
             counted(missing, "user is", "users are"),
         )
 

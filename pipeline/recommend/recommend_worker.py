@@ -74,7 +74,10 @@ class RecommendWorker:
         none = Ragged(np.empty(0, np.int32), np.zeros(table.num_rows + 1, np.int64))
         seen = None if listing.keep_seen else ragged_column(table, "seen")
         users = Users(table, ragged_column(table, "history"), none, seen)
-        best = top_items(self._ranker.answer(users).scores, listing.k, seen, listing.allowed, listing.groups)
+        scores = self._ranker.answer(users).scores
+        if listing.allowed is not None:
+            scores = best_of_title(scores, listing.groups)
+        best = top_items(scores, listing.k, seen, listing.allowed, listing.groups)
         row = best.items.row_of_value()
         rank = np.arange(len(row)) - best.items.offsets[row] + 1
         items = pa.array(best.items.values.astype(np.int64) - 1)
@@ -86,3 +89,14 @@ class RecommendWorker:
             pa.array(best.scores, pa.float32()),
         ]
         return pa.Table.from_arrays(columns, schema=RECOMMENDATIONS), {}
+
+
+def best_of_title(scores: npt.NDArray[np.float32], groups: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Give every item the best score of its title, [U, n], so that any item of a title can stand for it.
+
+    A ranker may lift one of the items that share a title, and that one may be no candidate. Groups count from 0.
+    """
+    order = np.argsort(groups, kind="stable")
+    first = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    best: npt.NDArray[np.float32] = np.fmax.reduceat(scores[:, order], first, axis=1)
+    return best[:, groups]

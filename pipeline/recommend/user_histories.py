@@ -12,6 +12,7 @@ import pyarrow as pa
 from cluster.shards import shard_name
 from cluster.storage import Storage
 from pipeline.engine.sample_tables import ragged_column, train_shards
+from pipeline.ingest.writer import UNTOLD
 from scoring.ragged import Ragged, concatenate
 
 
@@ -49,7 +50,7 @@ def joined(parts: Sequence[UserHistories]) -> UserHistories:
 def log_histories(data: Storage, wanted: frozenset[str] | None = None) -> UserHistories:
     """Read the whole histories that a run keeps of its users: train, validation and test interactions.
 
-    A run keeps no history of a user who has no train interaction and only one of the other parts.
+    Runs of an earlier version keep no history of users who came with the validation or the test period.
 
     Parameters
     ----------
@@ -72,6 +73,9 @@ def _shard_histories(data: Storage, index: int) -> UserHistories:
     parts = [_held_out(data.read_table(f"samples/{part}/{name}", _COLUMNS)) for part in ("test", "valid")]
     train = data.read_table(f"sequences/{name}", ["user_id", "items"])
     parts.append(UserHistories(_users(train), ragged_column(train, "items")))
+    if data.exists(f"{UNTOLD}/{name}"):
+        untold = data.read_table(f"{UNTOLD}/{name}")
+        parts.append(UserHistories(_users(untold), ragged_column(untold, "items")))
     found = joined(parts)
     return found.take(np.array(sorted(range(len(found)), key=lambda row: found.users[row]), dtype=np.int64))
 
