@@ -157,7 +157,8 @@ def _ids(given: GivenIds | None, role: Literal["user", "item"], option: str, con
         table = to_arrow(given, option)
         column = id_column(table_header(table, option), role, option, config.data.columns)
         return id_values(table[column].to_pylist(), role, option)
-    assert isinstance(given, Iterable)
+    if not isinstance(given, Iterable):
+        raise UserError(f"{option}: {type(given).__name__} is no list of ids.", "Give a list, a table or a path.")
     return id_values(given, role, option)
 
 

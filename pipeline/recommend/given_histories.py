@@ -76,8 +76,11 @@ def table_histories(table: pa.Table, config: Config, item_ids: pa.Array) -> User
 def mapped_histories(histories: Mapping[object, Iterable[object]]) -> pa.Table:
     """Return a mapping from a user to the items chosen, oldest first, as a table of user and item.
 
-    Raises `UserError` for no user, a user without items, and ids of several types.
+    Raises `UserError` for no user, a user without items, a text in place of a list, and ids of several types.
     """
+    text = next((user for user, items in histories.items() if isinstance(items, (str, bytes))), None)
+    if text is not None:
+        raise UserError(f"{OPTION}: what {text} has chosen is a text.", "Give a list of item ids.")
     rows = {user: list(items) for user, items in histories.items()}
     empty = [str(user) for user, items in rows.items() if not items]
     if empty or not rows:

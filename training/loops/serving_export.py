@@ -6,13 +6,15 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from cluster.storage import Storage
 from training.llm.llm_config import LlmConfig
 from training.llm.prompts import PromptEncoder, load_template
 from training.loops.finetune_export import public_name
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 #: The prompt's parts and the settings of decoding; the titles that may be answered.
 SERVING, TITLES = "serving.json", "titles.jsonl"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -73,9 +74,10 @@ def test_a_mapping_is_a_table_in_its_order() -> None:
         ({}, "no history"),
         ({"u": ["a"], "v": [], "w": []}, "2 users have an empty history: v, w"),
         ({"u": ["a", 1]}, "several types"),
+        ({"u": "a"}, "what u has chosen is a text"),
     ],
 )
-def test_a_mapping_that_is_no_history(histories: dict[object, list[object]], words: str) -> None:
+def test_a_mapping_that_is_no_history(histories: dict[object, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         mapped_histories(histories)
 
