@@ -164,8 +164,8 @@ def _require_choice(histories: UserHistories, allowed: npt.NDArray[np.bool_] | N
     if len(full):
         have = "user has" if len(full) == 1 else "users have"
         names = shown_ids([histories.users[row] for row in full.tolist()])
-        what = "items of the catalogue" if allowed is None else "candidates"
+        what = "item of the catalogue" if allowed is None else "candidate"
         raise UserError(
-            f"No item is left to recommend: {len(full):,} {have} chosen all {candidates:,} {what}: {names}.",
+            f"No item is left to recommend: {len(full):,} {have} chosen every {what}: {names}.",
             "Leave these users out, give more --candidates, or give --keep-seen.",
         )
