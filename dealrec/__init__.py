@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pipeline.api.diagnosing import Diagnosis, doctor
     from pipeline.api.exporting import Export, export
     from pipeline.api.planning import Plan, plan
+    from pipeline.api.recommending import Recommendations, recommend
     from pipeline.api.run_result import Run, load_run
     from pipeline.api.running import run
     from pipeline.engine.config import Config
@@ -47,6 +48,7 @@ __all__ = [
     "LogView",
     "OutputLoss",
     "Plan",
+    "Recommendations",
     "Run",
     "ScoreShard",
     "Selector",
@@ -62,6 +64,7 @@ __all__ = [
     "export",
     "load_run",
     "plan",
+    "recommend",
     "run",
 ]
 
@@ -76,6 +79,7 @@ _MODULES = {
     "LogView": "scoring.selectors.base",
     "OutputLoss": "scoring.losses",
     "Plan": "pipeline.api.planning",
+    "Recommendations": "pipeline.api.recommending",
     "Run": "pipeline.api.run_result",
     "ScoreShard": "scoring.selectors.score_shard",
     "Selector": "scoring.selectors.base",
@@ -91,6 +95,7 @@ _MODULES = {
     "export": "pipeline.api.exporting",
     "load_run": "pipeline.api.run_result",
     "plan": "pipeline.api.planning",
+    "recommend": "pipeline.api.recommending",
     "run": "pipeline.api.running",
 }
 #: The packages that these modules lie in. Their names are common, so files of the user's may have them.

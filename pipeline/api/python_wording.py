@@ -7,7 +7,7 @@ import re
 #: Options whose arguments in Python have other names.
 _ARGUMENTS = {"from": "from_", "format": "formats", "set": "overrides"}
 #: Commands that are functions of the Python API under the same name.
-_FUNCTIONS = ("run", "compare", "audit", "plan", "export", "doctor")
+_FUNCTIONS = ("run", "compare", "audit", "plan", "export", "recommend", "doctor")
 #: Commands that have no function.
 _COMMANDS_ONLY = ("submit", "jobs", "logs", "stop", "schema")
 _QUOTED = re.compile(r"`([^`]*)`")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +21,9 @@ from pipeline.engine.graph import Graph
 from pipeline.engine.manifest import read_manifest
 from pipeline.stages.stage_list import stages_of
 from training.ranking.ranking_metrics import Interval
+
+if TYPE_CHECKING:
+    from pipeline.api.recommending import GivenHistories, GivenIds, Recommendations
 
 _REPORT = "report.html"
 
@@ -133,6 +136,50 @@ class Run:
         with python_faults():
             model, data = self._complete("surrogate"), self._complete("ingest")
             yield from run_gradients(model, data, self.config.influence.scope if chosen is None else chosen, shards)
+
+    def recommend(
+        self,
+        histories: GivenHistories | None = None,
+        k: int = 20,
+        *,
+        users: GivenIds | None = None,
+        candidates: GivenIds | None = None,
+        model: str = "llm",
+        keep_seen: bool = False,
+        format: Literal["parquet", "jsonl"] = "parquet",
+        out: str | os.PathLike[str] | None = None,
+        progress: bool | None = None,
+    ) -> Recommendations:
+        """Recommend items to users by this run; see `dealrec.recommend`.
+
+        Parameters
+        ----------
+        histories : what users have chosen: a mapping from a user to items, oldest first, a table, or a path.
+        k : the length of a list.
+        users, candidates, model, keep_seen, format, out, progress : as of `dealrec.recommend`.
+
+        Raises `UserError` as `dealrec.recommend` does.
+
+        Examples
+        --------
+        >>> made = run.recommend({"new": ["i0", "i1"]}, k=2, model="popularity")
+        >>> list(made.to_pandas().columns)
+        ['user_id', 'rank', 'item_id', 'title', 'score']
+        """
+        from pipeline.api.recommending import recommend
+
+        return recommend(
+            self,
+            histories=histories,
+            k=k,
+            users=users,
+            candidates=candidates,
+            model=model,
+            keep_seen=keep_seen,
+            format=format,
+            out=out,
+            progress=progress,
+        )
 
     @property
     def _graph(self) -> Graph:

@@ -25,12 +25,15 @@ from pipeline.driver.run_directory import default_run_dir
 from pipeline.driver.run_tables import kept_rows, metrics_rows, stage_rows
 from pipeline.engine.config_file import json_schema, parse_text
 from pipeline.engine.graph import Graph
+from pipeline.engine.wording import counted
 from pipeline.stages.stage_list import stages_of
 
 log = logging.getLogger("dealrec.cli")
 
 #: Longer than the heads of our manifests give a job to end.
 _STOP_SECONDS = 130.0
+#: Rows of a recommendation that a terminal shows.
+_FIRST_ROWS = 10
 
 
 def run(options: argparse.Namespace) -> int:
@@ -82,6 +85,19 @@ def export(options: argparse.Namespace) -> int:
     made = export_coreset(*_source(options), **_given(options, "out", "formats"))
     _show(options, {"files": [asdict(file) for file in made.files]}, ("files",))
     log.info("Written to %s", made.folder)
+    return 0
+
+
+def recommend(options: argparse.Namespace) -> int:
+    from pipeline.api.recommending import recommend as recommend_items
+
+    asked = ("users", "histories", "candidates", "k", "model", "keep_seen", "format", "out")
+    made = recommend_items(*_source(options), **_given(options, *asked))
+    if options.json:
+        _show(options, {"recommendations": asdict(made)}, ())
+        return 0
+    _show(options, {"first": made.table().slice(0, _FIRST_ROWS).to_pylist()}, ("first",))
+    log.info("%s for %s: %s/%s", counted(made.rows, "item"), counted(made.users, "user"), made.folder, made.file)
     return 0
 
 

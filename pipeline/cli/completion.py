@@ -11,7 +11,7 @@ from pipeline.cli.console import write_now
 
 SHELLS = ("bash", "zsh", "fish")
 #: What the arguments of these names are, so that the shell offers files or folders.
-_FILES, _FOLDERS = ("CONFIG",), ("DIR", "RUN")
+_FILES, _FOLDERS = ("CONFIG", "FILE", "FILE|all"), ("DIR", "RUN")
 
 
 def completion(options: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from pipeline.cli import commands
 from pipeline.cli.completion import SHELLS, completion
 from pipeline.cli.console import ReaderLeftError
 from pipeline.cli.log_lines import configure_logging
+from pipeline.recommend.known_models import FORMATS, MODELS
 from pipeline.stages.stage_list import COMMAND_STAGE_NAMES
 from pipeline.studies.audit.audit_stages import AUDIT_STAGE_NAMES
 from scoring.exceptions import ScoringError
@@ -130,6 +131,18 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--out", metavar="DIR", help="folder or URI; export in the run directory by default")
     export.add_argument("--format", dest="formats", type=commands.names, help="comma-separated; all by default")
     export.set_defaults(command=commands.export)
+
+    recommend = commands_.add_parser("recommend", help="lists of items for users, by a finished run")
+    _add_run_arguments(recommend, "RUN", "a run directory, or the config of a run")
+    recommend.add_argument("--users", metavar="FILE|all", help="ids of the log's users, one a line or a table; or all")
+    recommend.add_argument("--histories", metavar="FILE", help="what users have chosen, new ones among them; as a log")
+    recommend.add_argument("--candidates", metavar="FILE", help="ids of the items that may be recommended")
+    recommend.add_argument("--k", type=int, default=20, metavar="N", help="the length of a list; 20 by default")
+    recommend.add_argument("--model", choices=MODELS, default="llm", help="what recommends; the tuned LLM by default")
+    recommend.add_argument("--keep-seen", action="store_true", help="also items that the user has chosen")
+    recommend.add_argument("--format", choices=FORMATS, default="parquet", help="of the file")
+    recommend.add_argument("--out", metavar="DIR", help="folder or URI; one in the run directory by default")
+    recommend.set_defaults(command=commands.recommend)
 
     doctor = commands_.add_parser("doctor", help="what this machine or cluster lacks, before anything runs")
     doctor.add_argument("config", nargs="?", metavar="CONFIG")

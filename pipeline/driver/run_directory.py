@@ -24,6 +24,9 @@ from pipeline.tracking.run_tracking import tracked_run
 
 log = logging.getLogger("dealrec.run")
 
+#: A file that `open_run` writes and removes; a kill in between leaves it.
+WRITE_TEST = "_writable"
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -51,8 +54,8 @@ def open_run(uri: str, option: str = "--run-dir") -> Storage:
     """The folder that an option names, made if need be. Raises `UserError` when it cannot be written."""
     run = Storage.at(uri)
     try:
-        run.write_bytes("_writable", b"")
-        run.delete("_writable")
+        run.write_bytes(WRITE_TEST, b"")
+        run.delete(WRITE_TEST)
     except (OSError, PermissionError) as error:
         raise UserError(
             f"{option} {run.uri} cannot be written: {error}.",

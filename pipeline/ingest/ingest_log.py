@@ -41,12 +41,12 @@ from pipeline.ingest.unusable_logs import require_choice, require_core, require_
 from pipeline.ingest.values.columns import Roles, also_usual, resolve_catalogue, resolve_log
 from pipeline.ingest.values.title_checks import count_titles
 from pipeline.ingest.vocabulary import IsLong, Vocabulary, build_vocabulary, items_table
-from pipeline.ingest.writer import ShardWriter, drop_duplicates, write_shards
+from pipeline.ingest.writer import UNTOLD, ShardWriter, drop_duplicates, write_shards
 from scoring.ids import item_keys
 
 log = logging.getLogger("dealrec.ingest")
 
-_OUTPUTS = ("sequences", "samples", "items.parquet", "statistics.json")
+_OUTPUTS = ("sequences", "samples", UNTOLD, "items.parquet", "statistics.json")
 
 
 def ingest(

@@ -42,6 +42,8 @@ class ShardTables:
     sequences, train, valid, test : the tables as the run directory holds them.
     empty_histories : the number of users without a train, valid and test sample, because nothing precedes their target.
     held_out : the targets of valid and of test, as int32 item indices.
+    untold : user_id and items of the users whose history no other table tells: those who came with the validation or
+        the test period. No stage reads them; recommendations do.
     """
 
     sequences: pa.Table
@@ -50,6 +52,7 @@ class ShardTables:
     test: pa.Table
     empty_histories: tuple[int, int, int]
     held_out: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
+    untold: pa.Table
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,14 @@ def build_tables(log: OrderedLog, splits: npt.NDArray[np.int8], rules: SampleRul
             "items": slices(log.items, bounds.train[trained], bounds.valid[trained]),
         }
     )
+    # A user with train interactions is in the sequences; a test sample tells what comes before it as well.
+    came = np.flatnonzero((counts[0] == 0) & ((counts[1] == 0) | (counts[2] == 0)))
+    untold = pa.table(
+        {
+            "user_id": log.users.take(pa.array(came)),
+            "items": slices(log.items, bounds.train[came], bounds.end[came]),
+        }
+    )
     valid, no_valid, valid_targets = _held_out(log, bounds.train, bounds.valid, bounds.test, rules)
     test, no_test, test_targets = _held_out(log, bounds.train, bounds.test, bounds.end, rules)
     return ShardTables(
@@ -90,6 +101,7 @@ def build_tables(log: OrderedLog, splits: npt.NDArray[np.int8], rules: SampleRul
         test=test,
         empty_histories=(int(np.count_nonzero(counts[0] == 1)), no_valid, no_test),
         held_out=(valid_targets, test_targets),
+        untold=untold,
     )
 
 

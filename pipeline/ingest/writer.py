@@ -18,6 +18,9 @@ from pipeline.ingest.sequences import order_log
 from pipeline.ingest.splits import TimeCuts, assign_splits
 from pipeline.ingest.statistics import shard_facts
 
+#: The folder of histories that no stage reads. Its underscore says that it is no output on which results depend.
+UNTOLD = "_untold"
+
 
 @dataclass(frozen=True)
 class ShardWriter:
@@ -49,6 +52,8 @@ class ShardWriter:
         self.out.write_table(f"sequences/{name}", tables.sequences)
         for part, table in zip(PARTS, (tables.train, tables.valid, tables.test), strict=True):
             self.out.write_table(f"samples/{part}/{name}", table)
+        if tables.untold.num_rows:
+            self.out.write_table(f"{UNTOLD}/{name}", tables.untold)
         return pa.table(shard_facts(shard, ordered, splits, tables))
 
     def facts_schema(self, block: pa.Table) -> pa.Schema:

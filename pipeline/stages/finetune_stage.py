@@ -19,13 +19,16 @@ from pipeline.stages.trunk_home import trunk_cache
 from pipeline.stages.worker_pools import require_llm, room_for_training, tuning_placement
 from scoring.validation_halves import in_choosing_half
 from training.llm.llm_spec import LLMSpec, LoraSpec
-from training.llm.loading import expand_gguf
+from training.llm.loading import expand_gguf, load_tokenizer
 from training.loops.examples import Eligible, validation_examples
 from training.loops.finetune import FinetuneSpec, finetune
+from training.loops.serving_export import write_serving
 from training.loops.trunk_states import CacheSettings
 from training.loops.worker_placement import Placement
 
 CHECKPOINTS = "_checkpoints"
+#: The keys of `evaluate` that say how titles are generated. A served model is told them.
+DECODING_KEYS = frozenset({"decoding", "beams", "max_new_tokens"})
 
 
 def llm_spec(config: Config) -> LLMSpec:
@@ -72,6 +75,9 @@ def run_finetune(context: StageContext) -> Mapping[str, object]:
         context.progress,
         provenance(context),
     )
+    tokenizer = load_tokenizer(llm_copy(context))
+    decoding = config.evaluate.model_dump(mode="json", include=set(DECODING_KEYS))
+    write_serving(config.llm, tokenizer, titles.titles, titles.item_ids, decoding, context.out)
     scratch.delete("")
     return {**{key: value for key, value in losses.items() if key not in ("train", "valid")}, **titles.facts()}
 

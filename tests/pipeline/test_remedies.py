@@ -29,12 +29,13 @@ COMMAND = re.compile(r"`dealrec ([a-z]+|\{\})([^`]*)`|dealrec ([a-z]+|\{\})((?: 
 #: Commands of other programs: in quotation marks, in a shell's substitution, or pip's.
 FOREIGN = re.compile(r"`(?!dealrec )[^`]*`|\$\([^)]*\)|pip install [^.;]*")
 #: The commands that work on a run: whoever reads a message may have given any of them.
-OF_A_RUN = ("run", *STAGE_NAMES, "compare", "audit", "export", "plan", "submit")
+OF_A_RUN = ("run", *STAGE_NAMES, "compare", "audit", "export", "recommend", "plan", "submit")
 #: The commands that come to some places, where these are fewer.
 READERS = {
     "pipeline/studies/compare/": ("compare",),
     "pipeline/studies/audit/": ("audit",),
     "pipeline/export/": ("export",),
+    "pipeline/recommend/": ("recommend",),
     "pipeline/studies/forecast/": ("plan",),
     "cluster/jobs.py:submit_job": ("submit",),
     "cluster/jobs.py": ("submit", "jobs", "logs", "stop"),
@@ -43,6 +44,7 @@ READERS = {
     "pipeline/cli/commands.py:_follow": ("submit", "logs"),
     "pipeline/api/comparing.py": ("compare",),
     "pipeline/api/exporting.py": ("export",),
+    "pipeline/api/recommending.py": ("recommend",),
     "pipeline/api/submitting.py": ("submit",),
     **{f"pipeline/cli/commands.py:{command}": (command,) for command in (*OF_A_RUN, "doctor", "jobs", "logs", "stop")},
 }

@@ -152,6 +152,30 @@ class RenderedPrompt:
     text: str
 
 
+@dataclass(frozen=True)
+class PromptParts:
+    """The texts that a prompt is put together from, each tokenised by itself.
+
+    A prompt is `leading`, `opening`, then for each title but the newest `gap`, the title in double quotes and `join`,
+    and for the newest `gap`, the quoted title and `tail`. Every text but the opening is tokenised after `anchor`, whose
+    tokens are then removed.
+
+    Attributes
+    ----------
+    leading : ids of the special tokens that precede the text.
+    prompt_tokens : the most tokens of a prompt; the oldest titles are dropped until it fits.
+    """
+
+    leading: list[int]
+    opening: str
+    gap: str
+    join: str
+    tail: str
+    anchor: str
+    max_items: int
+    prompt_tokens: int
+
+
 class PromptEncoder:
     """Encodes histories and targets given as item indices. `titles[0]` is padding and never read.
 
@@ -179,7 +203,8 @@ class PromptEncoder:
         self._anchor: list[int] = self._ids(ANCHOR)
         self._gap, self._join = _joints(template)
         self._opening, self._tail = _alpaca(template) if template.layout == "alpaca" else _chat(template, tokenizer)
-        self._head = (leading_ids(tokenizer) if template.layout == "alpaca" else []) + self._ids(self._opening)
+        self._leading = leading_ids(tokenizer) if template.layout == "alpaca" else []
+        self._head = self._leading + self._ids(self._opening)
         self._inner: dict[int, list[int]] = {}
         self._newest: dict[int, list[int]] = {}
         self._response: dict[int, list[int]] = {}
@@ -215,6 +240,16 @@ class PromptEncoder:
             ids = [*self._continuation(f'"{self._title(item)}"'), self.tokenizer.eos_token_id]
             self._response[item] = ids
         return ids
+
+    @property
+    def parts(self) -> PromptParts:
+        """The texts of a prompt, for those who build it without this class."""
+        texts = (self._opening, self._gap, self._join, self._tail, ANCHOR)
+        return PromptParts(self._leading, *texts, self.max_items, self._prompt_tokens)
+
+    def shown_title(self, item: int) -> str:
+        """Return the title as prompts and responses quote it."""
+        return self._title(item)
 
     @property
     def template_tokens(self) -> int:

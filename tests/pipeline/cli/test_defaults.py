@@ -14,6 +14,7 @@ from pipeline.api.comparing import compare
 from pipeline.api.diagnosing import doctor
 from pipeline.api.exporting import export
 from pipeline.api.planning import plan
+from pipeline.api.recommending import recommend
 from pipeline.api.running import run, run_stage
 from pipeline.api.submitting import submit
 from pipeline.cli.main import build_parser
@@ -29,6 +30,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "compare": compare,
     "audit": audit,
     "export": export,
+    "recommend": recommend,
     "doctor": doctor,
     "plan": plan,
     "submit": submit,

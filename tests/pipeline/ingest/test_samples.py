@@ -92,6 +92,17 @@ def test_tables_equal_the_reference(
     wanted = reference_tables(split_frame(frame, split), per_user, max_history) if rows else {}
     for name in ("sequences", "train", "valid", "test"):
         assert getattr(built, name).to_pylist() == wanted.get(name, [])
+    # Every user's whole history is in the last of these tables that names the user.
+    told = {row["user_id"]: row["items"] for row in (*built.sequences.to_pylist(), *built.untold.to_pylist())}
+    for table in (built.valid, built.test):
+        told |= {row["user_id"]: row["seen"] + row["targets"] for row in table.to_pylist()}
+    walks = {
+        user: log.items[log.offsets[row] : log.offsets[row + 1]].tolist()
+        for row, user in enumerate(log.users.to_pylist())
+    }
+    assert told == walks
+    others = {row["user_id"] for part in (built.sequences, built.valid, built.test) for row in part.to_pylist()}
+    assert not others & set(built.untold["user_id"].to_pylist())
 
 
 def test_empty_histories_are_counted() -> None:

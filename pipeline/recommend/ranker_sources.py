@@ -1,0 +1,92 @@
+"""The rankers that recommend, as the workers of a pass build them: each loads what it needs and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cluster.broadcast import Broadcast
+from cluster.storage import Storage
+from pipeline.stages.baseline_rankers import PopularityRanker, SimilarityRanker, SurrogateRanker
+from pipeline.stages.llm_ranker import LlmRanker, LlmTask
+from pipeline.stages.ranking_task import Ranker
+from pipeline.stages.surrogate_source import SurrogateSource, one_thread
+from pipeline.stages.worker_pools import llm_device
+from training.llm.loading import load_llm, load_tokenizer
+from training.llm.lora import load_adapter
+from training.ranking.grounding import TitleSpace
+
+
+class RankerSource(Protocol):
+    """What a worker builds its ranker from; picklable."""
+
+    def build(self) -> Ranker:
+        """Load the model."""
+
+
+@dataclass(frozen=True)
+class PopularitySource:
+    """Popularity by `counts` [n], train interactions."""
+
+    counts: npt.NDArray[np.int64]
+
+    def build(self) -> Ranker:
+        return PopularityRanker("popularity", self.counts)
+
+
+@dataclass(frozen=True)
+class SurrogateRankerSource:
+    """The trained surrogate over `items` items."""
+
+    surrogate: SurrogateSource
+    items: int
+
+    def build(self) -> Ranker:
+        one_thread()
+        return SurrogateRanker("surrogate", self.surrogate, self.items)
+
+
+@dataclass(frozen=True)
+class SimilaritySource:
+    """Similarity to the titles of the history, by their `embeddings`: `titles` [n, d]."""
+
+    embeddings: Broadcast
+    max_items: int
+
+    def build(self) -> Ranker:
+        one_thread()
+        return SimilarityRanker("similarity", _space(self.embeddings), self.max_items)
+
+
+@dataclass(frozen=True)
+class LlmSource:
+    """The language model.
+
+    Attributes
+    ----------
+    adapter : the folder of what was tuned; None ranks by the model as it is.
+    titles, embeddings : as the LLM sees them, from item 1; `titles` [n, d].
+    """
+
+    task: LlmTask
+    adapter: Storage | None
+    titles: Sequence[str]
+    embeddings: Broadcast
+
+    def build(self) -> Ranker:
+        tokenizer = load_tokenizer(self.task.llm)
+        base = load_llm(self.task.llm, llm_device())
+        space = _space(self.embeddings)
+        if self.adapter is None:
+            return LlmRanker("untuned", self.task, base, tokenizer, self.titles, space)
+        with self.adapter.local_dir() as folder:
+            model = load_adapter(base, str(folder))
+        return LlmRanker("llm", self.task, model, tokenizer, self.titles, space)
+
+
+def _space(embeddings: Broadcast) -> TitleSpace:
+    return TitleSpace(embeddings.get()["titles"].astype(np.float32, copy=False))
