@@ -65,7 +65,7 @@ class FinetuneSpec:
             **self.settings.model_dump(exclude=set(HOW_ONLY | _OTHERWISE)),
             **self.llm.model_dump(include={"template", "max_items", "max_tokens"}),
             "llm": asdict(self.base),
-            "lora": asdict(self.lora),
+            "lora": {name: value for name, value in asdict(self.lora).items() if (name, value) != ("layers", None)},
         }
         return json_digest({"spec": settings, "inputs": inputs})
 

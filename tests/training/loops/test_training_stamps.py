@@ -23,10 +23,25 @@ def test_stamps_are_those_of_earlier_runs() -> None:
 
 def test_a_stamp_holds_what_decides_the_result_alone() -> None:
     spec = FinetuneSpec(LLM, TUNING)
-    how = {"workers": 4, "zero": 2, "offload": "optimizer", "micro_batch_tokens": 9, "checkpoint_steps": 3}
-    elsewhere = FinetuneSpec(LLM, TUNING.model_copy(update=how), "copy", Placement(threads=4))
+    how = {
+        "workers": 4,
+        "zero": 2,
+        "offload": "optimizer",
+        "micro_batch_tokens": 9,
+        "checkpoint_steps": 3,
+        "cache_gib": 1.0,
+    }
+    elsewhere = FinetuneSpec(LLM, TUNING.model_copy(update={**how, "cache_gib": 1.0}), "copy", Placement(threads=4))
     assert elsewhere.stamp() == spec.stamp()
-    for name, value in {"lr": 1e-3, "epochs": 3, "lora_r": 4, "lora_dropout": 0.0, "seed": 1, "clip": 0.0}.items():
+    for name, value in {
+        "lr": 1e-3,
+        "epochs": 3,
+        "lora_r": 4,
+        "layers": 2,
+        "lora_dropout": 0.0,
+        "seed": 1,
+        "clip": 0.0,
+    }.items():
         assert FinetuneSpec(LLM, TUNING.model_copy(update={name: value})).stamp() != spec.stamp(), name
     surrogate = SurrogateSpec()
     wider = SurrogateSpec(SurrogateConfig(workers=3), placement=Placement(threads=2))
