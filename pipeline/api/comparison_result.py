@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
 
+from pipeline.api.masked_repr import MaskedRepr
 from pipeline.studies.compare.outcomes import TEST
 from pipeline.studies.compare.records import ArmRow, ComparisonRecord
 from pipeline.studies.compare.verdict import conclusions
@@ -65,8 +66,8 @@ class ComparedArm:
         )
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(MaskedRepr):
     """What a comparison came to.
 
     Attributes

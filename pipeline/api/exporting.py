@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cluster.errors import UserError
 from pipeline.api.calls import api_call
 from pipeline.api.config_sources import Source, opened_task
+from pipeline.api.masked_repr import MaskedRepr
 from pipeline.driver.run_directory import open_run
 
 
@@ -22,8 +23,8 @@ class ExportedFile:
     bytes: int
 
 
-@dataclass(frozen=True)
-class Export:
+@dataclass(frozen=True, repr=False)
+class Export(MaskedRepr):
     """An export: the folder or URI that it lies in, and its files. `README.md` there says how to use them."""
 
     folder: str

@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.errors import UserError
+from cluster.masking import masked
 from cluster.storage import Storage
 from pipeline.api.calls import python_faults
+from pipeline.api.masked_repr import MaskedRepr
 from pipeline.driver.run_tables import stage_rows
 from pipeline.engine.config import Config
 from pipeline.engine.config_file import load_run_config
@@ -34,8 +36,8 @@ class StageTime:
     attempts: int
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(MaskedRepr):
     """A run and what it has come to. Everything is read from the run directory when it is asked for.
 
     Attributes
@@ -154,7 +156,7 @@ class Run:
     def _repr_html_(self) -> str:
         rows: list[tuple[str, Any]] = [(row.stage, f"{row.seconds:,.1f} s") for row in self.stages()]
         cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>" for name, value in rows)
-        return f"<p>Run in {escape(self.run_dir)}</p><table><tr><th>stage</th><th>time</th></tr>{cells}</table>"
+        return f"<p>Run in {escape(masked(self.run_dir))}</p><table><tr><th>stage</th><th>time</th></tr>{cells}</table>"
 
 
 def load_run(run_dir: str | os.PathLike[str]) -> Run:
