@@ -9,9 +9,9 @@ import argparse
 import json
 import logging
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from cluster.errors import UserError
@@ -23,14 +23,11 @@ from pipeline.cli.console import write_now
 from pipeline.cli.text_table import format_table
 from pipeline.driver.run_directory import default_run_dir
 from pipeline.driver.run_tables import kept_rows, metrics_rows, stage_rows
-from pipeline.engine.config_file import json_schema, parse_text
+from pipeline.engine.config_file import parse_text
 from pipeline.engine.graph import Graph
 from pipeline.stages.stage_list import stages_of
 
 log = logging.getLogger("dealrec.cli")
-
-#: Longer than the heads of our manifests give a job to end.
-_STOP_SECONDS = 130.0
 
 
 def run(options: argparse.Namespace) -> int:
@@ -125,65 +122,60 @@ def plan(options: argparse.Namespace) -> int:
 
 
 def schema(options: argparse.Namespace) -> int:
-    write_now(json_schema())
+    from pipeline.api.describing import schema as describe
+
+    write_now(json.dumps(describe(), indent=1) + "\n")
     return 0
 
 
 def submit(options: argparse.Namespace) -> int:
-    from cluster.jobs import open_client
     from pipeline.api.submitting import submit as submit_run
 
     made = submit_run(*_source(options), **_given(options, "address"))
     log.info("%s %s at %s", "Joined the running job" if made.joined else "Submitted", made.job, made.address)
     log.info("Follow it: dealrec logs %s --address %s", made.job, made.address)
     log.info("Stop it:   dealrec stop %s --address %s", made.job, made.address)
-    return _follow(open_client(made.address), made.job, made.address) if options.follow else 0
+    return _follow(made.job, made.address) if options.follow else 0
 
 
 def jobs(options: argparse.Namespace) -> int:
-    from cluster.jobs import list_jobs, open_client
+    from pipeline.api.job_calls import jobs as list_jobs
 
-    rows = list_jobs(open_client(options.address))
-    for row in rows:
-        row["started"] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["started"]))
+    found = list_jobs(address=options.address)
+    rows = [
+        {"job": job.job, "status": job.status, "started": _local(job.started), "ended": _local(job.ended)}
+        for job in found
+    ]
     _show(options, {"jobs": rows}, ("jobs",))
     return 0
 
 
 def logs(options: argparse.Namespace) -> int:
-    from cluster.jobs import open_client, require_job
-
-    client = open_client(options.address)
-    require_job(client, options.job)
-    return _follow(client, options.job, options.address)
+    return _follow(options.job, options.address)
 
 
 def stop(options: argparse.Namespace) -> int:
-    from cluster.jobs import open_client, require_job, stop_job
+    from pipeline.api.job_calls import stop as stop_job
 
-    client = open_client(options.address)
-    require_job(client, options.job)
-    log.info("Stopping %s, which finishes what it has in hand", options.job)
-    if not stop_job(client, options.job, _STOP_SECONDS):
+    if not stop_job(options.job, address=options.address).over:
         log.info("%s has not ended yet. Once dealrec jobs says that it has, a new submit continues.", options.job)
         return 1
     log.info("It has ended; a new submit continues where it stopped.")
     return 0
 
 
-def _follow(client: Any, job: str, address: str) -> int:
-    from cluster.follow import follow_job
-    from cluster.jobs import exit_code
+def _follow(job: str, address: str) -> int:
+    from pipeline.api.job_calls import logs as follow_job
 
     try:
-        status = follow_job(client, job, write_now)
+        made = follow_job(job, address=address, write=write_now)
     except KeyboardInterrupt:
         log.info("\nDetached; %s goes on.", job)
         log.info("Follow it: dealrec logs %s --address %s", job, address)
         log.info("Stop it:   dealrec stop %s --address %s", job, address)
         return 0
-    log.info("%s: %s", job, status)
-    return exit_code(client, job, status)
+    log.info("%s: %s", job, made.status)
+    return made.exit_code
 
 
 def sizes(text: str) -> list[float]:
@@ -194,6 +186,11 @@ def sizes(text: str) -> list[float]:
 def names(text: str) -> tuple[str, ...]:
     """The names of a comma-separated list, each once, for the command line's parser."""
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _local(time: datetime | None) -> str | None:
+    """Return a time in this machine's zone, to the second; None for none."""
+    return None if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _signed(values: Sequence[float]) -> str:

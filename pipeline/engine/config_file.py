@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -93,9 +94,9 @@ def shown_config(config: Config) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def json_schema() -> str:
-    """The JSON Schema of the configuration, for editors."""
-    return json.dumps(Config.model_json_schema(by_alias=True), indent=1) + "\n"
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the configuration, for editors."""
+    return Config.model_json_schema(by_alias=True)
 
 
 def _with_override(values: Mapping[str, object], override: str) -> dict[str, object]:
