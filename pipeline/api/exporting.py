@@ -11,16 +11,7 @@ from pipeline.api.calls import api_call
 from pipeline.api.config_sources import Source, opened_task
 from pipeline.api.masked_repr import MaskedRepr
 from pipeline.driver.run_directory import open_run
-
-
-@dataclass(frozen=True)
-class ExportedFile:
-    """One file of an export: its format, name, number of samples and size in bytes."""
-
-    format: str
-    file: str
-    samples: int
-    bytes: int
+from pipeline.export.exported_file import ExportedFile
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,5 +59,5 @@ def export(
             )
         with opened_task(source, run_dir, overrides, sections, writes=False) as task:
             folder = open_run(os.fspath(out), "--out") if out else task.run.child("export")
-            rows = export_coreset(task.config, task.run, folder, names)
-        return Export(folder.uri, tuple(ExportedFile(**row) for row in rows))
+            files = export_coreset(task.config, task.run, folder, names)
+        return Export(folder.uri, tuple(files))

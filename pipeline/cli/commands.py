@@ -25,6 +25,7 @@ from pipeline.driver.run_directory import default_run_dir
 from pipeline.driver.run_tables import kept_rows, metrics_rows, stage_rows
 from pipeline.engine.config_file import parse_text
 from pipeline.engine.graph import Graph
+from pipeline.ingest.statistics_record import IngestStatistics
 from pipeline.stages.stage_list import stages_of
 
 log = logging.getLogger("dealrec.cli")
@@ -34,7 +35,8 @@ def run(options: argparse.Namespace) -> int:
     from pipeline.api.running import run as run_all
 
     graph = _graph(run_all(*_source(options), **_given(options, "from_", "until", "fresh")))
-    _show(options, {"stages": stage_rows(graph), "metrics": metrics_rows(graph)}, ("metrics", "stages"))
+    stages, metrics = stage_rows(graph), metrics_rows(graph)
+    _show(options, {"stages": stages, "metrics": metrics}, metrics, stages)
     return 0
 
 
@@ -42,11 +44,13 @@ def run_stage(options: argparse.Namespace) -> int:
     from pipeline.api.running import run_stage as run_one
 
     graph = _graph(run_one(options.stage, *_source(options), **_given(options)))
-    tables: dict[str, Any] = {"stages": stage_rows(graph)}
-    if options.stage == "ingest":
-        statistics = graph.folder(graph.stage("ingest")).read_json("statistics.json")
-        tables |= {"interactions": kept_rows(statistics), "statistics": statistics}
-    _show(options, tables, [name for name in ("interactions", "stages") if name in tables])
+    stages = stage_rows(graph)
+    if options.stage != "ingest":
+        _show(options, {"stages": stages}, stages)
+        return 0
+    statistics: IngestStatistics = graph.folder(graph.stage("ingest")).read_json("statistics.json")
+    kept = kept_rows(statistics)
+    _show(options, {"stages": stages, "interactions": kept, "statistics": statistics}, kept, stages)
     return 0
 
 
@@ -56,13 +60,11 @@ def compare(options: argparse.Namespace) -> int:
 
     asked = ("selectors", "seeds", "first_seed", "control", "sizes", "draws", "target", "proxies", "arms_at_once")
     made = compare_selectors(*_source(options), **_given(options, *asked))
-    result: Any = made.record
+    result = made.record
+    slices = (slice_rows(result, "difference"), slice_rows(result, "from_zero_shot"))
+    _show(options, {"comparison": result}, summary_rows(result), difference_rows(result), *slices)
     if options.json:
-        _show(options, {"comparison": result}, ())
         return 0
-    tables = {"arms": summary_rows(result), "differences": difference_rows(result)}
-    tables |= {kind: slice_rows(result, kind) for kind in ("difference", "from_zero_shot")}
-    _show(options, tables, tuple(tables))
     for warning in made.warnings:
         log.warning("%s", warning)
     for sentence in made.conclusions:
@@ -77,7 +79,8 @@ def export(options: argparse.Namespace) -> int:
     from pipeline.api.exporting import export as export_coreset
 
     made = export_coreset(*_source(options), **_given(options, "out", "formats"))
-    _show(options, {"files": [asdict(file) for file in made.files]}, ("files",))
+    files = [asdict(file) for file in made.files]
+    _show(options, {"files": files}, files)
     log.info("Written to %s", made.folder)
     return 0
 
@@ -88,10 +91,9 @@ def audit(options: argparse.Namespace) -> int:
 
     made = audit_influence(*_source(options), **_given(options, "from_", "fresh"))
     result = made.record
+    _show(options, {"audit": result}, table_rows(result))
     if options.json:
-        _show(options, {"audit": result}, ())
         return 0
-    _show(options, {"audit": table_rows(result)}, ("audit",))
     draws = [row["ndcg_change"] for row in result["removals"] if row["kind"] == "random"]
     log.info("NDCG@10 %.4f with all samples; without random ones %s", result["whole"]["ndcg@10"], _signed(draws))
     log.info("Recommended (*), for your config: %s", made.recommended)
@@ -99,12 +101,14 @@ def audit(options: argparse.Namespace) -> int:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Exit code 2 when something is lacking, so that scripts can ask."""
+    """Check a machine or cluster; exit with code 2 if something is lacking, so that scripts can ask."""
     from pipeline.api.diagnosing import doctor as diagnose
+    from pipeline.preflight.resource_plan import plan_rows
 
     made = diagnose(*_source(options), **_given(options))
     rows = [{"what": f.what, "found": f.found, "lack": f.lack or "-", "remedy": f.remedy or "-"} for f in made.findings]
-    _show(options, {"findings": rows, "plan": list(made.workers)}, ("findings", "plan"))
+    workers = plan_rows(made.workers)
+    _show(options, {"findings": rows, "plan": workers}, rows, workers)
     log.info("Cluster: %s", made.cluster)
     return 0 if made.ok else 2
 
@@ -113,7 +117,7 @@ def plan(options: argparse.Namespace) -> int:
     from pipeline.api.planning import plan as plan_run
 
     made = plan_run(*_source(options), **_given(options, "users"))
-    _show(options, made.record, ("stages",))
+    _show(options, made.record, made.record["stages"])
     if not options.json:
         log.info("The whole run: %s; %s takes most of it.", format_seconds(made.seconds), made.dominating)
         if made.cost:
@@ -146,7 +150,7 @@ def jobs(options: argparse.Namespace) -> int:
         {"job": job.job, "status": job.status, "started": _local(job.started), "ended": _local(job.ended)}
         for job in found
     ]
-    _show(options, {"jobs": rows}, ("jobs",))
+    _show(options, {"jobs": rows}, rows)
     return 0
 
 
@@ -179,12 +183,12 @@ def _follow(job: str, address: str) -> int:
 
 
 def sizes(text: str) -> list[float]:
-    """A comma-separated list of shares and counts, for the command line's parser."""
+    """Read a comma-separated list of shares and counts, for the command line's parser."""
     return list(dict.fromkeys(float(part) for part in text.split(",") if part.strip()))
 
 
 def names(text: str) -> tuple[str, ...]:
-    """The names of a comma-separated list, each once, for the command line's parser."""
+    """Read the names of a comma-separated list, each once, for the command line's parser."""
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
@@ -211,7 +215,7 @@ def _source(options: argparse.Namespace) -> tuple[Source] | tuple[()]:
 
 
 def _given(options: argparse.Namespace, *names_: str) -> dict[str, Any]:
-    """The arguments that all functions take, and those named, as the options say."""
+    """Return the arguments that all functions take, and those named, as the options say."""
     run_dir = options.run_dir or (default_run_dir("submitted.yaml") if options.config == "-" else None)
     return {
         "run_dir": run_dir,
@@ -222,15 +226,15 @@ def _given(options: argparse.Namespace, *names_: str) -> dict[str, Any]:
 
 
 def _graph(run_: Run) -> Graph:
-    """The stages of a run, for its tables."""
+    """Return the stages of a run, for its tables."""
     return Graph(stages_of(run_.config), run_.config, Storage.at(run_.run_dir))
 
 
-def _show(options: argparse.Namespace, tables: Mapping[str, Any], order: Sequence[str]) -> None:
-    """The result on stdout: tables for a person, or JSON."""
+def _show(options: argparse.Namespace, record: Mapping[str, object], *tables: Sequence[Mapping[str, object]]) -> None:
+    """Write a result to standard output: its record as JSON if that was asked for, else its tables for a person."""
     if options.json:
-        write_now(json.dumps(tables, indent=1) + "\n")
+        write_now(json.dumps(record, indent=1) + "\n")
         return
-    for name in order:
-        if tables[name]:
-            write_now("\n" + format_table(tables[name]) + "\n")
+    for rows in tables:
+        if rows:
+            write_now("\n" + format_table(rows) + "\n")
