@@ -33,7 +33,7 @@ def is_own(method: str) -> bool:
 
 
 def load_own(method: str) -> type[Selector]:
-    """The class that `module:Class` names, which is imported for it.
+    """Import the class that `module:Class` names, and return it.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def select_by_own(
 
 
 def _guarded(reference: Reference) -> Reference:
-    """The same samples; an error in reading or embedding them is not the selector's."""
+    """Yield the same samples; an error in reading or embedding them is not the selector's."""
 
     def read() -> Iterator[ReferenceShard]:
         try:
@@ -142,7 +142,7 @@ def _guarded(reference: Reference) -> Reference:
 
 
 def _place(kind: type[Selector], traceback: TracebackType | None) -> str:
-    """The innermost line of the class's module, or of one that it derives from, as "file, line N"."""
+    """Return the innermost line of the class's module, or of one that it derives from, as "file, line N"."""
     own = {each.__module__ for each in kind.__mro__ if issubclass(each, Selector) and each.__module__ != __name__}
     own = {name for name in own if not name.startswith("scoring.")}
     place = ""

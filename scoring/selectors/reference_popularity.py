@@ -19,7 +19,7 @@ class ReferencePopularitySelector(Selector):
     draw = "proportional"
 
     def fit(self, log: LogView) -> None:
-        """One pass over the reference; holds a count an item."""
+        """Count the items in one pass over the reference, which holds a count an item."""
         self._popularity = Tally()
         for part in log.reference.shards():
             self._popularity.add(part.target)

@@ -15,7 +15,7 @@ class TopSelector(Selector):
     settings: TopSettings
 
     def fit(self, log: LogView) -> None:
-        """The passes of the normalisation."""
+        """Fit the normalisation."""
         weights = {"influence": 1.0, "effort": self.settings.lambda_}
         self._scorer = Scorer.fit(log.shards, log.counts, self.settings.normalise, weights)
 
