@@ -84,7 +84,7 @@ def _converted(table: Any) -> pa.Table:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """The common type of what libraries hold in several: text of three layouts, categories."""
+    """Return the common type of those that libraries have for one thing: three layouts of text, and categories."""
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
@@ -155,7 +155,7 @@ class _HashingFile:
         return self._size
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: nothing is held back."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""

@@ -13,10 +13,10 @@ class StageWatcher(Protocol):
     """Is told when a stage begins and when it is complete. It must not raise."""
 
     def begun(self, stage: str) -> Progress:
-        """A stage begins; the answer is told of its progress."""
+        """Learn that a stage begins; return what is told of its progress."""
 
     def complete(self, stage: str, folder: Storage, manifest: Manifest) -> None:
-        """A stage is complete, now or since an earlier run."""
+        """Learn that a stage is complete, now or since an earlier run."""
 
 
 class NoWatcher:

@@ -44,7 +44,7 @@ def run_gradients(
 def gradient_batches(
     source: SurrogateSource, data: Storage, index: int, scope: Sequence[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """∇ℓ(s) of every sample of one shard, the shards and the losses being those of stage influence.
+    """Yield ∇ℓ(s) of every sample of one shard; shards and losses are those of the stage influence.
 
     Parameters
     ----------

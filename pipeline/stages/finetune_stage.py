@@ -27,24 +27,24 @@ CHECKPOINTS = "_checkpoints"
 
 
 def llm_spec(config: Config) -> LLMSpec:
-    """The model to load; a local path is absolute."""
+    """Return the model to load; a local path is absolute."""
     return config.llm.located().weights()
 
 
 def llm_copy(context: StageContext) -> LLMSpec:
-    """The same model where workers read it: a GGUF file is unpacked into the run once, which takes a while."""
+    """Return the model where workers read it: a GGUF file is unpacked into the run once, which takes a while."""
     if context.run.remote:
         return llm_spec(context.config)
     return expand_gguf(llm_spec(context.config), Path(context.run.uri, "llm"))
 
 
 def lora_spec(config: Config, dropout: float) -> LoraSpec:
-    """The adapter; effort scores are taken where fine-tuning starts, from the same seed, without dropout."""
+    """Return the adapter. Effort scores are taken where fine-tuning starts: from the same seed, without dropout."""
     return config.finetune.adapter(dropout)
 
 
 def finetune_spec(config: Config, model_copy: LLMSpec, placement: Placement) -> FinetuneSpec:
-    """The run's fine-tuning, with the model where workers read it."""
+    """Return the run's fine-tuning, with the model where workers read it."""
     return FinetuneSpec(config.llm.located(), config.finetune, model_copy.model, placement)
 
 
@@ -73,7 +73,7 @@ def run_finetune(context: StageContext) -> Mapping[str, object]:
 
 
 def stopping_users(config: Config) -> Eligible | None:
-    """The validation users by whose loss tuning is stopped: None for all.
+    """Return the validation users by whose loss tuning is stopped: None for all.
 
     All arms of a comparison, whatever they are aimed at, are stopped by the same ones, whom no aimed selection looks
     at: a coreset that holds their samples would be stopped by its own training loss.
@@ -82,13 +82,13 @@ def stopping_users(config: Config) -> Eligible | None:
 
 
 def _in_other_half(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """bool [U]; of a log whose few validation users all are in the aimed half, everyone."""
+    """Return who is not in the aimed half, bool [U]; everyone, if the few validation users of a log all are in it."""
     unseen = in_choosing_half(sample_id)
     return unseen if unseen.any() else np.ones_like(unseen)
 
 
 def provenance(context: StageContext) -> dict[str, str]:
-    """The model card's account of the run: which samples, by which rule, and by which code."""
+    """Return the model card's account of the run: which samples, by which rule, and by which code."""
     select, data = read_manifest(context.folder("select")), read_manifest(context.folder("ingest"))
     assert select is not None
     assert data is not None

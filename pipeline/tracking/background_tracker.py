@@ -52,7 +52,7 @@ class BackgroundTracker:
         return self._recorded.get(stage) == finished
 
     def ask(self, work: Work) -> None:
-        """Have the tracker do something, some time."""
+        """Queue work that the tracker does when it comes to it."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=f"tracking-{self._name}", daemon=True)
             self._thread.start()

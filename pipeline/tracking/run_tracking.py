@@ -30,7 +30,7 @@ _KEPT = {"select": "selection.json", "report": "report.html"}
 def tracked_run(
     config: Config, run: Storage, restart: bool = False, patience: float = PATIENCE
 ) -> Iterator[StageWatcher]:
-    """A watcher of the run's stages for the length of a block, after which the trackers learn how it ended.
+    """Yield a watcher of the run's stages; after the block the trackers learn how it ended.
 
     Parameters
     ----------
