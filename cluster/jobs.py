@@ -1,4 +1,4 @@
-"""Runs as Ray jobs: submit and list, through the Ray Jobs API."""
+"""Runs as Ray jobs: submit, list and stop them through the Ray Jobs API."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ _RAY_ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
 
 class _UnansweredError(UserError, ConnectionError):
-    """The Jobs API does not answer: asked again by who follows a job, and a message by itself for all others."""
+    """The Jobs API does not answer. Following a job asks again; every other command ends with this message."""
 
 
 class _Client(JobSubmissionClient):
-    """Ray's, with an end to waiting: a connection that is lost without a word would hold a request for ever."""
+    """Ray's client with a timeout: a connection that is lost silently would block a request forever."""
 
     def __init__(self, address: str, request_seconds: float) -> None:
         # Ray's own constructor sends a first request.
@@ -70,7 +70,7 @@ class _Client(JobSubmissionClient):
         super().__init__(address)
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
-        # An upload takes its time: the limit would hold for all of it.
+        # The limit would cover a whole upload, which may take long.
         limit = {} if options.get("data") is not None else {"timeout": self._request_seconds}
         try:
             return super()._do_request(method, endpoint, **{**limit, **options})
@@ -109,14 +109,16 @@ def _without_environment(names: Sequence[str]) -> Iterator[None]:
         os.environ.update(kept)
 
 
-def submission_id(config: str, run_dir: str) -> str:
+def submission_id(config: str, run_dir: str, options: Sequence[str] = ()) -> str:
     """Return the id of a run's job: the same run has the same id, so that submitting it twice joins the running job.
 
-    The id begins with a digest of the run directory, in which one job at a time may work.
+    The id begins with a digest of the run directory, in which one job at a time may work. `options` are those of
+    `dealrec run` that say which stages to run.
     """
     scheme, mark, path = run_dir.rpartition("://")
     folder = f"{scheme}{mark}{posixpath.normpath(path)}"
-    place, content = (hashlib.blake2b(text.encode(), digest_size=4).hexdigest() for text in (folder, config))
+    asked = "\n".join([config, *options])
+    place, content = (hashlib.blake2b(text.encode(), digest_size=4).hexdigest() for text in (folder, asked))
     return f"{_PREFIX}{place}-{content}"
 
 
@@ -132,16 +134,16 @@ def submit_job(client: JobSubmissionClient, job: str, arguments: Sequence[str], 
     Returns
     -------
     The id of the job, and whether it was there already. A finished job of the same id is replaced by a new one
-    with a counter behind it, since the Jobs API keeps ids for ever.
+    with a counter behind it, since the Jobs API never forgets an id.
 
-    Raises `UserError` where a job of another config is at work in the run directory, and where the cluster refuses.
+    Raises `UserError` if a job of another id is at work in the run directory, and if the cluster refuses.
     """
     taken = {str(details.submission_id): details.status for details in client.list_jobs()}
     place, at = job.rpartition("-")[0], f" --address {client.get_address()}"
     for other, status in taken.items():
         if other.startswith(f"{place}-") and not (other + "-").startswith(f"{job}-") and status not in FINAL:
             raise UserError(
-                f"Job {other} is {status.lower()} in this run directory, with another config.",
+                f"Job {other} is {status.lower()} in this run directory, with another config or for other stages.",
                 f"Follow it with `dealrec logs {other}{at}`, end it with `dealrec stop {other}{at}`, or choose another "
                 "--run-dir.",
             )

@@ -1,4 +1,4 @@
-"""The commands of the command line: each calls the function of the Python API and prints what came out.
+"""The commands of the command line: each calls a function of the Python API and prints its result.
 
 What only one command needs is imported there: the libraries below take seconds to load.
 """
@@ -135,7 +135,7 @@ def schema(options: argparse.Namespace) -> int:
 def submit(options: argparse.Namespace) -> int:
     from pipeline.api.submitting import submit as submit_run
 
-    made = submit_run(*_source(options), **_given(options, "address"))
+    made = submit_run(*_source(options), **_given(options, "address", "from_", "until", "fresh"))
     log.info("%s %s at %s", "Joined the running job" if made.joined else "Submitted", made.job, made.address)
     log.info("Follow it: dealrec logs %s --address %s", made.job, made.address)
     log.info("Stop it:   dealrec stop %s --address %s", made.job, made.address)
