@@ -1,4 +1,4 @@
-"""Masks credentials in texts that people and services see: logs, reports, parameters of trackers."""
+"""Masking of credentials in texts that people and services see: messages, logs, reports, trackers' parameters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KEY = re.compile(rf"(?:^|[._-])(?:{_WORDS}|key)$", re.IGNORECASE)
 
 
 class MaskingFormatter(logging.Formatter):
-    """Format log records without the credentials that their URIs may hold."""
+    """Formats log records without the credentials that their URIs may hold."""
 
     def format(self, record: logging.LogRecord) -> str:
         return masked(super().format(record))

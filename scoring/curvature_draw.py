@@ -1,4 +1,4 @@
-"""The samples that a curvature is taken over: a draw by hash, and its cut into chunks.
+"""The samples that a curvature is computed on: a draw by hash, cut into chunks.
 
 The draw goes by sample id, so it is the same however a log is cut into shards. The chunks follow the order of the draw,
 so they, and every sum over them, are the same for any number of workers.

@@ -55,7 +55,7 @@ METHODS: dict[str, type[Selector]] = {
 
 
 def selector(method: str) -> type[Selector]:
-    """Return the selector of a name or of `module:Class`. Raises SettingError for a name that is no selector's."""
+    """Return the selector of a name or of `module:Class`. Raises SettingError for any other name."""
     if method in METHODS:
         return METHODS[method]
     if is_own(method):

@@ -55,7 +55,7 @@ class AuditedScore:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit came to. All of it is a view of one record, the content of `audit/audit.json`.
+    """The result of an audit. All of it is a view of one record, the content of `audit/audit.json`.
 
     Attributes
     ----------

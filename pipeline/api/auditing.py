@@ -27,7 +27,7 @@ def audit(
 
     Parameters
     ----------
-    source, run_dir, overrides, progress, sections : as of `dealrec.run`; what is tried is the section `audit`.
+    source, run_dir, overrides, progress, sections : as for `dealrec.run`; the section `audit` says what is tried.
     from_ : a stage of the audit to recompute, with all that depends on it.
     fresh : recompute everything, the run's surrogate included.
 

@@ -67,7 +67,7 @@ class ComparedArm:
 
 @dataclass(frozen=True, repr=False)
 class Comparison(MaskedRepr):
-    """What a comparison came to. All of it is a view of one record, the content of `arms/comparison-TARGET.json`.
+    """The result of a comparison. All of it is a view of one record, the content of `arms/comparison-TARGET.json`.
 
     Attributes
     ----------

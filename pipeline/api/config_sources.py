@@ -78,7 +78,7 @@ def read_source(
     ----------
     source : see `Source`.
     run_dir : a folder or URI; None takes that of a run, or `runs/NAME` for a configuration file NAME.yaml.
-    overrides : "section.key=value" texts, as of the option `--set`, applied to the source.
+    overrides : "section.key=value" texts, as the option `--set` takes them, applied to the source.
     sections : keys by section, which replace those of the source.
 
     Raises `UserError` that names every wrong key.
@@ -148,7 +148,7 @@ def _values(source: Source, overrides: Sequence[str]) -> tuple[dict[str, Any], s
 
 
 def _overridden(values: dict[str, Any], name: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """Apply overrides to the values. Overrides are texts for a configuration that is a text."""
+    """Apply overrides to the values, as to the text of a configuration."""
     if not overrides:
         return values
     values, tables = _without_tables(values)

@@ -8,7 +8,7 @@ from pipeline.engine.config_file import json_schema
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of a configuration, with every key, its default and what it means; editors complete by it.
+    """Return the JSON Schema of a configuration: every key, its type and its default. Editors complete keys with it.
 
     Examples
     --------

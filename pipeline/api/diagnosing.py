@@ -59,7 +59,7 @@ def doctor(
 
     Parameters
     ----------
-    source, overrides, progress, sections : as of `dealrec.run`; None checks the machine alone.
+    source, overrides, progress, sections : as for `dealrec.run`; None checks the machine alone.
     run_dir : the folder or URI that the run will write to; None is that of the source, or `runs/doctor`.
 
     Raises `UserError` for a configuration that cannot be read; what is lacking is a finding.

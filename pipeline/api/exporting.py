@@ -36,7 +36,7 @@ def export(
 
     Parameters
     ----------
-    source, run_dir, overrides, progress, sections : as of `dealrec.run`; the stage select must be complete.
+    source, run_dir, overrides, progress, sections : as for `dealrec.run`; the stage select must be complete.
     out : a folder or URI; None is the folder `export` of the run directory.
     formats : some of alpaca, sharegpt, messages, completions, tokens and parquet; None writes all.
 

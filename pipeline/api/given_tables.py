@@ -77,7 +77,7 @@ def _converted(table: Any) -> pa.Table:
         return table
     index = getattr(table, "index", None)
     if index is not None and hasattr(index, "names"):
-        # The numbers of rows are no data; what has a name is.
+        # An index without a name only numbers the rows; one with a name is data.
         named = any(name is not None for name in index.names)
         return pa.Table.from_pandas(table, preserve_index=named)
     return pa.table(table)

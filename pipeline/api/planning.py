@@ -55,7 +55,7 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is expected to take. All of it is a view of one record, which `dealrec plan --json` prints.
+    """The forecast of a run. All of it is a view of one record, which `dealrec plan --json` prints.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ def plan(
 
     Parameters
     ----------
-    source, run_dir, overrides, progress, sections : as of `dealrec.run`; the share is kept in the folder `plan` of the
+    source, run_dir, overrides, progress, sections : as for `dealrec.run`; the share is kept in the folder `plan` of the
         run directory.
     users : users of the share.
 

@@ -1,4 +1,4 @@
-"""Messages in the words of their reader: options of a command, or arguments of a function."""
+"""Messages in the words of their reader: options for the command line, arguments for Python."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
 
 
 def for_python(text: str) -> str:
-    """Return a message of the command line as one for who calls the Python API.
+    """Return a message of the command line in the words of the Python API.
 
     Commands of dealrec become calls, options become arguments. Commands of other programs stay as they
     are, and so does the shell's `dealrec completion`.

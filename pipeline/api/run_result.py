@@ -28,7 +28,7 @@ _REPORT = "report.html"
 
 @dataclass(frozen=True, repr=False)
 class Run(MaskedRepr):
-    """A run and what it has come to. Everything is read from the run directory when it is asked for.
+    """A run and its results. Everything is read from the run directory when it is asked for.
 
     Attributes
     ----------
@@ -155,7 +155,7 @@ def load_run(run_dir: str | os.PathLike[str]) -> Run:
     ----------
     run_dir : a folder or URI.
 
-    Raises `UserError` for a folder that is no run, and for a configuration that this version does not read.
+    Raises `UserError` for a folder that is not a run, and for a configuration that this version does not read.
 
     Examples
     --------

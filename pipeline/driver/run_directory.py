@@ -98,7 +98,7 @@ def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[
 
 
 def _track_complete(graph: Graph, stages: Sequence[Stage]) -> None:
-    """Tell trackers that the config has come to name what they have not been told before."""
+    """Record complete stages with trackers that the config has named only since."""
     require_trackers(graph.config.track)
     with tracked_run(graph.config, graph.run) as watcher:
         for stage in stages:

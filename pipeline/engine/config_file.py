@@ -40,7 +40,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
 def load_run_config(run: Storage, overrides: Sequence[str] = ()) -> Config:
     """Load the configuration that a run directory keeps, with overrides as `load_config` takes them.
 
-    Raises `UserError` for a folder that is no run.
+    Raises `UserError` for a folder that is not a run.
     """
     try:
         text = run.read_text("config.yaml")

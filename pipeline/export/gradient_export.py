@@ -27,7 +27,7 @@ def run_gradients(
     Parameters
     ----------
     surrogate, data : the folders of the stages surrogate and ingest.
-    scope : as of `gradient_batches`.
+    scope : as for `gradient_batches`.
     shards : their numbers; None is all.
 
     Raises `UserError` for a shard that is not there, `ScopeError` for a scope that matches nothing.

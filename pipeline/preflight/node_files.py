@@ -49,7 +49,7 @@ def check_own_selectors(subject: Subject) -> str:
 
 
 def own_selectors(subject: Subject) -> list[str]:
-    """Return the modules of a comparison's selectors. The selection of a run is made by its driver alone."""
+    """Return the modules of a comparison's selectors. A run's own selection needs none: its driver selects."""
     return sorted({section.method.partition(":")[0] for section in subject.selections if ":" in section.method})
 
 

@@ -46,7 +46,7 @@ class SelectInputs:
             yield self.shard(index)
 
     def shard(self, index: int) -> ScoreShard:
-        """Read one shard; a row is ok if every score that the selector needs of a stage is.
+        """Read one shard; a row is ok if all stage scores that the selector needs are.
 
         Raises `ValueError` when two files are of different samples.
         """

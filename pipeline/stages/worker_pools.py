@@ -156,7 +156,7 @@ def surrogate_placement(config: Config, view: ClusterView | None = None) -> Plac
 
 
 def tuning_placement(config: Config, view: ClusterView | None = None) -> Placement:
-    """Place the workers that fine-tune the LLM; each holds the model in its node's memory, at least on loading."""
+    """Place the workers that fine-tune the LLM; each holds the model in its node's memory, at least while loading."""
     placement = _training_placement(config, config.finetune.workers, view or cluster_view(config))
     return replace(placement, memory=llm_worker_memory(config.llm.model))
 

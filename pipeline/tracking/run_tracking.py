@@ -36,7 +36,7 @@ def tracked_run(
     ----------
     restart : True begins another run at each tracker, for results that replace those recorded so far. Otherwise the
         run directory remembers the one to continue, unless the config was another one.
-    patience : the seconds that each tracker has to finish in the end.
+    patience : the seconds that each tracker has to finish after the block.
     """
     if not config.track:
         yield UNWATCHED

@@ -181,7 +181,7 @@ class Selector(ABC):
         ------
         TooFewSamplesError : more samples are asked for than there are, or none is usable.
         SettingError : no reference where the selector needs one.
-        SelectorError : the ranks are no finite numbers, one a sample, or the log lacks a needed feature.
+        SelectorError : the ranks are not one finite number per sample, or the log lacks a needed feature.
         """
         aim = required_reference(reference, params.method) if self.sees_validation else None
         shards, scores = self.derived(partial(self._complete, shards))

@@ -1,4 +1,4 @@
-"""A selector of one's own, as `module:Class`: loaded, checked, and run so that its faults are told as its own."""
+"""A user's own selector, `module:Class`: loaded, checked, and run so that its faults are reported as its own."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def load_own(method: str) -> type[Selector]:
 
     Raises
     ------
-    SettingError : it cannot be imported, or is no selector that could be asked.
+    SettingError : it cannot be imported, or is not a usable selector.
     """
     module, _, name = method.partition(":")
     try:

@@ -1,6 +1,6 @@
 """Train samples in proportion to how often the reference period has their target.
 
-The simplest aim there is: what was chosen most lately. It knows nothing of histories.
+The simplest aim: what was chosen most often of late. It ignores histories.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The highest scores and nothing else: what coverage is an answer to."""
+"""The highest scores alone: the rule that coverage improves on."""
 
 from __future__ import annotations
 

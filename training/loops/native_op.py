@@ -72,7 +72,7 @@ def build(load: Callable[[], object]) -> None:
     """Compile and load the operation with `load`, one process of the machine at a time.
 
     torch marks a build in progress with a file. The file stays when the process is killed, and other processes
-    then wait for ever. Here a lock that the kernel drops with its holder serialises the builds, so a mark found under
+    then wait forever. Here a lock that the kernel drops with its holder serialises the builds, so a mark found under
     the lock is stale and is removed.
     """
     folder = cache_folder()

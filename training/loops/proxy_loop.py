@@ -61,7 +61,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning came to: the untuned and the best validation loss, and after how many of how many steps."""
+    """The outcome of tuning: the untuned and the best validation loss, the step of the best, and all steps."""
 
     untuned_loss: float
     best_loss: float

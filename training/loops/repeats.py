@@ -1,4 +1,4 @@
-"""Targets that a user has chosen before, and `evaluate.mask_seen` takes out of the ranking."""
+"""Targets that a user has chosen before: `evaluate.mask_seen` takes them out of the ranking."""
 
 from __future__ import annotations
 

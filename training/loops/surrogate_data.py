@@ -77,12 +77,12 @@ def windows_of(
     removed: npt.NDArray[np.bool_] | None = None,
     labels: npt.NDArray[np.int32] | None = None,
 ) -> TrainWindows:
-    """Return the `train_windows` of sequences in hand.
+    """Return the windows of given sequences, as `train_windows` does.
 
     Parameters
     ----------
-    removed : bool, those of their values that are to be no target.
-    labels : what is to be learnt in place of each of their values.
+    removed : bool, the values that must not be targets.
+    labels : what is learnt in place of each value.
     """
     items, first = windows(sequences, max_history)
     if len(items) == 0:

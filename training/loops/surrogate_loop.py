@@ -33,7 +33,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True)
 class SurrogateJob:
-    """The driver's order to every rank; `folder` receives the checkpoints."""
+    """What the driver hands to every rank; `folder` receives the checkpoints."""
 
     spec: SurrogateSpec
     data: Storage

@@ -26,7 +26,7 @@ class SurrogateSpec:
     ----------
     settings : the network, the optimizer and the schedule.
     sample_history : items of history in a sample; the network reads as many unless its settings say otherwise.
-    mask_seen : whether items that a user has seen are no candidates when it ranks for validation users.
+    mask_seen : whether validation ranks leave out the items that a user has seen.
     batch_rows : the most windows in a batch, over all workers.
     clip : the largest norm of the gradient; 0 for no limit.
     placement : where the workers run, which changes the result by rounding at most (threads).
