@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from cluster.masking import masked
+
 
 class UserError(Exception):
     """A fault that the user can fix. The command line prints it as one message and exits with code 2.
+
+    Credentials in URIs are masked, so a message may name any file by its address.
 
     Parameters
     ----------
@@ -13,9 +17,9 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str, remedy: str = "") -> None:
-        super().__init__(message, remedy)
-        self.message = message
-        self.remedy = remedy
+        self.message = masked(message)
+        self.remedy = masked(remedy)
+        super().__init__(self.message, self.remedy)
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import aiohttp
 from ray.exceptions import AuthenticationError
@@ -63,7 +65,7 @@ def _follow(
     shown = 0
     while True:
         if answered(client, job, client.get_job_status, patience) == JobStatus.RUNNING:
-            shown = asyncio.run(_tail(client, job, shown, write, silence))
+            shown = _completed(_tail(client, job, shown, write, silence))
         status = answered(client, job, client.get_job_status, patience)
         if status in FINAL:
             write(answered(client, job, client.get_job_logs, patience)[shown:])
@@ -90,12 +92,37 @@ def answered(
                 raise UserError(
                     f"The cluster has not answered for {patience:.0f} s ({str(error).splitlines()[0]}).",
                     f"{job} keeps running. Once the cluster answers, follow it again with "
-                    f"dealrec logs {job} --address {client.get_address()}.",
+                    f"`dealrec logs {job} --address {client.get_address()}`.",
                 ) from error
         if not told:
             log.warning("The cluster does not answer. Retrying; %s keeps running.", job)
             told = True
         time.sleep(_POLL_SECONDS)
+
+
+def _completed(work: Coroutine[Any, Any, int]) -> int:
+    """Run a coroutine to its end, also where this thread is within an event loop, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    task: asyncio.Task[Any] | None = None
+    begun = threading.Event()
+
+    async def cancellable() -> int:
+        nonlocal task
+        task = asyncio.current_task()
+        begun.set()
+        return await work
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        future = pool.submit(asyncio.run, cancellable())
+        try:
+            return future.result()
+        finally:
+            # An interrupted caller does not wait for the stream, which may be silent for minutes.
+            if not future.done() and begun.wait() and task is not None:
+                task.get_loop().call_soon_threadsafe(task.cancel)
 
 
 async def _tail(

@@ -15,7 +15,7 @@ from cluster.project_root import CHECKOUT, PACKAGES, PROJECT_ROOT
 def job_package(root: Path = PROJECT_ROOT, checkout: Path | None = CHECKOUT) -> Iterator[Path]:
     """Yield the working directory that a job is given.
 
-    A checkout is shipped as it is, with the modules of one's own that lie in it. An installation lies in site-packages,
+    A checkout is shipped as it is, including the user's own modules in it. An installation lies in site-packages,
     among gigabytes of other packages that the cluster has: its own packages are copied to a folder that lasts as long
     as the block.
 

@@ -1,15 +1,17 @@
-"""Runs as Ray jobs: submit and list, through the Ray Jobs API."""
+"""Runs as Ray jobs: submit, list and stop them through the Ray Jobs API."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import posixpath
 import shlex
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import requests
@@ -19,8 +21,11 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.errors import UserError
 from cluster.follow import FINAL, answered
+from cluster.job_facts import Job
 from cluster.job_package import job_package
 from cluster.session import quiet_libraries, token_fault
+
+log = logging.getLogger("dealrec.cluster")
 
 #: Not shipped to the cluster: large, local, or of no use there.
 EXCLUDES = [
@@ -53,11 +58,11 @@ _RAY_ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
 
 class _UnansweredError(UserError, ConnectionError):
-    """The Jobs API does not answer: asked again by who follows a job, and a message by itself for all others."""
+    """The Jobs API does not answer. Following a job asks again; every other command ends with this message."""
 
 
 class _Client(JobSubmissionClient):
-    """Ray's, with an end to waiting: a connection that is lost without a word would hold a request for ever."""
+    """Ray's client with a timeout: a connection that is lost silently would block a request forever."""
 
     def __init__(self, address: str, request_seconds: float) -> None:
         # Ray's own constructor sends a first request.
@@ -65,7 +70,7 @@ class _Client(JobSubmissionClient):
         super().__init__(address)
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
-        # An upload takes its time: the limit would hold for all of it.
+        # The limit would cover a whole upload, which may take long.
         limit = {} if options.get("data") is not None else {"timeout": self._request_seconds}
         try:
             return super()._do_request(method, endpoint, **{**limit, **options})
@@ -104,14 +109,16 @@ def _without_environment(names: Sequence[str]) -> Iterator[None]:
         os.environ.update(kept)
 
 
-def submission_id(config: str, run_dir: str) -> str:
-    """The same run has the same id, so that submitting it twice joins the job that is there.
+def submission_id(config: str, run_dir: str, options: Sequence[str] = ()) -> str:
+    """Return the id of a run's job: the same run has the same id, so that submitting it twice joins the running job.
 
-    It begins with what stands for the run directory, which one job at a time may work in.
+    The id begins with a digest of the run directory, in which one job at a time may work. `options` are those of
+    `dealrec run` that say which stages to run.
     """
     scheme, mark, path = run_dir.rpartition("://")
     folder = f"{scheme}{mark}{posixpath.normpath(path)}"
-    place, content = (hashlib.blake2b(text.encode(), digest_size=4).hexdigest() for text in (folder, config))
+    asked = "\n".join([config, *options])
+    place, content = (hashlib.blake2b(text.encode(), digest_size=4).hexdigest() for text in (folder, asked))
     return f"{_PREFIX}{place}-{content}"
 
 
@@ -127,17 +134,17 @@ def submit_job(client: JobSubmissionClient, job: str, arguments: Sequence[str], 
     Returns
     -------
     The id of the job, and whether it was there already. A finished job of the same id is replaced by a new one
-    with a counter behind it, since the Jobs API keeps ids for ever.
+    with a counter behind it, since the Jobs API never forgets an id.
 
-    Raises `UserError` where a job of another config is at work in the run directory, and where the cluster refuses.
+    Raises `UserError` if a job of another id is at work in the run directory, and if the cluster refuses.
     """
     taken = {str(details.submission_id): details.status for details in client.list_jobs()}
     place, at = job.rpartition("-")[0], f" --address {client.get_address()}"
     for other, status in taken.items():
         if other.startswith(f"{place}-") and not (other + "-").startswith(f"{job}-") and status not in FINAL:
             raise UserError(
-                f"Job {other} is {status.lower()} in this run directory, with another config.",
-                f"Follow it with dealrec logs {other}{at}, end it with dealrec stop {other}{at}, or choose another "
+                f"Job {other} is {status.lower()} in this run directory, with another config or for other stages.",
+                f"Follow it with `dealrec logs {other}{at}`, end it with `dealrec stop {other}{at}`, or choose another "
                 "--run-dir.",
             )
     number = 1
@@ -155,7 +162,7 @@ def submit_job(client: JobSubmissionClient, job: str, arguments: Sequence[str], 
 def _start_job(
     client: JobSubmissionClient, name: str, entrypoint: str, config_text: str, package: str
 ) -> tuple[str, bool]:
-    """Upload the folder `package` and start the job in it; the id of the job, and whether it was there already."""
+    """Upload the folder `package` and start the job in it. Return the job's id, and whether it was there already."""
     runtime_env = {
         "working_dir": package,
         "excludes": EXCLUDES,
@@ -184,49 +191,42 @@ def _start_job(
 
 
 def _unexpanded(config_text: str) -> str:
-    """The config as JSON without a dollar sign, at which Ray would put in a variable."""
+    """Return the config as JSON without a dollar sign, in whose place Ray would put a variable."""
     return json.dumps(yaml.safe_load(config_text)).replace("$", "\\u0024")
 
 
-def stop_job(client: JobSubmissionClient, job: str, patience: float) -> bool:
+def stop_job(client: JobSubmissionClient, job: str, patience: float) -> Job:
     """Ask a job to stop and wait until it has, so that a new submit does not join one that is about to end.
 
-    Returns whether it has ended within `patience` seconds.
+    Returns the job as it is after `patience` seconds at most.
     """
+    log.info("Stopping %s, which finishes what it has in hand", job)
     client.stop_job(job)
     end = time.monotonic() + patience
-    while answered(client, job, client.get_job_status) not in FINAL:
-        if time.monotonic() > end:
-            return False
+    while True:
+        found = Job.of(answered(client, job, client.get_job_info))
+        if found.over or time.monotonic() > end:
+            return found
         time.sleep(0.5)
-    return True
 
 
-def list_jobs(client: JobSubmissionClient) -> list[dict[str, Any]]:
-    """Id, status and times (seconds since the epoch) of the cluster's dealrec jobs, newest first."""
-    rows = [
-        {
-            "job": details.submission_id,
-            "status": str(details.status),
-            "started": (details.start_time or 0) / 1000,
-            "ended": None if details.end_time is None else details.end_time / 1000,
-        }
-        for details in client.list_jobs()
-        if (details.submission_id or "").startswith(_PREFIX)
-    ]
-    return sorted(rows, key=lambda row: -row["started"])
+def list_jobs(client: JobSubmissionClient) -> list[Job]:
+    """Return the cluster's dealrec jobs, newest first."""
+    found = [Job.of(details) for details in client.list_jobs() if str(details.submission_id).startswith(_PREFIX)]
+    # A job that has not started yet is the newest.
+    return sorted(found, key=lambda job: job.started or datetime.max.replace(tzinfo=UTC), reverse=True)
 
 
 def require_job(client: JobSubmissionClient, job: str) -> None:
     """Raise `UserError` when the cluster knows no such job."""
     if job not in {details.submission_id for details in client.list_jobs()}:
         raise UserError(
-            f"The cluster knows no job {job}.", f"List them with dealrec jobs --address {client.get_address()}."
+            f"The cluster knows no job {job}.", f"List them with `dealrec jobs --address {client.get_address()}`."
         )
 
 
 def exit_code(client: JobSubmissionClient, job: str, status: JobStatus) -> int:
-    """The exit code of the job's own program; 1 where it ended without one, killed or stopped."""
+    """Return the exit code of the job's own program; 1 if it ended without one, killed or stopped."""
     if status == JobStatus.SUCCEEDED:
         return 0
     code = answered(client, job, client.get_job_info).driver_exit_code

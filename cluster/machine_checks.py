@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 
 from cluster.errors import UserError
+from cluster.masking import masked
 from cluster.nodes import NodeFacts
 from cluster.storage import Storage
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check.
+    """The outcome of one check. Credentials in its texts are masked.
 
     Attributes
     ----------
@@ -30,6 +31,10 @@ class Finding:
     found: str
     lack: str = ""
     remedy: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("found", "lack", "remedy"):
+            object.__setattr__(self, name, masked(getattr(self, name)))
 
 
 def check_gpus(wanted: int | str, embedded: bool) -> Finding:

@@ -1,7 +1,8 @@
-"""Masks credentials in texts that people and services see: logs, reports, parameters of trackers."""
+"""Masking of credentials in texts that people and services see: messages, logs, reports, trackers' parameters."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,21 +11,33 @@ MASK = "***"
 
 #: Schemes whose URIs name a container before the "@", and no credential.
 _CONTAINER_SCHEMES = ("abfs", "abfss", "wasb", "wasbs")
-#: Any URI with something before the "@"; a password may hold an "@" or a slash that should have been encoded.
-_USER = re.compile(r"\b([a-z][a-z0-9+.-]*)://([^/\s'\"]*|[^/\s@:'\"]*:[^\s@'\"]*)@", re.IGNORECASE)
+#: Any URI with something before the "@". A password may hold an "@", a slash or a space that should have been encoded;
+#: one with a space is told from a host by what follows the colon: not a port, and not the rest of a sentence.
+_USER = re.compile(
+    r"\b([a-z][a-z0-9+.-]*)://"
+    r"([^/\s'\"]*|[^/\s@:'\"]*:[^\s@'\"]*|[^/\s@:'\"]*:(?!\s|/|\d+(?:\W|$))[^@'\"\n]*)@",
+    re.IGNORECASE,
+)
 _WORDS = r"token|secret|passw(?:or)?d|api_?key|access_?key|credentials?|signature"
 #: Parameters of a URI's query; `sig` is that of Azure's shared access signatures.
-_QUERY = re.compile(rf"([?&][\w.-]*(?:{_WORDS}|\bsig)[\w.-]*=)[^&\s'\"]+", re.IGNORECASE)
+_QUERY = re.compile(rf"([?&](?:[\w.-]*(?:{_WORDS}|\bsig)[\w.-]*|(?:[\w.-]*[._-])?key)=)[^&\s'\"]+", re.IGNORECASE)
 _KEY = re.compile(rf"(?:^|[._-])(?:{_WORDS}|key)$", re.IGNORECASE)
 
 
+class MaskingFormatter(logging.Formatter):
+    """Formats log records without the credentials that their URIs may hold."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
+
+
 def masked(text: str) -> str:
-    """The text with user names, passwords and signatures of its URIs replaced by `***`."""
+    """Return the text with the user names, passwords, keys and signatures in its URIs replaced by `***`."""
     return _QUERY.sub(rf"\1{MASK}", _USER.sub(_without_user, text))
 
 
 def masked_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of nested values: those under keys that name a credential are hidden, the texts of others masked."""
+    """Copy nested values: hide those whose keys name a credential, and mask the texts of the others."""
     return {key: MASK if _hides(key, value) else _masked_value(value) for key, value in values.items()}
 
 

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from cluster.errors import UserError
 
@@ -45,17 +44,6 @@ def local_path(uri: str) -> str:
     return re.sub(r"^file:(//(localhost)?(?=/))?", "", uri, flags=re.IGNORECASE)
 
 
-def redacted_uri(uri: str) -> str:
-    """Return a URI without what may be a secret (user, password, query), to show in messages."""
-    if not scheme_of(uri) or "://" not in uri:
-        return uri
-    parts = urlsplit(uri)
-    # In an abfss URI, the container stands where other schemes have the user.
-    keep = parts.scheme.startswith("abfs") and ":" not in parts.netloc.rpartition("@")[0]
-    authority = parts.netloc if keep else parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, authority, parts.path, "", ""))
-
-
 def checked_uri(uri: str) -> str:
     """Return the URI in the spelling that Arrow opens.
 
@@ -65,9 +53,7 @@ def checked_uri(uri: str) -> str:
     scheme = scheme_of(uri)
     scheme = _SAME.get(scheme, scheme)
     if scheme not in OPENED:
-        raise UserError(
-            f"{redacted_uri(uri)} cannot be opened: {scheme}: is not supported.", _REMEDIES.get(scheme, _KNOWN)
-        )
+        raise UserError(f"{uri} cannot be opened: {scheme}: is not supported.", _REMEDIES.get(scheme, _KNOWN))
     if scheme in ("hdfs", "viewfs"):
         _check_hadoop(uri)
     if scheme.startswith("abfs") and shutil.which("az") is None:
@@ -84,12 +70,12 @@ def _check_hadoop(uri: str) -> None:
     remedy = "Set {} on every node (CLASSPATH=$(hadoop classpath --glob)), or copy the data to a disk or another store."
     if lacking:
         raise UserError(
-            f"{redacted_uri(uri)} cannot be opened: Hadoop's client is not set up (missing: {', '.join(lacking)}).",
+            f"{uri} cannot be opened: Hadoop's client is not set up (missing: {', '.join(lacking)}).",
             remedy.format(", ".join(lacking)),
         )
     folder = Path(native or f"{os.environ['HADOOP_HOME']}/lib/native")
     if not (folder / "libhdfs.so").exists() or "hadoop-common" not in os.environ["CLASSPATH"]:
         raise UserError(
-            f"{redacted_uri(uri)} cannot be opened: {folder} has no libhdfs.so, or CLASSPATH has no hadoop-common.",
+            f"{uri} cannot be opened: {folder} has no libhdfs.so, or CLASSPATH has no hadoop-common.",
             remedy.format("HADOOP_HOME or ARROW_LIBHDFS_DIR, and CLASSPATH,"),
         )

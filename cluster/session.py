@@ -221,6 +221,9 @@ def quiet_libraries() -> None:
         "ray.data",
         "ray.train",
         "ray.tune",
+        # These two set a level of their own.
+        "ray.dashboard.modules.dashboard_sdk",
+        "ray.dashboard.modules.job.sdk",
         "deepspeed",
         "DeepSpeed",
         "transformers",

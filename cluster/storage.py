@@ -18,7 +18,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from cluster.errors import UserError
-from cluster.schemes import checked_uri, local_path, redacted_uri, scheme_of
+from cluster.schemes import checked_uri, local_path, scheme_of
 
 
 def is_remote(uri: str) -> bool:
@@ -37,9 +37,8 @@ def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
         return pafs.FileSystem.from_uri(checked_uri(uri))
     except (pa.ArrowException, OSError, ImportError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise UserError(
-            f"{redacted_uri(uri)} cannot be opened: {reason}.", "Correct the address, or check the network."
-        ) from error
+        # Not from the error: Arrow quotes the address with its credentials, and a traceback would show that.
+        raise UserError(f"{uri} cannot be opened: {reason}.", "Correct the address, or check the network.") from None
 
 
 @dataclass(frozen=True)

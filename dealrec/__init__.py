@@ -19,17 +19,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cluster.errors import UserError
+    from cluster.job_facts import Job
     from pipeline import __version__
     from pipeline.api.audit_result import Audit
     from pipeline.api.auditing import audit
     from pipeline.api.comparing import compare
     from pipeline.api.comparison_result import Comparison
+    from pipeline.api.describing import schema
     from pipeline.api.diagnosing import Diagnosis, doctor
     from pipeline.api.exporting import Export, export
+    from pipeline.api.job_calls import JobLog, jobs, logs, stop
     from pipeline.api.planning import Plan, plan
     from pipeline.api.recommending import Recommendations, recommend
     from pipeline.api.run_result import Run, load_run
     from pipeline.api.running import run
+    from pipeline.api.submitting import SubmittedJob, submit
     from pipeline.engine.config import Config
     from scoring.batching import HistoryBatch, SequenceBatch
     from scoring.losses import OutputLoss, SoftmaxLoss
@@ -45,6 +49,8 @@ __all__ = [
     "Diagnosis",
     "Export",
     "HistoryBatch",
+    "Job",
+    "JobLog",
     "LogView",
     "OutputLoss",
     "Plan",
@@ -55,6 +61,7 @@ __all__ = [
     "SelectorSettings",
     "SequenceBatch",
     "SoftmaxLoss",
+    "SubmittedJob",
     "Surrogate",
     "UserError",
     "__version__",
@@ -62,10 +69,15 @@ __all__ = [
     "compare",
     "doctor",
     "export",
+    "jobs",
     "load_run",
+    "logs",
     "plan",
     "recommend",
     "run",
+    "schema",
+    "stop",
+    "submit",
 ]
 
 #: The module that each name comes from.
@@ -76,6 +88,8 @@ _MODULES = {
     "Diagnosis": "pipeline.api.diagnosing",
     "Export": "pipeline.api.exporting",
     "HistoryBatch": "scoring.batching",
+    "Job": "cluster.job_facts",
+    "JobLog": "pipeline.api.job_calls",
     "LogView": "scoring.selectors.base",
     "OutputLoss": "scoring.losses",
     "Plan": "pipeline.api.planning",
@@ -86,6 +100,7 @@ _MODULES = {
     "SelectorSettings": "scoring.selectors.selector_settings",
     "SequenceBatch": "scoring.batching",
     "SoftmaxLoss": "scoring.losses",
+    "SubmittedJob": "pipeline.api.submitting",
     "Surrogate": "scoring.surrogate_model",
     "UserError": "cluster.errors",
     "__version__": "pipeline",
@@ -93,10 +108,15 @@ _MODULES = {
     "compare": "pipeline.api.comparing",
     "doctor": "pipeline.api.diagnosing",
     "export": "pipeline.api.exporting",
+    "jobs": "pipeline.api.job_calls",
     "load_run": "pipeline.api.run_result",
+    "logs": "pipeline.api.job_calls",
     "plan": "pipeline.api.planning",
     "recommend": "pipeline.api.recommending",
     "run": "pipeline.api.running",
+    "schema": "pipeline.api.describing",
+    "stop": "pipeline.api.job_calls",
+    "submit": "pipeline.api.submitting",
 }
 #: The packages that these modules lie in. Their names are common, so files of the user's may have them.
 _PACKAGES = ("cluster", "pipeline", "scoring", "training")

@@ -168,7 +168,7 @@ def windows(sequences: Ragged, max_history: int) -> tuple[Ragged, npt.NDArray[np
 
 
 def _padded(rows: Ragged) -> npt.NDArray[np.int64]:
-    """Right-pad rows with 0, int64 [N, longest row (at least 1)]."""
+    """Pad rows on the right with 0, and return int64 [N, longest row (at least 1)]."""
     lengths = rows.lengths
     padded = np.zeros((len(rows), max(1, int(lengths.max(initial=0)))), dtype=np.int64)
     padded[np.arange(padded.shape[1]) < lengths[:, None]] = rows.values

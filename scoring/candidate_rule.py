@@ -44,12 +44,12 @@ class CandidateRule:
     rates: tuple[float, ...]
 
     def facts(self) -> RuleFacts:
-        """The rule as JSON; `of` is the inverse."""
+        """Return the rule as JSON; `of` is the inverse."""
         return {"low": self.strata.low, "high": self.strata.high, "rates": list(self.rates)}
 
     @classmethod
     def of(cls, facts: RuleFacts) -> CandidateRule:
-        """The rule that `facts` described."""
+        """Build the rule that `facts` described."""
         return cls(Strata(facts["low"], facts["high"], len(facts["rates"])), tuple(facts["rates"]))
 
     def weights(self, influence: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
@@ -64,7 +64,7 @@ class CandidateRule:
 
     @classmethod
     def over(cls, scores: Scores, share: float) -> CandidateRule:
-        """The rule that draws `share` of all samples in expectation, from two passes over the influence scores."""
+        """Build the rule that draws `share` of all samples in expectation, in two passes over the influence scores."""
         low, high = np.inf, -np.inf
         for part in scores():
             finite = part[np.isfinite(part)]
@@ -78,7 +78,7 @@ class CandidateRule:
         return cls(strata, tuple(float(rate) for rate in budgets / np.maximum(counts, 1)))
 
     def chosen(self, sample_id: npt.NDArray[np.int64], influence: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-        """bool [N]; samples without a finite influence are never candidates."""
+        """Return which samples are candidates, bool [N]; those without a finite influence never are."""
         finite = np.isfinite(influence)
         rates = np.array(self.rates)[self.strata.index(np.where(finite, influence, np.float32(self.strata.low)))]
         keys = draw_order(sample_id, _SEED).astype(np.float64) / 2.0**64

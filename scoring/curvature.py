@@ -35,7 +35,7 @@ def gauss_newton_product_sum(
     batches: Iterable[Any],
     outputs_at_once: int = _OUTPUTS_AT_ONCE,
 ) -> tuple[Tensor, int]:
-    """Σ over samples of Jᵀ∇²ℓ(z)J x, and the number of samples.
+    """Return Σ over samples of Jᵀ∇²ℓ(z)J x, and the number of samples.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def gauss_newton_product_sum(
 def gauss_newton_matrix_sum(
     objective: Differentiable, scope: Scope, batches: Iterable[Any], outputs_at_once: int = _OUTPUTS_AT_ONCE
 ) -> tuple[Tensor, int]:
-    """Σ over samples of Jᵀ∇²ℓ(z)J as a dense matrix, and the number of samples.
+    """Return Σ over samples of Jᵀ∇²ℓ(z)J as a dense matrix, and the number of samples.
 
     P products, several at a time on one linearisation: cheaper than the P × P outer products of Jacobians
     whenever a layer is much smaller than the scope squared.
@@ -93,7 +93,7 @@ def gauss_newton_matrix_sum(
 def _linearised(
     objective: Differentiable, scope: Scope, parameters: Parameters, batch: Any, outputs_at_once: int
 ) -> tuple[Callable[[Parameters], Parameters], int]:
-    """x ↦ Jᵀ∇²ℓ(z)J x for the samples of one batch, and how many of these may be worked on together.
+    """Return x ↦ Jᵀ∇²ℓ(z)J x for the samples of a batch, and the number of these that may be worked on together.
 
     Each holds a few tensors of a row's widest values, which may be the scores of a catalogue behind narrow outputs.
     """

@@ -1,4 +1,4 @@
-"""The samples that a curvature is taken over: a draw by hash, and its cut into chunks.
+"""The samples that a curvature is computed on: a draw by hash, cut into chunks.
 
 The draw goes by sample id, so it is the same however a log is cut into shards. The chunks follow the order of the draw,
 so they, and every sum over them, are the same for any number of workers.
@@ -48,7 +48,7 @@ class CurvatureCut:
         return wanted == total > self.kept
 
     def chunks(self, rows: Rows) -> list[Rows]:
-        """Rows cut into chunks of equal size, one more or less, since each has the same weight in the steps of `lissa`.
+        """Cut rows into chunks whose sizes differ by at most one, since `lissa` weighs all of them alike.
 
         No rows make one empty chunk.
         """
@@ -56,20 +56,20 @@ class CurvatureCut:
 
 
 def curvature_keys(sample_id: npt.NDArray[np.int64]) -> Keys:
-    """The draw's keys, uint64 [N]: the samples with the lowest ones are drawn."""
+    """Return the keys of the draw, uint64 [N]: the samples with the lowest keys are drawn."""
     return draw_order(sample_id, CURVATURE_SEED)
 
 
 def likely_bound(wanted: int, total: int) -> float:
-    """A share of the keys' range that holds `wanted` of `total` keys with near certainty, and few more."""
+    """Return a share of the keys' range that almost certainly holds `wanted` of `total` keys, and few more."""
     return min(1.0, (wanted + 8 * wanted**0.5 + 16) / total)
 
 
 def rows_below(keys: Keys, bound: float) -> Rows:
-    """The rows of the keys [N] that are at most `bound` as a share of their range."""
+    """Return the rows of the keys [N] that are at most `bound` as a share of their range."""
     return np.flatnonzero(keys.astype(np.float64) / 2.0**64 <= bound)
 
 
 def first_rows(keys: Keys, wanted: int | None = None) -> Rows:
-    """The rows of the `wanted` lowest keys, of all keys if left out, in the order of the draw."""
+    """Return the rows of the `wanted` lowest keys in the order of the draw; of all keys if `wanted` is left out."""
     return np.argsort(keys, kind="stable")[:wanted]

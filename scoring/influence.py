@@ -40,13 +40,13 @@ class Curvature(Protocol):
     """Means over the curvature samples, wherever they are computed."""
 
     def product(self, x: Tensor) -> Tensor:
-        """Hx, float64 [P]."""
+        """Return Hx, float64 [P]."""
 
     def step_products(self, steps: int) -> Iterator[Product]:
-        """x ↦ Hₜx, each on a part of the samples, for `lissa`."""
+        """Return the products x ↦ Hₜx, each on a part of the samples, for `lissa`."""
 
     def matrix(self) -> Tensor:
-        """H, float64 [P, P]."""
+        """Return H, float64 [P, P]."""
 
     def kronecker_factors(self) -> LayerSums:
         """See `kronecker_factor_sums`."""
@@ -106,7 +106,7 @@ def solve_direction(
     scope: Scope,
     layers: tuple[LinearLayer, ...] = (),
 ) -> Solution:
-    """h = (H + λI)⁻¹v by the solver asked for (for `lissa`, its recursion's value).
+    """Solve h = (H + λI)⁻¹v by the solver asked for; `lissa` returns the value of its recursion.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def eigensystem(curvature: Curvature, scope: Scope) -> Eigensystem:
 
 
 def kronecker_system(curvature: Curvature) -> tuple[KroneckerBasis, LayerSums]:
-    """The Kronecker factors' eigenbasis and the eigenvalues in it, which serve every damping."""
+    """Compute the eigenbasis of the Kronecker factors and the eigenvalues in it, which serve every damping."""
     basis = kronecker_basis(curvature.kronecker_factors())
     return basis, curvature.kronecker_eigenvalues(basis)
 

@@ -40,11 +40,11 @@ class RiskGradients:
 
     @classmethod
     def alone(cls, whole: Tensor) -> RiskGradients:
-        """The gradient of the risk without any query or removal."""
+        """Hold the gradient of the risk without any query or removal."""
         return cls(whole, {}, torch.zeros(0, len(whole), dtype=torch.float64))
 
     def predict(self, directions: Tensor) -> dict[str, Floats]:
-        """The effect of each removal on each query, [Q, M], from h of all queries [ΣQ, P] in the order of `stacked`."""
+        """Return the effect of each removal on each query, [Q, M], by h of all queries, [ΣQ, P] as in `stacked`."""
         parts = directions.split([len(part) for part in self.queries.values()])
         return {risk: (part @ self.removed.T).numpy() for risk, part in zip(self.queries, parts, strict=True)}
 
@@ -60,7 +60,7 @@ def with_weights(
     query_weights: Callable[[npt.NDArray[np.int64]], Floats],
     removed: Removed,
 ) -> Iterator[tuple[HistoryBatch, Tensor]]:
-    """Batches with the weights of the mean over all samples, of each query's mean, and of each sum over a removal.
+    """Yield batches with the weights of the mean over all samples, of each query's mean, and of each removal's sum.
 
     Parameters
     ----------
@@ -84,5 +84,5 @@ def removed_sums(scores: npt.NDArray[np.float32], removed: Removed) -> Floats:
 
 
 def datamodeling_scores(predicted: Mapping[str, npt.ArrayLike], risks: Mapping[str, Floats]) -> dict[str, Estimate]:
-    """The linear datamodeling score of each risk's predictions [Q, M], against the measured ones [Q, M]."""
+    """Return the linear datamodeling score of each risk: predictions [Q, M] against measurements [Q, M]."""
     return {risk: linear_datamodeling_score(predicted[risk], risks[risk]) for risk in predicted}

@@ -55,7 +55,7 @@ METHODS: dict[str, type[Selector]] = {
 
 
 def selector(method: str) -> type[Selector]:
-    """The class of that name, or of `module:Class`. Raises SettingError if there is none, or it is no selector."""
+    """Return the selector of a name or of `module:Class`. Raises SettingError for any other name."""
     if method in METHODS:
         return METHODS[method]
     if is_own(method):

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -26,11 +26,18 @@ _PATIENCE = 600.0
 @contextlib.contextmanager
 def head_node(cpus: int = 2) -> Iterator[str]:
     """Start a head, yield its Jobs API address once a job can be submitted, and end its processes."""
+    with head_and_folder(sys.executable, environment(), cpus) as (address, _):
+        yield address
+
+
+@contextlib.contextmanager
+def head_and_folder(python: str, variables: Mapping[str, str], cpus: int = 2) -> Iterator[tuple[str, Path]]:
+    """Do the same with an interpreter and variables, and yield the folder of the head's files besides."""
     # Ray's sockets are created in it, and a socket's name must be short.
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
     port, dashboard, agent, client = _free_ports(4)
     command = [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
+        *(python, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
         *("--node-ip-address=127.0.0.1", f"--port={port}", f"--ray-client-server-port={client}"),
         *("--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
         *(f"--dashboard-agent-listen-port={agent}", "--min-worker-port=0", "--max-worker-port=0"),
@@ -38,12 +45,12 @@ def head_node(cpus: int = 2) -> Iterator[str]:
     ]
     with (folder / "start.log").open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment(), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command, cwd=folder, env=variables, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
         address = f"http://127.0.0.1:{dashboard}"
         _wait_for_jobs(address, process, folder / "start.log")
-        yield address
+        yield address, folder
     finally:
         _end(process)
         shutil.rmtree(folder, ignore_errors=True)

@@ -37,7 +37,7 @@ class AuditedScore:
 
     @classmethod
     def of(cls, row: AuditRow) -> AuditedScore:
-        """The score of a row of `audit.json`."""
+        """Read the score of a row of the record."""
         mean, auc = row["lds_mean"], row["auc"]
         return cls(
             label=row["label"],
@@ -55,23 +55,24 @@ class AuditedScore:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit came to.
+    """The result of an audit. All of it is a view of one record, the content of `audit/audit.json`.
 
     Attributes
     ----------
-    scores : a row for each way to compute influence.
-    recommended : the recommended way as a line of a configuration, or that there is none.
-    record : the content of `audit/audit.json`, the removals included.
+    record : that record, the removals included.
     """
 
-    scores: tuple[AuditedScore, ...]
-    recommended: str
     record: AuditResult = field(repr=False)
 
-    @classmethod
-    def of(cls, record: AuditResult) -> Audit:
-        """The audit that `audit.json` holds."""
-        return cls(tuple(AuditedScore.of(row) for row in record["scores"]), recommended_setting(record), record)
+    @property
+    def scores(self) -> tuple[AuditedScore, ...]:
+        """A row for each way to compute influence."""
+        return tuple(AuditedScore.of(row) for row in self.record["scores"])
+
+    @property
+    def recommended(self) -> str:
+        """The recommended way as a line of a configuration, or that there is none."""
+        return recommended_setting(self.record)
 
     def table(self) -> pa.Table:
         """Return the scores as a table, a column for each attribute of `AuditedScore`."""

@@ -9,6 +9,7 @@ from pipeline.api.audit_result import Audit
 from pipeline.api.calls import api_call
 from pipeline.api.config_sources import Source, opened_task
 from pipeline.driver.run_directory import RunOptions, run_stages
+from pipeline.studies.audit.audit_rows import RESULT
 from pipeline.studies.audit.audit_stages import AUDIT, AUDIT_STAGES
 
 
@@ -26,7 +27,7 @@ def audit(
 
     Parameters
     ----------
-    source, run_dir, overrides, progress, sections : as of `dealrec.run`; what is tried is the section `audit`.
+    source, run_dir, overrides, progress, sections : as for `dealrec.run`; the section `audit` says what is tried.
     from_ : a stage of the audit to recompute, with all that depends on it.
     fresh : recompute everything, the run's surrogate included.
 
@@ -40,4 +41,4 @@ def audit(
     """
     with api_call(progress), opened_task(source, run_dir, overrides, sections) as task:
         graph = run_stages(task.config, task.run, RunOptions(first=from_, fresh=fresh), AUDIT_STAGES)
-        return Audit.of(graph.folder(AUDIT).read_json("audit.json"))
+        return Audit(graph.folder(AUDIT).read_json(RESULT))

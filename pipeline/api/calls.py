@@ -17,6 +17,7 @@ from typing import TextIO, cast
 
 from cluster.errors import UserError, user_error_in
 from cluster.home import ensure_home
+from cluster.masking import MaskingFormatter
 from cluster.screen import screen
 from pipeline.api.notebook import NotebookScreen, in_notebook
 from pipeline.api.python_wording import for_python
@@ -177,8 +178,10 @@ def _log_shown(stream: TextIO) -> Iterator[None]:
         return
     level = logger.level
     logger.setLevel(logging.INFO)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(MaskingFormatter("%(message)s"))
     try:
-        with _handler(logging.StreamHandler(stream)):
+        with _handler(handler):
             yield
     finally:
         logger.setLevel(level)

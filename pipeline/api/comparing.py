@@ -69,4 +69,4 @@ def compare(
         drawn = _DRAWS[target] if draws is None else draws
         request = Request(list(dict.fromkeys(names)), seeds, asked, drawn, first_seed, control)
         record = compare_selectors(task.config, task.run, request, target, list(proxies), arms_at_once)
-        return Comparison.of(record, f"{task.run.child('arms').uri}/comparison-{target}.html")
+        return Comparison(record, f"{task.run.child('arms').uri}/comparison-{target}.html")

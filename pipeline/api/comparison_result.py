@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
 
+from pipeline.api.masked_repr import MaskedRepr
 from pipeline.studies.compare.outcomes import TEST
 from pipeline.studies.compare.records import ArmRow, ComparisonRecord
 from pipeline.studies.compare.verdict import conclusions
@@ -45,7 +45,7 @@ class ComparedArm:
 
     @classmethod
     def of(cls, row: ArmRow) -> ComparedArm:
-        """The arm of a row of `comparison_rows`."""
+        """Read the arm of a row of the record."""
         recall, ndcg = (row["metrics"].get(TEST, {}).get(name) for name in _METRICS)
         difference = None if ndcg is None else ndcg.get("difference")
         return cls(
@@ -65,40 +65,43 @@ class ComparedArm:
         )
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What a comparison came to.
+@dataclass(frozen=True, repr=False)
+class Comparison(MaskedRepr):
+    """The result of a comparison. All of it is a view of one record, the content of `arms/comparison-TARGET.json`.
 
     Attributes
     ----------
-    arms : a row for each model, selector and size.
-    control : the selector that differences are taken from.
-    chosen : the selector that validation chooses, by size; None where no coreset is better than no tuning.
-    conclusions, warnings : sentences for a person.
+    record : that record, metrics by slice included.
     page : the path or URI of the page with plots.
-    record : the content of the file `arms/comparison-TARGET.json`, metrics by slice included.
     """
 
-    arms: tuple[ComparedArm, ...]
-    control: str
-    chosen: Mapping[float, str | None]
-    conclusions: tuple[str, ...]
-    warnings: tuple[str, ...]
-    page: str
     record: ComparisonRecord = field(repr=False)
+    page: str
 
-    @classmethod
-    def of(cls, record: ComparisonRecord, page: str) -> Comparison:
-        """The comparison that a record of `run_comparison.compare` holds."""
-        return cls(
-            arms=tuple(ComparedArm.of(row) for row in record["rows"]),
-            control=record["control"],
-            chosen={choice["size"]: choice["selector"] for choice in record["chosen"]},
-            conclusions=tuple(conclusions(record)),
-            warnings=tuple(record["warnings"]),
-            page=page,
-            record=record,
-        )
+    @property
+    def arms(self) -> tuple[ComparedArm, ...]:
+        """A row for each model, selector and size."""
+        return tuple(ComparedArm.of(row) for row in self.record["rows"])
+
+    @property
+    def control(self) -> str:
+        """The selector that differences are taken from."""
+        return self.record["control"]
+
+    @property
+    def chosen(self) -> dict[float, str | None]:
+        """The selector that validation chooses, by size; None where no coreset is better than no tuning."""
+        return {choice["size"]: choice["selector"] for choice in self.record["chosen"]}
+
+    @property
+    def conclusions(self) -> tuple[str, ...]:
+        """Sentences for a person: the winners, and what validation chooses."""
+        return tuple(conclusions(self.record))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Remarks that a reader of the table needs."""
+        return tuple(self.record["warnings"])
 
     def table(self) -> pa.Table:
         """Return the arms as a table, a column for each attribute of `ComparedArm`."""

@@ -78,7 +78,7 @@ def read_source(
     ----------
     source : see `Source`.
     run_dir : a folder or URI; None takes that of a run, or `runs/NAME` for a configuration file NAME.yaml.
-    overrides : "section.key=value" texts, as of the option `--set`, applied to the source.
+    overrides : "section.key=value" texts, as the option `--set` takes them, applied to the source.
     sections : keys by section, which replace those of the source.
 
     Raises `UserError` that names every wrong key.
@@ -125,7 +125,7 @@ def named_place(read: SourceRead) -> str:
 
 
 def _values(source: Source, overrides: Sequence[str]) -> tuple[dict[str, Any], str, str | None]:
-    """The sections of a source, what messages call it, and the run directory that belongs to it."""
+    """Return the sections of a source, what messages call it, and the run directory that belongs to it."""
     if isinstance(source, Run):
         return _overridden(_dumped(source.config), "config", overrides), "config", source.run_dir
     if isinstance(source, Config):
@@ -148,7 +148,7 @@ def _values(source: Source, overrides: Sequence[str]) -> tuple[dict[str, Any], s
 
 
 def _overridden(values: dict[str, Any], name: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """The values with overrides applied, which are texts for a configuration that is a text."""
+    """Apply overrides to the values, as to the text of a configuration."""
     if not overrides:
         return values
     values, tables = _without_tables(values)
@@ -157,12 +157,12 @@ def _overridden(values: dict[str, Any], name: str, overrides: Sequence[str]) -> 
 
 
 def _dumped(config: Config) -> dict[str, Any]:
-    """The keys that were set, so that those left out go on following others."""
+    """Return the keys that were set, so that those left out go on following others."""
     return config.model_dump(by_alias=True, exclude_unset=True)
 
 
 def _plain_section(section: Any) -> Any:
-    """A section with paths as text, classes by their names, and numbers of numpy as Python's."""
+    """Return a section with paths as text, classes by their names, and numbers of numpy as Python's."""
     if isinstance(section, Mapping):
         return {str(key): _plain_value(value) for key, value in section.items()}
     return section
@@ -190,7 +190,7 @@ def class_name(kind: type) -> str:
 
 
 def _with_sections(values: dict[str, Any], sections: Mapping[str, object]) -> dict[str, Any]:
-    """The values with the keys of some sections replaced."""
+    """Replace the keys of some sections."""
     merged = dict(values)
     for name, section in sections.items():
         given, there = _plain_section(section), merged.get(name)
@@ -199,7 +199,7 @@ def _with_sections(values: dict[str, Any], sections: Mapping[str, object]) -> di
 
 
 def _without_tables(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The values with a word in place of each table in memory, and those tables."""
+    """Return the values with a word in place of each table in memory, and those tables."""
     data = values.get("data")
     if not isinstance(data, Mapping):
         return values, {}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import pyarrow as pa
 
@@ -15,6 +14,7 @@ from cluster.storage import Storage
 from pipeline.api.calls import api_call
 from pipeline.api.config_sources import Source, read_source
 from pipeline.api.given_tables import TableShelf
+from pipeline.preflight.resource_plan import StagePlan
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Diagnosis:
     ----------
     findings : what was checked; those with a `lack` are in the way, and have a `remedy`.
     cluster : the nodes, in words.
-    workers : who works on each stage, a row each; the columns are those that `dealrec doctor` prints.
+    workers : who works on each stage that needs workers.
     """
 
     findings: tuple[Finding, ...]
     cluster: str
-    workers: tuple[Mapping[str, Any], ...] = field(repr=False)
+    workers: tuple[StagePlan, ...] = field(repr=False)
 
     @property
     def ok(self) -> bool:
@@ -59,7 +59,7 @@ def doctor(
 
     Parameters
     ----------
-    source, overrides, progress, sections : as of `dealrec.run`; None checks the machine alone.
+    source, overrides, progress, sections : as for `dealrec.run`; None checks the machine alone.
     run_dir : the folder or URI that the run will write to; None is that of the source, or `runs/doctor`.
 
     Raises `UserError` for a configuration that cannot be read; what is lacking is a finding.

@@ -9,21 +9,13 @@ from dataclasses import dataclass
 from cluster.errors import UserError
 from pipeline.api.calls import api_call
 from pipeline.api.config_sources import Source, opened_task
+from pipeline.api.masked_repr import MaskedRepr
 from pipeline.driver.run_directory import open_run
+from pipeline.export.exported_file import ExportedFile
 
 
-@dataclass(frozen=True)
-class ExportedFile:
-    """One file of an export: its format, name, number of samples and size in bytes."""
-
-    format: str
-    file: str
-    samples: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Export:
+@dataclass(frozen=True, repr=False)
+class Export(MaskedRepr):
     """An export: the folder or URI that it lies in, and its files. `README.md` there says how to use them."""
 
     folder: str
@@ -44,7 +36,7 @@ def export(
 
     Parameters
     ----------
-    source, run_dir, overrides, progress, sections : as of `dealrec.run`; the stage select must be complete.
+    source, run_dir, overrides, progress, sections : as for `dealrec.run`; the stage select must be complete.
     out : a folder or URI; None is the folder `export` of the run directory.
     formats : some of alpaca, sharegpt, messages, completions, tokens and parquet; None writes all.
 
@@ -67,5 +59,5 @@ def export(
             )
         with opened_task(source, run_dir, overrides, sections, writes=False) as task:
             folder = open_run(os.fspath(out), "--out") if out else task.run.child("export")
-            rows = export_coreset(task.config, task.run, folder, names)
-        return Export(folder.uri, tuple(ExportedFile(**row) for row in rows))
+            files = export_coreset(task.config, task.run, folder, names)
+        return Export(folder.uri, tuple(files))

@@ -77,14 +77,14 @@ def _converted(table: Any) -> pa.Table:
         return table
     index = getattr(table, "index", None)
     if index is not None and hasattr(index, "names"):
-        # The numbers of rows are no data; what has a name is.
+        # An index without a name only numbers the rows; one with a name is data.
         named = any(name is not None for name in index.names)
         return pa.Table.from_pandas(table, preserve_index=named)
     return pa.table(table)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """The common type of what libraries hold in several: text of three layouts, categories."""
+    """Return the common type of those that libraries have for one thing: three layouts of text, and categories."""
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
@@ -155,7 +155,7 @@ class _HashingFile:
         return self._size
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: nothing is held back."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""

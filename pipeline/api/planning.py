@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import pyarrow as pa
 
 from pipeline.api.calls import api_call
 from pipeline.api.config_sources import Source, opened_task
+from pipeline.studies.forecast.plan_rows import RunPlan, StageForecast
 
 
 @dataclass(frozen=True)
@@ -38,29 +38,51 @@ class PlannedStage:
     basis: str
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> PlannedStage:
-        """The stage of a row of `plan_run`."""
-        renamed = {"memory GiB": "memory", "CPU h": "cpu_hours", "GPU h": "gpu_hours"}
-        return cls(**{renamed.get(name, name): value for name, value in row.items()})
+    def of(cls, row: StageForecast) -> PlannedStage:
+        """Read the stage of a row of the record."""
+        return cls(
+            stage=row["stage"],
+            seconds=row["seconds"],
+            fixed=row["fixed"],
+            workers=row["workers"],
+            memory=row["memory GiB"],
+            cpu_hours=row["CPU h"],
+            gpu_hours=row["GPU h"],
+            cost=row["cost"],
+            basis=row["basis"],
+        )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is expected to take.
+    """The forecast of a run. All of it is a view of one record, which `dealrec plan --json` prints.
 
     Attributes
     ----------
-    stages : a row for each stage.
-    seconds, cost : of all stages together.
-    dominating : the stage that takes longest.
-    record : what the command `dealrec plan --json` prints, the sizes of the log included.
+    record : that record, the sizes of the log included.
     """
 
-    stages: tuple[PlannedStage, ...]
-    seconds: float
-    cost: float
-    dominating: str
-    record: Mapping[str, Any] = field(repr=False)
+    record: RunPlan = field(repr=False)
+
+    @property
+    def stages(self) -> tuple[PlannedStage, ...]:
+        """A row for each stage."""
+        return tuple(PlannedStage.of(row) for row in self.record["stages"])
+
+    @property
+    def seconds(self) -> float:
+        """The wall time of all stages together."""
+        return self.record["total"]["seconds"]
+
+    @property
+    def cost(self) -> float:
+        """The cost of all stages together."""
+        return self.record["total"]["cost"]
+
+    @property
+    def dominating(self) -> str:
+        """The stage that takes longest."""
+        return self.record["total"]["dominating"]
 
     def table(self) -> pa.Table:
         """Return the stages as a table, a column for each attribute of `PlannedStage`."""
@@ -80,7 +102,7 @@ def plan(
 
     Parameters
     ----------
-    source, run_dir, overrides, progress, sections : as of `dealrec.run`; the share is kept in the folder `plan` of the
+    source, run_dir, overrides, progress, sections : as for `dealrec.run`; the share is kept in the folder `plan` of the
         run directory.
     users : users of the share.
 
@@ -95,7 +117,4 @@ def plan(
     from pipeline.studies.forecast.predict import plan_run
 
     with api_call(progress), opened_task(source, run_dir, overrides, sections) as task:
-        record = plan_run(task.config, task.run, users)
-        sums = record["total"]
-        stages = tuple(PlannedStage.of(row) for row in record["stages"])
-        return Plan(stages, sums["seconds"], sums["cost"], sums["dominating"], record)
+        return Plan(plan_run(task.config, task.run, users))

@@ -1,4 +1,4 @@
-"""Messages in the words of their reader: options of a command, or arguments of a function."""
+"""Messages in the words of their reader: options for the command line, arguments for Python."""
 
 from __future__ import annotations
 
@@ -7,18 +7,29 @@ import re
 #: Options whose arguments in Python have other names.
 _ARGUMENTS = {"from": "from_", "format": "formats", "set": "overrides"}
 #: Commands that are functions of the Python API under the same name.
-_FUNCTIONS = ("run", "compare", "audit", "plan", "export", "recommend", "doctor")
-#: Commands that have no function.
-_COMMANDS_ONLY = ("submit", "jobs", "logs", "stop", "schema")
+_FUNCTIONS = (
+    "run",
+    "compare",
+    "audit",
+    "plan",
+    "export",
+    "recommend",
+    "doctor",
+    "submit",
+    "jobs",
+    "logs",
+    "stop",
+    "schema",
+)
 _QUOTED = re.compile(r"`([^`]*)`")
 _OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
 
 
 def for_python(text: str) -> str:
-    """Return a message of the command line as one for who calls the Python API.
+    """Return a message of the command line in the words of the Python API.
 
-    Commands of dealrec become calls, options become arguments. Commands of other programs, and those that have no
-    function, stay as they are.
+    Commands of dealrec become calls, options become arguments. Commands of other programs stay as they
+    are, and so does the shell's `dealrec completion`.
 
     >>> for_python("Choose another --run-dir, or give `dealrec run CONFIG --run-dir runs/a --from select`.")
     "Choose another run_dir, or give `dealrec.run(config, run_dir='runs/a', from_='select')`."
@@ -38,7 +49,7 @@ def _argument(option: str) -> str:
 
 def _call(command: str) -> str:
     words = command.split()
-    if len(words) < 2 or words[0] != "dealrec" or words[1] in _COMMANDS_ONLY:
+    if len(words) < 2 or words[0] != "dealrec" or words[1] == "completion":
         return command if not command.startswith("--") else _names(command)
     arguments: list[str] = []
     name, rest = words[1], words[2:]

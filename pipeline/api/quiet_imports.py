@@ -1,4 +1,4 @@
-"""Importing libraries that have remarks to make in a notebook."""
+"""Importing libraries without what they print in a notebook."""
 
 from __future__ import annotations
 

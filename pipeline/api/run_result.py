@@ -6,15 +6,17 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.errors import UserError
+from cluster.masking import masked
 from cluster.storage import Storage
 from pipeline.api.calls import python_faults
-from pipeline.driver.run_tables import stage_rows
+from pipeline.api.masked_repr import MaskedRepr
+from pipeline.driver.run_tables import StageTime, model_metrics, stage_times
 from pipeline.engine.config import Config
 from pipeline.engine.config_file import load_run_config
 from pipeline.engine.graph import Graph
@@ -28,18 +30,9 @@ if TYPE_CHECKING:
 _REPORT = "report.html"
 
 
-@dataclass(frozen=True)
-class StageTime:
-    """A complete stage: wall time in seconds over all attempts, and their number."""
-
-    stage: str
-    seconds: float
-    attempts: int
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run and what it has come to. Everything is read from the run directory when it is asked for.
+@dataclass(frozen=True, repr=False)
+class Run(MaskedRepr):
+    """A run and its results. Everything is read from the run directory when it is asked for.
 
     Attributes
     ----------
@@ -52,7 +45,7 @@ class Run:
 
     def stages(self) -> tuple[StageTime, ...]:
         """Return the complete stages, in their order."""
-        return tuple(StageTime(**row) for row in stage_rows(self._graph))
+        return tuple(stage_times(self._graph))
 
     def coreset(self) -> pa.Table:
         """Return the chosen samples, a row each in the order of `sample_id`.
@@ -90,11 +83,11 @@ class Run:
 
         Keys are the model's name, then the metric's, such as `ndcg@10`. Empty until the stage evaluate is complete.
         """
-        folder = self._folder("evaluate")
-        if read_manifest(folder) is None:
-            return {}
-        models = folder.read_json("metrics.json")["models"]
-        return {model: {name: Interval(**value) for name, value in values.items()} for model, values in models.items()}
+        models = model_metrics(self._graph)
+        return {
+            model: {name: Interval(v["mean"], v["low"], v["high"], int(v["users"])) for name, v in values.items()}
+            for model, values in models.items()
+        }
 
     @property
     def report(self) -> str | None:
@@ -199,9 +192,8 @@ class Run:
         return folder
 
     def _repr_html_(self) -> str:
-        rows: list[tuple[str, Any]] = [(row.stage, f"{row.seconds:,.1f} s") for row in self.stages()]
-        cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>" for name, value in rows)
-        return f"<p>Run in {escape(self.run_dir)}</p><table><tr><th>stage</th><th>time</th></tr>{cells}</table>"
+        cells = "".join(f"<tr><td>{escape(row.stage)}</td><td>{row.seconds:,.1f} s</td></tr>" for row in self.stages())
+        return f"<p>Run in {escape(masked(self.run_dir))}</p><table><tr><th>stage</th><th>time</th></tr>{cells}</table>"
 
 
 def load_run(run_dir: str | os.PathLike[str]) -> Run:
@@ -211,7 +203,7 @@ def load_run(run_dir: str | os.PathLike[str]) -> Run:
     ----------
     run_dir : a folder or URI.
 
-    Raises `UserError` for a folder that is no run, and for a configuration that this version does not read.
+    Raises `UserError` for a folder that is not a run, and for a configuration that this version does not read.
 
     Examples
     --------

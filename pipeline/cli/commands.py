@@ -1,4 +1,4 @@
-"""The commands of the command line: each calls the function of the Python API and prints what came out.
+"""The commands of the command line: each calls a function of the Python API and prints its result.
 
 What only one command needs is imported there: the libraries below take seconds to load.
 """
@@ -9,9 +9,9 @@ import argparse
 import json
 import logging
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from cluster.errors import UserError
@@ -23,15 +23,14 @@ from pipeline.cli.console import write_now
 from pipeline.cli.text_table import format_table
 from pipeline.driver.run_directory import default_run_dir
 from pipeline.driver.run_tables import kept_rows, metrics_rows, stage_rows
-from pipeline.engine.config_file import json_schema, parse_text
+from pipeline.engine.config_file import parse_text
 from pipeline.engine.graph import Graph
 from pipeline.engine.wording import counted
+from pipeline.ingest.statistics_record import IngestStatistics
 from pipeline.stages.stage_list import stages_of
 
 log = logging.getLogger("dealrec.cli")
 
-#: Longer than the heads of our manifests give a job to end.
-_STOP_SECONDS = 130.0
 #: Rows of a recommendation that a terminal shows.
 _FIRST_ROWS = 10
 
@@ -40,7 +39,8 @@ def run(options: argparse.Namespace) -> int:
     from pipeline.api.running import run as run_all
 
     graph = _graph(run_all(*_source(options), **_given(options, "from_", "until", "fresh")))
-    _show(options, {"stages": stage_rows(graph), "metrics": metrics_rows(graph)}, ("metrics", "stages"))
+    stages, metrics = stage_rows(graph), metrics_rows(graph)
+    _show(options, {"stages": stages, "metrics": metrics}, metrics, stages)
     return 0
 
 
@@ -48,11 +48,13 @@ def run_stage(options: argparse.Namespace) -> int:
     from pipeline.api.running import run_stage as run_one
 
     graph = _graph(run_one(options.stage, *_source(options), **_given(options)))
-    tables: dict[str, Any] = {"stages": stage_rows(graph)}
-    if options.stage == "ingest":
-        statistics = graph.folder(graph.stage("ingest")).read_json("statistics.json")
-        tables |= {"interactions": kept_rows(statistics), "statistics": statistics}
-    _show(options, tables, [name for name in ("interactions", "stages") if name in tables])
+    stages = stage_rows(graph)
+    if options.stage != "ingest":
+        _show(options, {"stages": stages}, stages)
+        return 0
+    statistics: IngestStatistics = graph.folder(graph.stage("ingest")).read_json("statistics.json")
+    kept = kept_rows(statistics)
+    _show(options, {"stages": stages, "interactions": kept, "statistics": statistics}, kept, stages)
     return 0
 
 
@@ -62,13 +64,11 @@ def compare(options: argparse.Namespace) -> int:
 
     asked = ("selectors", "seeds", "first_seed", "control", "sizes", "draws", "target", "proxies", "arms_at_once")
     made = compare_selectors(*_source(options), **_given(options, *asked))
-    result: Any = made.record
+    result = made.record
+    slices = (slice_rows(result, "difference"), slice_rows(result, "from_zero_shot"))
+    _show(options, {"comparison": result}, summary_rows(result), difference_rows(result), *slices)
     if options.json:
-        _show(options, {"comparison": result}, ())
         return 0
-    tables = {"arms": summary_rows(result), "differences": difference_rows(result)}
-    tables |= {kind: slice_rows(result, kind) for kind in ("difference", "from_zero_shot")}
-    _show(options, tables, tuple(tables))
     for warning in made.warnings:
         log.warning("%s", warning)
     for sentence in made.conclusions:
@@ -83,7 +83,8 @@ def export(options: argparse.Namespace) -> int:
     from pipeline.api.exporting import export as export_coreset
 
     made = export_coreset(*_source(options), **_given(options, "out", "formats"))
-    _show(options, {"files": [asdict(file) for file in made.files]}, ("files",))
+    files = [asdict(file) for file in made.files]
+    _show(options, {"files": files}, files)
     log.info("Written to %s", made.folder)
     return 0
 
@@ -93,10 +94,7 @@ def recommend(options: argparse.Namespace) -> int:
 
     asked = ("users", "histories", "candidates", "k", "model", "keep_seen", "format", "out")
     made = recommend_items(*_source(options), **_given(options, *asked))
-    if options.json:
-        _show(options, {"recommendations": asdict(made)}, ())
-        return 0
-    _show(options, {"first": made.table().slice(0, _FIRST_ROWS).to_pylist()}, ("first",))
+    _show(options, {"recommendations": asdict(made)}, made.table().slice(0, _FIRST_ROWS).to_pylist())
     log.info("%s for %s: %s/%s", counted(made.rows, "item"), counted(made.users, "user"), made.folder, made.file)
     return 0
 
@@ -107,10 +105,9 @@ def audit(options: argparse.Namespace) -> int:
 
     made = audit_influence(*_source(options), **_given(options, "from_", "fresh"))
     result = made.record
+    _show(options, {"audit": result}, table_rows(result))
     if options.json:
-        _show(options, {"audit": result}, ())
         return 0
-    _show(options, {"audit": table_rows(result)}, ("audit",))
     draws = [row["ndcg_change"] for row in result["removals"] if row["kind"] == "random"]
     log.info("NDCG@10 %.4f with all samples; without random ones %s", result["whole"]["ndcg@10"], _signed(draws))
     log.info("Recommended (*), for your config: %s", made.recommended)
@@ -118,12 +115,14 @@ def audit(options: argparse.Namespace) -> int:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Exit code 2 when something is lacking, so that scripts can ask."""
+    """Check a machine or cluster; exit with code 2 if something is lacking, so that scripts can ask."""
     from pipeline.api.diagnosing import doctor as diagnose
+    from pipeline.preflight.resource_plan import plan_rows
 
     made = diagnose(*_source(options), **_given(options))
     rows = [{"what": f.what, "found": f.found, "lack": f.lack or "-", "remedy": f.remedy or "-"} for f in made.findings]
-    _show(options, {"findings": rows, "plan": list(made.workers)}, ("findings", "plan"))
+    workers = plan_rows(made.workers)
+    _show(options, {"findings": rows, "plan": workers}, rows, workers)
     log.info("Cluster: %s", made.cluster)
     return 0 if made.ok else 2
 
@@ -132,7 +131,7 @@ def plan(options: argparse.Namespace) -> int:
     from pipeline.api.planning import plan as plan_run
 
     made = plan_run(*_source(options), **_given(options, "users"))
-    _show(options, made.record, ("stages",))
+    _show(options, made.record, made.record["stages"])
     if not options.json:
         log.info("The whole run: %s; %s takes most of it.", format_seconds(made.seconds), made.dominating)
         if made.cost:
@@ -141,75 +140,75 @@ def plan(options: argparse.Namespace) -> int:
 
 
 def schema(options: argparse.Namespace) -> int:
-    write_now(json_schema())
+    from pipeline.api.describing import schema as describe
+
+    write_now(json.dumps(describe(), indent=1) + "\n")
     return 0
 
 
 def submit(options: argparse.Namespace) -> int:
-    from cluster.jobs import open_client
     from pipeline.api.submitting import submit as submit_run
 
-    made = submit_run(*_source(options), **_given(options, "address"))
+    made = submit_run(*_source(options), **_given(options, "address", "from_", "until", "fresh"))
     log.info("%s %s at %s", "Joined the running job" if made.joined else "Submitted", made.job, made.address)
     log.info("Follow it: dealrec logs %s --address %s", made.job, made.address)
     log.info("Stop it:   dealrec stop %s --address %s", made.job, made.address)
-    return _follow(open_client(made.address), made.job, made.address) if options.follow else 0
+    return _follow(made.job, made.address) if options.follow else 0
 
 
 def jobs(options: argparse.Namespace) -> int:
-    from cluster.jobs import list_jobs, open_client
+    from pipeline.api.job_calls import jobs as list_jobs
 
-    rows = list_jobs(open_client(options.address))
-    for row in rows:
-        row["started"] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["started"]))
-    _show(options, {"jobs": rows}, ("jobs",))
+    found = list_jobs(address=options.address)
+    rows = [
+        {"job": job.job, "status": job.status, "started": _local(job.started), "ended": _local(job.ended)}
+        for job in found
+    ]
+    _show(options, {"jobs": rows}, rows)
     return 0
 
 
 def logs(options: argparse.Namespace) -> int:
-    from cluster.jobs import open_client, require_job
-
-    client = open_client(options.address)
-    require_job(client, options.job)
-    return _follow(client, options.job, options.address)
+    return _follow(options.job, options.address)
 
 
 def stop(options: argparse.Namespace) -> int:
-    from cluster.jobs import open_client, require_job, stop_job
+    from pipeline.api.job_calls import stop as stop_job
 
-    client = open_client(options.address)
-    require_job(client, options.job)
-    log.info("Stopping %s, which finishes what it has in hand", options.job)
-    if not stop_job(client, options.job, _STOP_SECONDS):
+    if not stop_job(options.job, address=options.address).over:
         log.info("%s has not ended yet. Once dealrec jobs says that it has, a new submit continues.", options.job)
         return 1
     log.info("It has ended; a new submit continues where it stopped.")
     return 0
 
 
-def _follow(client: Any, job: str, address: str) -> int:
-    from cluster.follow import follow_job
-    from cluster.jobs import exit_code
+def _follow(job: str, address: str) -> int:
+    from pipeline.api.job_calls import logs as follow_job
 
     try:
-        status = follow_job(client, job, write_now)
+        made = follow_job(job, address=address, write=write_now)
     except KeyboardInterrupt:
         log.info("\nDetached; %s goes on.", job)
         log.info("Follow it: dealrec logs %s --address %s", job, address)
         log.info("Stop it:   dealrec stop %s --address %s", job, address)
         return 0
-    log.info("%s: %s", job, status)
-    return exit_code(client, job, status)
+    log.info("%s: %s", job, made.status)
+    return made.exit_code
 
 
 def sizes(text: str) -> list[float]:
-    """A comma-separated list of shares and counts, for the command line's parser."""
+    """Read a comma-separated list of shares and counts, for the command line's parser."""
     return list(dict.fromkeys(float(part) for part in text.split(",") if part.strip()))
 
 
 def names(text: str) -> tuple[str, ...]:
-    """The names of a comma-separated list, each once, for the command line's parser."""
+    """Read the names of a comma-separated list, each once, for the command line's parser."""
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _local(time: datetime | None) -> str | None:
+    """Return a time in this machine's zone, to the second; None for none."""
+    return None if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _signed(values: Sequence[float]) -> str:
@@ -230,7 +229,7 @@ def _source(options: argparse.Namespace) -> tuple[Source] | tuple[()]:
 
 
 def _given(options: argparse.Namespace, *names_: str) -> dict[str, Any]:
-    """The arguments that all functions take, and those named, as the options say."""
+    """Return the arguments that all functions take, and those named, as the options say."""
     run_dir = options.run_dir or (default_run_dir("submitted.yaml") if options.config == "-" else None)
     return {
         "run_dir": run_dir,
@@ -241,15 +240,15 @@ def _given(options: argparse.Namespace, *names_: str) -> dict[str, Any]:
 
 
 def _graph(run_: Run) -> Graph:
-    """The stages of a run, for its tables."""
+    """Return the stages of a run, for its tables."""
     return Graph(stages_of(run_.config), run_.config, Storage.at(run_.run_dir))
 
 
-def _show(options: argparse.Namespace, tables: Mapping[str, Any], order: Sequence[str]) -> None:
-    """The result on stdout: tables for a person, or JSON."""
+def _show(options: argparse.Namespace, record: Mapping[str, object], *tables: Sequence[Mapping[str, object]]) -> None:
+    """Write a result to standard output: its record as JSON if that was asked for, else its tables for a person."""
     if options.json:
-        write_now(json.dumps(tables, indent=1) + "\n")
+        write_now(json.dumps(record, indent=1) + "\n")
         return
-    for name in order:
-        if tables[name]:
-            write_now("\n" + format_table(tables[name]) + "\n")
+    for rows in tables:
+        if rows:
+            write_now("\n" + format_table(rows) + "\n")

@@ -10,6 +10,8 @@ from cluster.errors import UserError
 from pipeline.cli.console import write_now
 
 SHELLS = ("bash", "zsh", "fish")
+#: shtab's script for zsh completes only where it is evaluated; with this condition also where it is sourced.
+_EVALUATED, _READ = "$zsh_eval_context[-1] == eval ", "$zsh_eval_context[-1] == (eval|file|filecode) "
 #: What the arguments of these names are, so that the shell offers files or folders.
 _FILES, _FOLDERS = ("CONFIG", "FILE", "FILE|all"), ("DIR", "RUN")
 
@@ -21,7 +23,7 @@ def completion(options: argparse.Namespace) -> int:
 
 
 def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
-    """The script, made by shtab from the parser. Raises `UserError` where shtab is not installed."""
+    """Make the script from the parser by shtab. Raises `UserError` if shtab is not installed."""
     if find_spec("shtab") is None:
         raise UserError("Completion scripts are made by shtab, which is not installed.", "pip install shtab")
     import shtab
@@ -29,11 +31,11 @@ def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
     for action in _actions(parser):
         if action.metavar in (*_FILES, *_FOLDERS):
             action.complete = shtab.FILE if action.metavar in _FILES else shtab.DIRECTORY  # type: ignore[attr-defined]
-    return str(shtab.complete(parser, shell=shell))
+    return str(shtab.complete(parser, shell=shell)).replace(_EVALUATED, _READ)
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """The arguments of the parser and of all its commands."""
+    """Yield the arguments of the parser and of all its commands."""
     for action in parser._actions:
         yield action
         if isinstance(action, argparse._SubParsersAction):

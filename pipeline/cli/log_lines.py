@@ -5,14 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from cluster.masking import masked
-
-
-class MaskingFormatter(logging.Formatter):
-    """Hides the credentials that URIs may hold."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return masked(super().format(record))
+from cluster.masking import MaskingFormatter
 
 
 def configure_logging(verbose: bool = False) -> None:

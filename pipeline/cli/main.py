@@ -88,9 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     run = commands_.add_parser("run", help="all stages, those that are complete skipped")
     _add_run_arguments(run)
-    run.add_argument("--from", dest="from_", choices=COMMAND_STAGE_NAMES, help="recompute this stage and what follows")
-    run.add_argument("--until", choices=COMMAND_STAGE_NAMES, help="stop after this stage")
-    run.add_argument("--fresh", action="store_true", help="recompute everything")
+    _add_stage_arguments(run)
     run.set_defaults(command=commands.run)
 
     for name in COMMAND_STAGE_NAMES:
@@ -167,6 +165,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     submit = commands_.add_parser("submit", help="run on a cluster as a Ray job")
     _add_run_arguments(submit)
+    _add_stage_arguments(submit)
     submit.add_argument("--address", required=True, metavar="URL", help="http://HEAD:8265")
     submit.add_argument("--follow", action=argparse.BooleanOptionalAction, default=True, help="show its log")
     submit.set_defaults(command=commands.submit)
@@ -189,6 +188,14 @@ def _add_run_arguments(parser: argparse.ArgumentParser, name: str = "CONFIG", ki
     parser.add_argument("--run-dir", metavar="DIR", help="folder or URI; runs/NAME of the config by default")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     _add_output_arguments(parser)
+
+
+def _add_stage_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--from", dest="from_", choices=COMMAND_STAGE_NAMES, help="recompute this stage and what follows"
+    )
+    parser.add_argument("--until", choices=COMMAND_STAGE_NAMES, help="stop after this stage")
+    parser.add_argument("--fresh", action="store_true", help="recompute everything")
 
 
 def _add_output_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from cluster.progress import format_fact
 
 
-def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A plain-text table; the columns are the keys of the first row, numbers stand on the right."""
+def format_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Format rows as plain text: the columns are the keys of the first row, and numbers stand on the right."""
     columns = list(rows[0])
     cells = [[_cell(row.get(column)) for column in columns] for row in rows]
     widths = [max(len(column), *(len(line[place]) for line in cells)) for place, column in enumerate(columns)]
@@ -19,7 +18,7 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     return "-" if value is None else format_fact(value)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import psutil
 import torch
@@ -17,12 +16,12 @@ from pipeline.driver.run_directory import session
 from pipeline.engine.config import Config
 from pipeline.preflight.before_run import CLUSTER_CHECKS, CONFIG_CHECKS, MACHINE_CHECKS
 from pipeline.preflight.checks import Subject, findings
-from pipeline.preflight.resource_plan import describe, plan_rows, resource_plan
+from pipeline.preflight.resource_plan import StagePlan, describe, resource_plan
 from pipeline.stages.stage_list import stage_names_of
 from training.llm.memory_needs import memory_for_workers
 
 
-def diagnose(config: Config, run: Storage, with_config: bool = True) -> tuple[list[Finding], list[dict[str, Any]], str]:
+def diagnose(config: Config, run: Storage, with_config: bool = True) -> tuple[list[Finding], list[StagePlan], str]:
     """Return the findings of a run's checks, the workers of each stage, and a description of the cluster.
 
     No embedded Ray is started, since it would have what this machine has. A cluster is connected to and each of its
@@ -49,7 +48,7 @@ def diagnose(config: Config, run: Storage, with_config: bool = True) -> tuple[li
             lack = error.message.rstrip(".")
             return [*found, Finding("cluster", "no answer", lack, error.remedy)], [], "no answer"
     assert subject.view is not None
-    return found, plan_rows(resource_plan(config, subject.view, subject.stages)[0]), describe(subject.view)
+    return found, resource_plan(config, subject.view, subject.stages)[0], describe(subject.view)
 
 
 def machine_view(config: Config) -> ClusterView:

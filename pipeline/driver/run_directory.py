@@ -46,12 +46,12 @@ class RunOptions:
 
 
 def default_run_dir(config_path: str) -> str:
-    """`runs/NAME` for a config file NAME.yaml."""
+    """Return `runs/NAME` for a config file NAME.yaml."""
     return str(Path("runs") / Path(config_path).stem)
 
 
 def open_run(uri: str, option: str = "--run-dir") -> Storage:
-    """The folder that an option names, made if need be. Raises `UserError` when it cannot be written."""
+    """Open the folder that an option names, made if need be. Raises `UserError` if it cannot be written."""
     run = Storage.at(uri)
     try:
         run.write_bytes(WRITE_TEST, b"")
@@ -102,7 +102,7 @@ def run_stages(config: Config, run: Storage, options: RunOptions, stages: tuple[
 
 
 def _track_complete(graph: Graph, stages: Sequence[Stage]) -> None:
-    """Tell trackers that the config has come to name what they have not been told before."""
+    """Record complete stages with trackers that the config has named only since."""
     require_trackers(graph.config.track)
     with tracked_run(graph.config, graph.run) as watcher:
         for stage in stages:
@@ -113,7 +113,7 @@ def _track_complete(graph: Graph, stages: Sequence[Stage]) -> None:
 
 @contextmanager
 def session(config: Config) -> Iterator[None]:
-    """Ray as the cluster section asks for it; what is asked of an autoscaler meanwhile is taken back in the end."""
+    """Connect Ray as the cluster section says, and withdraw at the end what was asked of an autoscaler."""
     from cluster.scale_up import release_requests
     from cluster.session import ray_session
 
@@ -127,14 +127,14 @@ def session(config: Config) -> Iterator[None]:
 
 
 def _discarded(graph: Graph, options: RunOptions) -> Sequence[Stage]:
-    """The stages whose results are not to be kept."""
+    """Return the stages whose results are not to be kept."""
     if options.fresh:
         return graph.stages
     return graph.after(options.first) if options.first is not None else []
 
 
 def chosen_stages(graph: Graph, options: RunOptions) -> list[Stage]:
-    """The stages that the options ask for, and those that these need."""
+    """Return the stages that the options ask for, and those that these need."""
     for asked in (options.only, options.first, options.last):
         _require_read(graph, asked)
     if options.only is not None:
@@ -161,7 +161,7 @@ def _require_read(graph: Graph, asked: str | None) -> None:
 
 
 def _shown(uri: str) -> str:
-    """A path as a person would type it from here."""
+    """Return a path as a person would type it from here."""
     if is_remote(uri):
         return uri
     path = Path(uri)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -37,9 +38,9 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
 
 
 def load_run_config(run: Storage, overrides: Sequence[str] = ()) -> Config:
-    """The configuration that a run directory keeps, with overrides as of `load_config`.
+    """Load the configuration that a run directory keeps, with overrides as `load_config` takes them.
 
-    Raises `UserError` for a folder that is no run.
+    Raises `UserError` for a folder that is not a run.
     """
     try:
         text = run.read_text("config.yaml")
@@ -66,7 +67,7 @@ def parse_text(text: str, path: str, overrides: Sequence[str] = ()) -> Config:
 
 
 def _read(text: str) -> object:
-    """JSON is not quite YAML: 1e-05 and characters in two escapes would be read as something else."""
+    """Read JSON before YAML: as YAML, 1e-05 and characters in two escapes would be read as something else."""
     try:
         return json.loads(text)
     except ValueError:
@@ -83,7 +84,7 @@ def parse_config(values: Mapping[str, object], source: str) -> Config:
 
 
 def dump_config(config: Config) -> str:
-    """The whole configuration as YAML, every default visible."""
+    """Return the whole configuration as YAML, every default visible."""
     return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
 
 
@@ -93,13 +94,13 @@ def shown_config(config: Config) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def json_schema() -> str:
-    """The JSON Schema of the configuration, for editors."""
-    return json.dumps(Config.model_json_schema(by_alias=True), indent=1) + "\n"
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the configuration, for editors."""
+    return Config.model_json_schema(by_alias=True)
 
 
 def _with_override(values: Mapping[str, object], override: str) -> dict[str, object]:
-    """A copy of the nested mapping with one key replaced."""
+    """Return a copy of the nested mapping with one key replaced."""
     key, separator, text = override.partition("=")
     parts = key.strip().split(".")
     if not separator or not all(parts):

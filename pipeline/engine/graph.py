@@ -115,7 +115,7 @@ class Graph:
         return self.run.child(*self.path(stage).split("/"))
 
     def _content(self, name: str) -> str | None:
-        """The content of a complete stage; None while it is not."""
+        """Return the content of a complete stage; None while it is not."""
         manifest = read_manifest(self.folder(self.stage(name)))
         return None if manifest is None else manifest.content
 

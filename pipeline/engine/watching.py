@@ -10,13 +10,13 @@ from pipeline.engine.manifest import Manifest
 
 
 class StageWatcher(Protocol):
-    """Is told when a stage begins and when it is complete. It must not raise."""
+    """A listener that hears when a stage begins and when it is complete. It must not raise."""
 
     def begun(self, stage: str) -> Progress:
-        """A stage begins; the answer is told of its progress."""
+        """Note that a stage begins, and return what receives its progress."""
 
     def complete(self, stage: str, folder: Storage, manifest: Manifest) -> None:
-        """A stage is complete, now or since an earlier run."""
+        """Note that a stage is complete, now or since an earlier run."""
 
 
 class NoWatcher:

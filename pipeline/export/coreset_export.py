@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
@@ -17,6 +16,7 @@ from pipeline.engine.graph import Graph
 from pipeline.engine.manifest import BEGUN, MANIFEST, environment, read_manifest
 from pipeline.export.export_card import Facts, dataset_card
 from pipeline.export.export_formats import FORMATS, PREFIX, Sample, as_plain_text, llama_factory
+from pipeline.export.exported_file import ExportedFile
 from pipeline.stages.stage_list import stages_of
 from training.llm.prompts import PromptEncoder, leading_ids, load_template
 from training.loops.finetune_export import public_name
@@ -28,8 +28,8 @@ _CARD = "README.md"
 _TOOLS = "dataset_info.json"
 
 
-def export_coreset(config: Config, run: Storage, out: Storage, formats: Sequence[str]) -> list[dict[str, Any]]:
-    """Write the run's coreset in each of the formats, keys of `FORMATS`, and a row for each file.
+def export_coreset(config: Config, run: Storage, out: Storage, formats: Sequence[str]) -> list[ExportedFile]:
+    """Write the run's coreset in each of the formats, keys of `FORMATS`, and return the files.
 
     Every file is written whole. The card is removed first and written last, so that a folder with a card is complete.
 
@@ -53,7 +53,7 @@ def export_coreset(config: Config, run: Storage, out: Storage, formats: Sequence
     tokenizer = load_tokenizer(llm_spec(config))
     samples = list(read_samples(config, tokenizer, coreset, items))
     out.delete(_CARD)
-    rows = []
+    files = []
     for name in formats:
         file, content = FORMATS[name]
         data = content(coreset, items, samples)
@@ -61,7 +61,7 @@ def export_coreset(config: Config, run: Storage, out: Storage, formats: Sequence
             out.write_table(file, data)
         else:
             out.write_text(file, data)
-        rows.append({"format": name, "file": file, "samples": len(samples), "bytes": out.size(file)})
+        files.append(ExportedFile(name, file, len(samples), out.size(file)))
     out.write_json(_TOOLS, llama_factory(formats))
     facts = Facts(
         provenance(config, graph),
@@ -80,7 +80,7 @@ def export_coreset(config: Config, run: Storage, out: Storage, formats: Sequence
             facts.differ,
             facts.samples,
         )
-    return rows
+    return files
 
 
 def _require_own(out: Storage) -> None:
@@ -93,7 +93,7 @@ def _require_own(out: Storage) -> None:
 def read_samples(
     config: Config, tokenizer: PreTrainedTokenizerBase, coreset: pa.Table, items: pa.Table
 ) -> Iterator[Sample]:
-    """Every row of the coreset, by the encoder that fine-tuning uses."""
+    """Yield every row of the coreset, encoded as for fine-tuning."""
     from pipeline.stages.prompt_titles import shown_titles
 
     llm = config.llm

@@ -35,7 +35,7 @@ class Facts:
 
 
 def dataset_card(facts: Facts, formats: Sequence[str]) -> str:
-    """README.md of the data set, in the form that data hubs read: configurations of the files.
+    """Return the README.md of the data set in the form that data hubs read, with the configurations of the files.
 
     `datasets` opens all configurations of a folder with the reader of the first, so only files of one reader have one.
     """
@@ -93,7 +93,7 @@ def _as_text(facts: Facts) -> str:
 
 
 def _uses(facts: Facts, formats: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
-    """Tool, file, what to set, and what is then learnt."""
+    """Return rows of tool, file, what to set, and what is then learnt."""
     whole = facts.tokens == "all"
     same = "the same tokens, the same labels"
     text = same if not facts.differ else "the same, but for samples with other tokens"

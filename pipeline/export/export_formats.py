@@ -43,7 +43,7 @@ class Sample:
 
 
 def as_plain_text(tokenizer: PreTrainedTokenizerBase, rendered: RenderedPrompt) -> tuple[str, str]:
-    """`prompt` and `completion` of a sample.
+    """Return `prompt` and `completion` of a sample.
 
     A chat template prints leading tokens that the tokenizer would put before the text once more; these are left out.
     """
@@ -77,7 +77,7 @@ def _completions(coreset: pa.Table, items: pa.Table, samples: Sequence[Sample]) 
 
 
 def _tokens(coreset: pa.Table, items: pa.Table, samples: Sequence[Sample]) -> pa.Table:
-    """Token ids and labels, -100 where nothing is learnt: what trainers take without a tokenizer."""
+    """Return token ids and labels, -100 where nothing is learnt: what trainers take without a tokenizer."""
     labels = [[*[IGNORED] * sample.learnt_from, *sample.input_ids[sample.learnt_from :]] for sample in samples]
     ids = [list(sample.input_ids) for sample in samples]
     columns = {"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids], "labels": labels}
@@ -85,7 +85,7 @@ def _tokens(coreset: pa.Table, items: pa.Table, samples: Sequence[Sample]) -> pa
 
 
 def _parquet(coreset: pa.Table, items: pa.Table, samples: Sequence[Sample]) -> pa.Table:
-    """The texts beside what the run knows of each sample; items by the ids of the log."""
+    """Return the texts beside what the run knows of each sample; items by the ids of the log."""
     ids, history = items["item_id"], coreset["history"].combine_chunks()
     named = pa.ListArray.from_arrays(history.offsets, ids.take(pc.subtract(history.values, 1)).combine_chunks())
     table = coreset.drop_columns(["history", "target"])
@@ -120,7 +120,7 @@ READERS: Mapping[str, str] = {
 
 
 def llama_factory(formats: Sequence[str]) -> dict[str, Any]:
-    """`dataset_info.json`, by which LLaMA-Factory knows the files of a folder."""
+    """Return `dataset_info.json`, by which LLaMA-Factory knows the files of a folder."""
     columns: dict[str, dict[str, Any]] = {
         "alpaca": {"columns": {"prompt": "instruction", "query": "input", "response": "output"}},
         "sharegpt": {"formatting": "sharegpt", "columns": {"messages": "conversations"}},

@@ -27,7 +27,7 @@ def run_gradients(
     Parameters
     ----------
     surrogate, data : the folders of the stages surrogate and ingest.
-    scope : as of `gradient_batches`.
+    scope : as for `gradient_batches`.
     shards : their numbers; None is all.
 
     Raises `UserError` for a shard that is not there, `ScopeError` for a scope that matches nothing.
@@ -44,7 +44,7 @@ def run_gradients(
 def gradient_batches(
     source: SurrogateSource, data: Storage, index: int, scope: Sequence[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """∇ℓ(s) of every sample of one shard, the shards and the losses being those of stage influence.
+    """Yield ∇ℓ(s) of every sample of one shard; shards and losses are those of the stage influence.
 
     Parameters
     ----------

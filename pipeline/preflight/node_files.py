@@ -43,13 +43,13 @@ def check_own_surrogate(subject: Subject) -> str:
 
 
 def check_own_selectors(subject: Subject) -> str:
-    """The modules of selectors of the user's own, which the workers of a comparison import."""
+    """Check the modules of a user's own selectors, which the workers of a comparison import."""
     found = [same_on_nodes("select.method", module, _code, module, has_cpus) for module in own_selectors(subject)]
     return "; ".join(found)
 
 
 def own_selectors(subject: Subject) -> list[str]:
-    """The modules of a comparison's selectors. The selection of a run is made by its driver alone."""
+    """Return the modules of a comparison's selectors. A run's own selection needs none: its driver selects."""
     return sorted({section.method.partition(":")[0] for section in subject.selections if ":" in section.method})
 
 

@@ -45,7 +45,7 @@ class StagePlan:
 
 
 def resource_plan(config: Config, view: ClusterView, stages: Sequence[str]) -> tuple[list[StagePlan], list[Finding]]:
-    """The plan of those stages that need workers, and a finding for each that can never have them."""
+    """Plan the stages that need workers, and return a finding for each that can never have them."""
     plans: list[StagePlan] = []
     lacks: list[Finding] = []
     for stage in stages:
@@ -68,12 +68,12 @@ def resource_plan(config: Config, view: ClusterView, stages: Sequence[str]) -> t
 
 
 def plan_rows(plans: Sequence[StagePlan]) -> list[dict[str, object]]:
-    """Rows of a table."""
+    """Return a row of a table for each plan; the columns are the attributes, spelt with spaces."""
     return [{key.replace("_", " "): value for key, value in asdict(plan).items()} for plan in plans]
 
 
 def describe(view: ClusterView) -> str:
-    """A cluster in a few words: nodes of equal shape together, those to come behind them."""
+    """Describe a cluster in a few words: nodes of equal shape together, then those that may be added."""
     text = _have(view) + _shapes(view)
     if view.addable:
         more = ClusterView(view.addable)

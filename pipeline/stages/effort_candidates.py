@@ -22,15 +22,15 @@ class Candidates:
 
     @classmethod
     def over(cls, influence: Storage, shards: int, share: float) -> Candidates:
-        """`share` of all samples in expectation, by the scores of that many shards."""
+        """Build the rule that draws `share` of all samples in expectation, by the scores of that many shards."""
         return cls(CandidateRule.over(lambda: (_scores(influence, index) for index in range(shards)), share), influence)
 
     def chosen(self, index: int, sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """bool [N], which samples of a shard are candidates."""
+        """Return which samples of a shard are candidates, bool [N]."""
         return self.rule.chosen(sample_id, _scores(self.influence, index))
 
     def weights(self, index: int) -> npt.NDArray[np.int64]:
-        """int64 [N], what each sample of a shard would stand for, as `CandidateRule.weights`."""
+        """Return what each sample of a shard would stand for, int64 [N], as `CandidateRule.weights` does."""
         return self.rule.weights(_scores(self.influence, index))
 
 

@@ -15,7 +15,7 @@ _COLUMNS = ["sample_id", "user_id", "history", "targets", "seen"]
 
 
 def draw_test_users(data: Storage, users: int | Literal["all"], seed: int) -> pa.Table:
-    """The test users as `draw_users` gives them. Raises `UserError` without any."""
+    """Draw the test users as `draw_users` does. Raises `UserError` without any."""
     drawn = draw_users(data.child("samples", "test"), users, seed)
     if not drawn.num_rows:
         raise UserError("There is no test user to evaluate.", "Take more of the log, or another data.split.")
@@ -23,7 +23,7 @@ def draw_test_users(data: Storage, users: int | Literal["all"], seed: int) -> pa
 
 
 def draw_users(folder: Storage, users: int | Literal["all"], seed: int, eligible: Eligible | None = None) -> pa.Table:
-    """`users` of the users in a folder of samples, as many as there are, in the order of the draw.
+    """Draw `users` of the users in a folder of samples, or all if there are fewer, in the order of the draw.
 
     Of users who are not drawn only ids are kept. `eligible` says, of sample ids, which may be; None is all of them.
 

@@ -67,7 +67,7 @@ def _solve_and_aim(config: Config) -> Mapping[str, object]:
 def _named(
     name: str, settings: Callable[[Config], Mapping[str, object]]
 ) -> Callable[[Config, Mapping[str, str | None]], str]:
-    """A folder's name by a digest of all that the feature depends on: the settings, the data and the surrogate."""
+    """Name a folder by a digest of all that the feature depends on: the settings, the data and the surrogate."""
 
     def variant(config: Config, contents: Mapping[str, str | None]) -> str:
         return f"{name}-{json_digest({'version': _VERSION, **settings(config), **contents})[:12]}"
@@ -123,6 +123,6 @@ FEATURE_STAGES = (
 
 
 def feature_stages(config: Config) -> tuple[Stage, ...]:
-    """The stages that compute features for the configured selection."""
+    """Return the stages that compute features for the configured selection."""
     needed = SelectionNeeds.of(config).feature_stages
     return tuple(stage for stage in FEATURE_STAGES if stage.name in needed)

@@ -21,7 +21,7 @@ from scoring.validation_halves import in_choosing_half
 from training.llm.llm_spec import LLMSpec, LoraSpec
 from training.llm.loading import expand_gguf, load_tokenizer
 from training.loops.examples import Eligible, validation_examples
-from training.loops.finetune import FinetuneSpec, finetune
+from training.loops.finetune_launch import FinetuneSpec, finetune
 from training.loops.serving_export import write_serving
 from training.loops.trunk_states import CacheSettings
 from training.loops.worker_placement import Placement
@@ -32,26 +32,26 @@ DECODING_KEYS = frozenset({"decoding", "beams", "max_new_tokens"})
 
 
 def llm_spec(config: Config) -> LLMSpec:
-    """The model to load; a local path is absolute."""
+    """Return the model to load; a local path is absolute."""
     return config.llm.located().weights()
 
 
 def llm_copy(context: StageContext) -> LLMSpec:
-    """The same model where workers read it: a GGUF file is unpacked into the run once, which takes a while."""
+    """Return the model where workers read it: a GGUF file is unpacked into the run once, which takes a while."""
     if context.run.remote:
         return llm_spec(context.config)
     return expand_gguf(llm_spec(context.config), Path(context.run.uri, "llm"))
 
 
 def lora_spec(config: Config, dropout: float) -> LoraSpec:
-    """The adapter; effort scores are taken where fine-tuning starts, from the same seed, without dropout."""
+    """Return the adapter. Effort scores are taken where fine-tuning starts: from the same seed, without dropout."""
     return config.finetune.adapter(dropout)
 
 
 def finetune_spec(
     config: Config, model_copy: LLMSpec, placement: Placement, cache: CacheSettings | None = None
 ) -> FinetuneSpec:
-    """The run's fine-tuning, with the model where workers read it."""
+    """Return the run's fine-tuning, with the model where workers read it."""
     return FinetuneSpec(config.llm.located(), config.finetune, model_copy.model, placement, cache or CacheSettings())
 
 
@@ -83,7 +83,7 @@ def run_finetune(context: StageContext) -> Mapping[str, object]:
 
 
 def stopping_users(config: Config) -> Eligible | None:
-    """The validation users by whose loss tuning is stopped: None for all.
+    """Return the validation users by whose loss tuning is stopped: None for all.
 
     All arms of a comparison, whatever they are aimed at, are stopped by the same ones, whom no aimed selection looks
     at: a coreset that holds their samples would be stopped by its own training loss.
@@ -92,13 +92,13 @@ def stopping_users(config: Config) -> Eligible | None:
 
 
 def _in_other_half(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """bool [U]; of a log whose few validation users all are in the aimed half, everyone."""
+    """Return who is not in the aimed half, bool [U]; everyone, if the few validation users of a log all are in it."""
     unseen = in_choosing_half(sample_id)
     return unseen if unseen.any() else np.ones_like(unseen)
 
 
 def provenance(context: StageContext) -> dict[str, str]:
-    """The model card's account of the run: which samples, by which rule, and by which code."""
+    """Return the model card's account of the run: which samples, by which rule, and by which code."""
     select, data = read_manifest(context.folder("select")), read_manifest(context.folder("ingest"))
     assert select is not None
     assert data is not None

@@ -50,7 +50,7 @@ class Risk:
     period: ReferenceSource | None = None
 
     def samples(self, data: Storage, index: int) -> SampleShard:
-        """Those of its samples that shard `index` has."""
+        """Return those of its samples that shard `index` has."""
         if self.period is not None:
             part = self.period.read(index)
             return SampleShard(part.sample_id, part.history(), part.target)
@@ -73,27 +73,27 @@ class SumWorker:
         self._all_finite: set[int] = set()
 
     def risk_gradient(self, index: int, risk: Risk) -> tuple[Array, int]:
-        """Σ∇ℓ(s) over the risk's samples of shard `index`, float64 [P], and their number."""
+        """Return Σ∇ℓ(s) over the risk's samples of shard `index`, float64 [P], and their number."""
         batches = (batch for _, batch in self._source.batches(risk.samples(self._data, index)))
         total, count = mean_loss_gradient_sum(self._objective, self._scope, batches)
         return total.numpy(), count
 
     def curvature_rows(self, index: int, bound: float) -> tuple[Keys, SampleShard]:
-        """The samples whose draw key, as a share of its range, is at most `bound`, and their keys."""
+        """Return the samples whose draw key, as a share of its range, is at most `bound`, and their keys."""
         samples = read_samples(self._data, index)
         keys = curvature_keys(samples.sample_id)
         rows = rows_below(keys, bound)
         return keys[rows], samples.take(rows)
 
     def product(self, index: int, argument: tuple[Chunks, Array]) -> tuple[Array, int]:
-        """ΣJᵀ∇²ℓJx over chunk `index`, float64 [P], and its samples."""
+        """Return ΣJᵀ∇²ℓJx over chunk `index`, float64 [P], and its samples."""
         chunks, x = argument
         batches = self._batches(chunks, index)
         total, count = gauss_newton_product_sum(self._objective, self._scope, torch.from_numpy(np.array(x)), batches)
         return total.numpy(), count
 
     def matrix(self, index: int, chunks: Chunks) -> tuple[Array, int]:
-        """ΣJᵀ∇²ℓJ over chunk `index`, float64 [P, P], and its samples."""
+        """Return ΣJᵀ∇²ℓJ over chunk `index`, float64 [P, P], and its samples."""
         total, count = gauss_newton_matrix_sum(self._objective, self._scope, self._batches(chunks, index))
         return total.numpy(), count
 
@@ -115,7 +115,7 @@ class SumWorker:
         return self._prepared[index]
 
     def _shard_batches(self, index: int) -> Iterator[Any]:
-        """A shard's batches without samples whose gradient is not finite; looked for once where there are none."""
+        """Yield a shard's batches without the samples whose gradient is not finite, if there are any."""
         samples = read_samples(self._data, index)
         batches = (batch for _, batch in self._source.batches(samples))
         if index in self._all_finite:

@@ -104,7 +104,7 @@ class InfluenceSolve:
     cut: CurvatureCut = field(default_factory=CurvatureCut)
 
     def solution(self) -> InfluenceSolution:
-        """The solution that the folder keeps, solved for now where there is none."""
+        """Return the solution that the folder keeps, and solve for it now if there is none."""
         out = self.context.out
         if not out.exists(SOLUTION):
             solved = self._solve()
@@ -145,7 +145,7 @@ class InfluenceSolve:
         return InfluenceSolution(facts, solution.direction.numpy())
 
     def _gradient(self, pool: ReducePool, parts: int) -> _RiskGradient:
-        """v, kept in the folder, so that a solve that was killed does not go over all samples again."""
+        """Compute v and keep it in the folder, so that a solve that was killed does not go over all samples again."""
         out = self.context.out
         if out.exists(_GRADIENT):
             facts = out.read_json(_GRADIENT)
@@ -158,7 +158,7 @@ class InfluenceSolve:
         return _RiskGradient(v, samples, seconds)
 
     def _gradient_sums(self, pool: ReducePool, parts: int) -> Iterator[tuple[Array, int]]:
-        """Sums of loss gradients over the parts of the risk's samples, and how many samples each part has."""
+        """Yield sums of loss gradients over the parts of the risk's samples, and the number of samples of each part."""
         for done, part in enumerate(pool.map("risk_gradient", self.risk)):
             self.context.progress.update(done, parts, doing="gradient of the risk")
             yield part

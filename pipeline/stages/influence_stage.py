@@ -44,7 +44,7 @@ def score_influence(context: StageContext, risk: Risk, cut: CurvatureCut | None 
 
 
 def check_scores(section: InfluenceConfig, solve: SolveFacts, scored: ScoringPass) -> dict[str, float]:
-    """The scores' moments, how many are not finite, and the error of the identity mean I = ⟨v, h⟩.
+    """Return the scores' moments, how many are not finite, and the error of the identity mean I = ⟨v, h⟩.
 
     Raises `UserError` above the allowed share of scores that are not finite, and `ArithmeticError` when the identity
     fails.

@@ -26,7 +26,7 @@ from scoring.solvers import Product
 def pooled_curvature(
     section: InfluenceConfig, cut: CurvatureCut, pool: ReducePool, indices: Sequence[int], total: int
 ) -> PooledCurvature:
-    """The curvature over the samples asked for, of `total` in the shards `indices`, spread over the pool."""
+    """Return the curvature over the samples asked for, of `total` in the shards `indices`, spread over the pool."""
     wanted = cut.size(section.curvature_samples, total, section.solver)
     if cut.over_shards(wanted, total):
         return PooledCurvature(pool, None, indices, total)
@@ -35,7 +35,7 @@ def pooled_curvature(
 
 
 def curvature_chunks(wanted: int, cut: CurvatureCut, pool: ReducePool, total: int) -> list[SampleShard]:
-    """The samples that the curvature is taken over, in the order of their draw, cut into chunks.
+    """Return the samples that the curvature is taken over, in the order of their draw, cut into chunks.
 
     Each shard sends what lies below a bound that holds more than enough with near certainty; should it not, all
     samples are sent.
@@ -99,7 +99,7 @@ class PooledCurvature:
 
 
 def mean_of(parts: Iterable[tuple[Array, int]]) -> tuple[Tensor, int]:
-    """The mean of float64 sums, added in order, and the number of samples.
+    """Return the mean of float64 sums, added in order, and the number of samples.
 
     Raises `UserError` when there is none.
     """

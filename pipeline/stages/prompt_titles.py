@@ -50,7 +50,7 @@ class LlmTitles:
         return {"long_titles": {"cut": len(self.cut), "of": len(self.item_ids), "tokens": self.room, "items": ids}}
 
     def rows(self) -> list[dict[str, object]]:
-        """Every title that was cut: the item's id, its tokens, the title, and what is shown of it."""
+        """Return a row for every title that was cut: the item's id, its tokens, the title, and what is shown of it."""
         return [
             {"item": self.item_ids[title.row], "tokens": title.tokens, "title": title.whole, "shown": title.shown}
             for title in self.cut
@@ -58,7 +58,7 @@ class LlmTitles:
 
 
 def llm_titles(config: Config, data: Storage) -> LlmTitles:
-    """The titles of an ingested catalogue as the LLM sees them.
+    """Return the titles of an ingested catalogue as the LLM sees them.
 
     A process that asks again, stage after stage, is given what it was given before.
 

@@ -51,13 +51,13 @@ class ReferencePeriod:
     warnings: tuple[str, ...] = ()
 
     def indices(self) -> list[int]:
-        """The numbers of the shards."""
+        """Return the numbers of the shards."""
         if self.since is not None:
             return train_shards(self.data)
         return list(range(len(self.data.list("samples/valid", suffix=".parquet"))))
 
     def read(self, index: int) -> ReferenceShard:
-        """The samples of one shard; every validation target is one, its id that of the same place in the user's log."""
+        """Read one shard. Every validation target is a sample; its id is that of the same place in the user's log."""
         if self.since is not None:
             table = self._late(index, ["sample_id", "user_id", "history", "target", "timestamp"])
             rows = np.arange(table.num_rows)
@@ -73,7 +73,7 @@ class ReferencePeriod:
         return ReferenceShard(ids, ragged_column(table, "history"), row, targets.values, keys)
 
     def table(self, index: int) -> pa.Table:
-        """The same samples as rows of sample_id, user_id, history and target."""
+        """Return the same samples as rows of sample_id, user_id, history and target."""
         part = self.read(index)
         if self.since is not None:
             users = self._late(index, ["user_id", "timestamp"]).column("user_id")
@@ -89,7 +89,7 @@ class ReferencePeriod:
         return int(ragged_column(self._valid(index, ["sample_id", "targets"]), "targets").offsets[-1])
 
     def reference(self, context: StageContext) -> Reference:
-        """The reference that a selector is given."""
+        """Return the reference that a selector is given."""
         return Reference(
             lambda: (self.read(index) for index in self.indices()),
             self.samples,
@@ -108,7 +108,7 @@ class ReferencePeriod:
 
 
 def reference_period(context: StageContext) -> ReferencePeriod:
-    """The validation samples, or the last train samples by time.
+    """Return the validation samples, or the last train samples by time.
 
     Raises
     ------
@@ -137,14 +137,14 @@ def reference_period(context: StageContext) -> ReferencePeriod:
 
 
 def _aimed_key(aim: ReferenceAim, method: str) -> tuple[str, str]:
-    """The setting that makes the selection look at a reference, and one that does not."""
+    """Return the setting that makes the selection look at a reference, and one that does not."""
     if aim.by_influence:
         return "select.influence: reference", "select.influence: scores"
     return f"select.method: {method}", "select.method: dealrec or random"
 
 
 def _share_warnings(data: Storage, wanted: str | float, samples: int) -> tuple[str, ...]:
-    """Warnings about a share of train by time: equal times are not parted, so it may exceed the share asked for.
+    """Warn of a share of train by time that exceeds the share asked for, since equal times are not parted.
 
     Raises `UserError` when nothing is left beside it.
     """
@@ -180,7 +180,7 @@ def _earliest(data: Storage, indices: Sequence[int], share: float) -> float:
 
 
 def read_timestamps(data: Storage, index: int) -> npt.NDArray[np.float64] | None:
-    """Times of the train samples of a shard, float64 [N]; None where the log has none."""
+    """Read the times of a shard's train samples, float64 [N]; None where the log has none."""
     table = data.read_table(f"{TRAIN_SAMPLES}/{shard_name(index)}.parquet", ["timestamp"])
     if "timestamp" not in table.column_names:
         return None

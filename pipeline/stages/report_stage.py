@@ -36,7 +36,7 @@ def run_report(context: StageContext) -> Mapping[str, object]:
 
 
 def gather(context: StageContext) -> ReportData:
-    """The report's content from the run directory."""
+    """Gather the report's content from the run directory."""
     data, config = context.folder("ingest"), context.config
     scores = read_score_columns(context, len(train_shards(data)))
     coreset = context.folder("select").read_table("coreset.parquet", ["influence", "effort"])
@@ -85,7 +85,7 @@ def _stage_row(name: str, manifest: Manifest | None) -> dict[str, JsonValue]:
 
 
 def read_score_columns(context: StageContext, shards: int) -> dict[str, npt.NDArray[np.float32]]:
-    """The scores of all samples, or of a draw of them when there are too many to show; those that the run has."""
+    """Read the scores that the run has, of all samples, or of a draw of them if there are too many to show."""
     keys: list[npt.NDArray[np.uint64]] = []
     columns: dict[str, list[npt.NDArray[np.float32]]] = {
         name: [] for name in ("influence", "effort") if name in context.folders

@@ -53,11 +53,11 @@ class ScoringPass:
         return sum(record.rows for record in self.records)
 
     def count(self, fact: str) -> int:
-        """The sum of a count over the shards."""
+        """Return the sum of a count over the shards."""
         return sum(int(record.facts[fact]) for record in self.records)
 
     def total(self, fact: str) -> float:
-        """The sum of a quantity over the shards, in their order."""
+        """Return the sum of a quantity over the shards, in their order."""
         return float(sum(record.facts[fact] for record in self.records))
 
     def require_finite(self, score: str, allowed: float, remedy: str) -> int:

@@ -41,12 +41,12 @@ class SelectInputs:
     candidates: Candidates | None = None
 
     def shards(self, indices: Sequence[int]) -> Iterator[ScoreShard]:
-        """One pass."""
+        """Yield the shards, in one pass."""
         for index in indices:
             yield self.shard(index)
 
     def shard(self, index: int) -> ScoreShard:
-        """One shard; a row is ok when every stage's score that the selector needs is.
+        """Read one shard; a row is ok if all stage scores that the selector needs are.
 
         Raises `ValueError` when two files are of different samples.
         """
@@ -84,7 +84,7 @@ class SelectInputs:
         )
 
     def _of_samples(self, index: int, sample_id: npt.NDArray[np.int64]) -> dict[str, Any]:
-        """The features that the samples themselves hold."""
+        """Read the features that the samples themselves hold."""
         features: dict[str, Any] = {}
         if "target" in self.features or "history" in self.features:
             samples: SampleShard = read_samples(self.data, index)
@@ -99,7 +99,7 @@ class SelectInputs:
 
 
 def _matrix(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
-    """A column of lists of one length as float32 [N, d]."""
+    """Return a column of lists of one length as float32 [N, d]."""
     array = column.combine_chunks()
     flat = array.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
     return flat.reshape(len(array), array.type.list_size)

@@ -80,7 +80,7 @@ def run_select(context: StageContext) -> Mapping[str, object]:
 
 
 def _score_folders(context: StageContext, needs: SelectionNeeds) -> dict[str, Storage]:
-    """The folders of scores and features, by the names that selectors know them by.
+    """Return the folders of scores and features, by the names that selectors know them by.
 
     An arm of a comparison is given the scores that its method needs, a run both.
     """
@@ -115,7 +115,7 @@ def _train_rows(data: Storage, indices: Sequence[int]) -> Iterator[pa.Table]:
 
 
 def coreset_table(rows: Iterator[pa.Table], selection: Selection) -> pa.Table:
-    """The chosen samples with their scores, ordered by sample id.
+    """Return the chosen samples with their scores, ordered by sample id.
 
     Raises `ValueError` when `rows` do not hold them all.
     """

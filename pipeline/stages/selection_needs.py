@@ -35,7 +35,7 @@ class ReferenceAim:
 
     @classmethod
     def of(cls, section: SelectConfig, by_influence: bool) -> ReferenceAim:
-        """The configured period; only the validation users have halves."""
+        """Return the configured period; only the validation users have halves."""
         half = section.reference_users == "half" and section.reference == "valid"
         return cls(section.reference, half, by_influence)
 
@@ -68,7 +68,7 @@ class SelectionNeeds:
 
     @classmethod
     def of(cls, config: Config) -> SelectionNeeds:
-        """The needs of the configured method, with its settings."""
+        """Return the needs of the configured method, with its settings."""
         section = config.select
         chosen = selector(section.method)
         read = {*chosen.scores, *chosen.features}
@@ -105,7 +105,7 @@ class SelectionNeeds:
 
 
 def effort_needs(config: Config) -> tuple[str, ...]:
-    """The stages that stage effort reads: candidates are drawn by the influence.
+    """Return the stages that stage effort reads: candidates are drawn by the influence.
 
     The effort of all samples depends on the LLM alone. It is the most expensive pass of all, so another influence
     leaves it as it is.

@@ -65,7 +65,7 @@ def _report(context: StageContext) -> Mapping[str, object]:
 
 
 def log_identity(config: Config) -> Mapping[str, object]:
-    """The files of the log and the catalogue: name, size and etag or hash of each, and what its place says of it."""
+    """Identify the files of the log and the catalogue: name, size, etag or hash, and what the place says of each."""
     sources = (
         ("interactions", config.data.interactions, ".item"),
         ("items", config.data.items, ".inter"),
@@ -82,7 +82,7 @@ def log_identity(config: Config) -> Mapping[str, object]:
 
 
 def _ingest_sources(config: Config) -> Mapping[str, object]:
-    """The log, and the tokenizer where it decides which items are left out of it."""
+    """Identify the log, and the tokenizer if it decides which items are left out of it."""
     llm = config.llm
     if llm.long_titles != "drop":
         return log_identity(config)
@@ -95,7 +95,7 @@ def llm_files(config: Config) -> Mapping[str, object]:
 
 
 def _surrogate_code(config: Config) -> Mapping[str, object]:
-    """The code of a user's own surrogate: another version of it is another surrogate."""
+    """Identify the code of a user's own surrogate: another version of it is another surrogate."""
     module, own, _ = config.surrogate.model.partition(":")
     return {"surrogate code": code_identity(module)} if own else {}
 
@@ -244,7 +244,7 @@ COMMAND_STAGE_NAMES = (
 
 
 def stages_before_selection(config: Config) -> tuple[Stage, ...]:
-    """The stages that selections of one log share, whether or not they read them, and the features of this one."""
+    """Return the stages that selections of one log share, read or not, and the features of this selection."""
     shared = (
         replace(stage, needs=effort_needs(config)) if stage.name == "effort" else stage for stage in SHARED_STAGES
     )
@@ -252,7 +252,7 @@ def stages_before_selection(config: Config) -> tuple[Stage, ...]:
 
 
 def stages_of(config: Config) -> tuple[Stage, ...]:
-    """The stages of a run: neither the selection nor the report needs scores that the selection does not read.
+    """Return the stages of a run: neither the selection nor the report needs scores that the selection does not read.
 
     Effort over a whole log is the most expensive stage, and most selectors do without it.
     """
@@ -260,7 +260,7 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
 
 
 def _later_stages(config: Config) -> tuple[Stage, ...]:
-    """The stages of a run from its selection on, without needs that the selection does not have."""
+    """Return the stages of a run from its selection on, without needs that the selection does not have."""
     needs = SelectionNeeds.of(config)
     unread = {"influence", "effort"} - set(needs.stages)
     keys = {"select": _selection_keys(needs)}
@@ -277,7 +277,7 @@ def _later_stages(config: Config) -> tuple[Stage, ...]:
 
 
 def all_stages(config: Config) -> tuple[Stage, ...]:
-    """Every stage and the features of this selection, whether or not the selection reads the scores.
+    """Return every stage and the features of this selection, whether or not the selection reads the scores.
 
     A forecast measures them all.
     """
@@ -289,19 +289,19 @@ def all_stages(config: Config) -> tuple[Stage, ...]:
 
 
 def _selection_keys(needs: SelectionNeeds) -> tuple[str, ...]:
-    """The keys of the selection: all of `influence` where it reads an influence that is computed for it alone."""
+    """Return the keys of the selection: all of `influence` if it reads an influence that is computed for it alone."""
     (select,) = (stage for stage in STAGES if stage.name == "select")
     return ("select", "influence") if needs.aims_influence else select.keys
 
 
 def stage_names_of(config: Config) -> tuple[str, ...]:
-    """The names of the stages that a run goes through."""
+    """Return the names of the stages that a run goes through."""
     stages = stages_of(config)
     return tuple(stage.name for stage in needed_stages(stages, [stages[-1].name]))
 
 
 def shared_stages(configs: Sequence[Config]) -> tuple[Stage, ...]:
-    """The stages that these configurations share, in order: what their selections read, and what that needs.
+    """Return the stages that these configurations share, in order: what their selections read, and what that needs.
 
     The configurations differ only in how they select, tune and evaluate. Features are left out: each selection may ask
     for them with settings of its own.
@@ -311,7 +311,7 @@ def shared_stages(configs: Sequence[Config]) -> tuple[Stage, ...]:
 
 
 def arm_stages(arm: str, config: Config) -> tuple[Stage, ...]:
-    """A comparison's arm in its own folder: selection, fine-tuning and evaluation, without baselines."""
+    """Return the stages of a comparison's arm in its own folder; its evaluation has no baselines."""
     selection = SelectionNeeds.of(config)
     needs = {"select": selection.stages, "evaluate": ("ingest", "finetune")}
     keys = {"select": _selection_keys(selection)}

@@ -79,7 +79,7 @@ def _computation(source: SurrogateSource, name: str) -> Computation:
 
 
 def not_sasrec(name: str) -> UserError:
-    """The error of a feature of `SASREC_FEATURES` that is asked of a surrogate of the user's own."""
+    """Return the error of a feature of `SASREC_FEATURES` that is asked of a surrogate of the user's own."""
     return UserError(
         f"select.method: the feature {name} is written for the surrogate sasrec, and surrogate.model is another.",
         "Choose a method that does without it, such as dealrec, or the surrogate sasrec.",
@@ -87,7 +87,7 @@ def not_sasrec(name: str) -> UserError:
 
 
 def batched(source: SurrogateSource, compute: Computation, samples: SampleShard) -> Values:
-    """The feature of the samples, [N] or [N, d], in their order; it is computed in batches of similar length."""
+    """Compute the feature of the samples, [N] or [N, d], in their order, in batches of similar length."""
     rows, parts = [], []
     for places, batch in source.batches(samples):
         rows.append(places)
@@ -102,7 +102,7 @@ def batched(source: SurrogateSource, compute: Computation, samples: SampleShard)
 
 
 def reference_embedder(context: StageContext) -> Callable[[Ragged, npt.NDArray[np.int32]], Values]:
-    """A function that embeds reference samples in the calling process: a selector asks for few of them."""
+    """Return a function that embeds reference samples in the calling process: a selector asks for few of them."""
 
     def embed(history: Ragged, target: npt.NDArray[np.int32]) -> Values:
         source = stored_surrogate(context.folder("surrogate"), None)

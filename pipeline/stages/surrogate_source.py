@@ -20,6 +20,7 @@ from scoring.batching import HistoryBatch, collate, length_buckets
 from scoring.objective import Differentiable, reduce_to_scope
 from scoring.scope import Scope
 from scoring.surrogate import Surrogate, build_surrogate, surrogate_scope
+from training.loops.training_records import surrogate_metrics
 
 #: Histories times length in a batch, padding included.
 _BATCH_TOKENS = 8192
@@ -34,7 +35,7 @@ class Weights(Protocol):
     """The state of a trained surrogate."""
 
     def get(self) -> dict[str, Array]:
-        """The arrays by their names in the state."""
+        """Return the arrays by their names in the state."""
 
 
 @dataclass(frozen=True)
@@ -66,20 +67,20 @@ class SurrogateSource:
     outputs: int
 
     def build_model(self) -> Surrogate:
-        """The surrogate in evaluation mode."""
+        """Build the surrogate, in evaluation mode."""
         model = build_surrogate(self.name, int(self.config["item_count"]), self.config)
         state = {key: torch.from_numpy(np.array(value)) for key, value in self.weights.get().items()}
         model.load_state_dict(state)
         return model.eval()
 
     def build(self) -> tuple[Differentiable, Scope]:
-        """The objective over the scope, and the scope."""
+        """Build the objective over the scope, and the scope."""
         model = self.build_model()
         scope = surrogate_scope(model, self.patterns)
         return reduce_to_scope(model, scope), scope
 
     def batches(self, samples: SampleShard) -> Iterator[tuple[npt.NDArray[np.int64], HistoryBatch]]:
-        """Rows and their batch, histories of similar length together."""
+        """Yield rows and their batch, histories of similar length together."""
         max_rows = max(1, BATCH_OUTPUTS // self.outputs)
         history = samples.history.tail(int(self.config["max_history"]))
         for rows in length_buckets(history.lengths, _BATCH_TOKENS, max_rows):
@@ -87,14 +88,14 @@ class SurrogateSource:
 
 
 def trained_surrogate(folder: Storage, out: Storage, patterns: Sequence[str] | None) -> SurrogateSource:
-    """The surrogate of a stage's folder for the workers of a pass: its weights are broadcast, with a copy in `out`."""
+    """Return the surrogate of a stage's folder for a pass: its weights are broadcast, with a copy in `out`."""
     stored = stored_surrogate(folder, patterns)
     return replace(stored, weights=Broadcast.put(stored.weights.get(), out, "_weights.safetensors"))
 
 
 def stored_surrogate(folder: Storage, patterns: Sequence[str] | None) -> SurrogateSource:
-    """The surrogate of a stage's folder for one process, which reads the weights itself."""
-    metrics = folder.read_json("metrics.json")
+    """Return the surrogate of a stage's folder for one process, which reads the weights itself."""
+    metrics = surrogate_metrics(folder)
     config = {**metrics["config"], "item_count": metrics["item_count"]}
     outputs = build_surrogate(metrics["surrogate"], metrics["item_count"], config).output_count
     return SurrogateSource(metrics["surrogate"], config, StoredWeights(folder), patterns, outputs)
@@ -121,7 +122,7 @@ def on_one_thread() -> Iterator[None]:
 
 
 def read_validation(data: Storage, index: int) -> SampleShard:
-    """Every validation target of shard `index` as a sample of its own, with the user's validation history."""
+    """Read every validation target of shard `index` as a sample of its own, with the user's validation history."""
     table = data.read_table(f"samples/valid/{shard_name(index)}.parquet", ["sample_id", "history", "targets"])
     targets = ragged_column(table, "targets")
     row = targets.row_of_value()

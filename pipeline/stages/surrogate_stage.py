@@ -13,7 +13,7 @@ CHECKPOINTS = "_checkpoints"
 
 
 def surrogate_spec(config: Config) -> SurrogateSpec:
-    """The training of the run's surrogate. It asks the connected Ray what the workers may take."""
+    """Return the training of the run's surrogate. It asks the connected Ray what the workers may take."""
     return SurrogateSpec(
         settings=config.surrogate,
         sample_history=config.samples.max_history,

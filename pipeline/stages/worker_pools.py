@@ -33,19 +33,19 @@ def node_groups(config: Config) -> tuple[NodeGroup, ...] | None:
 
 
 def cluster_view(config: Config) -> ClusterView:
-    """The connected Ray, and what it may grow to."""
+    """Return the connected Ray, and what it may grow to."""
     return ClusterView.now(node_groups(config))
 
 
 def gpus_per_worker(config: Config, view: ClusterView) -> int:
-    """GPUs for each worker of an LLM stage: one where the config asks or the cluster has any, else none."""
+    """Return the GPUs for each worker of an LLM stage: one if the config asks or the cluster has any, else none."""
     if config.cluster.gpus == "auto":
         return min(1, view.gpus)
     return min(1, config.cluster.gpus)
 
 
 def plan_scoring(config: Config, view: ClusterView, shards: int | None = None) -> PoolPlan:
-    """CPU workers for the surrogate's scores: before the run, or for the shards of a stage.
+    """Plan CPU workers for the surrogate's scores: before the run, or for the shards of a stage.
 
     What is asked for must fit before the run; later, with nodes lost, fewer workers go on. Raises as `plan_pool` does.
     """
@@ -53,7 +53,7 @@ def plan_scoring(config: Config, view: ClusterView, shards: int | None = None) -
 
 
 def plan_llm(config: Config, view: ClusterView, shards: int | None = None) -> PoolPlan:
-    """Like `plan_scoring`, for the LLM's forward passes: a GPU each if there are any, no more GPUs than asked for."""
+    """Plan workers for the LLM's forward passes: with a GPU each if there are any, but no more GPUs than asked for."""
     asked = config.cluster.gpus
     if isinstance(asked, int) and asked > view.gpus and (shards is None or not view.gpus):
         raise UserError(
@@ -68,19 +68,19 @@ def plan_llm(config: Config, view: ClusterView, shards: int | None = None) -> Po
 
 
 def scoring_pool(context: StageContext, shards: int) -> PoolPlan:
-    """A pool of CPU workers, once the cluster has room for the first of them."""
+    """Return a pool of CPU workers, once the cluster has room for the first of them."""
     return _ready(context, plan_scoring(context.config, cluster_view(context.config), shards))
 
 
 def llm_pool(context: StageContext, shards: int) -> PoolPlan:
-    """A pool for the LLM, once the cluster has room for the first worker."""
+    """Return a pool for the LLM, once the cluster has room for the first worker."""
     plan = _ready(context, plan_llm(context.config, cluster_view(context.config), shards))
     require_llm(context, on_gpus=plan.shape.gpus > 0)
     return plan
 
 
 def room_for_tasks(context: StageContext) -> None:
-    """Have a first node for Ray Data's tasks, and the run's storage shared by those that are there."""
+    """Wait for a first node for Ray Data's tasks, and check that all nodes share the run's storage."""
     config = context.config
     ensure_capacity(WorkerShape(), 1, 1, config.cluster.wait_seconds, lambda: cluster_view(config))
     require_shared(context.run)
@@ -96,7 +96,7 @@ def _ready(context: StageContext, plan: PoolPlan) -> PoolPlan:
 
 
 def room_for_training(context: StageContext, stage: str, workers: int, placement: Placement) -> None:
-    """Have nodes for all workers of a training, and the run's storage shared by those that are there."""
+    """Wait for nodes for all workers of a training, and check that all nodes share the run's storage."""
     require_resources(stage, workers, placement)
     require_shared(context.run)
 
@@ -132,7 +132,7 @@ def _require_llm(model: str, on_gpus: bool, unpacked: bool, nodes: frozenset[str
 
 
 def not_shared(run: Storage, nodes: list[str]) -> tuple[str, str]:
-    """Message and remedy of a `UserError` about a run directory that nodes do not see."""
+    """Return the message and remedy of a `UserError` about a run directory that nodes do not see."""
     return (
         f"The run directory {run.uri} is not shared: what one node writes there is not read on {', '.join(nodes)}.",
         "Choose a --run-dir on storage that all nodes mount, or an s3:// or gs:// URI.",
@@ -156,7 +156,7 @@ def surrogate_placement(config: Config, view: ClusterView | None = None) -> Plac
 
 
 def tuning_placement(config: Config, view: ClusterView | None = None) -> Placement:
-    """Place the workers that fine-tune the LLM; each holds the model in its node's memory, at least on loading."""
+    """Place the workers that fine-tune the LLM; each holds the model in its node's memory, at least while loading."""
     placement = _training_placement(config, config.finetune.workers, view or cluster_view(config))
     return replace(placement, memory=llm_worker_memory(config.llm.model))
 

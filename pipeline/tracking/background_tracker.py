@@ -52,14 +52,14 @@ class BackgroundTracker:
         return self._recorded.get(stage) == finished
 
     def ask(self, work: Work) -> None:
-        """Have the tracker do something, some time."""
+        """Queue work for the tracker's thread."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=f"tracking-{self._name}", daemon=True)
             self._thread.start()
         self._queue.put(work)
 
     def record(self, stage: str, finished: float, work: Work) -> None:
-        """Record a complete stage, and remember that once it has worked."""
+        """Record a complete stage, and remember it once that has succeeded."""
         self._recorded[stage] = finished
 
         def recording(tracker: Tracker) -> None:

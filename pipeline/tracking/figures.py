@@ -12,20 +12,21 @@ from cluster.storage import Storage
 from pipeline.engine.config import Config
 from pipeline.engine.manifest import Manifest
 from pipeline.tracking.tracker import Figures
+from training.loops.training_records import finetune_losses
 
 
 def config_params(config: Config) -> dict[str, str]:
-    """The configuration as "section.key": text, without credentials."""
+    """Return the configuration as "section.key": text, without credentials."""
     return {key: str(value) for key, value in _flat(masked_values(config.model_dump(mode="json", by_alias=True)))}
 
 
 def progress_figures(facts: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers among the facts that a stage reports while it works."""
+    """Return the numbers among the facts that a stage reports while it works."""
     return _numbers(facts.items())
 
 
 def stage_figures(stage: str, folder: Storage, manifest: Manifest) -> list[Figures]:
-    """All figures of a complete stage.
+    """Return all figures of a complete stage.
 
     Seconds, attempts and counts are those of its manifest. The surrogate adds a row an epoch, fine-tuning the loss of
     each step and epoch, the evaluation the metrics of every model with their 95% intervals.
@@ -36,9 +37,11 @@ def stage_figures(stage: str, folder: Storage, manifest: Manifest) -> list[Figur
     if stage == "surrogate":
         found += _rows(manifest.facts["epochs"], "epoch")
     if stage == "finetune":
-        losses = folder.read_json("losses.json")
+        losses = finetune_losses(folder)
         found += [Figures({"train_loss": loss}, step) for step, loss in enumerate(losses["train"], start=1)]
-        found += [Figures({"valid_loss": row["loss"], "epoch": row["epoch"]}, row["step"]) for row in losses["valid"]]
+        found += [
+            Figures({"valid_loss": row["loss"], "epoch": row["epoch"]}, int(row["step"])) for row in losses["valid"]
+        ]
     if stage == "evaluate":
         found.append(Figures(_numbers(_model_metrics(folder.read_json("metrics.json")))))
     return [figures for figures in found if figures.values]
@@ -49,7 +52,7 @@ def _rows(rows: Iterable[Mapping[str, Any]], step: str) -> list[Figures]:
 
 
 def _model_metrics(metrics: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
-    """The tuned model is `tuned` whatever selected its coreset, so that runs can be compared."""
+    """Yield metrics by model. The tuned one is `tuned` whatever selected its coreset, so that runs can be compared."""
     for label, values in metrics["models"].items():
         model = "tuned" if label == metrics["focus"] else label
         for metric, interval in values.items():
@@ -67,7 +70,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _numbers(pairs: Iterable[tuple[str, Any]]) -> dict[str, float]:
-    """Finite numbers by names that every tracker accepts."""
+    """Return finite numbers by names that every tracker accepts."""
     return {
         _name(key): float(value)
         for key, value in pairs
@@ -76,5 +79,5 @@ def _numbers(pairs: Iterable[tuple[str, Any]]) -> dict[str, float]:
 
 
 def _name(key: str) -> str:
-    """ndcg@10 becomes ndcg_at_10; what is neither letter, digit, point, slash nor dash an underscore."""
+    """Turn ndcg@10 into ndcg_at_10, and what is neither letter, digit, point, slash nor dash into an underscore."""
     return re.sub(r"[^a-z0-9./-]+", "_", key.lower().replace("@", "_at_")).strip("_")

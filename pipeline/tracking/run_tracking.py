@@ -30,13 +30,13 @@ _KEPT = {"select": "selection.json", "report": "report.html"}
 def tracked_run(
     config: Config, run: Storage, restart: bool = False, patience: float = PATIENCE
 ) -> Iterator[StageWatcher]:
-    """A watcher of the run's stages for the length of a block, after which the trackers learn how it ended.
+    """Yield a watcher of the run's stages; after the block the trackers learn how it ended.
 
     Parameters
     ----------
     restart : True begins another run at each tracker, for results that replace those recorded so far. Otherwise the
         run directory remembers the one to continue, unless the config was another one.
-    patience : the seconds that each tracker has to finish in the end.
+    patience : the seconds that each tracker has to finish after the block.
     """
     if not config.track:
         yield UNWATCHED

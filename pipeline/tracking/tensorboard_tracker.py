@@ -39,7 +39,7 @@ class TensorboardTracker:
         self._writer.flush()
 
     def keep(self, file: Path) -> None:
-        """Event files hold no other files; the run directory has them."""
+        """Keep nothing: event files hold no other files, and the run directory has them."""
 
     def close(self, ending: Ending) -> None:
         self._writer.close()

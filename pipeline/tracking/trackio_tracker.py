@@ -45,6 +45,6 @@ class TrackioTracker:
             self._run.log_artifact(str(file), name=file.stem, type="result")
 
     def close(self, ending: Ending) -> None:
-        """Trackio does not record how a run ended."""
+        """Finish the run. Trackio does not record how it ended."""
         with contextlib.redirect_stdout(sys.stderr):
             self._run.finish()

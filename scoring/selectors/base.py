@@ -83,7 +83,7 @@ class Selection:
 
     @classmethod
     def of(cls, rows: Rows, report: dict[str, Any]) -> Selection:
-        """The selection of drawn rows, whatever their order."""
+        """Build the selection of drawn rows, whatever their order."""
         rows = rows.take(np.argsort(rows.sample_id, kind="stable"))
         return cls(rows.sample_id, rows.influence, rows.effort, rows.score, rows.stratum, report)
 
@@ -117,7 +117,7 @@ class LogView:
         return self.aim
 
     def usable(self) -> Iterator[ScoreShard]:
-        """One pass over the samples that may be chosen."""
+        """Yield the samples that may be chosen, in one pass."""
         for shard in self.shards():
             yield shard.take(np.flatnonzero(usable_rows(shard, self.scores)))
 
@@ -152,12 +152,12 @@ class Selector(ABC):
         self.settings = read_settings(self.Settings, settings or {})
 
     def fit(self, log: LogView) -> None:
-        """Look at the log; as many passes as it takes, a shard in memory at a time."""
+        """Look at the log, in as many passes as it takes, with a shard in memory at a time."""
         return
 
     @abstractmethod
     def rank(self, shard: ScoreShard) -> Scores:
-        """A number for each sample of a shard, [N], of samples that may be chosen alone.
+        """Return a number for each sample of a shard, [N]; the shard holds only samples that may be chosen.
 
         A sample's number is to depend on that sample and on what `fit` found, so that partitions leave no trace.
         float32 is kept; other numbers are taken as float64.
@@ -181,7 +181,7 @@ class Selector(ABC):
         ------
         TooFewSamplesError : more samples are asked for than there are, or none is usable.
         SettingError : no reference where the selector needs one.
-        SelectorError : the ranks are no finite numbers, one a sample, or the log lacks a needed feature.
+        SelectorError : the ranks are not one finite number per sample, or the log lacks a needed feature.
         """
         aim = required_reference(reference, params.method) if self.sees_validation else None
         shards, scores = self.derived(partial(self._complete, shards))
@@ -214,19 +214,19 @@ class Selector(ABC):
             yield shard
 
     def derived(self, shards: Shards) -> tuple[Shards, tuple[str, ...]]:
-        """The shards, with columns of the selector's own where it adds some, and the columns that must be finite."""
+        """Return the shards, with the selector's own columns if it adds any, and the columns that must be finite."""
         return shards, self.scores
 
     def asked(self, size: float, counts: ScoreSurvey) -> int:
-        """The number of samples wanted. Raises TooFewSamplesError when there are fewer in all."""
+        """Return the number of samples wanted. Raises TooFewSamplesError if there are fewer in all."""
         return asked_size(size, counts.samples)
 
     def samples(self, log: LogView) -> Iterator[ScoreShard]:
-        """The samples to draw from."""
+        """Return the samples to draw from."""
         return log.usable()
 
     def drawn(self, log: LogView) -> Rows:
-        """The samples with the lowest keys. One pass; holds twice the budget and a shard."""
+        """Return the samples with the lowest keys, in one pass that holds twice the budget and a shard."""
         draw = StratifiedDraw(np.array([log.asked]))
         kinds: set[np.dtype[Any]] = set()
         for shard in self.samples(log):
@@ -240,7 +240,7 @@ class Selector(ABC):
         return draw.result()
 
     def ranked(self, shard: ScoreShard) -> Scores:
-        """The ranks of a shard, checked: float32, or float64 for all other numbers."""
+        """Check the ranks of a shard, and return them as float32, or as float64 if they are of another type."""
         given = np.asarray(self.rank(shard))
         if given.dtype.kind not in "fiub":
             raise SelectorError(f"rank gave values of type {given.dtype}, not numbers")
@@ -261,5 +261,5 @@ class Selector(ABC):
 
 
 def no_score(shard: ScoreShard) -> npt.NDArray[np.float32]:
-    """NaN for each sample [N]: the selector has no score, and draws uniformly."""
+    """Return NaN for each sample [N]: the selector has no score, and draws uniformly."""
     return np.full(len(shard.sample_id), np.nan, dtype=np.float32)

@@ -52,7 +52,7 @@ class Scorer:
 
     @classmethod
     def fit(cls, shards: Shards, counts: ScoreSurvey, normalise: str, weights: Mapping[str, float]) -> Scorer:
-        """The normalisation of each score over the usable rows, each as often as its weight says."""
+        """Fit the normalisation of each score to the usable rows, each as often as its weight says."""
         anchors: Anchors = NORMALISATIONS[normalise](counts.weight)
         inner = (anchors.ranks > 0) & (anchors.ranks < counts.weight - 1)
 
@@ -71,7 +71,7 @@ class Scorer:
         return cls(maps, weights)
 
     def __call__(self, shard: ScoreShard) -> npt.NDArray[np.float32]:
-        """The scores [N] of samples that may be chosen."""
+        """Return the scores [N] of samples that may be chosen."""
         score = np.zeros(len(shard.sample_id))
         for name, scale in self.maps.items():
             score = score + self.weights[name] * scale(shard.score(name))
@@ -99,7 +99,7 @@ class Cut:
     key: int = 0
 
     def remaining(self, scored: Scored, seed: int) -> Scored:
-        """The samples that remain."""
+        """Return the samples that remain."""
         keep = scored.score < np.float32(self.score)
         if self.key:
             tied = np.flatnonzero(scored.score == np.float32(self.score))
@@ -108,7 +108,7 @@ class Cut:
 
 
 def tie_order(sample_id: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.uint64]:
-    """uint64 [N], by which equal scores are cut. By the order of the draw, it would favour those that remain."""
+    """Return the order, uint64 [N], in which equal scores are cut. That of the draw would favour what remains."""
     return draw_order(sample_id, seed ^ _TIES)
 
 

@@ -8,19 +8,19 @@ from scoring.exceptions import SettingError, TooFewSamplesError
 
 
 def checked_size(size: float) -> float:
-    """The size itself. Raises SettingError when it is neither a share nor a whole count."""
+    """Return the size. Raises SettingError if it is neither a share nor a whole count."""
     if not 0 < size < float("inf") or (size >= 1 and size != int(size)):
         raise SettingError(f"size must be a share below 1 or a whole number of samples, got {size:g}")
     return size
 
 
 def share_of(share: float, count: int) -> int:
-    """⌊share · count⌋ with the share as it was written: 0.29 of 100 is 29, not 28."""
+    """Return ⌊share · count⌋ with the share as it was written: 0.29 of 100 is 29, not 28."""
     return int(Fraction(str(share)) * count)
 
 
 def asked_size(size: float, samples: int) -> int:
-    """The number of samples that a size asks of a log of `samples`; a share gives at least one.
+    """Return the number of samples that a size asks of a log of `samples`; a share gives at least one.
 
     Raises
     ------

@@ -50,7 +50,7 @@ class CoverageSelector(Selector):
         return self.settings
 
     def weights(self, scores: tuple[str, ...]) -> Mapping[str, float]:
-        """The weight of each score in the sum."""
+        """Return the weight of each score in the sum."""
         return dict.fromkeys(scores, 1.0)
 
     def fit(self, log: LogView) -> None:
@@ -68,7 +68,7 @@ class CoverageSelector(Selector):
         return self._scorer(shard)
 
     def drawn(self, log: LogView) -> Rows:
-        """The draw of each stratum, or one in proportion to the score."""
+        """Draw from each stratum, or in proportion to the score."""
         rule = self.rule()
         even = rule.sampling == "strata"
         draw = StratifiedDraw(stratum_budgets(self._sizes if even else self._sizes.sum(keepdims=True), log.asked))
@@ -109,7 +109,7 @@ class CoverageSelector(Selector):
 
 
 def _even_rows(left: Scored, strata: Strata, seed: int) -> Rows:
-    """Within a stratum every sample of the log has the same chance, so a candidate has that of all it stands for."""
+    """Key a draw in which every sample of a stratum has the same chance, and a candidate that of all it stands for."""
     if left.weight is None:
         key = draw_order(left.sample_id, seed)
     else:
@@ -118,7 +118,7 @@ def _even_rows(left: Scored, strata: Strata, seed: int) -> Rows:
 
 
 def _proportional_rows(left: Scored, cut: Cut, sharpness: float, seed: int) -> Rows:
-    """One stratum; the chance of a sample grows from 0 at the lowest score, and with what it stands for."""
+    """Key a draw from one stratum: the chance grows from 0 at the lowest score, and with what a sample stands for."""
     weight = np.ones(len(left.score)) if left.weight is None else left.weight.astype(np.float64)
     if cut.high > cut.low:
         weight *= ((left.score.astype(np.float64) - cut.low) / (cut.high - cut.low)) ** sharpness

@@ -38,7 +38,7 @@ class DensityRatioSelector(Selector):
     draw = "log_proportional"
 
     def fit(self, log: LogView) -> None:
-        """Two passes over the shards, three with times, and two over the reference.
+        """Fit in two passes over the shards, three with times, and two over the reference.
 
         Holds counts of items and the classifier's samples.
         """
@@ -93,13 +93,13 @@ def _fit(log: LogView, features: ReferenceFeatures) -> Logistic:
 
 
 def _beside(shard: ScoreShard, reference: Reference) -> ScoreShard:
-    """The train samples that are not of the reference: a sample counts on one side alone."""
+    """Return the train samples that are not in the reference: a sample counts on one side only."""
     inside = reference.inside(shard.timestamp, len(shard.ok))
     return shard.take(np.flatnonzero(~inside)) if inside.any() else shard
 
 
 def _sample(shard: ScoreShard) -> tuple[Ragged, npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """History, target and fold of each sample."""
+    """Return the history, target and fold of each sample."""
     assert shard.history is not None
     assert shard.target is not None
     assert shard.user is not None

@@ -21,7 +21,7 @@ DRAWS: tuple[Draw, ...] = ("highest", "uniform", "proportional", "log_proportion
 
 
 def keyed_rows(shard: ScoreShard, score: Scores, draw: Draw, seed: int) -> Rows:
-    """The samples [N] of a shard with their scores [N], keyed for a draw by a hash of (sample id, seed).
+    """Key the samples [N] of a shard with their scores [N] for a draw by a hash of (sample id, seed).
 
     Scores of 64 bits order the draw by all of them; the rows keep them as float32.
     """
@@ -35,7 +35,7 @@ def keyed_rows(shard: ScoreShard, score: Scores, draw: Draw, seed: int) -> Rows:
 def _keys(
     sample_id: npt.NDArray[np.int64], score: Scores, draw: Draw, seed: int
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64] | None]:
-    """The keys, and what breaks ties among them where their bits have no room for it."""
+    """Return the keys, and what breaks ties among them if their bits cannot."""
     if draw == "uniform":
         return draw_order(sample_id, seed), None
     if draw == "highest" and score.dtype == np.float32:

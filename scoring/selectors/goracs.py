@@ -79,7 +79,7 @@ class GoracsSelector(Selector):
         return found
 
     def _points(self, log: LogView) -> npt.NDArray[np.float64]:
-        """[M, d + 1], embeddings and gradient norms of the subset."""
+        """Return the embeddings and gradient norms of the subset, [M, d + 1]."""
         subset = Subset(self.settings.transport_points, _SEED)
         for usable in log.usable():
             assert usable.embedding is not None
@@ -88,7 +88,7 @@ class GoracsSelector(Selector):
 
 
 def _aim(reference: Reference, points: int) -> npt.NDArray[np.float32]:
-    """Embeddings [M, d] of the reference samples that the plan is solved on."""
+    """Return embeddings [M, d] of the reference samples that the plan is solved on."""
     assert reference.embed is not None
     subset = Subset(points, _SEED)
     for number, part in enumerate(reference.shards()):

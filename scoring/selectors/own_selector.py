@@ -1,4 +1,4 @@
-"""A selector of one's own, as `module:Class`: loaded, checked, and run so that its faults are told as its own."""
+"""A user's own selector, `module:Class`: loaded, checked, and run so that its faults are reported as its own."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def is_own(method: str) -> bool:
 
 
 def load_own(method: str) -> type[Selector]:
-    """The class that `module:Class` names, which is imported for it.
+    """Import the class that `module:Class` names, and return it.
 
     Raises
     ------
-    SettingError : it cannot be imported, or is no selector that could be asked.
+    SettingError : it cannot be imported, or is not a usable selector.
     """
     module, _, name = method.partition(":")
     try:
@@ -123,7 +123,7 @@ def select_by_own(
 
 
 def _guarded(reference: Reference) -> Reference:
-    """The same samples; an error in reading or embedding them is not the selector's."""
+    """Yield the same samples; an error in reading or embedding them is not the selector's."""
 
     def read() -> Iterator[ReferenceShard]:
         try:
@@ -142,7 +142,7 @@ def _guarded(reference: Reference) -> Reference:
 
 
 def _place(kind: type[Selector], traceback: TracebackType | None) -> str:
-    """The innermost line of the class's module, or of one that it derives from, as "file, line N"."""
+    """Return the innermost line of the class's module, or of one that it derives from, as "file, line N"."""
     own = {each.__module__ for each in kind.__mro__ if issubclass(each, Selector) and each.__module__ != __name__}
     own = {name for name in own if not name.startswith("scoring.")}
     place = ""

@@ -28,7 +28,7 @@ class PopularitySelector(CoverageSelector):
         return CoverageSettings(strata=self.settings.strata, hard_prune=0.0)
 
     def derived(self, shards: Shards) -> tuple[Shards, tuple[str, ...]]:
-        """One pass more; holds a count an item."""
+        """Add the popularity of each sample, counted in one more pass that holds a count an item."""
         counts = Tally()
         for shard in shards():
             assert shard.target is not None

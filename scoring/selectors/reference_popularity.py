@@ -1,6 +1,6 @@
 """Train samples in proportion to how often the reference period has their target.
 
-The simplest aim there is: what was chosen most lately. It knows nothing of histories.
+The simplest aim: what was chosen most often of late. It ignores histories.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class ReferencePopularitySelector(Selector):
     draw = "proportional"
 
     def fit(self, log: LogView) -> None:
-        """One pass over the reference; holds a count an item."""
+        """Count the items in one pass over the reference, which holds a count an item."""
         self._popularity = Tally()
         for part in log.reference.shards():
             self._popularity.add(part.target)

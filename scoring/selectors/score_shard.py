@@ -47,13 +47,13 @@ class ScoreShard:
     weight: npt.NDArray[np.int64] | None = None
 
     def score(self, name: str) -> npt.NDArray[np.float32]:
-        """The score of that name, float32 [N]."""
+        """Return the score of a name, float32 [N]."""
         if name == "influence":
             return self.influence
         return self.effort if name == "effort" else self.columns[name]
 
     def take(self, rows: npt.NDArray[np.int64]) -> ScoreShard:
-        """The rows asked for, in the order asked."""
+        """Return the rows asked for, in the order asked."""
         return ScoreShard(
             self.sample_id[rows],
             self.influence[rows],

@@ -46,7 +46,7 @@ class ScoreSurvey:
         )
 
     def facts(self) -> dict[str, int]:
-        """The counts, for the report."""
+        """Return the counts, for the report."""
         return {
             "samples": self.samples,
             "usable": self.usable,
@@ -55,7 +55,7 @@ class ScoreSurvey:
         }
 
     def ranges(self) -> dict[str, dict[str, float]]:
-        """The range of each needed column, for the report."""
+        """Return the range of each needed column, for the report."""
         return {name: {"low": self.low[name], "high": self.high[name]} for name in self.low}
 
 
@@ -68,7 +68,7 @@ def usable_rows(shard: ScoreShard, scores: tuple[str, ...]) -> npt.NDArray[np.bo
 
 
 def survey(shards: Shards, scores: tuple[str, ...]) -> ScoreSurvey:
-    """One pass: count the rows and find the range of each needed column.
+    """Count the rows and find the range of each needed column, in one pass.
 
     Raises
     ------

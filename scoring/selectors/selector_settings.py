@@ -21,11 +21,11 @@ class SelectorSettings(Section):
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """The keys as a config writes them."""
+        """Return the keys as a config writes them."""
         return tuple(field.alias or key for key, field in cls.model_fields.items())
 
     def values(self) -> dict[str, Any]:
-        """JSON-ready values by those keys."""
+        """Return JSON-ready values by those keys."""
         return self.model_dump(mode="json", by_alias=True)
 
 
@@ -90,7 +90,7 @@ _Settings = TypeVar("_Settings", bound=SelectorSettings)
 
 
 def read_settings(kind: type[_Settings], values: Mapping[str, Any]) -> _Settings:
-    """The settings that `values` give by their keys, defaults for the others.
+    """Read the settings that `values` gives by their keys; the others have their defaults.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The highest scores and nothing else: what coverage is an answer to."""
+"""The highest scores alone: the rule that coverage improves on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class TopSelector(Selector):
     settings: TopSettings
 
     def fit(self, log: LogView) -> None:
-        """The passes of the normalisation."""
+        """Fit the normalisation."""
         weights = {"influence": 1.0, "effort": self.settings.lambda_}
         self._scorer = Scorer.fit(log.shards, log.counts, self.settings.normalise, weights)
 

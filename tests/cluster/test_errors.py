@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import ray
 
@@ -6,6 +8,13 @@ from cluster.errors import UserError, user_error_in
 
 def test_message_and_remedy_make_one_sentence_each() -> None:
     assert str(UserError("The log x is empty.", "Give a log with rows.")) == "The log x is empty. Give a log with rows."
+
+
+def test_credentials_are_masked_wherever_the_fault_is_read() -> None:
+    fault = UserError("s3://id:secret@b/x does not exist.", "Give s3://id:secret@b/y.")
+    for copy in (fault, pickle.loads(pickle.dumps(fault)), user_error_in(fault)):
+        assert "secret" not in repr(copy) + str(copy)
+        assert str(copy) == "s3://***@b/x does not exist. Give s3://***@b/y."
 
 
 def test_found_behind_a_chain_of_causes() -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
+import signal
 import sys
+import threading
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
-from ray.job_submission import JobStatus
+from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.errors import UserError
 from cluster.follow import follow_job
@@ -22,6 +28,56 @@ while not pathlib.Path(sys.argv[1]).exists():
     time.sleep(0.1)
 print("second line", flush=True)
 """
+
+
+class OneJob:
+    """The part of the Jobs API that following needs: a job that ends once its log was read, or never."""
+
+    def __init__(self, ends: bool) -> None:
+        self.ends, self.status = ends, JobStatus.RUNNING
+
+    def get_address(self) -> str:
+        return "http://head:8265"
+
+    def get_job_status(self, job: str) -> JobStatus:
+        return self.status
+
+    def get_job_logs(self, job: str) -> str:
+        return "one\ntwo\n"
+
+    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+        yield "one\n"
+        if not self.ends:
+            await asyncio.sleep(3600)
+        self.status = JobStatus.SUCCEEDED
+
+
+def follow(job: OneJob) -> tuple[JobStatus, str]:
+    written: list[str] = []
+    status = follow_job(cast("JobSubmissionClient", job), "dealrec-1", written.append)
+    return status, "".join(written)
+
+
+async def notebook(job: OneJob) -> tuple[JobStatus, str]:
+    """Call as the cell of a notebook does: within an event loop that waits for the call."""
+    return follow(job)
+
+
+def test_a_job_is_followed_in_a_program_and_in_a_notebook() -> None:
+    assert follow(OneJob(ends=True)) == (JobStatus.SUCCEEDED, "one\ntwo\n")
+    assert asyncio.run(notebook(OneJob(ends=True))) == (JobStatus.SUCCEEDED, "one\ntwo\n")
+
+
+def test_an_interrupted_notebook_leaves_a_silent_job_at_once() -> None:
+    loop = asyncio.new_event_loop()
+    timer = threading.Timer(0.5, signal.pthread_kill, [threading.get_ident(), signal.SIGINT])
+    timer.start()
+    before = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(notebook(OneJob(ends=False)))
+    assert time.monotonic() - before < 60.0
+    assert not any(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate())
+    loop.close()
 
 
 @pytest.mark.slow

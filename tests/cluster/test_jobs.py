@@ -17,6 +17,12 @@ def test_the_same_run_has_the_same_id() -> None:
     assert submission_id("a: 1", "/runs/x").startswith("dealrec-")
 
 
+def test_other_stages_are_another_job_of_the_same_directory() -> None:
+    whole, part = submission_id("a: 1", "/runs/x"), submission_id("a: 1", "/runs/x", ["--until", "select"])
+    assert whole != part
+    assert whole.rpartition("-")[0] == part.rpartition("-")[0]
+
+
 @pytest.mark.parametrize(
     ("place", "same"), [("/runs/x", "/runs//x/"), ("/runs/x", "/runs/y/../x"), ("s3://b/runs", "s3://b/runs/")]
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+import dealrec
 from cluster.jobs import list_jobs
 from pipeline.cli.main import main
 from pipeline.stages.stage_list import STAGES
@@ -29,7 +30,7 @@ def config(small_run: SmallRun) -> Path:
 
 def _newest(address: str) -> tuple[str, JobStatus]:
     client = JobSubmissionClient(address)
-    name = str(list_jobs(client)[0]["job"])
+    name = list_jobs(client)[0].job
     return name, client.get_job_status(name)
 
 
@@ -71,6 +72,13 @@ def test_a_run_is_submitted_joined_and_followed_to_its_end(
     rows = json.loads(capfd.readouterr().out)["jobs"]
     assert [row["status"] for row in rows if row["job"] == name] == ["SUCCEEDED"]
 
+    log = dealrec.logs(name, address=ray_head)
+    assert (log.status, log.exit_code, log.text.count("Finished in")) == ("SUCCEEDED", 0, 1)
+    (job,) = [job for job in dealrec.jobs(address=ray_head) if job.job == name]
+    assert job.started is not None
+    assert job.ended is not None
+    assert (job.over, job.status, job.started < job.ended) == (True, "SUCCEEDED", True)
+
     # The id stays taken, so a finished run gets a new job, which has nothing to do.
     assert main(submit) == 0
     assert "Everything asked for is complete" in capfd.readouterr().out
@@ -86,10 +94,12 @@ def test_a_running_job_is_stopped(
     name, _ = _newest(ray_head)
     _wait(lambda: _begun(run) or _newest(ray_head)[1] == JobStatus.FAILED)
 
+    assert not dealrec.jobs(address=ray_head)[0].over
     assert main(["stop", name, "--address", ray_head]) == 0
     assert f"Stopping {name}" in capfd.readouterr().err
     assert main(["logs", name, "--address", ray_head]) == 1
     assert _newest(ray_head) == (name, JobStatus.STOPPED)
+    assert dealrec.stop(name, address=ray_head).status == "STOPPED"
     assert not (run / "report" / "_manifest.json").exists()
     # It had the time to say so itself.
     events = [json.loads(line) for line in (run / "events.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -132,6 +142,9 @@ def test_a_job_that_fails_has_the_exit_code_of_its_program(
 
 
 def test_a_job_that_is_not_there_is_the_users_fault(ray_head: str, capfd: pytest.CaptureFixture[str]) -> None:
+    for call in (dealrec.logs, dealrec.stop):
+        with pytest.raises(dealrec.UserError, match=r"`dealrec\.jobs\(address='http"):
+            call("dealrec-none", address=ray_head)
     for command in ("logs", "stop"):
         assert main([command, "dealrec-none", "--address", ray_head]) == 2
         assert "knows no job dealrec-none" in capfd.readouterr().err

@@ -16,7 +16,7 @@ from tests.small_log import small_log
 from tests.tiny_llm import make_tiny_llm
 
 #: Modules of functions with examples, in an order in which each finds what it needs in the run directory.
-MODULES = ("running", "run_result", "recommending", "comparing", "diagnosing")
+MODULES = ("running", "run_result", "recommending", "comparing", "diagnosing", "describing")
 #: Modules whose examples need a coreset and an LLM.
 LLM_MODULES = ("exporting",)
 SMALL: dict[str, Any] = {"surrogate": {"hidden": 16, "epochs": 1}, "cluster": {"actors": 1, "gpus": 0}}
@@ -35,7 +35,7 @@ def names(ray_local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> d
 
 @pytest.mark.slow
 def test_the_examples_are_true(names: dict[str, object]) -> None:
-    assert run_examples(MODULES, names) == 14
+    assert run_examples(MODULES, names) == 15
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from zipfile import ZipFile
 import pytest
 
 from cluster.project_root import PACKAGES, PROJECT_ROOT
+from tests.ray_cluster import environment, head_and_folder
 from tests.small_log import write_log
 
 pytestmark = pytest.mark.slow
@@ -120,3 +121,35 @@ def test_it_runs_from_an_empty_folder(binaries: Path, tmp_path: Path) -> None:
     done = start([str(binaries / "python"), "-c", code], folder)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in folder.iterdir()] == ["run"]
+
+
+def test_a_job_is_submitted_from_an_empty_folder_and_ships_the_packages_alone(binaries: Path, tmp_path: Path) -> None:
+    """Client, head and job have the installed wheel; none has the checkout."""
+    empty, run, config = tmp_path / "empty", tmp_path / "run", tmp_path / "shop.yaml"
+    empty.mkdir()
+    settings = {
+        "data": {"interactions": str(write_log(tmp_path / "log.parquet")), "split": "leave_one_out"},
+        "surrogate": {"hidden": 8, "epochs": 1},
+        "select": {"method": "random", "size": 12},
+        "cluster": {"actors": 1, "gpus": 0},
+    }
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    variables = {key: value for key, value in environment().items() if key != "PYTHONPATH"}
+    variables["PATH"] = os.pathsep.join([str(binaries), variables["PATH"]])
+    with head_and_folder(str(binaries / "python"), variables) as (address, folder):
+        submit = [str(binaries / "dealrec"), "submit", str(config), "--run-dir", str(run), "--address", address]
+        done = subprocess.run(
+            [*submit, "--until", "select"], cwd=empty, env=variables, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr + done.stdout
+        (shipped,) = (
+            path for path in folder.glob("session_latest/runtime_resources/working_dir_files/*") if path.is_dir()
+        )
+        assert {path.name for path in shipped.iterdir()} == set(PACKAGES)
+        assert sum(path.stat().st_size for path in shipped.rglob("*.py")) < 8 << 20
+    assert (run / "coreset" / "_manifest.json").exists()
+    assert not (run / "model").exists()
+    assert list(empty.iterdir()) == []
+    # Ray's own lines are not the user's.
+    assert "INFO" not in done.stderr
+    assert "SUCCEEDED" in done.stderr

@@ -42,6 +42,7 @@ READERS = {
     "cluster/follow.py": ("submit", "logs"),
     "pipeline/driver/run_directory.py:chosen_stages": ("run",),
     "pipeline/cli/commands.py:_follow": ("submit", "logs"),
+    "pipeline/api/job_calls.py": ("submit", "jobs", "logs", "stop"),
     "pipeline/api/comparing.py": ("compare",),
     "pipeline/api/exporting.py": ("export",),
     "pipeline/api/recommending.py": ("recommend",),

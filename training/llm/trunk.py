@@ -42,7 +42,7 @@ class Trunk:
     """
 
     def __init__(self, model: nn.Module, upper: int) -> None:
-        self._model = model
+        self._model: Any = model
         names = decoder_layers(model)
         self._last = names.index(last_layers(model, upper)[0]) - 1
         self._mode: Mode = "whole"
@@ -50,7 +50,7 @@ class Trunk:
         self._taken: Tensor | None = None
         self._form: list[int | None] = [None] * len(names)
         for index, name in enumerate(names):
-            layer = model.get_submodule(name)
+            layer: Any = model.get_submodule(name)
             if index <= self._last and hasattr(layer, "gradient_checkpointing"):
                 # Recomputation in the backward pass would run the layer itself.
                 layer.gradient_checkpointing = False

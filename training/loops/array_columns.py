@@ -13,7 +13,7 @@ from scoring.ragged import Ragged
 
 
 def to_ragged(column: pa.ChunkedArray | pa.Array) -> Ragged:
-    """The rows of a list<int32> column."""
+    """Return the rows of a list<int32> column."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], pa.list_(pa.int32()))
@@ -23,13 +23,13 @@ def to_ragged(column: pa.ChunkedArray | pa.Array) -> Ragged:
 
 
 def read_parts(folder: Storage, columns: Sequence[str], what: str) -> pa.Table:
-    """All `part-*.parquet` of a folder in the order of their names. Raises `UserError` if there is none."""
+    """Read all `part-*.parquet` of a folder in the order of their names. Raises `UserError` if there is none."""
     names = part_names(folder, what)
     return pa.concat_tables([folder.read_table(name, columns) for name in names])
 
 
 def part_names(folder: Storage, what: str) -> list[str]:
-    """Names of the parts of a folder. Raises `UserError` naming `what` if there is none."""
+    """Return the names of a folder's parts. Raises `UserError` that names `what` if there is none."""
     names = folder.list(suffix=".parquet")
     if not names:
         raise UserError(f"{folder.uri} holds no {what}.", "Run the ingest stage first.")

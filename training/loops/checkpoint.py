@@ -56,7 +56,7 @@ def save_checkpoint(folder: Storage, step: int, tensors: Mapping[str, Tensor], s
 
 
 def latest_checkpoint(folder: Storage, stamp: str) -> Checkpoint | None:
-    """The newest complete checkpoint whose state has this `stamp`, or None.
+    """Return the newest complete checkpoint whose state has this `stamp`, or None.
 
     The stamp tells checkpoints of one training run from those of another in the same folder.
     """

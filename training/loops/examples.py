@@ -18,7 +18,7 @@ Eligible = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]]
 
 
 def validation_examples(data: Storage, users: int, seed: int, eligible: Eligible | None = None) -> pa.Table:
-    """The first validation target of a hash-chosen set of users.
+    """Read the first validation target of a set of users that is chosen by hash.
 
     Parameters
     ----------
@@ -42,13 +42,13 @@ def validation_examples(data: Storage, users: int, seed: int, eligible: Eligible
 
 
 def chosen_rows(sample_id: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """int64 [min(count, N)], the rows with the smallest keys of a seeded draw, smallest first."""
+    """Return the rows with the smallest keys of a seeded draw, smallest first, int64 [min(count, N)]."""
     keys = draw_order(np.asarray(sample_id, dtype=np.int64), seed)
     return np.argsort(keys, kind="stable")[:count]
 
 
 def encode_examples(table: pa.Table, encoder: PromptEncoder) -> pa.Table:
-    """Token ids of every row of a table with columns `history` and `target`.
+    """Encode every row of a table with columns `history` and `target` as token ids.
 
     Returns
     -------

@@ -147,7 +147,7 @@ def launch(
 def launch_once(
     loop: Callable[[Job, Progress], Outcome], job: Job, run: Launch, scratch: Storage, progress: Progress
 ) -> Outcome:
-    """`launch`, unless the run of this name has ended before: then what it returned, a JSON value."""
+    """Launch a run, or return what it returned, a JSON value, if a run of this name has ended before."""
     done = run.folder(scratch).child("done")
     if done.exists("outcome.json"):
         before: Outcome = done.read_json("outcome.json")
@@ -176,7 +176,7 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Variables set for the length of a block, unless the user has set them."""
+    """Set variables for the length of a block, unless the user has set them."""
     added = {key: value for key, value in values.items() if key not in os.environ}
     os.environ.update(added)
     try:
@@ -188,7 +188,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interrupts_restored() -> Iterator[None]:
-    """Ray Train replaces the handler of Ctrl-C and leaves it replaced."""
+    """Restore the handler of Ctrl-C after a block, since Ray Train replaces it and leaves it replaced."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -25,14 +25,14 @@ log = logging.getLogger("dealrec.finetune")
 
 
 def compiler_missing() -> str | None:
-    """The program that this machine lacks to compile the operation, or None."""
+    """Return the program that this machine lacks to compile the operation, or None."""
     if shutil.which(os.environ.get("CXX", "c++")) is None and shutil.which("g++") is None:
         return "g++"
     return None
 
 
 def compiler_error(missing: str, node: str) -> tuple[str, str]:
-    """Message and remedy of a `UserError` about a missing compiler."""
+    """Return the message and remedy of a `UserError` about a missing compiler."""
     return (
         f"{missing} is missing on {node}; DeepSpeed compiles its CPU collective with it.",
         "Install it (Debian, Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++) or fine-tune on GPUs.",
@@ -72,7 +72,7 @@ def build(load: Callable[[], object]) -> None:
     """Compile and load the operation with `load`, one process of the machine at a time.
 
     torch marks a build in progress with a file. The file stays when the process is killed, and other processes
-    then wait for ever. Here a lock that the kernel drops with its holder serialises the builds, so a mark found under
+    then wait forever. Here a lock that the kernel drops with its holder serialises the builds, so a mark found under
     the lock is stale and is removed.
     """
     folder = cache_folder()
@@ -85,7 +85,9 @@ def build(load: Callable[[], object]) -> None:
 
 
 def cache_folder() -> Path:
-    """A writable folder that outlives the process, for this version of torch in this environment on this processor.
+    """Return a writable folder that outlives the process.
+
+    It is of this version of torch, this environment and this processor.
 
     The build names the headers of the environment by path, so another environment would build it again. It uses every
     instruction of this processor, so another node that shares the folder may not be able to run it.
@@ -128,7 +130,7 @@ def computes_in_half() -> bool:
 
 
 def _instructions() -> str:
-    """The processor's instruction sets, as Linux lists them."""
+    """Return the processor's instruction sets, as Linux lists them."""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next((line for line in lines if line.startswith(("flags", "Features"))), "")

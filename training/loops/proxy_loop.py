@@ -55,13 +55,13 @@ class Pairs:
         return len(self.target)
 
     def batch(self, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Histories [B, T] with 0 after the last item, and targets [B]."""
+        """Return histories [B, T] with 0 after the last item, and targets [B]."""
         return padded(self.history, rows), torch.from_numpy(self.target[rows].astype(np.int64))
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning came to: the untuned and the best validation loss, and after how many of how many steps."""
+    """The outcome of tuning: the untuned and the best validation loss, the step of the best, and all steps."""
 
     untuned_loss: float
     best_loss: float
@@ -70,7 +70,7 @@ class Tuned:
 
 
 def padded(history: Ragged, rows: npt.NDArray[np.int64]) -> Tensor:
-    """int64 [B, T], the rows of a history with 0 after the last item; T is at least 1."""
+    """Return the rows of a history with 0 after the last item, int64 [B, T]; T is at least 1."""
     chosen = history.take(rows)
     cells = np.zeros((len(chosen), max(1, int(chosen.lengths.max(initial=0)))), dtype=np.int64)
     place = np.arange(len(chosen.values)) - np.repeat(chosen.offsets[:-1], chosen.lengths)
@@ -114,7 +114,7 @@ def tune_proxy(model: ProxyModel, train: Pairs, valid: Pairs, settings: ProxySet
 
 @torch.no_grad()
 def validation_loss(model: ProxyModel, pairs: Pairs, rows_a_batch: int = 128) -> float:
-    """Mean cross-entropy of the targets among all items; NaN without samples."""
+    """Return the mean cross-entropy of the targets among all items; NaN without samples."""
     model.eval()
     total = 0.0
     for start in range(0, len(pairs), rows_a_batch):

@@ -34,21 +34,21 @@ class ProxyModel(nn.Module):
         self.log_sharpness = nn.Parameter(torch.tensor(_FIRST_SHARPNESS).log())
 
     def scores(self, history: Tensor, items: Tensor | None = None) -> Tensor:
-        """[B, m] for histories [B, T], oldest first and 0 after the last item; of the `items` [m], or of all from 1."""
+        """Score `items` [m], or all from 1, for histories [B, T], oldest first, padded with 0; return [B, m]."""
         vectors = self.directions[1:] if items is None else self.directions[items]
         return self.queries(history) @ self.keys(vectors).T + vectors @ self.prior
 
     def logits(self, history: Tensor, items: Tensor | None = None) -> Tensor:
-        """The scores as the loss takes them."""
+        """Return the scores as the loss takes them."""
         return self.log_sharpness.exp() * self.scores(history, items)
 
     @abstractmethod
     def queries(self, history: Tensor) -> Tensor:
-        """[B, k], such that at first its product with a key is that of the mean direction of the history."""
+        """Return queries [B, k]. At first their product with a key is that of the mean direction of the history."""
 
     @abstractmethod
     def keys(self, vectors: Tensor) -> Tensor:
-        """[m, k] of candidates with the directions [m, d]."""
+        """Return the keys [m, k] of candidates with the directions [m, d]."""
 
 
 class SemanticProxy(ProxyModel):
@@ -113,14 +113,14 @@ PROXIES: Mapping[str, Callable[[Tensor, int], ProxyModel]] = {SEMANTIC: Semantic
 
 
 def build_proxy(name: str, directions: Tensor, max_items: int, seed: int) -> ProxyModel:
-    """The proxy of that name; its random factors come from the seed, and no other random state is moved."""
+    """Build the proxy of a name; its random factors come from the seed, and no other random state is moved."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return PROXIES[name](directions, max_items)
 
 
 def _lengths(history: Tensor) -> Tensor:
-    """int64 [B], items of each history; 1 for an empty one, whose only item is the padding."""
+    """Return the number of items of each history, int64 [B]; 1 for an empty one, whose only item is the padding."""
     return (history > 0).sum(dim=1).clamp(min=1)
 
 

@@ -28,7 +28,7 @@ class RankedUsers:
 
 @torch.no_grad()
 def rank_users(model: ProxyModel, users: RankedUsers, groups: npt.NDArray[np.int64], cells: int = 1 << 22) -> Ragged:
-    """Ranks of each user's targets among all items.
+    """Return the ranks of each user's targets among all items.
 
     Parameters
     ----------

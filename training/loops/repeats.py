@@ -1,4 +1,4 @@
-"""Targets that a user has chosen before, and `evaluate.mask_seen` takes out of the ranking."""
+"""Targets that a user has chosen before: `evaluate.mask_seen` takes them out of the ranking."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MOST = 0.5
 
 
 def repeated_targets(targets: Ragged, seen: Ragged) -> int:
-    """Number of targets, over all users, among the items that the same user has seen."""
+    """Count the targets, over all users, among the items that the same user has seen."""
     both = np.concatenate([targets.values, seen.values]).astype(np.int64)
     rows = np.concatenate([targets.row_of_value(), seen.row_of_value()])
     keys = rows * (int(both.max(initial=0)) + 1) + both
@@ -20,7 +20,7 @@ def repeated_targets(targets: Ragged, seen: Ragged) -> int:
 
 
 def masking_notice(repeated: int, targets: int, of_whom: str) -> str | None:
-    """A warning if most targets are masked because their user has chosen them before; else None.
+    """Return a warning if most targets are masked because their user has chosen them before; else None.
 
     Parameters
     ----------

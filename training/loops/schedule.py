@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 
 def warm_up(step: int, warmup_steps: int) -> float:
-    """Factor on the learning rate of step `step` (from 0): linear to 1 over the first steps, then 1."""
+    """Return the factor on the learning rate of step `step` (from 0): linear to 1 over the first steps, then 1."""
     return min(1.0, (step + 1) / warmup_steps) if warmup_steps > 0 else 1.0
 
 
 def warm_up_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
-    """Factor on the learning rate of step `step` (from 0): linear warm-up, then half a cosine down to 0.
+    """Return the factor on the learning rate of step `step` (from 0): linear warm-up, then half a cosine down to 0.
 
     The schedule of SGDR without restarts (Loshchilov and Hutter, ICLR 2017).
     """
@@ -24,7 +24,7 @@ def warm_up_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
 
 
 def seed_of(*place: int | str) -> int:
-    """A 63-bit seed of a place in training, such as (seed, epoch, step, rank); places do not collide."""
+    """Return a 63-bit seed of a place in training, such as (seed, epoch, step, rank); places do not collide."""
     text = "/".join(str(part) for part in place).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
@@ -50,7 +50,7 @@ class Patience:
         return value > self.best if self.larger_is_better else value < self.best
 
     def after(self, epoch: int, value: float) -> Patience:
-        """The state after an epoch's value."""
+        """Return the state after an epoch's value."""
         if not self.improves(value):
             return self
         return Patience(self.limit, self.larger_is_better, value, epoch)

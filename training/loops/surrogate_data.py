@@ -37,7 +37,7 @@ class TrainWindows:
     labels: Ragged | None = None
 
     def without(self, removed: Ragged) -> TrainWindows:
-        """The same windows with some targets removed; windows that have none left are dropped."""
+        """Return the windows without some targets; windows that have none left are dropped."""
         starts = self.items.offsets[:-1]
         place = np.arange(len(self.items.values)) - np.repeat(starts, self.items.lengths)
         counts = (removed.values == 0) & (place > np.repeat(self.first, self.items.lengths))
@@ -62,12 +62,12 @@ class ValidUsers:
 
 
 def train_windows(data: Storage, max_history: int) -> TrainWindows:
-    """Every train position as a target once. Raises `UserError` if no user has two train interactions."""
+    """Return every train position as a target once. Raises `UserError` if no user has two train interactions."""
     return windows_of(train_sequences(data), max_history)
 
 
 def train_sequences(data: Storage) -> Ragged:
-    """The train items of every user, parts in order."""
+    """Read the train items of every user, parts in order."""
     return to_ragged(read_parts(data.child("sequences"), ["items"], "train sequences")["items"])
 
 
@@ -77,12 +77,12 @@ def windows_of(
     removed: npt.NDArray[np.bool_] | None = None,
     labels: npt.NDArray[np.int32] | None = None,
 ) -> TrainWindows:
-    """`train_windows` of sequences in hand.
+    """Return the windows of given sequences, as `train_windows` does.
 
     Parameters
     ----------
-    removed : bool, those of their values that are to be no target.
-    labels : what is to be learnt in place of each of their values.
+    removed : bool, the values that must not be targets.
+    labels : what is learnt in place of each value.
     """
     items, first = windows(sequences, max_history)
     if len(items) == 0:
@@ -99,7 +99,7 @@ def windows_of(
 
 
 def valid_users(data: Storage, spec: SurrogateSpec) -> ValidUsers:
-    """A hash-chosen set of validation users, in the order of the draw; all of them if there are no more."""
+    """Read a set of validation users that is chosen by hash, in the order of the draw; all if there are no more."""
     folder = data.child("samples", "valid")
     names = part_names(folder, "validation samples")
     sample_ids = [folder.read_table(name, ["sample_id"])["sample_id"].to_numpy() for name in names]
@@ -123,5 +123,5 @@ def valid_users(data: Storage, spec: SurrogateSpec) -> ValidUsers:
 
 
 def item_counts(data: Storage) -> npt.NDArray[np.int64]:
-    """int64 [V], train interactions of items 1..V."""
+    """Return the number of train interactions of items 1..V, int64 [V]."""
     return np.asarray(data.read_table("items.parquet", ["count"])["count"].to_numpy(), dtype=np.int64)

@@ -33,7 +33,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True)
 class SurrogateJob:
-    """The driver's order to every rank; `folder` receives the checkpoints."""
+    """What the driver hands to every rank; `folder` receives the checkpoints."""
 
     spec: SurrogateSpec
     data: Storage
@@ -89,7 +89,7 @@ class SurrogateTrainer(EpochTrainer[SurrogateHistory]):
         return self.history.steps
 
     def run_epoch(self, progress: Progress) -> tuple[float, dict[str, float]]:
-        """All windows once, then validation; the value is NDCG@10, the row that of the history."""
+        """Train on all windows once, then validate. Return NDCG@10, and the epoch's row of the history."""
         started = time.perf_counter()
         self.model.train()
         batches = self.stepper.batches(self.epoch)
@@ -157,7 +157,7 @@ def surrogate_loop(job: SurrogateJob, progress: Progress) -> SurrogateOutcome:
 
 
 def _merit(row: Mapping[str, float]) -> float:
-    """NDCG@10; while it is 0 and tells no epoch from another, a lower training loss is better."""
+    """Return NDCG@10; while it is 0 and tells no epoch from another, a lower training loss is better."""
     return row["ndcg@10"] or -row["loss"]
 
 

@@ -26,7 +26,7 @@ class SurrogateSpec:
     ----------
     settings : the network, the optimizer and the schedule.
     sample_history : items of history in a sample; the network reads as many unless its settings say otherwise.
-    mask_seen : whether items that a user has seen are no candidates when it ranks for validation users.
+    mask_seen : whether validation ranks leave out the items that a user has seen.
     batch_rows : the most windows in a batch, over all workers.
     clip : the largest norm of the gradient; 0 for no limit.
     placement : where the workers run, which changes the result by rounding at most (threads).
@@ -50,11 +50,14 @@ class SurrogateSpec:
         return int(self.network["max_history"])
 
     def warmup(self, steps_per_epoch: int) -> int:
-        """Steps of warm-up: `warmup_steps`, or a tenth of all where a log of a few batches has fewer."""
+        """Return the steps of warm-up: `warmup_steps`, or a tenth of all where a log of a few batches has fewer."""
         return min(self.settings.warmup_steps, self.settings.epochs * steps_per_epoch // 10)
 
     def patient_epochs(self, steps_per_epoch: int) -> int:
-        """Epochs of patience: `patience`, or as many as `warmup_steps` steps take, since a few steps move no metric."""
+        """Return the epochs of patience.
+
+        These are `patience`, or as many as `warmup_steps` steps take, since a few steps move no metric.
+        """
         settings = self.settings
         return max(settings.patience, math.ceil(settings.warmup_steps / steps_per_epoch)) if settings.patience else 0
 

@@ -44,13 +44,13 @@ class SurrogateStepper:
         )
 
     def batches(self, epoch: int) -> list[npt.NDArray[np.int64]]:
-        """The windows of each step of an epoch (from 0), the same on every rank."""
+        """Return the windows of each step of an epoch (from 0), the same on every rank."""
         lengths = self.windows.items.lengths - 1
         seed = seed_of("batches", self.settings.seed, epoch)
         return length_buckets(lengths, self.settings.batch_tokens, self.spec.batch_rows, seed)
 
     def step(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        """One optimizer step on this rank's share of a batch; the sum of its losses, detached."""
+        """Take one optimizer step on this rank's share of a batch. Return the sum of its losses, detached."""
         settings, windows = self.settings, self.windows
         own = rows[self.rank :: self.world]
         own_or_one = own if len(own) else rows[:1]

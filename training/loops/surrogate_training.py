@@ -17,7 +17,7 @@ from training.loops.repeats import masking_notice, repeated_targets
 from training.loops.surrogate_data import item_counts, valid_users
 from training.loops.surrogate_loop import SurrogateJob, surrogate_loop
 from training.loops.surrogate_spec import SurrogateSpec
-from training.loops.training_records import SurrogateMetrics
+from training.loops.training_records import SurrogateMetrics, surrogate_metrics
 from training.loops.worker_placement import require_resources
 
 log = logging.getLogger("dealrec.training")
@@ -105,15 +105,15 @@ def _warn(metrics: SurrogateMetrics, spec: SurrogateSpec, data: Storage) -> None
 
 
 def load_surrogate(folder: Storage, device: torch.device | str = "cpu") -> Surrogate:
-    """The surrogate that `train_surrogate` wrote, in evaluation mode."""
-    metrics = folder.read_json("metrics.json")
+    """Load the surrogate that `train_surrogate` wrote, in evaluation mode."""
+    metrics = surrogate_metrics(folder)
     model = build_surrogate(metrics["surrogate"], metrics["item_count"], metrics["config"])
     model.load_state_dict(safetensors.torch.load(folder.read_bytes("model.safetensors")))
     return model.to(device).eval()
 
 
 def _inventory(data: Storage) -> list[tuple[str, int]]:
-    """Names and sizes of the files that training reads."""
+    """Return the names and sizes of the files that training reads."""
     files = [("", "items.parquet")]
     for sub in ("sequences", "samples/valid"):
         files += [(sub, name) for name in data.list(sub, suffix=".parquet")]

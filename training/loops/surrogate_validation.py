@@ -21,7 +21,7 @@ _SCORES_AT_ONCE = 1 << 24
 
 
 def ranking_metrics(model: Surrogate, users: ValidUsers, device: torch.device) -> dict[str, float]:
-    """`ndcg@10` and `recall@10` among all items but the masked ones, mean over all users. Collective.
+    """Return `ndcg@10` and `recall@10` among all items but the masked ones, mean over all users. Collective.
 
     Ranks of targets are gathered from the workers and averaged once, so their number does not matter.
     The model must be in evaluation mode.
@@ -36,7 +36,7 @@ def ranking_metrics(model: Surrogate, users: ValidUsers, device: torch.device) -
 def target_ranks(
     model: Surrogate, users: ValidUsers, rows: npt.NDArray[np.int64], device: torch.device
 ) -> list[npt.NDArray[np.int32]]:
-    """The ranks of the targets of the users `rows` among all items that are not masked, an array a user."""
+    """Rank the targets of the users `rows` among all items that are not masked; return an array a user."""
     rows_at_once = max(1, _SCORES_AT_ONCE // model.item_count)
     found: list[npt.NDArray[np.int32]] = []
     for start in range(0, len(rows), rows_at_once):
@@ -48,12 +48,12 @@ def target_ranks(
 
 
 def mean_metrics(ranks: Sequence[npt.NDArray[np.int32]]) -> dict[str, float]:
-    """`ndcg@10` and `recall@10`, mean over users, from the ranks of each user's targets."""
+    """Return `ndcg@10` and `recall@10`, mean over users, from the ranks of each user's targets."""
     metrics = user_metrics(Ragged.from_rows(ranks), (10,))
     return {name: float(np.nanmean(values)) for name, values in metrics.items()}
 
 
 def padded_history(history: Ragged, device: torch.device) -> tuple[Tensor, Tensor]:
-    """int64 [B, T] padded on the right with 0, and lengths [B]."""
+    """Return int64 [B, T], padded on the right with 0, and lengths [B]."""
     batch = collate(history, np.zeros(len(history), dtype=np.int64), np.arange(len(history)), device)
     return batch.history, batch.lengths

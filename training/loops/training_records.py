@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import TypedDict, cast
+
+from cluster.storage import Storage
 
 
 class WorkerPlace(TypedDict):
@@ -114,3 +116,13 @@ class SurrogateMetrics(SurrogateFacts, _BestRanking):
 
     surrogate: str
     samples_per_second: float
+
+
+def finetune_losses(folder: Storage) -> FinetuneLosses:
+    """Read the `losses.json` of a fine-tuning's folder."""
+    return cast(FinetuneLosses, folder.read_json("losses.json"))
+
+
+def surrogate_metrics(folder: Storage) -> SurrogateMetrics:
+    """Read the `metrics.json` of a surrogate's folder."""
+    return cast(SurrogateMetrics, folder.read_json("metrics.json"))

@@ -126,17 +126,16 @@ class TrunkStates:
         missing = [place for place, states in enumerate(found) if states is None]
         started = time.perf_counter()
         for place in missing:
-            found[place] = self.trunk.states(rows[place].to(self._device))
-            self._cache.put(keys[place], found[place].cpu())
+            states = self.trunk.states(rows[place].to(self._device))
+            self._cache.put(keys[place], states.cpu())
+            found[place] = states
         for _ in range(self._most(len(missing)) - len(missing)):
             self.trunk.states(rows[0].to(self._device))
         self.computed += len(missing)
         self.seconds += time.perf_counter() - started if missing else 0.0
-        first = found[0]
-        assert first is not None
-        joined = first.new_zeros((*ids.shape, first.shape[-1]), device=self._device)
-        for row, states in enumerate(found):
-            assert states is not None
+        whole = [states for states in found if states is not None]
+        joined = whole[0].new_zeros((*ids.shape, whole[0].shape[-1]), device=self._device)
+        for row, states in enumerate(whole):
             joined[row, ids.shape[1] - len(states) :] = states.to(self._device)
         return joined
 

@@ -39,7 +39,7 @@ class Placement:
         return WorkerShape(self.cpus_per_worker, 1 if self.use_gpu else 0, self.memory)
 
     def bundle(self) -> dict[str, float]:
-        """Resources that one worker reserves, by Ray's names."""
+        """Return the resources that one worker reserves, by Ray's names."""
         return self.worker().bundle()
 
 
@@ -57,5 +57,5 @@ def require_resources(name: str, workers: int, placement: Placement) -> None:
 
 
 def living_nodes() -> list[dict[str, float]]:
-    """The resources of each node that is alive."""
+    """Return the resources of each node that is alive."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]

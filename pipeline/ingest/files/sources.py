@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from cluster.errors import UserError
-from cluster.schemes import redacted_uri
 from cluster.storage import is_remote, open_filesystem
 from pipeline.ingest.files.datafile import DataFile, Format, Place
 from pipeline.ingest.files.globs import expand, has_pattern, plain_folder
@@ -65,13 +64,13 @@ def find_files(location: str, key: str, skip_suffix: str = "") -> list[DataFile]
     # Third-party filesystems, such as that of the Hugging Face hub, raise their own exceptions.
     foreign = (Exception,) if isinstance(filesystem, pafs.PyFileSystem) else ()
     try:
-        return _find(Place(filesystem, root, scheme, key, redacted_uri(location)), skip_suffix)
+        return _find(Place(filesystem, root, scheme, key, location), skip_suffix)
     except UserError:
         raise
     except (OSError, pa.ArrowException, *foreign) as error:
         reason = (str(error).strip() or type(error).__name__).partition("\n")[0].rstrip(".")
         raise UserError(
-            f"{key}: {redacted_uri(location)} cannot be listed ({reason}).",
+            f"{key}: {location} cannot be listed ({reason}).",
             "Check its permissions, the credentials of the store, and the network.",
         ) from error
 

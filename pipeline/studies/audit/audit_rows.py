@@ -5,6 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
+from scoring.datamodeling import Estimate
+
+#: The file in the audit's folder that holds an `AuditResult`.
+RESULT = "audit.json"
+#: What a worker found out about one retrained surrogate: its metrics, its risks as a whole and by query, and the number
+#: of samples that it lacks.
+RetrainFacts = TypedDict(
+    "RetrainFacts",
+    {
+        "ndcg@10": float,
+        "recall@10": float,
+        "train_risk": float,
+        "valid_risk": float,
+        "train_risks": list[float],
+        "valid_risks": list[float],
+        "removed": int,
+    },
+)
+
 
 class ResampledEstimate(TypedDict):
     """A value with its interval; `resampled` is only there until the best ways are chosen."""
@@ -63,7 +82,7 @@ class AuditResult(TypedDict):
     scores: list[AuditRow]
     best: list[str]
     recommended: str | None
-    whole: dict[str, object]
+    whole: RetrainFacts
     removals: list[RemovalRow]
     samples: int
     subsets: int
@@ -73,3 +92,18 @@ class AuditResult(TypedDict):
 def risk_score(row: AuditRow, target: str) -> ResampledEstimate | None:
     """Return the linear datamodeling score for the risk `target`, `train` or `valid`."""
     return row["lds_train"] if target == "train" else row["lds_valid"]
+
+
+def estimate_record(estimate: Estimate) -> ResampledEstimate:
+    """Return an estimate as a record, with its resamples."""
+    return {
+        "value": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "resampled": estimate.resampled,
+    }
+
+
+def estimate_of(record: ResampledEstimate) -> Estimate:
+    """Return the estimate that a record holds."""
+    return Estimate(record["value"], record["low"], record["high"], tuple(record.get("resampled", ())))

@@ -7,6 +7,7 @@ from cluster.storage import Storage
 from pipeline.engine.config import AuditConfig
 from scoring.exceptions import ScopeError
 from scoring.surrogate import build_surrogate, surrogate_scope
+from training.loops.training_records import surrogate_metrics
 
 
 def audit_scopes(audit: AuditConfig, surrogate: Storage) -> tuple[str, ...]:
@@ -14,7 +15,7 @@ def audit_scopes(audit: AuditConfig, surrogate: Storage) -> tuple[str, ...]:
 
     Raises `UserError` for a scope that names no parameter; for a custom surrogate, this is the first check.
     """
-    metrics = surrogate.read_json("metrics.json")
+    metrics = surrogate_metrics(surrogate)
     model = build_surrogate(metrics["surrogate"], metrics["item_count"], metrics["config"])
     named = model.scopes()
     scopes = audit.scopes or (next(iter(named)),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 from safetensors.numpy import load
 
@@ -21,7 +22,17 @@ from pipeline.studies.audit.audit_arms import (
     score_specs,
     subset_arms,
 )
-from pipeline.studies.audit.audit_rows import AuditResult, AuditRow, RemovalRow, ResampledEstimate, WayFacts, risk_score
+from pipeline.studies.audit.audit_rows import (
+    RESULT,
+    AuditResult,
+    AuditRow,
+    RemovalRow,
+    ResampledEstimate,
+    RetrainFacts,
+    WayFacts,
+    estimate_of,
+    risk_score,
+)
 from pipeline.studies.audit.audit_scopes import audit_scopes
 from pipeline.studies.audit.audit_table import (
     ScoreTables,
@@ -34,9 +45,6 @@ from pipeline.studies.audit.audit_table import (
 from pipeline.studies.audit.effects import Effects
 from pipeline.studies.audit.retrain_stage import best_epoch, measured, one_pass, planted_marks, planted_weights, retrain
 from pipeline.studies.audit.scoring_worker import ScoreWorker
-from scoring.datamodeling import Estimate
-
-RESULT = "audit.json"
 
 
 def run_audit(context: StageContext) -> Mapping[str, object]:
@@ -58,7 +66,7 @@ def run_audit(context: StageContext) -> Mapping[str, object]:
         "scores": [without_resamples(row) for row in rows],
         "best": [spec.label for spec in best],
         "recommended": recommended(rows, target),
-        "whole": dict(models[0].facts),
+        "whole": _facts(models[0]),
         "removals": _removals(extremes, removals, models[0]),
         "samples": train_count(context.folder("ingest")),
         "subsets": len(arms),
@@ -97,15 +105,11 @@ def recommended(rows: Sequence[AuditRow], target: str) -> str | None:
 
 def _as_good(rows: Sequence[AuditRow], measure: Callable[[AuditRow], ResampledEstimate | None]) -> Sequence[AuditRow]:
     """Return the rows that the best does not surpass beyond chance; all rows if none has the measure."""
-    answered = [(_estimate(found), row) for row in rows if (found := measure(row)) is not None]
+    answered = [(estimate_of(found), row) for row in rows if (found := measure(row)) is not None]
     if not answered:
         return rows
     best = max((estimate for estimate, _ in answered), key=lambda estimate: estimate.value)
     return [row for estimate, row in answered if estimate.may_equal(best)]
-
-
-def _estimate(found: ResampledEstimate) -> Estimate:
-    return Estimate(found["value"], found["low"], found["high"], tuple(found.get("resampled", ())))
 
 
 def _score(
@@ -156,15 +160,21 @@ def _compare(
 
 def _removals(arms: Sequence[AuditArm], records: Sequence[ShardRecord], whole: ShardRecord) -> list[RemovalRow]:
     """Return what each removal did to the validation NDCG@10 and to the risks."""
+    before = _facts(whole)
     return [
         {
             "kind": arm.kind,
             "score": arm.score,
             "seed": arm.seed,
-            "removed": record.facts["removed"],
-            "ndcg_change": record.facts["ndcg@10"] - whole.facts["ndcg@10"],
-            "train_risk_change": record.facts["train_risk"] - whole.facts["train_risk"],
-            "valid_risk_change": record.facts["valid_risk"] - whole.facts["valid_risk"],
+            "removed": after["removed"],
+            "ndcg_change": after["ndcg@10"] - before["ndcg@10"],
+            "train_risk_change": after["train_risk"] - before["train_risk"],
+            "valid_risk_change": after["valid_risk"] - before["valid_risk"],
         }
-        for arm, record in zip(arms, records, strict=True)
+        for arm, after in zip(arms, map(_facts, records), strict=True)
     ]
+
+
+def _facts(record: ShardRecord) -> RetrainFacts:
+    """Return the facts that a retraining worker recorded."""
+    return cast(RetrainFacts, record.facts)

@@ -11,7 +11,14 @@ import numpy.typing as npt
 from cluster.shards import shard_name
 from cluster.storage import Storage
 from pipeline.studies.audit.audit_arms import AuditArm, ScoreSpec
-from pipeline.studies.audit.audit_rows import AuditResult, AuditRow, ResampledEstimate, WayFacts, risk_score
+from pipeline.studies.audit.audit_rows import (
+    AuditResult,
+    AuditRow,
+    ResampledEstimate,
+    WayFacts,
+    estimate_record,
+    risk_score,
+)
 from scoring.datamodeling import Estimate, linear_datamodeling_score, separation
 
 Scores = npt.NDArray[np.float32]
@@ -75,24 +82,13 @@ def score_row(spec: ScoreSpec, facts: WayFacts, mean: Estimate | None, auc: Esti
         "damping": spec.damping,
         "lds_train": facts.get("lds_train"),
         "lds_valid": facts.get("lds_valid"),
-        "lds_mean": _record(mean),
-        "auc": _record(auc),
+        "lds_mean": None if mean is None else estimate_record(mean),
+        "auc": None if auc is None else estimate_record(auc),
         "seconds": facts.get("seconds"),
         "residual": facts.get("residual"),
         "iterations": facts.get("iterations"),
         "parameters": facts.get("parameters"),
         "error": facts.get("error"),
-    }
-
-
-def _record(estimate: Estimate | None) -> ResampledEstimate | None:
-    if estimate is None:
-        return None
-    return {
-        "value": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "resampled": estimate.resampled,
     }
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ from cluster.shards import ShardRecord
 from pipeline.engine.config import AuditConfig
 from pipeline.stages.surrogate_source import SurrogateSource
 from pipeline.studies.audit.audit_arms import AuditArm
+from pipeline.studies.audit.audit_rows import WayFacts, estimate_record
 from pipeline.studies.audit.loaded_log import AuditLog
 from pipeline.studies.audit.queries import RISKS, Queries
 from scoring.removal_effects import GradientSums, RiskGradients, datamodeling_scores, removed_sums, with_weights
@@ -34,20 +34,21 @@ class Effects:
 
     @classmethod
     def measured(cls, arms: Sequence[AuditArm], models: Sequence[ShardRecord]) -> Effects:
-        """The effects that the retraining workers recorded."""
+        """Read the effects that the retraining workers recorded."""
         risks = {risk: np.array([record.facts[f"{risk}_risks"] for record in models]).T for risk in RISKS}
         return cls(arms, risks)
 
     def removed(self, sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """bool [M, N], which samples each model lacks."""
+        """Return which samples each model lacks, bool [M, N]."""
         return np.stack([arm.removed(sample_id, None) for arm in self.arms])
 
-    def score(self, predicted: Mapping[str, npt.ArrayLike]) -> dict[str, Any]:
-        """The linear datamodeling score and its interval for each risk, from predictions [Q, M]."""
-        return {f"lds_{risk}": asdict(found) for risk, found in datamodeling_scores(predicted, self.risks).items()}
+    def score(self, predicted: Mapping[str, npt.ArrayLike]) -> WayFacts:
+        """Return the linear datamodeling score and its interval for each risk, from predictions [Q, M]."""
+        found = datamodeling_scores(predicted, self.risks)
+        return {"lds_train": estimate_record(found["train"]), "lds_valid": estimate_record(found["valid"])}
 
-    def score_for_all(self, sample_id: npt.NDArray[np.int64], scores: npt.NDArray[np.float32]) -> dict[str, Any]:
-        """The same for scores [N] that say the same of every query."""
+    def score_for_all(self, sample_id: npt.NDArray[np.int64], scores: npt.NDArray[np.float32]) -> WayFacts:
+        """Return the same for scores [N] that say the same of every query."""
         sums = removed_sums(scores, self.removed(sample_id))
         return self.score({risk: np.broadcast_to(sums, risks.shape) for risk, risks in self.risks.items()})
 
@@ -60,7 +61,7 @@ def risk_gradients(
     effects: Effects | None,
     audit: AuditConfig,
 ) -> RiskGradients:
-    """One pass over the train samples and one over the validation targets; without effects only `whole`.
+    """Make one pass over the train samples and one over the validation targets; without effects compute `whole` alone.
 
     Parameters
     ----------

@@ -17,6 +17,7 @@ from pipeline.studies.audit.audit_arms import AuditArm, subset_arms
 from pipeline.studies.audit.audit_scopes import audit_scopes
 from pipeline.studies.audit.audit_table import ScoreTables
 from pipeline.studies.audit.retraining import PLANTED_MODEL, PlantingWorker, RetrainWorker
+from training.loops.training_records import surrogate_metrics
 
 SUBSETS, PLANTED = "subsets", "planted"
 
@@ -57,7 +58,7 @@ def one_pass(
 
 def best_epoch(context: StageContext) -> int:
     """Return the best epoch of the run's own surrogate; all others are trained for as many epochs."""
-    return int(context.folder("surrogate").read_json("metrics.json")["best_epoch"])
+    return surrogate_metrics(context.folder("surrogate"))["best_epoch"]
 
 
 def measured(folder: Storage, audit: AuditConfig) -> list[ShardRecord]:

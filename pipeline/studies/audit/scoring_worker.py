@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -83,7 +82,7 @@ class ScoreWorker:
         seconds = time.perf_counter() - started
         facts: WayFacts = {"seconds": seconds}
         if effects:
-            facts |= cast(WayFacts, effects.score_for_all(samples.sample_id, scores))
+            facts |= effects.score_for_all(samples.sample_id, scores)
         return {spec.label: scores}, {spec.label: facts}
 
     def _plain(self, method: str, samples: SampleShard, source: SurrogateSource) -> Scores:
@@ -113,7 +112,7 @@ class ScoreWorker:
         facts: WayFacts = {"seconds": time.perf_counter() - started}
         if effects:
             predicted = gradients.predict(recipe.solve(gradients.stacked, singles()).direction)
-            facts |= cast(WayFacts, effects.score(predicted))
+            facts |= effects.score(predicted)
         scores = np.empty(len(samples), dtype=np.float32)
         for rows, batch in source.batches(samples):
             scores[rows] = recipe.scores(direction, batch)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -105,7 +104,7 @@ class ScopeScorer:
         if self._effects:
             # Iterative solvers are timed on the one system that a run solves; the queries are solved afterwards.
             rest = solution.direction[1:] if together else self._solution(spec, self._gradients.stacked).direction
-            facts |= cast(WayFacts, self._effects.score(self._gradients.predict(rest)))
+            facts |= self._effects.score(self._gradients.predict(rest))
         return solution.direction[0] if together else solution.direction, facts
 
     def _prepare(self, method: str) -> float:

@@ -121,7 +121,7 @@ def _influence(config: Config, large: Measured, whole: RunSize, workers: int, st
 
 
 def _features(config: Config, large: Measured, whole: RunSize, workers: Mapping[str, int]) -> Iterator[Forecast]:
-    """The features that the share run has computed: each a pass, but for the influence, which solves before it."""
+    """Forecast the features that the share run has computed: each is a pass, and the influence a solve before it."""
     for stage in FEATURE_NAMES:
         if stage not in large.facts:
             continue

@@ -98,6 +98,13 @@ def test_the_handlers_of_the_host_get_our_lines_and_no_others_are_added(
     assert "a doubt" not in capfd.readouterr().err
 
 
+def test_our_lines_show_no_credentials(plain_logging: None, capfd: pytest.CaptureFixture[str]) -> None:
+    logging.getLogger().handlers[:] = []
+    with api_call(progress=True):
+        logging.getLogger("dealrec.run").info("Written to %s", "s3://id:secret@bucket/x")
+    assert capfd.readouterr().err == "Written to s3://***@bucket/x\n"
+
+
 def test_a_fault_of_the_users_is_told_in_the_words_of_the_api() -> None:
     with pytest.raises(UserError, match=r"^Choose another run_dir\.$"), api_call():
         raise UserError("Choose another --run-dir.")

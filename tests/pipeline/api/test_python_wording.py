@@ -18,7 +18,8 @@ from pipeline.api.python_wording import for_python
         ),
         ("Run `dealrec ingest CONFIG` first.", "Run `dealrec.run(config, until='ingest')` first."),
         ("Start one with `ray start --head`.", "Start one with `ray start --head`."),
-        ("Follow it with `dealrec logs JOB --address URL`.", "Follow it with `dealrec logs JOB --address URL`."),
+        ("Follow it with `dealrec logs JOB --address URL`.", "Follow it with `dealrec.logs(job, address='URL')`."),
+        ("List them with `dealrec jobs --address URL`.", "List them with `dealrec.jobs(address='URL')`."),
         ("a well-known low--high range", "a well-known low--high range"),
     ],
 )

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+import dealrec
 from pipeline.api.auditing import audit
 from pipeline.api.comparing import compare
+from pipeline.api.describing import schema
 from pipeline.api.diagnosing import doctor
 from pipeline.api.exporting import export
+from pipeline.api.job_calls import jobs, logs, stop
 from pipeline.api.planning import plan
 from pipeline.api.recommending import recommend
 from pipeline.api.running import run, run_stage
@@ -22,7 +25,7 @@ from pipeline.cli.main import build_parser
 #: What a command has for itself: how it prints, and whether it waits.
 OF_COMMANDS = {"help", "json", "verbose", "follow", "config"}
 #: What a function has for itself.
-OF_FUNCTIONS = {"progress", "source", "stage", "sections"}
+OF_FUNCTIONS = {"progress", "source", "stage", "sections", "write"}
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "run": run,
     "ingest": run_stage,
@@ -34,7 +37,13 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "doctor": doctor,
     "plan": plan,
     "submit": submit,
+    "jobs": jobs,
+    "logs": logs,
+    "stop": stop,
+    "schema": schema,
 }
+#: Commands that mean something to a shell alone.
+OF_THE_SHELL = {"completion"}
 
 
 def options_of(command: str) -> dict[str, Any]:
@@ -55,8 +64,9 @@ def test_a_command_and_its_function_have_the_same_defaults(command: str) -> None
     assert options == parameters
 
 
-def test_every_command_that_works_on_a_config_is_here() -> None:
+def test_every_command_is_a_function_that_users_import() -> None:
     (action,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    with_config = {name for name in action.choices if "config" in options_of(name)}
     stages = {name for name, parser in action.choices.items() if parser.get_default("stage")}
-    assert with_config - stages == set(FUNCTIONS) - stages
+    commands = set(action.choices) - stages - OF_THE_SHELL
+    assert commands == set(FUNCTIONS) - stages
+    assert {name: getattr(dealrec, name) for name in commands} == {name: FUNCTIONS[name] for name in commands}

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import pytest
@@ -114,13 +113,13 @@ def test_defaults_and_schema_are_those_of_earlier_runs() -> None:
         "audit": "fcacf48a9c34fb2817585a44e34cac8d",
         "cluster": "59ff4000f0de1df0e4aae9b905ebe866",
     }
-    properties = json.loads(json_schema())["$defs"]
+    properties = json_schema()["$defs"]
     moved = {name: properties[name] for name in ("FinetuneConfig", "LlmConfig", "SurrogateConfig")}
     assert json_digest(moved) == "e410dd5fd3af2016ea3f17021acbf6aa"
 
 
 def test_the_schema_knows_the_keys() -> None:
-    schema = json.loads(json_schema())
+    schema = json_schema()
     assert set(schema["properties"]) >= {"data", "samples", "surrogate", "influence", "effort", "select", "llm"}
     assert "lambda" in schema["$defs"]["SelectConfig"]["properties"]
 

@@ -21,8 +21,8 @@ from tests.training.finetune_runs import TITLES, encoded, toy_examples, toy_spec
 from tests.training.killing import Killer, checkpoint_states
 from training.llm.token_batches import collate
 from training.loops.examples import Encoded
-from training.loops.finetune import finetune
 from training.loops.finetune_data import sample_losses
+from training.loops.finetune_launch import finetune
 from training.loops.finetune_spec import FinetuneSpec
 from training.loops.training_records import FinetuneLosses
 from training.loops.worker_placement import Placement
