@@ -36,8 +36,8 @@ class Endless:
     def start(self, count: int) -> Tensor:
         return torch.zeros(count, dtype=torch.long, device=self._device)
 
-    def restrict(self, log_probs: Tensor, states: Tensor) -> Tensor:
-        return log_probs
+    def allowed(self, states: Tensor) -> None:
+        return None
 
     def advance(self, states: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         return states, torch.zeros_like(tokens, dtype=torch.bool)

@@ -28,6 +28,7 @@ from pipeline.stages.llm_ranker import LlmTask
 from pipeline.stages.prompt_titles import llm_titles
 from pipeline.stages.ranking_task import Question
 from pipeline.stages.surrogate_source import trained_surrogate
+from pipeline.stages.title_priors import title_priors
 from pipeline.stages.worker_pools import llm_pool
 from scoring.ragged import Ragged
 from training.loops.repeats import masking_notice, repeated_targets
@@ -63,13 +64,18 @@ def evaluate_model(context: StageContext, label: str, adapter: Storage | None) -
     counts = data.read_table("items.parquet", ["count"]).column("count").to_numpy()
     embeddings, title_seconds = embed_titles(context, titles)
     folder = out.child("_chunks")
+    task = llm_task(context)
+    priors = None
+    if task.prior_correction:
+        priors = title_priors(context, task, adapter, config.evaluate.baselines, titles)
     arguments = {
         "question": Question(out, titles, config.evaluate.mask_seen),
-        "task": llm_task(context),
+        "task": task,
         "label": label,
         "adapter": adapter,
         "embeddings": embeddings,
         "baselines": _baselines(context, counts),
+        "priors": priors,
     }
     pool = llm_pool(context, len(chunks))
     records = map_shards(RankingWorker, arguments, chunks, folder, pool, context.progress)
@@ -114,10 +120,10 @@ def llm_task(context: StageContext) -> LlmTask:
         template=llm.template,
         max_items=llm.max_items,
         max_tokens=llm.max_tokens,
-        # Free texts compete by mean log-probability a token; titles of the catalogue by their probability.
-        beams=BeamSettings(section.beams, section.max_new_tokens, float(section.decoding == "free")),
+        beams=BeamSettings(section.beams, section.max_new_tokens, section.power_of_length()),
         decoding=section.decoding,
         batch_tokens=section.batch_tokens,
+        prior_correction=section.prior_correction,
     )
 
 

@@ -45,7 +45,7 @@ class Oracle:
     def __init__(self, constrained: bool) -> None:
         self.constrained = constrained
 
-    def run(self, batch: TokenBatch) -> Generated:
+    def run(self, batch: TokenBatch, barred: Ragged | None = None) -> Generated:
         chosen = [TARGETS[row][:BEAMS] for row in batch.rows.tolist()]
         items = np.full((len(chosen), BEAMS), OUTSIDE, dtype=np.int64)
         if self.constrained:
@@ -110,7 +110,7 @@ def test_a_title_is_found_though_the_user_has_seen_another_item_of_it() -> None:
     assert found[1] == 3
 
     class Fixed:
-        def run(self, batch: TokenBatch) -> Generated:
+        def run(self, batch: TokenBatch, barred: Ragged | None = None) -> Generated:
             items = np.tile(np.array(found, dtype=np.int64), (len(batch.rows), 1))
             texts = [[TITLES[item - 1] for item in found]] * len(batch.rows)
             return Generated(texts, np.zeros(items.shape, dtype=np.float32), items, batch.rows)
