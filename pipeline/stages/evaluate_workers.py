@@ -80,10 +80,11 @@ class RankingWorker:
             with adapter.local_dir() as folder:
                 model = load_adapter(model, str(folder))
         titles, space = question.titles, TitleSpace(embeddings.get()["titles"].astype(np.float32, copy=False))
-        known = {} if priors is None else priors.get()
+        known = {} if priors is None else {name: column.astype(np.float32) for name, column in priors.get().items()}
         ranker = LlmRanker(label, task, model, tokenizer, titles, space, prior=known.get(TUNED))
         self._facts = {"unwritable": ranker.unwritable()}
         self._groups = title_groups(titles)
+        self._tuned = ranker
         self._rankers: list[Ranker] = [ranker]
         if baselines is not None:
             self._rankers += [
@@ -94,6 +95,7 @@ class RankingWorker:
             ]
 
     def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, object]]:
-        users = self._question.users(index)
+        users, moved = self._question.users(index), self._tuned.moved_by_prior
         answers = [users.predictions(ranker.label, ranker.answer(users), self._groups) for ranker in self._rankers]
-        return pa.concat_tables(answers), self._facts
+        facts = {**self._facts, "moved_by_prior": self._tuned.moved_by_prior - moved}
+        return pa.concat_tables(answers), facts

@@ -64,6 +64,10 @@ class LlmRanker:
     titles, space : n titles, from item 1, and their embeddings.
     adapted : False ranks by the base model under the wrapper.
     prior : float32 [n], each title's log-probability without a history, by the same model; None corrects nothing.
+
+    Attributes
+    ----------
+    moved_by_prior : users so far whom the prior's correction gave another first title.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class LlmRanker:
         prior: Scores | None = None,
     ) -> None:
         self.label = label
+        self.moved_by_prior = 0
         self._adapted = adapted
         self._task = task
         self._titles = titles
@@ -131,8 +136,12 @@ class LlmRanker:
         """Return every title's corrected log-probability for each user, float32 [U, n]."""
         with self._adapter():
             log_probs = np.stack([likelihood.score(prompt) for prompt in self._encoded(users)])
-        task = self._task
-        return corrected(log_probs, answers.lengths, task.beams.length_penalty, self._prior, task.prior_correction)
+        penalty, weight = self._task.beams.length_penalty, self._task.prior_correction
+        scores = corrected(log_probs, answers.lengths, penalty, self._prior, weight)
+        if self._prior is not None:
+            plain = corrected(log_probs, answers.lengths, penalty, None, 0.0)
+            self.moved_by_prior += int((users.best(plain) != users.best(scores)).sum())
+        return scores
 
     def _generate(self, users: Users) -> tuple[list[str], Ragged]:
         """Each user's best text, and the items that constrained decoding found, best first.
@@ -162,6 +171,7 @@ class LlmRanker:
         shift = corrected(none, self._answers.lengths, penalty, self._prior, weight)
         scores = np.where(generated.items == OUTSIDE, -np.inf, generated.scores + shift[generated.items - 1])
         order = np.argsort(-scores, axis=1, kind="stable")
+        self.moved_by_prior += int((order[:, 0] != 0).sum())
         texts = [
             [row[place] for place in places if place < len(row)]
             for row, places in zip(generated.texts, order.tolist(), strict=True)
