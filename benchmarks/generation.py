@@ -70,7 +70,7 @@ def main() -> None:
     command.add_argument("--length", type=int, default=12, help="number of tokens to generate")
     command.add_argument("--batch-tokens", type=int, default=4096, help="prompt tokens per batch, times copied beams")
     command.add_argument("--titles", type=int, help="titles of the catalogue; all by default")
-    command.add_argument("--decodings", nargs="+", choices=DECODINGS, default=("same length", "free 4", "constrained 4"), metavar="NAME")
+    command.add_argument("--decodings", nargs="+", choices=DECODINGS, default=DECODINGS[:4:3], metavar="NAME")
     arguments = command.parse_args()
     inputs = read_inputs(arguments)
     encoder = inputs.encoder(arguments.max_items)
