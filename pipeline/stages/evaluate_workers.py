@@ -88,7 +88,7 @@ class RankingWorker:
         self._rankers: list[Ranker] = [ranker]
         if baselines is not None:
             self._rankers += [
-                LlmRanker(UNTUNED, task, model, tokenizer, titles, space, adapted=False, prior=known.get(BASE)),
+                LlmRanker(UNTUNED, task, model, tokenizer, titles, space, False, known.get(BASE), ranker.share),
                 SurrogateRanker(SURROGATE, baselines.surrogate, len(titles)),
                 PopularityRanker(POPULARITY, baselines.counts),
                 SimilarityRanker(SIMILARITY, space, task.max_items),

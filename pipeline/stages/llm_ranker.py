@@ -25,8 +25,8 @@ from training.ranking.title_likelihood import TitleLikelihood
 from training.ranking.title_trie import OUTSIDE
 
 Decoding = Literal["free", "constrained", "likelihood"]
-#: Titles by which is tried whether a model's continuations share their prompt.
-_TRIED = 6
+#: Titles, and items of a history, by which is tried whether a model's continuations share their prompt.
+_TRIED = 3
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,11 @@ class LlmRanker:
     titles, space : n titles, from item 1, and their embeddings.
     adapted : False ranks by the base model under the wrapper.
     prior : float32 [n], each title's log-probability without a history, by the same model; None corrects nothing.
+    share : whether the model's continuations share their prompt; None tries it.
 
     Attributes
     ----------
+    share : what was given or found.
     moved_by_prior : users so far whom the prior's correction gave another first title.
     """
 
@@ -80,6 +82,7 @@ class LlmRanker:
         space: TitleSpace,
         adapted: bool = True,
         prior: Scores | None = None,
+        share: bool | None = None,
     ) -> None:
         self.label = label
         self.moved_by_prior = 0
@@ -99,15 +102,13 @@ class LlmRanker:
             beams = replace(beams, max_new_tokens=int(self._answers.lengths.max()))
             self._twins = twins(self._groups)
         self._model = model
-        self._share = shares(model, self._encoder, len(titles), beams.max_new_tokens)
+        self.share = shares(model, self._encoder, len(titles), beams.max_new_tokens) if share is None else share
         trie = self._answers.trie if self._answers is not None and task.decoding == "constrained" else None
-        self._generator = TitleGenerator(model, tokenizer, beams, trie, self._share)
+        self._generator = TitleGenerator(model, tokenizer, beams, trie, self.share)
         self._embedder = TextEmbedder(model, tokenizer)
         self._likelihood = None
         if self._answers is not None and task.decoding == "likelihood":
-            self._likelihood = TitleLikelihood(
-                model, self._answers.responses, self._pad, self._share, task.batch_tokens
-            )
+            self._likelihood = TitleLikelihood(model, self._answers.responses, self._pad, self.share, task.batch_tokens)
 
     def unwritable(self) -> float:
         """Share of titles, by a thousand spread over the catalogue, that take more tokens than are generated."""
@@ -154,7 +155,7 @@ class LlmRanker:
         barred = None
         if self._answers is not None and users.seen is not None:
             barred = self._answers.barred(users.seen)
-        budget = max(1, self._task.batch_tokens // (1 if self._share else self._task.beams.beams))
+        budget = max(1, self._task.batch_tokens // (1 if self.share else self._task.beams.beams))
         for batch in token_batches(encoded, self._pad, budget):
             for row, texts, found in by_row(self._corrected(self._generator.run(batch, barred))):
                 best[row] = texts[0] if texts else ""
@@ -195,9 +196,9 @@ def title_encoder(task: LlmTask, tokenizer: Any, titles: Sequence[str]) -> Promp
 
 def shares(model: Any, encoder: PromptEncoder, items: int, new_tokens: int) -> bool:
     """Tell whether continuations of a prompt may share it, by prompts and titles of the catalogue."""
-    some = range(1, min(items, max(2, encoder.max_items)) + 1)
-    prompts = [encoder.encode(list(some)), encoder.encode([1])]
-    responses = {tuple(encoder.response_ids(item)) for item in range(1, min(items, _TRIED) + 1)}
+    some = range(1, min(items, _TRIED) + 1)
+    prompts = [encoder.encode(list(some)), encoder.encode([])]
+    responses = {tuple(encoder.response_ids(item)) for item in some}
     return shares_prompts(model, prompts, sorted(responses), encoder.prompt_tokens + new_tokens)
 
 

@@ -65,7 +65,7 @@ class SharedPrompts:
 
     @property
     def holds_keys_alone(self) -> bool:
-        """Whether the cache holds nothing but keys and values of all tokens, which a mask can hide."""
+        """Tell whether the cache holds nothing but keys and values of all tokens, which a mask can hide."""
         from transformers import DynamicLayer
 
         return bool(self._cache.layers) and all(type(layer) is DynamicLayer for layer in self._cache.layers)
