@@ -227,11 +227,6 @@ LIKELIHOOD_TITLES = 5000
 BEAMS: Mapping[str, int] = {"free": 4, "constrained": 10}
 
 
-def _beams(given: Mapping[str, Any]) -> int:
-    """Return the default of `evaluate.beams` beside the keys given before it."""
-    return BEAMS.get(given.get("decoding", "free"), BEAMS["free"])
-
-
 class EvaluateConfig(Section):
     """All-ranking on the test users."""
 
@@ -242,7 +237,7 @@ class EvaluateConfig(Section):
         "probable titles, then those near the first; likelihood: every title by its probability.",
     )
     beams: PositiveInt = Field(
-        default_factory=_beams, description="Beams of a search: 4 of texts, 10 of titles. Likelihood has none."
+        BEAMS["free"], description="Beams of a search; left out, 4 of texts and 10 of titles. Likelihood has none."
     )
     # The next three are left out at their defaults, so that runs from before there were the keys keep their
     # fingerprints.
@@ -272,6 +267,14 @@ class EvaluateConfig(Section):
         4096, description="Prompt tokens a batch, times beams where the model's beams cannot share their prompt."
     )
     seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_beams(cls, values: Any) -> Any:
+        """Fill in the beams of the decoding where the user gives none."""
+        if not isinstance(values, dict) or values.get("beams") is not None:
+            return values
+        return {**values, "beams": BEAMS.get(str(values.get("decoding")), BEAMS["free"])}
 
     def power_of_length(self) -> float:
         """Return the length penalty of this decoding."""
