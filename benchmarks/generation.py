@@ -78,7 +78,7 @@ def main() -> None:
     model = load_llm(inputs.llm, where)
     encoded = [encoder.encode(history) for history in inputs.histories]
     count = min(arguments.titles or len(inputs.titles), len(inputs.titles) - 1)
-    contest = Contest(model, encoder, encoded, arguments.batch_tokens, count)
+    contest = EveryDecoding(model, encoder, encoded, arguments.batch_tokens, count)
     contenders: dict[str, Callable[[], object]] = {}
     if "same length" in arguments.decodings:
         trie = long_trie(inputs, encoder, arguments.length).to(where)
@@ -108,7 +108,7 @@ def main() -> None:
         print(verdict("constrained / free", ratio, f"at most {BAR}", ratio <= BAR))
 
 
-class Contest:
+class EveryDecoding:
     """One model and its prompts under every decoding."""
 
     def __init__(
