@@ -14,7 +14,7 @@ from pipeline.engine.manifest import read_manifest
 from pipeline.engine.sample_tables import train_count
 from pipeline.engine.watching import UNWATCHED, StageWatcher
 from pipeline.stages.selection_needs import REFERENCE_INFLUENCE, SelectionNeeds
-from pipeline.stages.stage_list import LLM_STAGES
+from pipeline.stages.stage_list import LLM_STAGES, UNTUNED_NAME
 from scoring.candidate_rule import asked_candidates
 from scoring.exceptions import TooFewSamplesError
 from scoring.selection import FULL
@@ -62,10 +62,10 @@ def check_log(
     Raises
     ------
     UserError : a selection wants more samples than there are, no candidate is left for effort, a scope is too large for
-        its solver, the surrogate lacks a feature that a selector needs, the reference period is empty, or a title is
-        too long where that is an error.
+        its solver, the surrogate lacks a feature that a selector needs, the reference period is empty, a title is
+        too long where that is an error, or the catalogue is too large for the decoding.
     """
-    from pipeline.preflight.config_checks import check_scope
+    from pipeline.preflight.config_checks import check_scope, require_decoding
     from pipeline.stages.effort_candidates import require_candidates
 
     require_samples(data, selections, key)
@@ -79,9 +79,11 @@ def check_log(
     for section in {(s.method, s.influence, s.reference, s.reference_users): s for s in selections}.values():
         _check_selection(config, run, data, section)
     if LLM_STAGES & set(stages):
-        from pipeline.stages.prompt_titles import announce_titles
+        from pipeline.stages.prompt_titles import announce_titles, llm_titles
 
         announce_titles(config, run, data)
+        if {"evaluate", UNTUNED_NAME} & set(stages):
+            require_decoding(config, len(set(llm_titles(config, data).titles[1:])))
 
 
 def _check_selection(config: Config, run: Storage, data: Storage, section: SelectConfig) -> None:

@@ -221,19 +221,66 @@ def _beside(method: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+#: Titles that `evaluate.decoding: likelihood` takes unless the config says otherwise.
+LIKELIHOOD_TITLES = 5000
+#: Beams by what they search, unless the config says otherwise.
+BEAMS: Mapping[str, int] = {"free": 4, "constrained": 10}
+
+
 class EvaluateConfig(Section):
     """All-ranking on the test users."""
 
     users: PositiveInt | Literal["all"] = "all"
-    beams: PositiveInt = 4
-    decoding: Literal["free", "constrained"] = "free"
+    decoding: Literal["free", "constrained", "likelihood"] = Field(
+        "free",
+        description="free: BIGRec's way, a generated text and the titles near it; constrained: a search of the most "
+        "probable titles, then those near the first; likelihood: every title by its probability.",
+    )
+    beams: PositiveInt = Field(
+        BEAMS["free"], description="Beams of a search; left out, 4 of texts and 10 of titles. Likelihood has none."
+    )
+    # The next three are left out at their defaults, so that runs from before there were the keys keep their
+    # fingerprints.
+    length_penalty: Annotated[float, Field(ge=0)] | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Sums of log-probabilities are divided by length to this power; None is 1 of free texts, where "
+        "BIGRec has it so, and 0 of titles, which keeps their probabilities.",
+    )
+    prior_correction: float = Field(
+        0.0,
+        ge=0,
+        exclude_if=lambda value: value == 0,
+        description="Weight of a title's log-probability without any history, which is subtracted; not of free texts.",
+    )
+    likelihood_titles: PositiveInt = Field(
+        LIKELIHOOD_TITLES,
+        exclude_if=lambda value: value == LIKELIHOOD_TITLES,
+        description="Titles of a catalogue that likelihood takes at most.",
+    )
     max_new_tokens: PositiveInt = Field(32, description="Of free decoding; titles bound the constrained one.")
     mask_seen: bool = True
     baselines: bool = Field(
         True, description="Also rank by the untuned LLM, the surrogate, popularity and the similarity of titles."
     )
-    batch_tokens: PositiveInt = Field(4096, description="Prompt tokens a batch, times beams.")
+    batch_tokens: PositiveInt = Field(
+        4096, description="Prompt tokens a batch, times beams where the model's beams cannot share their prompt."
+    )
     seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_beams(cls, values: Any) -> Any:
+        """Fill in the beams of the decoding where the user gives none."""
+        if not isinstance(values, dict) or values.get("beams") is not None:
+            return values
+        return {**values, "beams": BEAMS.get(str(values.get("decoding")), BEAMS["free"])}
+
+    def power_of_length(self) -> float:
+        """Return the length penalty of this decoding."""
+        if self.length_penalty is None:
+            return float(self.decoding == "free")
+        return self.length_penalty
 
 
 class AuditConfig(Section):

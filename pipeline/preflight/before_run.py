@@ -27,12 +27,13 @@ from pipeline.preflight import config_checks, llm_checks, node_files
 from pipeline.preflight.checks import Check, Subject, findings
 from pipeline.preflight.resource_plan import describe, resource_plan
 from pipeline.stages.selection_needs import FEATURE_NAMES, REFERENCE_INFLUENCE
-from pipeline.stages.stage_list import LLM_STAGES, TITLE_EMBEDDINGS
+from pipeline.stages.stage_list import LLM_STAGES, TITLE_EMBEDDINGS, UNTUNED_NAME
 from pipeline.tracking.known_trackers import require_trackers
 from training.llm.memory_needs import LEAST_FREE, free_memory
 from training.loops.native_op import cache_folder, compiler_error, compiler_missing, computes_in_half
 
 _TUNING = frozenset({"finetune"})
+_RANKS = frozenset({"evaluate", UNTUNED_NAME})
 _SOLVES = frozenset({"influence", REFERENCE_INFLUENCE})
 
 
@@ -71,6 +72,7 @@ CONFIG_CHECKS = (
     Check("influence", config_checks.check_influence, _SOLVES, after=("surrogate",)),
     Check("audit", config_checks.check_audit, frozenset({"audit"}), after=("surrogate",)),
     Check("fine-tuning", config_checks.check_tuning, _TUNING),
+    Check("decoding", config_checks.check_decoding, _RANKS),
     Check("template", llm_checks.check_template, where=_measures_titles),
     Check("LLM files", llm_checks.check_files, where=_measures_titles),
     Check("tokenizer", llm_checks.check_tokenizer, where=_measures_titles, after=("LLM files",)),

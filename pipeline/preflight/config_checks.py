@@ -9,7 +9,7 @@ import torch
 
 from cluster.errors import UserError
 from cluster.storage import Storage
-from pipeline.engine.config import Config
+from pipeline.engine.config import BEAMS, Config
 from pipeline.engine.wording import counted
 from pipeline.preflight.checks import Subject
 from pipeline.stages.selection_needs import SASREC_FEATURES, SelectionNeeds
@@ -135,6 +135,35 @@ def require_features(config: Config, needs: SelectionNeeds, data: Storage) -> No
         raise UserError(f"surrogate: {error}.", "Correct the settings of the surrogate.") from error
     if not isinstance(built, SASRec):
         raise not_sasrec(wanted[0])
+
+
+def check_decoding(subject: Subject) -> str:
+    """Check that what decodes titles is compatible, as far as it is known without the catalogue."""
+    section = subject.config.evaluate
+    if section.decoding == "free" and section.prior_correction:
+        raise UserError(
+            f"evaluate.prior_correction is {section.prior_correction:g}, but free decoding generates texts, which have "
+            "no probability without a history.",
+            "Set evaluate.decoding to constrained or likelihood, or leave out evaluate.prior_correction.",
+        )
+    beams = "" if section.decoding == "likelihood" else f", {counted(section.beams, 'beam')}"
+    return f"{section.decoding}{beams}"
+
+
+def require_decoding(config: Config, titles: int) -> None:
+    """Raise `UserError` if a catalogue of so many different titles is too large or too small for the decoding."""
+    section = config.evaluate
+    if section.decoding == "likelihood" and titles > section.likelihood_titles:
+        raise UserError(
+            f"evaluate.decoding is likelihood, which reads every title for every user. The catalogue has {titles:,} "
+            f"titles, and evaluate.likelihood_titles allows {section.likelihood_titles:,}.",
+            f"Set evaluate.decoding to constrained, or evaluate.likelihood_titles to {titles} or more.",
+        )
+    if section.decoding == "constrained" and section.beams > max(titles, BEAMS["constrained"]):
+        raise UserError(
+            f"evaluate.beams is {section.beams}, but the catalogue has {counted(titles, 'title')} to find.",
+            "Lower evaluate.beams, or set evaluate.decoding to likelihood, which ranks all titles.",
+        )
 
 
 def check_tuning(subject: Subject) -> str:

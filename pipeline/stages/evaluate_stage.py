@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from cluster.broadcast import Broadcast
 from cluster.digest import json_digest
 from cluster.sharded_map import map_shards
-from cluster.shards import pass_cost, shard_name
+from cluster.shards import ShardRecord, pass_cost, shard_name
 from cluster.storage import Storage
 from pipeline.engine.config import Config
 from pipeline.engine.fingerprint import model_identity
@@ -24,10 +24,12 @@ from pipeline.engine.sample_tables import ragged_column
 from pipeline.stages.evaluate_workers import Baselines, RankingWorker, TitleWorker
 from pipeline.stages.evaluation_users import draw_test_users
 from pipeline.stages.finetune_stage import llm_copy
+from pipeline.stages.first_items import first_items
 from pipeline.stages.llm_ranker import LlmTask
-from pipeline.stages.prompt_titles import llm_titles
+from pipeline.stages.prompt_titles import llm_titles, title_encoder
 from pipeline.stages.ranking_task import Question
 from pipeline.stages.surrogate_source import trained_surrogate
+from pipeline.stages.title_priors import title_priors
 from pipeline.stages.worker_pools import llm_pool
 from scoring.ragged import Ragged
 from training.loops.repeats import masking_notice, repeated_targets
@@ -63,13 +65,18 @@ def evaluate_model(context: StageContext, label: str, adapter: Storage | None) -
     counts = data.read_table("items.parquet", ["count"]).column("count").to_numpy()
     embeddings, title_seconds = embed_titles(context, titles)
     folder = out.child("_chunks")
+    task = llm_task(context)
+    priors = None
+    if task.prior_correction:
+        priors = title_priors(context, task, adapter, config.evaluate.baselines, titles)
     arguments = {
         "question": Question(out, titles, config.evaluate.mask_seen),
-        "task": llm_task(context),
+        "task": task,
         "label": label,
         "adapter": adapter,
         "embeddings": embeddings,
         "baselines": _baselines(context, counts),
+        "priors": priors,
     }
     pool = llm_pool(context, len(chunks))
     records = map_shards(RankingWorker, arguments, chunks, folder, pool, context.progress)
@@ -94,10 +101,19 @@ def evaluate_model(context: StageContext, label: str, adapter: Storage | None) -
         "titles": len(titles),
         "title_seconds": title_seconds,
         "unwritable_titles": unwritable,
+        "first_items": first_items(predictions, counts, titles, title_encoder(config).title_tokens),
+        **_prior_facts(task, records),
         **found.facts(),
         **pass_cost(records),
         "workers": pool.minimum,
     }
+
+
+def _prior_facts(task: LlmTask, records: Sequence[ShardRecord]) -> dict[str, object]:
+    """Return how many users the correction by the prior gave another first title."""
+    if not task.prior_correction:
+        return {}
+    return {"moved_by_prior": sum(record.facts.get("moved_by_prior", 0) for record in records)}
 
 
 def warn_of_repeats(targets: Ragged, seen: Ragged) -> None:
@@ -114,10 +130,10 @@ def llm_task(context: StageContext) -> LlmTask:
         template=llm.template,
         max_items=llm.max_items,
         max_tokens=llm.max_tokens,
-        # Free texts compete by mean log-probability a token; titles of the catalogue by their probability.
-        beams=BeamSettings(section.beams, section.max_new_tokens, float(section.decoding == "free")),
+        beams=BeamSettings(section.beams, section.max_new_tokens, section.power_of_length()),
         decoding=section.decoding,
         batch_tokens=section.batch_tokens,
+        prior_correction=section.prior_correction,
     )
 
 

@@ -16,6 +16,7 @@ from pipeline.stages.baseline_rankers import PopularityRanker, SimilarityRanker,
 from pipeline.stages.llm_ranker import LlmRanker, LlmTask
 from pipeline.stages.ranking_task import Question, Ranker
 from pipeline.stages.surrogate_source import SurrogateSource
+from pipeline.stages.title_priors import BASE, TUNED
 from pipeline.stages.worker_pools import llm_device
 from training.llm.llm_spec import LLMSpec
 from training.llm.loading import load_llm, load_tokenizer
@@ -59,6 +60,7 @@ class RankingWorker:
     adapter : the folder of what was tuned; None ranks by the LLM as it is.
     embeddings : `titles` [n, d].
     baselines : None ranks by that model alone.
+    priors : as `title_priors` gives them; None corrects nothing.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class RankingWorker:
         adapter: Storage | None,
         embeddings: Broadcast,
         baselines: Baselines | None,
+        priors: Broadcast | None = None,
     ) -> None:
         self._question = question
         tokenizer = load_tokenizer(task.llm)
@@ -77,19 +80,22 @@ class RankingWorker:
             with adapter.local_dir() as folder:
                 model = load_adapter(model, str(folder))
         titles, space = question.titles, TitleSpace(embeddings.get()["titles"].astype(np.float32, copy=False))
-        ranker = LlmRanker(label, task, model, tokenizer, titles, space)
+        known = {} if priors is None else {name: column.astype(np.float32) for name, column in priors.get().items()}
+        ranker = LlmRanker(label, task, model, tokenizer, titles, space, prior=known.get(TUNED))
         self._facts = {"unwritable": ranker.unwritable()}
         self._groups = title_groups(titles)
+        self._tuned = ranker
         self._rankers: list[Ranker] = [ranker]
         if baselines is not None:
             self._rankers += [
-                LlmRanker(UNTUNED, task, model, tokenizer, titles, space, adapted=False),
+                LlmRanker(UNTUNED, task, model, tokenizer, titles, space, False, known.get(BASE), ranker.share),
                 SurrogateRanker(SURROGATE, baselines.surrogate, len(titles)),
                 PopularityRanker(POPULARITY, baselines.counts),
                 SimilarityRanker(SIMILARITY, space, task.max_items),
             ]
 
     def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, object]]:
-        users = self._question.users(index)
+        users, moved = self._question.users(index), self._tuned.moved_by_prior
         answers = [users.predictions(ranker.label, ranker.answer(users), self._groups) for ranker in self._rankers]
-        return pa.concat_tables(answers), self._facts
+        facts = {**self._facts, "moved_by_prior": self._tuned.moved_by_prior - moved}
+        return pa.concat_tables(answers), facts

@@ -94,6 +94,15 @@ def llm_files(config: Config) -> Mapping[str, object]:
     return {"llm": model_identity(config.llm.model)}
 
 
+def evaluated_files(config: Config) -> Mapping[str, object]:
+    """The model's files, and for constrained decoding the version of its search.
+
+    Free decoding is as it was, so its results stay valid.
+    """
+    search = {"search of titles": 2} if config.evaluate.decoding == "constrained" else {}
+    return {**llm_files(config), **search}
+
+
 def _surrogate_code(config: Config) -> Mapping[str, object]:
     """Identify the code of a user's own surrogate: another version of it is another surrogate."""
     module, own, _ = config.surrogate.model.partition(":")
@@ -212,7 +221,7 @@ STAGES = (
         keys=("evaluate", *LLM_KEYS),
         version=5,
         work=_evaluate,
-        sources=llm_files,
+        sources=evaluated_files,
         unit="parts",
     ),
     Stage(

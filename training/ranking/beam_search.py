@@ -1,8 +1,9 @@
 """Beam search over a causal LM with a cache, steered by a small automaton.
 
-A prompt is read once rather than once per beam, and a prompt whose search is finished leaves the batch. Scores and
-stopping rule are the usual ones: twice as many candidates as beams, finished ones counted among the first half, and
-stop when no open beam can beat the worst finished one at its present length.
+A prompt is read once rather than once per beam, and a prompt whose search is finished leaves the batch. The beams of a
+prompt share its keys and values where the model allows it; otherwise each holds a copy. Scores and stopping rule are
+the usual ones: twice as many candidates as beams, finished ones counted among the first half, and stop when no open
+beam can beat the worst finished one at its present length.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from training.llm.token_batches import TokenBatch
+from training.ranking.shared_prompt import RepeatedPrompts, SharedPrompts
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -39,8 +41,8 @@ class Steering(Protocol):
     def start(self, count: int) -> Tensor:
         """Return the states before the first token, int64 [count]."""
 
-    def restrict(self, log_probs: Tensor, states: Tensor) -> Tensor:
-        """Return the log-probabilities [M, V] with minus infinity for tokens that may not follow."""
+    def allowed(self, states: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return pairs (index in `states`, token) of all that may follow, by index; None where every token may."""
 
     def advance(self, states: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return the states after the tokens, and whether the sequences end with them, in any shape."""
@@ -86,11 +88,17 @@ class Beams:
 
 @torch.inference_mode()
 def beam_search(
-    model: PreTrainedModel | PeftModel, batch: TokenBatch, steering: Steering, settings: BeamSettings
+    model: PreTrainedModel | PeftModel,
+    batch: TokenBatch,
+    steering: Steering,
+    settings: BeamSettings,
+    share: bool = False,
 ) -> Beams:
     """Continue the prompts of a batch, whose last column is the last token of each.
 
-    `model` is a causal LM of transformers or a PEFT wrapper of one, in evaluation mode, on the batch's device.
+    `model` is a causal LM of transformers or a PEFT wrapper of one, in evaluation mode, on the batch's device. With
+    `share`, the beams of a prompt share its keys and values; `training.ranking.sharing.shares_prompts` tells whether
+    the model allows it.
     """
     prompts, count = len(batch), settings.beams
     device = batch.input_ids.device
@@ -103,10 +111,10 @@ def beam_search(
     finished = running.pick(torch.zeros((prompts, count), dtype=torch.long, device=device))
     finished = finished.scored(torch.full_like(finished.scores, -torch.inf))
     open_rows = torch.arange(prompts, device=device)
-    mask = batch.attention_mask
-    output = model(**batch.model_inputs(), use_cache=True, logits_to_keep=1)
+    reader = SharedPrompts(model, batch) if share else RepeatedPrompts(model, batch)
+    logits = reader.logits[:, None]
     for length in range(1, settings.max_new_tokens + 1):
-        candidates, ended, parents = _extend(running, output.logits[:, -1], steering, count)
+        candidates, ended, parents = _extend(running, logits, steering, count)
         if length == settings.max_new_tokens:
             ended = torch.ones_like(ended)
         final = candidates.scores / length**settings.length_penalty
@@ -114,36 +122,32 @@ def beam_search(
         done = candidates.scored(final.masked_fill(~(ended & leading), -torch.inf))
         kept = _merge(finished.rows(open_rows), done, count)
         _store(finished, open_rows, kept)
-        running, index = candidates.scored(candidates.scores.masked_fill(ended, -torch.inf)).best(count)
+        running = candidates.scored(candidates.scores.masked_fill(ended, -torch.inf))
+        running, index = running.best(min(count, running.scores.shape[1]))
         outlook = running.scores[:, 0] / length**settings.length_penalty
         alive = (outlook > kept.scores[:, -1]).nonzero().flatten()
         if len(alive) == 0:
             break
-        # Cache rows of the surviving beams' parents.
-        width = output.logits.shape[0] // len(open_rows)
-        cache_rows = (parents.gather(1, index) + torch.arange(len(open_rows), device=device)[:, None] * width)[alive]
-        output.past_key_values.reorder_cache(cache_rows.flatten())
         running, open_rows = running.rows(alive), open_rows[alive]
-        mask = mask[cache_rows.flatten()]
-        mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
-        output = model(
-            input_ids=running.tokens[:, :, length - 1].reshape(-1, 1),
-            attention_mask=mask,
-            position_ids=mask.sum(dim=1, keepdim=True) - 1,
-            past_key_values=output.past_key_values,
-            use_cache=True,
-            logits_to_keep=1,
+        # Places without a sequence come last; a place that no prompt fills is not read.
+        filled = torch.arange(int(torch.isfinite(running.scores).sum(dim=1).max()), device=device)
+        running = running.pick(filled.expand(len(alive), -1))
+        logits = reader.follow(
+            alive, parents.gather(1, index)[alive][:, : len(filled)], running.tokens[:, :, length - 1]
         )
     return finished
 
 
 def _extend(running: Beams, logits: Tensor, steering: Steering, count: int) -> tuple[Beams, Tensor, Tensor]:
-    """Return the best 2 `count` continuations, whether each ends, and the beam that each comes from."""
-    rows, beams = running.scores.shape
-    log_probs = steering.restrict(logits.float().log_softmax(dim=-1), running.states.flatten())
-    total = running.scores[:, :, None] + log_probs.view(rows, beams, -1)
-    scores, flat = total.flatten(1).topk(2 * count, dim=1)
-    parents, tokens = flat // total.shape[2], flat % total.shape[2]
+    """Return the best 2 `count` continuations, whether each ends, and the beam that each comes from.
+
+    There are fewer where fewer tokens may follow.
+    """
+    allowed = steering.allowed(running.states.flatten())
+    if allowed is None:
+        scores, parents, tokens = _best_of_all(running, logits, 2 * count)
+    else:
+        scores, parents, tokens = _best_allowed(running, logits, *allowed, 2 * count)
     candidates = running.pick(parents)
     states, ended = steering.advance(candidates.states, tokens)
     end = candidates.lengths[:, :, None]
@@ -152,6 +156,33 @@ def _extend(running: Beams, logits: Tensor, steering: Steering, count: int) -> t
         ended,
         parents,
     )
+
+
+def _best_of_all(running: Beams, logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return scores, beams and tokens of the best continuations [A, at most `count`] by any token."""
+    total = running.scores[:, :, None] + logits.float().log_softmax(dim=-1)
+    scores, flat = total.flatten(1).topk(min(count, total[0].numel()), dim=1)
+    return scores, flat // total.shape[2], flat % total.shape[2]
+
+
+def _best_allowed(
+    running: Beams, logits: Tensor, sequences: Tensor, tokens: Tensor, count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the same among pairs (sequence, token) alone: a trie allows few of many thousand tokens."""
+    rows, beams = running.scores.shape
+    values = logits.float()
+    norms = values.logsumexp(dim=-1).flatten()
+    found = values.flatten(0, 1)[sequences, tokens] - norms[sequences] + running.scores.flatten()[sequences]
+    prompts = sequences // beams
+    each = torch.bincount(prompts, minlength=rows)
+    starts = each.cumsum(0) - each
+    table = torch.full((rows, max(1, int(each.max()))), -torch.inf, device=logits.device)
+    table[prompts, torch.arange(len(prompts), device=logits.device) - starts[prompts]] = found
+    scores, places = table.topk(min(count, table.shape[1]), dim=1)
+    # A place beyond a prompt's own pairs has no score; it may point at any pair, so long as there is one.
+    pairs = (starts[:, None] + places).clamp(max=len(tokens))
+    sequences, tokens = (torch.cat([column, column.new_zeros(1)]) for column in (sequences, tokens))
+    return scores, sequences[pairs] % beams, tokens[pairs]
 
 
 def _merge(old: Beams, new: Beams, count: int) -> Beams:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from scoring.ragged import Ragged
 from training.llm.memory import run_in_parts
 from training.llm.prompts import parse_response
 from training.llm.token_batches import TokenBatch
@@ -44,7 +46,7 @@ class TitleGenerator:
     """Generates titles for batches of prompts without responses; with a trie, only titles in the trie.
 
     `model` is a causal LM of transformers or a PEFT wrapper of one. Of its own generation defaults, only the
-    end-of-sequence tokens are used.
+    end-of-sequence tokens are used. `share` is that of `beam_search`.
     """
 
     def __init__(
@@ -53,22 +55,24 @@ class TitleGenerator:
         tokenizer: PreTrainedTokenizerBase,
         settings: BeamSettings,
         trie: TitleTrie | None = None,
+        share: bool = False,
     ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.settings = settings
+        self.share = share
         self.device = next(model.parameters()).device
         self.trie = trie.to(self.device) if trie is not None else None
-        self._steering: Steering
-        if self.trie is not None:
-            self._steering = TrieSteering(self.trie)
-        else:
+        if self.trie is None:
             size = model.get_output_embeddings().weight.shape[0]
-            self._steering = FreeSteering(tokenizer, _ends(model, tokenizer), size, self.device)
+            self._free = FreeSteering(tokenizer, _ends(model, tokenizer), size, self.device)
 
-    def run(self, batch: TokenBatch) -> Generated:
-        """Generate titles. Out of memory halves the batch, not the beams. Raises `UserError` if a row does not fit."""
-        parts = run_in_parts(self._run, batch)
+    def run(self, batch: TokenBatch, barred: Ragged | None = None) -> Generated:
+        """Generate titles. Out of memory halves the batch, not the beams. Raises `UserError` if a row does not fit.
+
+        `barred` holds, by the number of a prompt in `batch.rows`, the leaves of the trie that its search leaves out.
+        """
+        parts = run_in_parts(partial(self._run, barred=barred), batch)
         return Generated(
             texts=list(itertools.chain.from_iterable(part.texts for part in parts)),
             scores=np.concatenate([part.scores for part in parts]),
@@ -76,12 +80,15 @@ class TitleGenerator:
             rows=np.concatenate([part.rows for part in parts]),
         )
 
-    def _run(self, batch: TokenBatch) -> Generated:
-        beams = beam_search(self.model, batch.to(self.device), self._steering, self.settings)
+    def _run(self, batch: TokenBatch, barred: Ragged | None = None) -> Generated:
+        inside = None if self.trie is None else self._inside(self.trie, batch, barred)
+        steering: Steering = inside or self._free
+        beams = beam_search(self.model, batch.to(self.device), steering, self.settings, self.share)
         items = torch.full_like(beams.lengths, OUTSIDE)
         scores = beams.scores
-        if self.trie is not None:
-            items = torch.where(beams.states >= 0, self.trie.items[beams.states.clamp(min=0)], OUTSIDE)
+        if inside is not None:
+            nodes = inside.nodes(beams.states)
+            items = torch.where(nodes >= 0, inside.trie.items[nodes.clamp(min=0)], OUTSIDE)
             # Sequences that max_new_tokens cut short inside the trie.
             scores = scores.masked_fill(items == OUTSIDE, -torch.inf)
         items = items.masked_fill(scores == -torch.inf, OUTSIDE)
@@ -93,6 +100,13 @@ class TitleGenerator:
             items=items.cpu().numpy(),
             rows=batch.rows,
         )
+
+    def _inside(self, trie: TitleTrie, batch: TokenBatch, barred: Ragged | None) -> TrieSteering:
+        if barred is None:
+            return TrieSteering(trie)
+        own = barred.take(batch.rows)
+        prompts, leaves = (torch.from_numpy(a.astype(np.int64)) for a in (own.row_of_value(), own.values))
+        return TrieSteering(trie, trie.closed(prompts.to(self.device), leaves.to(self.device)))
 
     def _texts(self, tokens: Tensor, lengths: Tensor, scores: Tensor) -> list[list[str]]:
         real = torch.isfinite(scores).tolist()
@@ -123,8 +137,8 @@ class FreeSteering:
     def start(self, count: int) -> Tensor:
         return torch.zeros(count, dtype=torch.long, device=self._quotes.device)
 
-    def restrict(self, log_probs: Tensor, states: Tensor) -> Tensor:
-        return log_probs
+    def allowed(self, states: Tensor) -> None:
+        return None
 
     def advance(self, states: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         quotes = states // 2 + self._quotes[tokens]

@@ -28,6 +28,7 @@ class TitleTrie:
     first_child, children : int64 [N + 1], first child and number of children of each node.
     items : int64 [N + 1], the item whose response ends at the node, OUTSIDE if none does; the first of several items
         with the same response.
+    ends : int64 [N + 1], number of leaves at and below each node.
     vocabulary : a number above every token id.
     """
 
@@ -35,6 +36,7 @@ class TitleTrie:
     first_child: Tensor
     children: Tensor
     items: Tensor
+    ends: Tensor
     vocabulary: int
 
     @classmethod
@@ -74,11 +76,18 @@ class TitleTrie:
         flat = np.concatenate(keys) if keys else np.empty(0, dtype=np.int64)
         owners = flat // vocabulary
         first = 1 + np.searchsorted(owners, np.arange(count))
+        children = np.bincount(owners, minlength=count).astype(np.int64)
+        ends = (children == 0).astype(np.int64)
+        stop = count
+        for level_keys in reversed(keys):
+            np.add.at(ends, level_keys // vocabulary, ends[stop - len(level_keys) : stop])
+            stop -= len(level_keys)
         return cls(
             keys=torch.from_numpy(flat),
             first_child=torch.from_numpy(first),
-            children=torch.from_numpy(np.bincount(owners, minlength=count).astype(np.int64)),
+            children=torch.from_numpy(children),
             items=torch.from_numpy(found),
+            ends=torch.from_numpy(ends),
             vocabulary=vocabulary,
         )
 
@@ -88,6 +97,7 @@ class TitleTrie:
             self.first_child.to(device),
             self.children.to(device),
             self.items.to(device),
+            self.ends.to(device),
             self.vocabulary,
         )
 
@@ -105,34 +115,65 @@ class TitleTrie:
             nodes = self.step(nodes, column)
         return nodes
 
-    def allowed(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """Return pairs (index in `nodes`, token) for every child of every node."""
+    def successors(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return pairs (index in `nodes`, child) for every child of every node; OUTSIDE has none."""
         known = nodes.clamp(min=0)
         counts = torch.where(nodes >= 0, self.children[known], 0)
         rows = torch.repeat_interleave(torch.arange(len(nodes), device=nodes.device), counts)
         before = counts.cumsum(0) - counts
         offsets = torch.arange(len(rows), device=nodes.device) - before[rows]
-        return rows, self.keys[self.first_child[known][rows] + offsets - 1] % self.vocabulary
+        return rows, self.first_child[known][rows] + offsets
+
+    def tokens_into(self, nodes: Tensor) -> Tensor:
+        """Return the token that leads into each node; the root has none."""
+        return self.keys[nodes - 1] % self.vocabulary
+
+    def closed(self, prompts: Tensor, leaves: Tensor) -> Tensor:
+        """Return the nodes at and below which a prompt may reach no leaf, as ascending prompt * (N + 1) + node.
+
+        Parameters
+        ----------
+        prompts, leaves : int64 [F], the leaves that are closed to a prompt, each once.
+        """
+        size = len(self.items)
+        found = [torch.empty(0, dtype=torch.long, device=leaves.device)]
+        while len(leaves):
+            found.append(prompts * size + leaves)
+            prompts, leaves = prompts[leaves != ROOT], leaves[leaves != ROOT]
+            leaves = self.keys[leaves - 1] // self.vocabulary
+        codes, counts = torch.cat(found).unique(return_counts=True)
+        return codes[counts == self.ends[codes % size]]
 
 
 class TrieSteering:
     """Allows only tokens that continue a response of the trie, without renormalising log-probabilities.
 
-    A sequence's state is its node, and a sequence ends at a leaf.
+    A sequence ends at a leaf. Its state is prompt * (N + 1) + node, so that each prompt may have nodes that are closed
+    to it: `closed`, ascending, as `TitleTrie.closed` gives them.
     """
 
-    def __init__(self, trie: TitleTrie) -> None:
+    def __init__(self, trie: TitleTrie, closed: Tensor | None = None) -> None:
         self.trie = trie
+        self._size = len(trie.items)
+        # One more than any state, so that a search for a place always ends at one.
+        beyond = torch.full((1,), torch.iinfo(torch.int64).max, device=trie.keys.device)
+        self._closed = beyond if closed is None else torch.cat([closed, beyond])
 
     def start(self, count: int) -> Tensor:
-        return torch.full((count,), ROOT, device=self.trie.keys.device)
+        return torch.arange(count, device=self.trie.keys.device) * self._size
 
-    def restrict(self, log_probs: Tensor, states: Tensor) -> Tensor:
-        rows, tokens = self.trie.allowed(states)
-        kept = torch.full_like(log_probs, -torch.inf)
-        kept[rows, tokens] = log_probs[rows, tokens]
-        return kept
+    def nodes(self, states: Tensor) -> Tensor:
+        """Return the node of each state, OUTSIDE for a sequence that is none."""
+        return torch.where(states >= 0, states % self._size, OUTSIDE)
+
+    def allowed(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        sequences, children = self.trie.successors(self.nodes(states))
+        codes = states[sequences] // self._size * self._size + children
+        is_open = self._closed[torch.searchsorted(self._closed, codes)] != codes
+        return sequences[is_open], self.trie.tokens_into(children[is_open])
 
     def advance(self, states: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        nodes = self.trie.step(states, tokens)
-        return nodes, (nodes >= 0) & (self.trie.children[nodes.clamp(min=0)] == 0)
+        nodes = self.trie.step(self.nodes(states), tokens)
+        inside = nodes >= 0
+        ended = inside & (self.trie.children[nodes.clamp(min=0)] == 0)
+        return torch.where(inside, states // self._size * self._size + nodes, OUTSIDE), ended

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.engine.graph import Stage, StageContext
-from pipeline.stages.stage_list import LLM_KEYS, UNTUNED_NAME, llm_files
+from pipeline.stages.stage_list import LLM_KEYS, UNTUNED_NAME, evaluated_files
 
 
 def _untuned(context: StageContext) -> Mapping[str, object]:
@@ -24,6 +24,6 @@ UNTUNED_STAGE = Stage(
     keys=("evaluate", *LLM_KEYS),
     version=2,
     work=_untuned,
-    sources=llm_files,
+    sources=evaluated_files,
     unit="parts",
 )

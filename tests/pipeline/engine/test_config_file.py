@@ -54,6 +54,7 @@ def test_overrides_are_yaml_and_leave_the_rest_alone(tmp_path: Path) -> None:
         ("data: {interactions: a}\ninfluence: {damping: .inf}", "influence.damping must be a finite number, got inf"),
         ("data: {interactions: a}\ninfluence: {tolerance: 1}", "influence.tolerance must be below 1, got 1"),
         ("data: {interactions: a}\naudit: {dampings: [.nan]}", r"audit.dampings\[0\] must be a finite number, got nan"),
+        ("data: {interactions: a}\nevaluate: {decoding: beam}", r"must be free, .* likelihood, got 'beam'\. Correct"),
         ("data: {interactions: a}\nfinetune: {epochs: many}", "finetune.epochs must be a whole number, got 'many'"),
         ("data: {interactions: a}\nfinetune: {epochs: 1.5}", "finetune.epochs must be a whole number, got 1.5"),
         ("data: {interactions: a}\nfinetune: {lr: -1}", r"c.yaml: finetune.lr must be above 0, got -1\. Correct"),

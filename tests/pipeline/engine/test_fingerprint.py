@@ -69,3 +69,21 @@ def test_models_of_one_size_are_told_apart_by_their_weights(tmp_path: Path) -> N
         assert model_identity(str(weights)) != before[1]
         weights.write_bytes(b"a" * (size - 1) + b"b")
         assert model_identity(str(tmp_path)) != before[0]
+
+
+def test_keys_of_the_decoding_at_their_defaults_leave_the_fingerprints_of_earlier_runs() -> None:
+    part = config_part(CONFIG, ["evaluate"])
+    assert part["evaluate.beams"] == 4
+    assert not {"length_penalty", "prior_correction", "likelihood_titles"} & {key.split(".")[1] for key in part}
+    values = {"decoding": "constrained", "length_penalty": 0.5, "prior_correction": 0.2, "likelihood_titles": 9}
+    other = parse_config({"data": {"interactions": "log.parquet"}, "evaluate": values}, "c")
+    part = config_part(other, ["evaluate"])
+    assert part["evaluate.beams"] == 10
+    assert {f"evaluate.{key}": value for key, value in values.items()}.items() <= part.items()
+    assert other.evaluate.power_of_length() == 0.5
+    assert [
+        CONFIG.evaluate.power_of_length(),
+        parse_config(
+            {"data": {"interactions": "x"}, "evaluate": {"decoding": "likelihood"}}, "c"
+        ).evaluate.power_of_length(),
+    ] == [1.0, 0.0]

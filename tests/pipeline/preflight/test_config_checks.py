@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from cluster.errors import UserError
 from cluster.machine_checks import Finding
 from pipeline.engine.config import Config
 from pipeline.preflight.before_run import CONFIG_CHECKS
 from pipeline.preflight.checks import Subject, findings
+from pipeline.preflight.config_checks import require_decoding
 
 
 def lacks(stages: tuple[str, ...], **sections: Any) -> list[Finding]:
@@ -37,6 +39,12 @@ def lacks(stages: tuple[str, ...], **sections: Any) -> list[Finding]:
             "last_layer",
         ),
         (("audit",), {"audit": {"scopes": ["last_layer", "lst"]}}, "audit.scopes: no parameter matches 'lst'", "all"),
+        (
+            ("evaluate",),
+            {"evaluate": {"prior_correction": 0.5}},
+            "evaluate.prior_correction is 0.5, but free decoding",
+            "constrained or likelihood",
+        ),
         (
             ("finetune",),
             {"finetune": {"zero": 1, "offload": "all"}},
@@ -68,3 +76,37 @@ def test_a_stage_that_does_not_run_is_not_asked_about() -> None:
 
 def test_the_defaults_are_feasible() -> None:
     assert not lacks(("surrogate", "influence", "audit"))
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "titles", "message", "remedy"),
+    [
+        ({"decoding": "likelihood"}, 5001, "The catalogue has 5,001 titles", "evaluate.likelihood_titles to 5001"),
+        (
+            {"decoding": "likelihood", "likelihood_titles": 10},
+            11,
+            "evaluate.likelihood_titles allows 10",
+            "constrained",
+        ),
+        (
+            {"decoding": "constrained", "beams": 12},
+            11,
+            "evaluate.beams is 12, but the catalogue has 11 titles",
+            "Lower",
+        ),
+    ],
+)
+def test_a_decoding_that_does_not_suit_the_catalogue_is_refused(
+    evaluate: dict[str, Any], titles: int, message: str, remedy: str
+) -> None:
+    config = Config.model_validate({"data": {"interactions": "-"}, "evaluate": evaluate})
+    with pytest.raises(UserError) as caught:
+        require_decoding(config, titles)
+    assert message in caught.value.message
+    assert remedy in caught.value.remedy
+    require_decoding(config, titles - 1 if evaluate["decoding"] == "likelihood" else titles + 1)
+
+
+def test_default_beams_do_not_ask_for_a_larger_catalogue() -> None:
+    config = Config.model_validate({"data": {"interactions": "-"}, "evaluate": {"decoding": "constrained"}})
+    require_decoding(config, 3)

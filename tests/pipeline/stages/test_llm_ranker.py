@@ -45,7 +45,7 @@ class Oracle:
     def __init__(self, constrained: bool) -> None:
         self.constrained = constrained
 
-    def run(self, batch: TokenBatch) -> Generated:
+    def run(self, batch: TokenBatch, barred: Ragged | None = None) -> Generated:
         chosen = [TARGETS[row][:BEAMS] for row in batch.rows.tolist()]
         items = np.full((len(chosen), BEAMS), OUTSIDE, dtype=np.int64)
         if self.constrained:
@@ -56,12 +56,34 @@ class Oracle:
         return Generated(texts, scores, items, batch.rows)
 
 
-def llm_ranker(decoding: Any, max_new_tokens: int = 12) -> LlmRanker:
+def llm_ranker(
+    decoding: Any,
+    max_new_tokens: int = 12,
+    beams: int = BEAMS,
+    penalty: float = 1.0,
+    prior: np.ndarray | None = None,
+    weight: float = 0.0,
+) -> LlmRanker:
     model, tokenizer = make_model(), make_tokenizer()
     embeddings = TextEmbedder(model, tokenizer).embed(TITLES)
-    beams = BeamSettings(BEAMS, max_new_tokens)
-    task = LlmTask(LLMSpec("none", "float32"), "movies", 5, 256, beams, decoding, 4096)
-    return LlmRanker("oracle", task, model, tokenizer, TITLES, TitleSpace(embeddings))
+    search = BeamSettings(beams, max_new_tokens, penalty)
+    task = LlmTask(LLMSpec("none", "float32"), "movies", 5, 256, search, decoding, 4096, weight)
+    return LlmRanker("oracle", task, model, tokenizer, TITLES, TitleSpace(embeddings), prior=prior)
+
+
+def log_probabilities(ranker: LlmRanker, asked: Users) -> np.ndarray:
+    """Every title's log-probability for each user, one sequence after another, [U, n]."""
+    encoder, rows = ranker._encoder, []
+    for user in range(len(asked)):
+        prompt = encoder.encode(asked.history.row(user).tolist()).input_ids
+        row = []
+        for item in range(1, len(TITLES) + 1):
+            response = encoder.response_ids(item)
+            with torch.no_grad():
+                logits = ranker._model(input_ids=torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
+            row.append(float(logits.log_softmax(-1).gather(1, torch.tensor(response)[:, None]).sum()))
+        rows.append(row)
+    return np.array(rows)
 
 
 def predictions(ranker: Ranker, asked: Users) -> pa.Table:
@@ -110,7 +132,7 @@ def test_a_title_is_found_though_the_user_has_seen_another_item_of_it() -> None:
     assert found[1] == 3
 
     class Fixed:
-        def run(self, batch: TokenBatch) -> Generated:
+        def run(self, batch: TokenBatch, barred: Ragged | None = None) -> Generated:
             items = np.tile(np.array(found, dtype=np.int64), (len(batch.rows), 1))
             texts = [[TITLES[item - 1] for item in found]] * len(batch.rows)
             return Generated(texts, np.zeros(items.shape, dtype=np.float32), items, batch.rows)
@@ -159,3 +181,50 @@ def test_similar_titles_are_those_near_the_shown_history(max_items: int) -> None
     # What the user has seen is no candidate.
     assert table.column("grounded").to_pylist()[3] in (3, 8)
     assert table.column("grounded").to_pylist()[0] in ((3, 8) if max_items == 1 else (3, 8, 10, 5))
+
+
+PRIOR = np.linspace(-60.0, -20.0, len(TITLES)).astype(np.float32)
+PRIOR[6] = PRIOR[2]
+
+
+@pytest.mark.parametrize(("penalty", "weight"), [(0.0, 0.0), (1.0, 0.0), (0.5, 0.7)])
+def test_likelihood_ranks_all_titles_by_their_corrected_probability(penalty: float, weight: float) -> None:
+    ranker = llm_ranker("likelihood", penalty=penalty, prior=PRIOR if weight else None, weight=weight)
+    asked = users()
+    answer = ranker.answer(asked)
+    lengths = np.array([len(ranker._encoder.response_ids(item)) for item in range(1, len(TITLES) + 1)])
+    expected = (log_probabilities(ranker, asked) - weight * PRIOR) / lengths**penalty
+    np.testing.assert_allclose(answer.scores, expected, rtol=1e-4)
+    uncorrected = (log_probabilities(ranker, asked) / lengths**penalty).astype(np.float32)
+    assert ranker.moved_by_prior == int((asked.best(uncorrected) != asked.best(answer.scores)).sum())
+    assert answer.scores.dtype == np.float32
+    # What was seen is no answer, so neither is it what the model is said to have written.
+    assert answer.generated == [TITLES[item - 1] for item in asked.best(answer.scores)]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.7])
+def test_constrained_ranks_as_many_unseen_titles_as_there_are_beams_by_their_probability(weight: float) -> None:
+    count = 8
+    ranker = llm_ranker("constrained", beams=count, penalty=0.0, prior=PRIOR if weight else None, weight=weight)
+    asked = users()
+    answer = ranker.answer(asked)
+    exact = log_probabilities(ranker, asked) - weight * PRIOR
+    found = ranker._generate(asked)[1]
+    for user in range(len(asked)):
+        seen, items = set(HISTORY[user]), found.row(user).tolist()
+        # Items 3 and 7 are one title, which is found as long as one of them was not seen.
+        assert len(items) == count
+        assert not seen & set(items)
+        assert [exact[user, item - 1] for item in items] == sorted((exact[user, i - 1] for i in items), reverse=True)
+        order = [item for item in np.argsort(-answer.scores[user], kind="stable") + 1 if item not in seen]
+        assert order[:count] == items
+        assert answer.generated is not None
+        assert answer.generated[user] == TITLES[items[0] - 1]
+
+
+def test_a_user_who_has_seen_everything_gets_an_answer() -> None:
+    everything = Ragged.from_rows([list(range(1, len(TITLES) + 1))] * 4)
+    asked = users()
+    for decoding in ("constrained", "likelihood"):
+        table = predictions(llm_ranker(decoding), Users(asked.table, asked.history, asked.targets, everything))
+        assert set(ragged_column(table, "ranks").values.tolist()) == {len(TITLES) + 1}

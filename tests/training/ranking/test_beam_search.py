@@ -24,8 +24,8 @@ class EndTokens:
     def start(self, count):
         return torch.zeros(count, dtype=torch.long)
 
-    def restrict(self, log_probs, states):
-        return log_probs
+    def allowed(self, states):
+        return None
 
     def advance(self, states, tokens):
         return states, torch.isin(tokens, self.ends)
@@ -39,11 +39,12 @@ def prompts(lengths, seed=0):
 @pytest.mark.parametrize("architecture", MODELS)
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
 @pytest.mark.parametrize("beams", [1, 4])
-def test_results_equal_those_of_transformers(architecture, penalty, beams):
+@pytest.mark.parametrize("share", [False, True])
+def test_results_equal_those_of_transformers(architecture, penalty, beams, share):
     model = MODELS[architecture]
     batch = collate(prompts([3, 9, 14, 6]), 0)
     for end in (17, 230):
-        found = beam_search(model, batch, EndTokens([end]), BeamSettings(beams, 9, penalty))
+        found = beam_search(model, batch, EndTokens([end]), BeamSettings(beams, 9, penalty), share)
         reference = model.generate(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
@@ -76,13 +77,14 @@ def test_results_equal_those_of_transformers(architecture, penalty, beams):
     st.lists(st.integers(1, 12), min_size=2, max_size=5),
     st.lists(st.integers(0, VOCABULARY - 1), max_size=90),
     st.integers(1, 3),
+    st.booleans(),
 )
-def test_a_prompt_does_not_depend_on_its_batch(architecture, lengths, ends, beams):
+def test_a_prompt_does_not_depend_on_its_batch(architecture, lengths, ends, beams, share):
     encoded = prompts(lengths)
     steering, options = EndTokens(ends), BeamSettings(beams, 5)
-    together = beam_search(MODELS[architecture], collate(encoded, 0), steering, options)
+    together = beam_search(MODELS[architecture], collate(encoded, 0), steering, options, share)
     for row in range(len(encoded)):
-        alone = beam_search(MODELS[architecture], collate(encoded, 0, [row]), steering, options)
+        alone = beam_search(MODELS[architecture], collate(encoded, 0, [row]), steering, options, share)
         torch.testing.assert_close(alone.scores[0], together.scores[row], rtol=1e-4, atol=1e-5)
         assert torch.equal(alone.lengths[0], together.lengths[row])
         assert (together.scores[row].diff() <= 0).all()
@@ -101,12 +103,14 @@ def test_scores_are_sums_of_log_probabilities():
             assert float(found.scores[row, beam]) == pytest.approx(float(total) / len(tokens), rel=1e-4)
 
 
-def test_finished_prompts_leave_the_batch():
+@pytest.mark.parametrize("share", [False, True])
+def test_finished_prompts_leave_the_batch(share):
     model, sizes = make_model("llama"), []
     model.register_forward_pre_hook(
         lambda module, args, kwargs: sizes.append(len(kwargs["input_ids"])), with_kwargs=True
     )
-    found = beam_search(model, collate(prompts([5, 8, 3]), 0), EndTokens(range(0, VOCABULARY, 2)), BeamSettings(2, 9))
+    ends = EndTokens(range(0, VOCABULARY, 2))
+    found = beam_search(model, collate(prompts([5, 8, 3]), 0), ends, BeamSettings(2, 9), share)
     assert sizes[:1] == [3]
     assert all(later <= 6 for later in sizes)
     assert sizes[1:] == sorted(sizes[1:], reverse=True)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from scoring.ragged import Ragged
 from tests.tiny_llm import make_model, make_tokenizer
 from training.llm.llm_spec import LoraSpec
 from training.llm.lora import attach_lora
@@ -23,15 +24,16 @@ BATCH = collate(PROMPTS, TOKENIZER.pad_token_id)
 RESPONSES = [ENCODER.response_ids(item) for item in range(1, len(TITLES))]
 
 
-def search(model=None, beams=3, trie=None, new_tokens=12):
+def search(model=None, beams=3, trie=None, new_tokens=12, share=False):
     settings = BeamSettings(beams, new_tokens, length_penalty=1.0 if trie is None else 0.0)
-    return TitleGenerator(model or make_model(), TOKENIZER, settings, trie)
+    return TitleGenerator(model or make_model(), TOKENIZER, settings, trie, share)
 
 
+@pytest.mark.parametrize("share", [False, True])
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gpt2"])
-def test_constrained_scores_are_the_catalogues_log_probabilities(architecture):
+def test_constrained_scores_are_the_catalogues_log_probabilities(architecture, share):
     model = make_model(architecture)
-    got = search(model, beams=6, trie=TitleTrie.build(RESPONSES), new_tokens=40).run(BATCH)
+    got = search(model, beams=6, trie=TitleTrie.build(RESPONSES), new_tokens=40, share=share).run(BATCH)
     for place, prompt in enumerate(PROMPTS):
         exact = {}
         for item, response in enumerate(RESPONSES, start=1):
@@ -54,6 +56,30 @@ def test_fewer_titles_than_beams_leave_places_empty():
     assert (got.items[:, 2:] == OUTSIDE).all()
     assert np.isneginf(got.scores[:, 2:]).all()
     assert np.isfinite(got.scores[:, :2]).all()
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_barred_titles_use_up_no_beams(share):
+    trie = TitleTrie.build(RESPONSES)
+    everything = search(beams=6, trie=trie, new_tokens=40).run(BATCH)
+    # By the number of a prompt: its two best titles, none, all but one, and all. The rows come in another order.
+    leaf = {int(item): node for node, item in enumerate(trie.items.tolist()) if item != OUTSIDE}
+    ranked = everything.items.tolist()
+    shut = [ranked[0][:2], [], ranked[2][:5], ranked[3]]
+    barred = Ragged.from_rows([[leaf[item] for item in row] for row in shut])
+    batch = collate(PROMPTS, TOKENIZER.pad_token_id, [3, 0, 2, 1])
+    got = search(beams=2, trie=trie, new_tokens=40, share=share).run(batch, barred)
+    for place, row in enumerate([3, 0, 2, 1]):
+        left = [item for item in sorted(leaf) if item not in shut[row]]
+        if not left:
+            assert got.texts[place] == []
+            continue
+        # The search is the one over a catalogue without the barred titles.
+        catalogue = TitleTrie.build([RESPONSES[item - 1] for item in left], left)
+        alone = search(beams=2, trie=catalogue, new_tokens=40).run(collate(PROMPTS, TOKENIZER.pad_token_id, [row]))
+        assert got.items[place].tolist() == alone.items[0].tolist()
+        assert got.texts[place] == alone.texts[0]
+        np.testing.assert_allclose(got.scores[place], alone.scores[0], rtol=1e-4)
 
 
 def test_only_items_of_the_catalogue_come_out():
@@ -87,7 +113,7 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_beams(monkeypatch):
     calls = []
     inner = TitleGenerator._run
 
-    def short_of_memory(self, batch):
+    def short_of_memory(self, batch, barred=None):
         calls.append(len(batch))
         if len(batch) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
