@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,15 @@ from pipeline.stages.baseline_rankers import PopularityRanker, SimilarityRanker,
 from pipeline.stages.llm_ranker import LlmRanker, LlmTask
 from pipeline.stages.ranking_task import Ranker
 from pipeline.stages.surrogate_source import SurrogateSource, one_thread
+from pipeline.stages.title_priors import TUNED
 from pipeline.stages.worker_pools import llm_device
 from training.llm.loading import load_llm, load_tokenizer
 from training.llm.lora import load_adapter
 from training.ranking.grounding import TitleSpace
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
 class RankerSource(Protocol):
@@ -70,22 +75,24 @@ class LlmSource:
     ----------
     adapter : the folder of what was tuned; None ranks by the model as it is.
     titles, embeddings : as the LLM sees them, from item 1; `titles` [n, d].
+    priors : as `title_priors` gives them for this model; None corrects nothing.
     """
 
     task: LlmTask
     adapter: Storage | None
     titles: Sequence[str]
     embeddings: Broadcast
+    priors: Broadcast | None = None
 
     def build(self) -> Ranker:
         tokenizer = load_tokenizer(self.task.llm)
-        base = load_llm(self.task.llm, llm_device())
-        space = _space(self.embeddings)
-        if self.adapter is None:
-            return LlmRanker("untuned", self.task, base, tokenizer, self.titles, space)
-        with self.adapter.local_dir() as folder:
-            model = load_adapter(base, str(folder))
-        return LlmRanker("llm", self.task, model, tokenizer, self.titles, space)
+        model: PreTrainedModel | PeftModel = load_llm(self.task.llm, llm_device())
+        if self.adapter is not None:
+            with self.adapter.local_dir() as folder:
+                model = load_adapter(model, str(folder))
+        label = "untuned" if self.adapter is None else "llm"
+        prior = None if self.priors is None else self.priors.get()[TUNED].astype(np.float32)
+        return LlmRanker(label, self.task, model, tokenizer, self.titles, _space(self.embeddings), prior=prior)
 
 
 def _space(embeddings: Broadcast) -> TitleSpace:

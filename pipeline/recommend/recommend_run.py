@@ -42,6 +42,7 @@ from pipeline.stages.evaluate_stage import embed_titles, llm_task
 from pipeline.stages.prompt_titles import llm_titles
 from pipeline.stages.stage_list import LLM_KEYS
 from pipeline.stages.surrogate_source import trained_surrogate
+from pipeline.stages.title_priors import title_priors
 from pipeline.stages.worker_pools import llm_pool, scoring_pool
 from training.ranking.ranking_metrics import title_groups
 
@@ -237,7 +238,8 @@ def _source(context: StageContext, model: str, items: pa.Table) -> tuple[RankerS
     if model == "similarity":
         return SimilaritySource(embeddings, task.max_items), titles
     adapter = context.folder("finetune") if model == "llm" else None
-    return LlmSource(task, adapter, titles, embeddings), titles
+    priors = title_priors(context, task, adapter, False, titles) if task.prior_correction else None
+    return LlmSource(task, adapter, titles, embeddings, priors), titles
 
 
 def _write(folder: Storage, file: str, parts: Iterator[pa.Table]) -> int:

@@ -28,7 +28,7 @@ from training.loops.worker_placement import Placement
 
 CHECKPOINTS = "_checkpoints"
 #: The keys of `evaluate` that say how titles are generated. A served model is told them.
-DECODING_KEYS = frozenset({"decoding", "beams", "max_new_tokens"})
+DECODING_KEYS = frozenset({"decoding", "beams", "max_new_tokens", "length_penalty", "prior_correction"})
 
 
 def llm_spec(config: Config) -> LLMSpec:

@@ -62,6 +62,21 @@ def evaluated(run: dealrec.Run, label: str) -> tuple[list[str], list[str], list[
     return [r["user_id"] for r in rows], [ids[r["targets"][0] - 1] for r in rows], [r["ranks"][0] for r in rows]
 
 
+def test_the_prior_corrects_lists_too(run: dealrec.Run) -> None:
+    """A weight so large that the least probable titles without a history come first, whatever the history."""
+    users = sorted(walks())[:3]
+    plain, corrected = (
+        lists(
+            dealrec.recommend(
+                run, users=users, k=3, keep_seen=True, evaluate={"decoding": "likelihood", "prior_correction": weight}
+            ).table()
+        )
+        for weight in (0.0, 1e3)
+    )
+    assert plain != corrected
+    assert len({tuple(items) for items in corrected.values()}) == 1
+
+
 @pytest.mark.parametrize(
     ("model", "label"), [("llm", "LLM, tuned"), ("untuned", "LLM, untuned"), ("surrogate", "surrogate")]
 )
