@@ -7,8 +7,7 @@ from typing import Any
 
 from pipeline.engine.graph import Graph
 from pipeline.engine.manifest import read_manifest
-
-HEADLINE = ("recall@10", "ndcg@10")
+from training.ranking.cutoffs import CUTOFFS, headline_cutoff
 
 
 def stage_rows(graph: Graph) -> list[dict[str, Any]]:
@@ -22,11 +21,15 @@ def stage_rows(graph: Graph) -> list[dict[str, Any]]:
 
 
 def metrics_rows(graph: Graph) -> list[dict[str, Any]]:
-    """Return a row for each evaluated model: Recall@10 and NDCG@10, each with its 95% interval."""
+    """Return a row for each evaluated model: Recall and NDCG with their 95% intervals, at 10 or the cut-off that
+    stands for it."""
     folder = graph.folder(graph.stage("evaluate"))
     if read_manifest(folder) is None:
         return []
-    return [headline_row(name, values) for name, values in folder.read_json("metrics.json")["models"].items()]
+    metrics = folder.read_json("metrics.json")
+    # Evaluations of before there was the key have the defaults.
+    cutoff = headline_cutoff(metrics.get("cutoffs", CUTOFFS))
+    return [headline_row(name, values, cutoff) for name, values in metrics["models"].items()]
 
 
 def kept_rows(statistics: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -40,10 +43,10 @@ def kept_rows(statistics: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"interactions": "read", "count": statistics["interactions"]["read"]}, *kept, *dropped]
 
 
-def headline_row(name: str, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def headline_row(name: str, metrics: Mapping[str, Mapping[str, float]], cutoff: int) -> dict[str, Any]:
     """Format one model's headline metrics: the mean and its interval."""
     row: dict[str, Any] = {"model": name}
-    for metric in HEADLINE:
+    for metric in (f"recall@{cutoff}", f"ndcg@{cutoff}"):
         value = metrics[metric]
         row[metric] = f"{value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
     return row

@@ -18,6 +18,7 @@ from scoring.solver_settings import SolverName, SolverSettings
 from training.llm.llm_config import LlmConfig
 from training.loops.finetune_config import FinetuneConfig
 from training.loops.surrogate_config import SurrogateConfig
+from training.ranking.cutoffs import CUTOFFS
 
 
 class Columns(Section):
@@ -225,6 +226,9 @@ class EvaluateConfig(Section):
     """All-ranking on the test users."""
 
     users: PositiveInt | Literal["all"] = "all"
+    cutoffs: tuple[PositiveInt, ...] = Field(
+        CUTOFFS, description="Lengths of the lists that are measured; the longest is kept of each ranking."
+    )
     beams: PositiveInt = 4
     decoding: Literal["free", "constrained"] = "free"
     max_new_tokens: PositiveInt = Field(32, description="Of free decoding; titles bound the constrained one.")
@@ -234,6 +238,21 @@ class EvaluateConfig(Section):
     )
     batch_tokens: PositiveInt = Field(4096, description="Prompt tokens a batch, times beams.")
     seed: int = 0
+
+    @field_validator("cutoffs", mode="before")
+    @classmethod
+    def _one_cutoff(cls, value: object) -> object:
+        values = (value,) if isinstance(value, int) else value
+        if isinstance(values, list | tuple) and any(isinstance(entry, bool) for entry in values):
+            raise unmet("a list of whole numbers")
+        return values
+
+    @field_validator("cutoffs")
+    @classmethod
+    def _in_order(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if not values or len(set(values)) < len(values):
+            raise unmet("a list of one or more different values")
+        return tuple(sorted(values))
 
 
 class AuditConfig(Section):

@@ -14,6 +14,7 @@ from cluster.broadcast import Broadcast
 from cluster.storage import Storage
 from pipeline.stages.baseline_rankers import PopularityRanker, SimilarityRanker, SurrogateRanker
 from pipeline.stages.llm_ranker import LlmRanker, LlmTask
+from pipeline.stages.model_names import POPULARITY, SIMILARITY, SURROGATE, UNTUNED
 from pipeline.stages.ranking_task import Question, Ranker
 from pipeline.stages.surrogate_source import SurrogateSource
 from pipeline.stages.worker_pools import llm_device
@@ -22,8 +23,6 @@ from training.llm.loading import load_llm, load_tokenizer
 from training.llm.lora import load_adapter
 from training.ranking.grounding import TextEmbedder, TitleSpace
 from training.ranking.ranking_metrics import title_groups
-
-UNTUNED, SURROGATE, POPULARITY, SIMILARITY = "LLM, untuned", "surrogate", "popularity", "title similarity"
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,8 @@ class RankingWorker:
             ]
 
     def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, object]]:
-        users = self._question.users(index)
-        answers = [users.predictions(ranker.label, ranker.answer(users), self._groups) for ranker in self._rankers]
+        users, listed = self._question.users(index), self._question.listed
+        answers = [
+            users.predictions(ranker.label, ranker.answer(users), self._groups, listed) for ranker in self._rankers
+        ]
         return pa.concat_tables(answers), self._facts
