@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.engine.graph import Graph
 from pipeline.engine.manifest import read_manifest
-from training.ranking.cutoffs import CUTOFFS, headline_cutoff
+from training.ranking.cutoffs import headline_cutoff
 
 
 def stage_rows(graph: Graph) -> list[dict[str, Any]]:
@@ -26,10 +26,7 @@ def metrics_rows(graph: Graph) -> list[dict[str, Any]]:
     folder = graph.folder(graph.stage("evaluate"))
     if read_manifest(folder) is None:
         return []
-    metrics = folder.read_json("metrics.json")
-    # Evaluations of before there was the key have the defaults.
-    cutoff = headline_cutoff(metrics.get("cutoffs", CUTOFFS))
-    return [headline_row(name, values, cutoff) for name, values in metrics["models"].items()]
+    return [headline_row(name, values) for name, values in folder.read_json("metrics.json")["models"].items()]
 
 
 def kept_rows(statistics: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -43,9 +40,10 @@ def kept_rows(statistics: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"interactions": "read", "count": statistics["interactions"]["read"]}, *kept, *dropped]
 
 
-def headline_row(name: str, metrics: Mapping[str, Mapping[str, float]], cutoff: int) -> dict[str, Any]:
+def headline_row(name: str, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """Format one model's headline metrics: the mean and its interval."""
     row: dict[str, Any] = {"model": name}
+    cutoff = headline_cutoff([int(key.partition("@")[2]) for key in metrics])
     for metric in (f"recall@{cutoff}", f"ndcg@{cutoff}"):
         value = metrics[metric]
         row[metric] = f"{value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"

@@ -48,7 +48,7 @@ def list_metrics(
     groups : [n], from 0 on, equal for items that share a title; None if no two items do.
     """
     groups = np.arange(len(counts)) if groups is None else groups
-    interactions = np.bincount(groups, weights=counts)
+    interactions = np.bincount(groups, weights=counts).astype(np.float64)
     shown = groups[items.values.astype(np.int64) - 1]
     distinct = len(np.unique(shown))
     rarity = max(interactions.sum(), 1) / np.maximum(interactions, 1)

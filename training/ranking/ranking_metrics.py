@@ -119,14 +119,14 @@ def user_metrics(ranks: Ragged, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, V
     ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, longest + 2)))])
 
     def total(weights: Values) -> Values:
-        return np.bincount(row, weights=weights, minlength=len(ranks))
+        return np.bincount(row, weights=weights, minlength=len(ranks)).astype(np.float64)
 
     metrics: dict[str, Values] = {}
     with np.errstate(invalid="ignore"):
         for cutoff in cutoffs:
-            hit = positions <= cutoff
+            hit = (positions <= cutoff).astype(np.float64)
             gains = total(hit / np.log2(positions + 1))
-            metrics[f"recall@{cutoff}"] = total(hit.astype(np.float64)) / counts
+            metrics[f"recall@{cutoff}"] = total(hit) / counts
             metrics[f"ndcg@{cutoff}"] = np.minimum(gains / ideal[np.minimum(counts, cutoff)], 1.0)
             metrics[f"mrr@{cutoff}"] = total((place == 1) * hit / positions) / np.minimum(counts, 1)
             metrics[f"map@{cutoff}"] = total(hit * np.minimum(place / positions, 1.0)) / counts
