@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass, field
 import pyarrow as pa
 
 from pipeline.api.masked_repr import MaskedRepr
+from pipeline.studies.compare.comparison_rows import HEADLINE
 from pipeline.studies.compare.outcomes import TEST
 from pipeline.studies.compare.records import ArmRow, ComparisonRecord
 from pipeline.studies.compare.verdict import conclusions
-
-_METRICS = ("recall@10", "ndcg@10")
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class ComparedArm:
     @classmethod
     def of(cls, row: ArmRow) -> ComparedArm:
         """Read the arm of a row of the record."""
-        recall, ndcg = (row["metrics"].get(TEST, {}).get(name) for name in _METRICS)
+        recall, ndcg = (row["metrics"].get(TEST, {}).get(name) for name in HEADLINE)
         difference = None if ndcg is None else ndcg.get("difference")
         return cls(
             model=row["model"],

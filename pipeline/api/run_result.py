@@ -81,13 +81,27 @@ class Run(MaskedRepr):
     def metrics(self) -> dict[str, dict[str, Interval]]:
         """Return each evaluated model's metrics, means over the test users with 95% intervals.
 
-        Keys are the model's name, then the metric's, such as `ndcg@10`. Empty until the stage evaluate is complete.
+        Keys are the model's name, then the metric's: `recall@10`, `ndcg@10`, `mrr@10`, `map@10`, and so on for each of
+        `evaluate.cutoffs`. Empty until the stage evaluate is complete.
         """
         models = model_metrics(self._graph)
         return {
             model: {name: Interval(v["mean"], v["low"], v["high"], int(v["users"])) for name, v in values.items()}
             for model, values in models.items()
         }
+
+    def lists(self) -> dict[str, dict[str, float]]:
+        """Return what each evaluated model's lists are like: how much of the catalogue they show, how popular it is.
+
+        Keys are the model's name, then the figure's: `coverage@10`, `distinct@10`, `novelty@10`, `popularity@10` and,
+        of a model that generates texts, `outside`. docs/METHOD.md defines them. Empty until the stage evaluate is
+        complete.
+        """
+        folder = self._folder("evaluate")
+        if read_manifest(folder) is None:
+            return {}
+        found: dict[str, dict[str, float]] = folder.read_json("metrics.json").get("lists", {})
+        return found
 
     @property
     def report(self) -> str | None:

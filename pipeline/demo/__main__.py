@@ -35,7 +35,11 @@ def demo(cache: Path, run_dir: Path) -> list[dict[str, Any]]:
     run = open_run(str(run_dir))
     with nullcontext() if run.exists("arms") else session(config):
         graph = run_stages(config, run, RunOptions())
+        compared = run.exists("arms/comparison-llm.json")
         compare(config, run, Request(SELECTORS, seeds=1, sizes=[config.select.size]), "llm")
+        if not compared:
+            # The report's first sentence now knows a random coreset.
+            run_stages(config, run, RunOptions(first="report"))
     arm = arm_graph(config, run, Arm("random", config.select.size, 0))
     evaluation = arm.folder(arm.stage("evaluate")).read_json("metrics.json")
     rows = metrics_rows(graph)

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pipeline.engine.graph import Graph
 from pipeline.engine.manifest import read_manifest
 from pipeline.ingest.statistics_record import IngestStatistics
+from training.ranking.cutoffs import headline_cutoff
 
-HEADLINE = ("recall@10", "ndcg@10")
 #: The mean of a metric, the ends of its interval and the number of users behind it, by their names in `metrics.json`.
 MetricValues = Mapping[str, float]
 
@@ -44,7 +44,7 @@ def model_metrics(graph: Graph) -> Mapping[str, Mapping[str, MetricValues]]:
 
 
 def metrics_rows(graph: Graph) -> list[dict[str, str]]:
-    """Return a row for each evaluated model: Recall@10 and NDCG@10, each with its 95% interval."""
+    """Return a row for each evaluated model: Recall and NDCG with their intervals, at `headline_cutoff`."""
     return [headline_row(name, values) for name, values in model_metrics(graph).items()]
 
 
@@ -59,7 +59,9 @@ def kept_rows(statistics: IngestStatistics) -> list[dict[str, object]]:
 
 def headline_row(name: str, metrics: Mapping[str, MetricValues]) -> dict[str, str]:
     """Format one model's headline metrics: the mean and its interval."""
-    return {"model": name, **{metric: _interval_text(metrics[metric]) for metric in HEADLINE}}
+    cutoff = headline_cutoff([int(key.partition("@")[2]) for key in metrics])
+    names = (f"recall@{cutoff}", f"ndcg@{cutoff}")
+    return {"model": name, **{metric: _interval_text(metrics[metric]) for metric in names}}
 
 
 def _interval_text(values: MetricValues) -> str:

@@ -18,6 +18,7 @@ from scoring.solver_settings import SolverName, SolverSettings
 from training.llm.llm_config import LlmConfig
 from training.loops.finetune_config import FinetuneConfig
 from training.loops.surrogate_config import SurrogateConfig
+from training.ranking.cutoffs import CUTOFFS
 
 
 class Columns(Section):
@@ -231,6 +232,9 @@ class EvaluateConfig(Section):
     """All-ranking on the test users."""
 
     users: PositiveInt | Literal["all"] = "all"
+    cutoffs: tuple[PositiveInt, ...] = Field(
+        CUTOFFS, description="Lengths of the lists that are measured; the longest is kept of each ranking."
+    )
     decoding: Literal["free", "constrained", "likelihood"] = Field(
         "free",
         description="free: BIGRec's way, a generated text and the titles near it; constrained: a search of the most "
@@ -267,6 +271,21 @@ class EvaluateConfig(Section):
         4096, description="Prompt tokens a batch, times beams where the model's beams cannot share their prompt."
     )
     seed: int = 0
+
+    @field_validator("cutoffs", mode="before")
+    @classmethod
+    def _one_cutoff(cls, value: object) -> object:
+        values = (value,) if isinstance(value, int) else value
+        if isinstance(values, list | tuple) and any(isinstance(entry, bool) for entry in values):
+            raise unmet("a list of whole numbers")
+        return values
+
+    @field_validator("cutoffs")
+    @classmethod
+    def _in_order(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if not values or len(set(values)) < len(values):
+            raise unmet("a list of one or more different values")
+        return tuple(sorted(values))
 
     @model_validator(mode="before")
     @classmethod

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
-_METRIC_NAMES = {"recall": "Recall", "ndcg": "NDCG", "mrr": "MRR", "hit": "Hit rate", "hr": "Hit rate"}
+_METRIC_NAMES = {"recall": "Recall", "ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "hit": "Hit rate", "hr": "Hit rate"}
 
 
 def count(value: float) -> str:
@@ -26,6 +26,11 @@ def number(value: float) -> str:
     else:
         shown = f"{value:.2e}"
     return shown.replace("-", MINUS)
+
+
+def signed(value: float) -> str:
+    """Format a difference of metrics with its sign and four decimals."""
+    return f"{value:+.4f}".replace("-", MINUS)
 
 
 def percent(share: float) -> str:

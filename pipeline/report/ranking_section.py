@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from pipeline.report import number_format as fmt
 from pipeline.report.charts import IntervalRow, interval_chart
-from pipeline.report.report_data import Metric, Metrics, ReportData
+from pipeline.report.report_data import Gain, Metric, Metrics, ReportData
+from training.ranking.cutoffs import headline_cutoff
 
-HEADLINE_CUTOFF = 10
+_HEADLINE = ("recall", "ndcg")
+#: The figures of lists: the key, whether it has a cut-off, its column, and its format.
+_LIST_FIGURES: tuple[tuple[str, bool, str, Callable[[float], str]], ...] = (
+    ("distinct", True, "titles shown", fmt.count),
+    ("coverage", True, "of the catalogue", fmt.percent),
+    ("novelty", True, "novelty, bits", fmt.number),
+    ("popularity", True, "popularity, interactions", fmt.number),
+    ("outside", False, "texts that are no title", fmt.percent),
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,15 @@ class MetricTable:
 
     columns: list[str]
     rows: list[tuple[str, bool, list[Cell | None]]]
+
+
+@dataclass(frozen=True)
+class ListTable:
+    """What the lists of each model show: columns, and for each model whether it is the run's own, and its cells."""
+
+    cutoff: int
+    columns: list[str]
+    rows: list[tuple[str, bool, list[str]]]
 
 
 def known(row: Mapping[str, Metric | None], key: str) -> bool:
@@ -58,10 +76,17 @@ def _cutoff(key: str) -> int:
     return int(digits) if digits.isdigit() else 0
 
 
-def headline_keys(metrics: Metrics) -> list[str]:
-    """Return the metrics to show first: those at 10, or else at the smallest cut-off."""
+def accuracy_keys(metrics: Metrics) -> list[str]:
+    """Return the metrics of the first table: those at 10, or at the cut-off that stands for it."""
     keys = metric_keys(metrics)
-    return [key for key in keys if _cutoff(key) == HEADLINE_CUTOFF] or keys[:2]
+    cutoff = headline_cutoff([_cutoff(key) for key in keys]) if keys else 0
+    return [key for key in keys if _cutoff(key) == cutoff]
+
+
+def headline_keys(metrics: Metrics) -> list[str]:
+    """Return Recall and NDCG at that cut-off, or else the first two metrics there."""
+    keys = accuracy_keys(metrics)
+    return [key for key in keys if key.partition("@")[0] in _HEADLINE] or keys[:2]
 
 
 def table(metrics: Metrics, focus: str | None, keys: list[str] | None = None) -> MetricTable:
@@ -111,20 +136,34 @@ def slice_tables(data: ReportData) -> list[tuple[str, MetricTable]]:
     ]
 
 
-def verdict(data: ReportData) -> Markup:
-    """Return one or two sentences on what the run shows; "" without metrics."""
+def headline(data: ReportData) -> tuple[str, str]:
+    """Return the sentence that says what was gained, and what is to be said about it; "" without metrics."""
+    if data.gains:
+        return _gained(data)
     metrics = data.metrics or {}
-    keys = headline_keys(metrics)
-    ours = metrics.get(data.focus or "", {})
+    keys, ours = headline_keys(metrics), metrics.get(data.focus or "", {})
     if not keys or not known(ours, keys[0]):
-        return Markup("")
-    key = keys[0]
-    reached = Markup("{} reaches {} {}").format(data.focus, fmt.metric_name(key), _spoken(ours[key]))
-    control = metrics.get(data.baseline or "", {})
-    if not known(control, key):
-        return reached + "."
-    compared = Markup("; {}, {}. ").format(data.baseline, _spoken(control[key]))
-    return reached + compared + _comparison(ours[key], control[key])
+        return "", ""
+    return f"{data.focus} reaches {fmt.metric_name(keys[0])} {_spoken(ours[keys[0]])}.", ""
+
+
+def _gained(data: ReportData) -> tuple[str, str]:
+    first = data.gains[0]
+    name = fmt.metric_name(first.metric)
+    clauses = "; ".join(_clause(gain, name if gain == first else "") for gain in data.gains)
+    users = f"the same {data.users_evaluated:,} test users" if data.users_evaluated else "the same test users"
+    beside = " and ".join(f"{gain.theirs:.4f} for {gain.against}" for gain in data.gains)
+    return (
+        f"{clauses[0].upper()}{clauses[1:]}.",
+        f"{name} is {first.ours:.4f}; it is {beside}. Differences are over {users}, with 95% intervals.",
+    )
+
+
+def _clause(gain: Gain, metric: str) -> str:
+    found = gain.difference
+    side = {1: "gained", 0: "gained nothing beyond chance", -1: "did harm"}[found.sign]
+    shown = f"{fmt.signed(found.mean)} ({fmt.signed(found.low)} to {fmt.signed(found.high)})"
+    return f"{gain.subject} {side}: {metric}{' ' if metric else ''}{shown} against {gain.against}"
 
 
 def _spoken(value: Metric) -> str:
@@ -132,18 +171,19 @@ def _spoken(value: Metric) -> str:
     return f"{mean:.4f} ({low:.4f} to {high:.4f})" if high > low else f"{mean:.4f}"
 
 
-def _comparison(ours: Metric, control: Metric) -> Markup:
-    mean, low, high = as_interval(ours)
-    control_mean, control_low, control_high = as_interval(control)
-    if low == high or control_low == control_high:
-        return Markup("There are no intervals, so the difference may be chance.")
-    if low > control_high or high < control_low:
-        side = "ahead of" if mean > control_mean else "behind"
-        return Markup(f"The intervals do not overlap: in this run the coreset is {side} its control.")
-    return Markup(
-        "The intervals overlap, so this run alone cannot tell the two apart: "
-        "<code>dealrec compare</code> repeats it over several seeds."
-    )
+def list_table(data: ReportData) -> ListTable | None:
+    """Build the table of what the lists show, at the cut-off of the headline; None without figures."""
+    lists = data.lists or {}
+    cutoffs = sorted({_cutoff(key) for row in lists.values() for key in row if "@" in key})
+    if not cutoffs:
+        return None
+    cutoff = headline_cutoff(cutoffs)
+    rows = []
+    for model, row in lists.items():
+        found = [(row.get(f"{key}@{cutoff}" if at else key), form) for key, at, _, form in _LIST_FIGURES]
+        cells = [fmt.NOTHING if value is None else form(value) for value, form in found]
+        rows.append((model, model == data.focus, cells))
+    return ListTable(cutoff, [name for _, _, name, _ in _LIST_FIGURES], rows)
 
 
 def has_interval(metrics: Metrics | None) -> bool:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from pipeline.engine.json_value import JsonRecord
 from pipeline.report.report_rows import SelectionReport
+from training.ranking.ranking_metrics import Interval
 
 Metric = float | Mapping[str, float]
 """A mean alone, or {"mean", "low", "high"} with the ends of its interval."""
@@ -18,6 +19,27 @@ Metrics = Mapping[str, Mapping[str, Metric]]
 """Model label → metric such as "recall@10" → value; both in the order of display."""
 
 Array = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The difference of the model that a run is about from another one, paired over the same users.
+
+    Attributes
+    ----------
+    subject : what the difference says something about, such as "tuning".
+    against : the other model, as a sentence names it.
+    metric : such as "ndcg@10".
+    ours, theirs : the means of the two.
+    difference : the mean of ours minus theirs by user.
+    """
+
+    subject: str
+    against: str
+    metric: str
+    ours: float
+    theirs: float
+    difference: Interval
 
 
 @dataclass(frozen=True)
@@ -39,10 +61,13 @@ class ReportData:
     finetune : {"train": [{"step", "loss"}], "valid": [{"step", "loss"}], "untuned_loss", "best_step", …}.
     metrics : the metrics of every model over all test users.
     slices : slice name ("warm", "cold") → metrics over the targets of that slice.
+    lists : the figures of every model's lists, such as "coverage@10", and "outside".
+    gains : what the run gained, the difference that matters most first.
     focus : the label of the model that this run is about.
-    baseline : the label of its control.
+    baseline : the label of the model that the charts mark.
     users_evaluated : the number of test users behind the metrics.
-    examples : {"user", "history": [titles], "generated", "grounded", "targets": [titles], "rank"}.
+    examples : {"user", "history": [titles], "targets": [titles], "generated", "lists": [{"model", "rank", "titles":
+        [{"title", "hit"}]}]}, where `rank` is that of the first target.
     config_yaml : the whole configuration, as text.
     provenance : versions, commit, fingerprints; may nest.
     warnings : the warnings of the run, as sentences.
@@ -61,6 +86,8 @@ class ReportData:
     finetune: JsonRecord | None = None
     metrics: Metrics | None = None
     slices: Mapping[str, Metrics] | None = None
+    lists: Mapping[str, Mapping[str, float]] | None = None
+    gains: Sequence[Gain] = ()
     focus: str | None = None
     baseline: str | None = None
     users_evaluated: int | None = None

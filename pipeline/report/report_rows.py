@@ -52,16 +52,29 @@ SelectionReport = TypedDict(
 )
 
 
+class ShownTitle(TypedDict):
+    """A title of a list, and whether it is a target."""
+
+    title: str
+    hit: bool
+
+
+class ShownList(TypedDict):
+    """The first titles of a model's list for a user; `rank` is that of the first target, None if unknown."""
+
+    model: str
+    rank: float | None
+    titles: list[ShownTitle]
+
+
 class ExampleView(TypedDict):
-    """A prediction as the page shows it."""
+    """A user as the page shows them: what they chose, and what each model recommends."""
 
     user: object
     history: list[str]
     generated: str
-    grounded: str | None
     targets: list[str]
-    rank: float | None
-    hit: bool
+    lists: list[ShownList]
 
 
 class StageView(TypedDict):

@@ -14,7 +14,7 @@ from pipeline.report import number_format as fmt
 from pipeline.report import ranking_section
 from pipeline.report.charts import TAIL, Series, line_chart, score_histogram, strata_chart
 from pipeline.report.report_data import Array, ReportData
-from pipeline.report.report_rows import ExampleView, SelectionReport, StageView
+from pipeline.report.report_rows import ExampleView, SelectionReport, ShownList, StageView
 from pipeline.report.scatter import MAX_PICKS, score_scatter
 
 _IDLE = ("not run", "skipped")
@@ -28,8 +28,7 @@ def page(data: ReportData) -> dict[str, object]:
     return {
         "data": data,
         "facts": _facts(data, sum(seconds)),
-        "kept": _kept(data.selection),
-        "verdict": ranking_section.verdict(data),
+        "lead": _lead(data),
         "warnings": _all_warnings(data),
         "ranking": _ranking(data),
         "pruning": _pruning(data),
@@ -55,8 +54,18 @@ def _facts(data: ReportData, seconds: float) -> list[tuple[str, str]]:
     return facts
 
 
+def _lead(data: ReportData) -> tuple[str, str]:
+    """Return the first sentence, of what was gained if it is known, and the others."""
+    (gained, more), kept = ranking_section.headline(data), _kept(data.selection)
+    if not gained:
+        return kept, ""
+    if data.selection and data.selection.get("method") != "random" and len(data.gains) == 1:
+        more += " No random coreset of this size was tuned in this run, so it does not say what the selection gained."
+    return gained, f"{kept} {more}".rstrip()
+
+
 def _kept(selection: SelectionReport | None) -> str:
-    """Return the first half of the headline."""
+    """Return what the selection kept."""
     if not selection or not selection.get("samples"):
         return "No coreset has been selected yet."
     chosen, samples = selection["chosen"], selection["samples"]
@@ -79,7 +88,9 @@ def _ranking(data: ReportData) -> dict[str, object] | None:
         return None
     return {
         "charts": ranking_section.charts(data),
-        "table": ranking_section.table(data.metrics, data.focus),
+        "table": ranking_section.table(data.metrics, data.focus, ranking_section.accuracy_keys(data.metrics)),
+        "whole": ranking_section.table(data.metrics, data.focus),
+        "lists": ranking_section.list_table(data),
         "slices": ranking_section.slice_tables(data),
         "intervals": ranking_section.has_interval(data.metrics),
         "users": fmt.count(data.users_evaluated) if data.users_evaluated else "",
@@ -218,16 +229,20 @@ def _scalars(metrics: JsonRecord, without: Sequence[str]) -> list[tuple[str, str
 
 
 def _example(example: JsonRecord) -> ExampleView:
-    targets = _entries(example.get("targets")) or [example[key] for key in ("target",) if example.get(key)]
-    grounded = example.get("grounded")
     return {
         "user": example.get("user"),
         "history": [str(title) for title in _entries(example.get("history"))],
         "generated": str(example.get("generated") or ""),
-        "grounded": None if grounded is None else str(grounded),
-        "targets": [str(title) for title in targets],
-        "rank": number_or_none(example.get("rank")),
-        "hit": grounded is not None and grounded in targets,
+        "targets": [str(title) for title in _entries(example.get("targets"))],
+        "lists": [_shown_list(entry) for entry in records(example.get("lists"))],
+    }
+
+
+def _shown_list(entry: JsonRecord) -> ShownList:
+    return {
+        "model": str(entry["model"]),
+        "rank": number_or_none(entry.get("rank")),
+        "titles": [{"title": str(row["title"]), "hit": bool(row["hit"])} for row in records(entry.get("titles"))],
     }
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cluster.broadcast import Broadcast
 from cluster.digest import json_digest
@@ -22,19 +20,19 @@ from pipeline.engine.fingerprint import model_identity
 from pipeline.engine.graph import StageContext
 from pipeline.engine.sample_tables import ragged_column
 from pipeline.stages.evaluate_workers import Baselines, RankingWorker, TitleWorker
+from pipeline.stages.evaluation_figures import measure
 from pipeline.stages.evaluation_users import draw_test_users
 from pipeline.stages.finetune_stage import llm_copy
 from pipeline.stages.first_items import first_items
 from pipeline.stages.llm_ranker import LlmTask
 from pipeline.stages.prompt_titles import llm_titles, title_encoder
-from pipeline.stages.ranking_task import Question
+from pipeline.stages.ranking_task import LEAST_LISTED, Question
 from pipeline.stages.surrogate_source import trained_surrogate
 from pipeline.stages.title_priors import title_priors
 from pipeline.stages.worker_pools import llm_pool
 from scoring.ragged import Ragged
 from training.loops.repeats import masking_notice, repeated_targets
 from training.ranking.beam_search import BeamSettings
-from training.ranking.ranking_metrics import select_targets, summarise_all, user_metrics
 
 #: Users and titles of one task; they follow nothing of the cluster, so neither do the files.
 USERS_PER_CHUNK = 16
@@ -70,7 +68,7 @@ def evaluate_model(context: StageContext, label: str, adapter: Storage | None) -
     if task.prior_correction:
         priors = title_priors(context, task, adapter, config.evaluate.baselines, titles)
     arguments = {
-        "question": Question(out, titles, config.evaluate.mask_seen),
+        "question": Question(out, titles, config.evaluate.mask_seen, max(LEAST_LISTED, *config.evaluate.cutoffs)),
         "task": task,
         "label": label,
         "adapter": adapter,
@@ -91,7 +89,7 @@ def evaluate_model(context: StageContext, label: str, adapter: Storage | None) -
     if config.evaluate.mask_seen:
         asked = pa.concat_tables([out.read_table(f"_users/part-{index:05d}.parquet") for index in chunks])
         warn_of_repeats(ragged_column(asked, "targets"), ragged_column(asked, "seen"))
-    metrics = measure(predictions, counts, config.evaluate.seed)
+    metrics = measure(predictions, counts, titles, config.evaluate.cutoffs, config.evaluate.seed, label)
     out.write_table("predictions.parquet", predictions)
     out.write_json("metrics.json", {**metrics, "focus": label})
     return {
@@ -188,29 +186,3 @@ def read_title_embeddings(folder: Storage, titles: Sequence[str]) -> Broadcast:
 
 def _title_chunks(titles: Sequence[str]) -> list[int]:
     return list(range(-(-len(titles) // _TITLES_PER_CHUNK)))
-
-
-def measure(predictions: pa.Table, counts: npt.NDArray[np.int64], seed: int) -> dict[str, Any]:
-    """Metrics of every model over all users, and over warm and cold targets apart.
-
-    Computed once from the gathered ranks. An item is cold when train holds no interaction with it.
-    """
-    models: dict[str, Any] = {}
-    slices: dict[str, dict[str, Any]] = {"warm": {}, "cold": {}}
-    users = targets = 0
-    for label in dict.fromkeys(predictions.column("model").to_pylist()):
-        table = predictions.filter(pc.equal(predictions.column("model"), label))
-        ranks = ragged_column(table, "ranks")
-        items = ragged_column(table, "targets").values
-        warm = counts[items - 1] > 0
-        users, targets = len(ranks), len(items)
-        models[label] = _summary(ranks, seed)
-        for name, chosen in (("warm", warm), ("cold", ~warm)):
-            if chosen.any():
-                slices[name][label] = _summary(select_targets(ranks, chosen), seed)
-    filled = {name: values for name, values in slices.items() if values}
-    return {"users": users, "targets": targets, "models": models, "slices": filled}
-
-
-def _summary(ranks: Ragged, seed: int) -> dict[str, dict[str, float]]:
-    return {name: asdict(interval) for name, interval in summarise_all(user_metrics(ranks), seed=seed).items()}

@@ -14,6 +14,7 @@ from cluster.broadcast import Broadcast
 from cluster.storage import Storage
 from pipeline.stages.baseline_rankers import PopularityRanker, SimilarityRanker, SurrogateRanker
 from pipeline.stages.llm_ranker import LlmRanker, LlmTask
+from pipeline.stages.model_names import POPULARITY, SIMILARITY, SURROGATE, UNTUNED
 from pipeline.stages.ranking_task import Question, Ranker
 from pipeline.stages.surrogate_source import SurrogateSource
 from pipeline.stages.title_priors import BASE, TUNED
@@ -23,8 +24,6 @@ from training.llm.loading import load_llm, load_tokenizer
 from training.llm.lora import load_adapter
 from training.ranking.grounding import TextEmbedder, TitleSpace
 from training.ranking.ranking_metrics import title_groups
-
-UNTUNED, SURROGATE, POPULARITY, SIMILARITY = "LLM, untuned", "surrogate", "popularity", "title similarity"
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,9 @@ class RankingWorker:
 
     def __call__(self, index: int) -> tuple[pa.Table, Mapping[str, object]]:
         users, moved = self._question.users(index), self._tuned.moved_by_prior
-        answers = [users.predictions(ranker.label, ranker.answer(users), self._groups) for ranker in self._rankers]
+        listed = self._question.listed
+        answers = [
+            users.predictions(ranker.label, ranker.answer(users), self._groups, listed) for ranker in self._rankers
+        ]
         facts = {**self._facts, "moved_by_prior": self._tuned.moved_by_prior - moved}
         return pa.concat_tables(answers), facts

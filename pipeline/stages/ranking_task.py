@@ -14,7 +14,10 @@ from cluster.storage import Storage
 from pipeline.engine.sample_tables import list_array, ragged_column
 from scoring.ragged import Ragged
 from training.ranking.ranking_metrics import rank_targets
+from training.ranking.top_items import top_items
 
+#: A list of an evaluation has this many items at least, where that many are candidates.
+LEAST_LISTED = 10
 PREDICTIONS = pa.schema(
     [
         ("model", pa.string()),
@@ -24,6 +27,8 @@ PREDICTIONS = pa.schema(
         ("grounded", pa.int32()),
         ("targets", pa.list_(pa.int32())),
         ("ranks", pa.list_(pa.int32())),
+        ("items", pa.list_(pa.int32())),
+        ("scores", pa.list_(pa.float32())),
     ]
 )
 
@@ -54,17 +59,30 @@ class Users:
     def __len__(self) -> int:
         return self.table.num_rows
 
-    def predictions(self, model: str, answer: Answer, groups: npt.NDArray[np.int64]) -> pa.Table:
-        """Return the rows of `predictions.parquet` for this chunk; `groups` [n] as in `rank_targets`."""
+    def predictions(
+        self, model: str, answer: Answer, groups: npt.NDArray[np.int64], listed: int = LEAST_LISTED
+    ) -> pa.Table:
+        """Return the rows of `predictions.parquet` for this chunk.
+
+        Parameters
+        ----------
+        groups : [n], as in `rank_targets`.
+        listed : the number of items to keep of each user's ranking; the first of them is `grounded`.
+        """
         ranks = rank_targets(answer.scores, self.targets, self.seen, groups)
+        top = top_items(answer.scores, listed, self.seen, groups=groups)
+        items = list_array(top.items)
         columns = [
             pa.array([model] * len(self), pa.string()),
             self.table.column("sample_id"),
             self.table.column("user_id").cast(pa.string()),
             pa.nulls(len(self), pa.string()) if answer.generated is None else pa.array(answer.generated, pa.string()),
-            pa.array(self.best(answer.scores), pa.int32()),
+            # Null for a user who has seen the whole catalogue.
+            pa.array([row[0].as_py() if len(row) else None for row in items], pa.int32()),
             list_array(self.targets),
             list_array(ranks),
+            items,
+            pa.ListArray.from_arrays(items.offsets, pa.array(top.scores, pa.float32())),
         ]
         return pa.Table.from_arrays(columns, schema=PREDICTIONS)
 
@@ -85,11 +103,13 @@ class Question:
     folder : holds the chunks, `_users/part-k.parquet`.
     titles : by item, from item 1.
     mask_seen : whether items that a user has seen are no candidates.
+    listed : the number of items to keep of each user's ranking.
     """
 
     folder: Storage
     titles: Sequence[str]
     mask_seen: bool
+    listed: int = LEAST_LISTED
 
     def users(self, index: int) -> Users:
         table = self.folder.read_table(f"_users/part-{index:05d}.parquet")

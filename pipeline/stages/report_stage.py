@@ -7,24 +7,22 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from cluster.digest import json_digest
 from cluster.masking import masked
-from cluster.storage import Storage
 from pipeline.engine.config_file import shown_config
 from pipeline.engine.graph import StageContext
 from pipeline.engine.json_value import JsonValue
 from pipeline.engine.manifest import Manifest, environment, read_manifest
-from pipeline.engine.sample_tables import ragged_column, read_titles, train_shards
+from pipeline.engine.sample_tables import train_shards
 from pipeline.report import ReportData, render_report
+from pipeline.stages.model_names import UNTUNED
+from pipeline.stages.report_examples import read_examples
+from pipeline.stages.report_gains import read_gains
 from scoring.ids import draw_order
 
 #: Samples shown at most; more are drawn by hash.
 _SHOWN = 200_000
-_EXAMPLES = 12
-_HISTORY = 6
 
 
 def run_report(context: StageContext) -> Mapping[str, object]:
@@ -62,7 +60,10 @@ def gather(context: StageContext) -> ReportData:
         },
         metrics=metrics["models"],
         slices=metrics["slices"],
+        lists=metrics["lists"],
+        gains=read_gains(context, metrics),
         focus=metrics["focus"],
+        baseline=UNTUNED if UNTUNED in metrics["models"] else None,
         users_evaluated=metrics["users"],
         examples=read_examples(context.folder("evaluate"), data, metrics["focus"]),
         config_yaml=shown_config(config),
@@ -101,27 +102,3 @@ def read_score_columns(context: StageContext, shards: int) -> dict[str, npt.NDAr
         shown = np.argpartition(np.concatenate(keys), _SHOWN)[:_SHOWN]
         scores = {score: values[shown] for score, values in scores.items()}
     return scores
-
-
-def read_examples(evaluation: Storage, data: Storage, model: str) -> list[dict[str, JsonValue]]:
-    """Return what the tuned LLM generated for the first users of the draw."""
-    table = evaluation.read_table("predictions.parquet")
-    table = table.filter(pc.equal(table.column("model"), model)).slice(0, _EXAMPLES)
-    titles = read_titles(data)
-    users = pa.concat_tables(
-        [evaluation.read_table(f"_users/{name}", ["user_id", "history"]) for name in evaluation.list("_users")]
-    )
-    history = ragged_column(users, "history")
-    targets, ranks = ragged_column(table, "targets"), ragged_column(table, "ranks")
-    rows = table.select(["user_id", "generated", "grounded"]).to_pylist()
-    return [
-        {
-            "user": row["user_id"],
-            "history": [titles[item] for item in history.row(place)[-_HISTORY:]],
-            "generated": row["generated"],
-            "grounded": titles[row["grounded"]],
-            "targets": [titles[item] for item in targets.row(place)],
-            "rank": int(ranks.row(place).min()),
-        }
-        for place, row in enumerate(rows)
-    ]

@@ -59,6 +59,8 @@ def _model_metrics(metrics: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
             yield f"{model}/{metric}", interval["mean"]
             yield f"{model}/{metric}_low", interval["low"]
             yield f"{model}/{metric}_high", interval["high"]
+        for figure, value in metrics.get("lists", {}).get(label, {}).items():
+            yield f"{model}/{figure}", value
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

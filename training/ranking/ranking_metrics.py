@@ -1,4 +1,4 @@
-"""All-ranking metrics: the rank of every target among all items, Recall@K, NDCG@K and bootstrap intervals.
+"""All-ranking metrics: the rank of every target among all items, what follows from it, and bootstrap intervals.
 
 Conventions. Ranks start at 1. Seen items are not candidates; a target among them cannot be found and gets the number
 of items plus one as its rank. Ties count against the target: every item with the same score ranks before it. Items of
@@ -17,9 +17,11 @@ import pyarrow as pa
 
 from scoring.ragged import Ragged
 from training.llm.prompts import clean_title
+from training.ranking.cutoffs import CUTOFFS
 
-CUTOFFS = (5, 10, 20, 50)
 Values = npt.NDArray[np.float64]
+#: A difference below this is a rounding error of a mean.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Interval:
     low: float
     high: float
     users: int
+
+    @property
+    def sign(self) -> int:
+        """1 for an interval above zero, -1 for one below it, and 0 for one that holds it."""
+        return int(self.low > _ROUNDING) - int(self.high < -_ROUNDING)
 
 
 def title_groups(titles: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -95,45 +102,89 @@ def select_targets(ranks: Ragged, chosen: npt.NDArray[np.bool_]) -> Ragged:
 
 
 def user_metrics(ranks: Ragged, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, Values]:
-    """Return `recall@K` and `ndcg@K`, float64 [U], NaN for a user without a target.
+    """Return `recall@K`, `ndcg@K`, `mrr@K` and `map@K`, float64 [U], NaN for a user without a target.
 
-    Recall is hits / targets. NDCG has gain 1 per target, and min(targets, K) targets on top as its ideal. It is capped
-    at 1, which two targets that share a title could exceed.
+    Recall is hits / targets. NDCG has gain 1 per target, and min(targets, K) targets on top as its ideal. MRR is the
+    reciprocal of the first target's rank, 0 beyond K. MAP is the sum over hits of the precision at their ranks, divided
+    by the number of targets, as trec_eval, ranx and RecTools define it. Two targets that share a title share a rank,
+    so NDCG and each precision are capped at 1.
     """
     row = ranks.row_of_value()
-    positions = ranks.values.astype(np.float64)
+    # By user, best first: the hits at any cut-off are the first of each user's targets.
+    positions = ranks.values[np.lexsort((ranks.values, row))].astype(np.float64)
+    place = np.arange(1, len(row) + 1) - ranks.offsets[row]
     counts = ranks.lengths
-    ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, max(cutoffs) + 2)))])
+    # No user has more hits than targets.
+    longest = min(max(cutoffs), int(counts.max(initial=0)))
+    ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, longest + 2)))])
+
+    def total(weights: Values) -> Values:
+        return np.bincount(row, weights=weights, minlength=len(ranks)).astype(np.float64)
+
     metrics: dict[str, Values] = {}
     with np.errstate(invalid="ignore"):
         for cutoff in cutoffs:
-            hit = positions <= cutoff
-            hits = np.bincount(row, weights=hit, minlength=len(ranks))
-            gains = np.bincount(row, weights=hit / np.log2(positions + 1), minlength=len(ranks))
-            metrics[f"recall@{cutoff}"] = hits / counts
+            hit = (positions <= cutoff).astype(np.float64)
+            gains = total(hit / np.log2(positions + 1))
+            metrics[f"recall@{cutoff}"] = total(hit) / counts
             metrics[f"ndcg@{cutoff}"] = np.minimum(gains / ideal[np.minimum(counts, cutoff)], 1.0)
+            metrics[f"mrr@{cutoff}"] = total((place == 1) * hit / positions) / np.minimum(counts, 1)
+            metrics[f"map@{cutoff}"] = total(hit * np.minimum(place / positions, 1.0)) / counts
     return metrics
 
 
 def bootstrap_means(values: Values, resamples: int = 1000, seed: int = 0) -> Values:
-    """Return the means over users drawn with replacement, float64 [resamples].
+    """Return the means over users drawn with replacement, float64 [resamples], or [resamples, M] for values [M, U].
 
-    The draws depend only on the number of users and the seed, so two arms over the same users are paired.
+    The draws depend only on the number of users and the seed, so two arms over the same users are paired. A metric's
+    means do not depend on those beside it, to the last bit: no matrix product is taken.
     """
-    generator = np.random.default_rng(seed)
-    return np.array([values[generator.integers(0, len(values), len(values))].mean() for _ in range(resamples)])
+    generator, users = np.random.default_rng(seed), values.shape[-1]
+    draws = (np.bincount(generator.integers(0, users, users), minlength=users) for _ in range(resamples))
+    return np.array([(drawn * values).sum(axis=-1) for drawn in draws]) / users
 
 
 def summarise(values: Values, resamples: int = 1000, seed: int = 0, level: float = 0.95) -> Interval:
     """Return the mean and interval over users that have a value; all NaN if no user has one."""
-    counted = values[~np.isnan(values)]
-    if len(counted) == 0:
-        return Interval(np.nan, np.nan, np.nan, 0)
+    return summarise_all({"": values}, resamples, seed, level)[""]
+
+
+def summarise_all(
+    metrics: Mapping[str, Values], resamples: int = 1000, seed: int = 0, level: float = 0.95
+) -> dict[str, Interval]:
+    """Apply `summarise` to every metric. Metrics that the same users have share their draws."""
+    alike: dict[bytes, list[str]] = {}
+    for name, values in metrics.items():
+        alike.setdefault(np.isnan(values).tobytes(), []).append(name)
+    found: dict[str, Interval] = {}
+    for names in alike.values():
+        found |= _summaries({name: metrics[name] for name in names}, resamples, seed, level)
+    return {name: found[name] for name in metrics}
+
+
+def _summaries(metrics: Mapping[str, Values], resamples: int, seed: int, level: float) -> dict[str, Interval]:
+    """Summarise metrics that the same users have."""
+    columns = np.stack(list(metrics.values()))
+    counted = np.ascontiguousarray(columns[:, ~np.isnan(columns[0])])
+    users = counted.shape[1]
+    if not users:
+        return dict.fromkeys(metrics, Interval(np.nan, np.nan, np.nan, 0))
     tail = (1 - level) / 2
-    low, high = np.quantile(bootstrap_means(counted, resamples, seed), [tail, 1 - tail])
-    return Interval(float(counted.mean()), float(low), float(high), len(counted))
+    lows, highs = np.quantile(bootstrap_means(counted, resamples, seed), [tail, 1 - tail], axis=0)
+    ends = zip(metrics, counted, lows, highs, strict=True)
+    return {name: Interval(float(values.mean()), float(low), float(high), users) for name, values, low, high in ends}
 
 
-def summarise_all(metrics: Mapping[str, Values], resamples: int = 1000, seed: int = 0) -> dict[str, Interval]:
-    """Apply `summarise` to every metric, with the same draws."""
-    return {name: summarise(values, resamples, seed) for name, values in metrics.items()}
+def paired_differences(
+    ours: Ragged, theirs: Sequence[Ragged], cutoffs: Sequence[int] = CUTOFFS, seed: int = 0
+) -> dict[str, Interval]:
+    """Return the mean of each metric's difference by user, ours minus the mean of theirs, with its interval.
+
+    Parameters
+    ----------
+    ours : ranks of the targets of each user by one model.
+    theirs : ranks of the same targets of the same users, in the same order, by each of one or more models.
+    """
+    mine, others = user_metrics(ours, cutoffs), [user_metrics(ranks, cutoffs) for ranks in theirs]
+    differences = {name: mine[name] - np.mean([other[name] for other in others], axis=0) for name in mine}
+    return summarise_all(differences, seed=seed)

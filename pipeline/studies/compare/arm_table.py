@@ -21,6 +21,7 @@ from scoring.comparison import Resamples, estimate, paired_difference
 from scoring.datamodeling import Estimate
 from scoring.ragged import Ragged
 from scoring.selection import FULL
+from training.ranking.cutoffs import CUTOFFS, HEADLINE_CUTOFF
 from training.ranking.ranking_metrics import select_targets, user_metrics
 
 Values = npt.NDArray[np.float64]
@@ -33,6 +34,7 @@ def comparison_rows(
     slices: Mapping[str, npt.NDArray[np.bool_]],
     scoring_seconds: Mapping[str, float],
     control: str = RANDOM,
+    cutoffs: Sequence[int] = CUTOFFS,
 ) -> list[ArmRow]:
     """Return a row for each model, selector and size, in the order of `outcomes`.
 
@@ -42,6 +44,7 @@ def comparison_rows(
     slices : sets of test targets by name, bool [M] each.
     scoring_seconds : the cost of the scores by selector.
     control : the selector that the others are compared with.
+    cutoffs : those of the metrics. NDCG@10 decides verdicts, so 10 is always among them.
 
     Returns
     -------
@@ -58,7 +61,7 @@ def comparison_rows(
         total = row["seconds"]["total"]
         row["seconds"]["of_full"] = total / full["seconds"]["total"] if full and full["seconds"]["total"] else None
     samples = {key: row["samples"] for key, row in rows.items()}
-    for part, values in _parts(groups, slices):
+    for part, values in _parts(groups, slices, sorted({HEADLINE_CUTOFF, *cutoffs})):
         for key, found in _estimates(values, samples, control).items():
             rows[key]["metrics"][part] = found
     for row in rows.values():
@@ -101,24 +104,27 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _parts(
-    groups: Mapping[Key, Sequence[Outcome]], slices: Mapping[str, npt.NDArray[np.bool_]]
+    groups: Mapping[Key, Sequence[Outcome]], slices: Mapping[str, npt.NDArray[np.bool_]], cutoffs: Sequence[int]
 ) -> Iterator[tuple[str, dict[Key, dict[str, Values]]]]:
     """Yield the metrics of every group, [seeds, draws, users] each, for each part of the targets."""
     sliced = [(name, TEST, chosen) for name, chosen in slices.items()]
     for part, split, chosen in [(TEST, TEST, None), *sliced, (VALID, VALID, None)]:
-        yield part, {key: _grid(group, split, chosen) for key, group in groups.items() if split in group[0].ranks}
+        here = {key: group for key, group in groups.items() if split in group[0].ranks}
+        yield part, {key: _grid(group, split, chosen, cutoffs) for key, group in here.items()}
 
 
-def _grid(group: Sequence[Outcome], split: str, chosen: npt.NDArray[np.bool_] | None) -> dict[str, Values]:
+def _grid(
+    group: Sequence[Outcome], split: str, chosen: npt.NDArray[np.bool_] | None, cutoffs: Sequence[int]
+) -> dict[str, Values]:
     """Return each metric of a group's outcomes, [seeds, draws, users], ordered by seed and draw."""
-    measured = {(outcome.seed, outcome.draw): _measure(outcome.ranks[split], chosen) for outcome in group}
+    measured = {(outcome.seed, outcome.draw): _measure(outcome.ranks[split], chosen, cutoffs) for outcome in group}
     seeds, draws = ([*sorted({place[axis] for place in measured})] for axis in (0, 1))
     names = next(iter(measured.values()))
     return {name: np.array([[measured[seed, draw][name] for draw in draws] for seed in seeds]) for name in names}
 
 
-def _measure(ranks: Ragged, chosen: npt.NDArray[np.bool_] | None) -> dict[str, Values]:
-    return user_metrics(ranks if chosen is None else select_targets(ranks, chosen))
+def _measure(ranks: Ragged, chosen: npt.NDArray[np.bool_] | None, cutoffs: Sequence[int]) -> dict[str, Values]:
+    return user_metrics(ranks if chosen is None else select_targets(ranks, chosen), cutoffs)
 
 
 def _estimates(

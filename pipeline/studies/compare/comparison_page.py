@@ -12,9 +12,8 @@ from pipeline.report.render import page_style, page_template
 from pipeline.studies.compare.comparison_rows import TextRow, difference_rows, slice_rows, summary_rows
 from pipeline.studies.compare.outcomes import TEST, ZERO_SHOT
 from pipeline.studies.compare.records import ArmRow, ComparisonRecord, DifferenceKind
-from pipeline.studies.compare.verdict import conclusions
+from pipeline.studies.compare.verdict import METRIC, conclusions
 
-_METRIC = "ndcg@10"
 _KINDS: tuple[DifferenceKind, ...] = ("difference", "from_zero_shot")
 
 
@@ -24,7 +23,7 @@ def comparison_page(result: ComparisonRecord) -> str:
     return page_template("pipeline.studies.compare").render(
         style=page_style(),
         result=result,
-        metric=metric_name(_METRIC),
+        metric=metric_name(METRIC),
         charts=[(model, size_charts(result["rows"], model, result["control"])) for model in models],
         summary=_table(summary_rows(result)),
         differences=_table(difference_rows(result)),
@@ -42,7 +41,7 @@ def size_charts(rows: Sequence[ArmRow], model: str, control: str) -> list[tuple[
     curves: dict[str, list[tuple[float, float]]] = {}
     untuned = None
     for row in rows:
-        found = row["metrics"].get(TEST, {}).get(_METRIC)
+        found = row["metrics"].get(TEST, {}).get(METRIC)
         if row["model"] != model or found is None:
             continue
         if row["selector"] == ZERO_SHOT:
@@ -57,7 +56,7 @@ def size_charts(rows: Sequence[ArmRow], model: str, control: str) -> list[tuple[
         lines = [_line(name, points, "line")]
         if control in curves and name != control:
             lines.insert(0, _line(control, curves[control], "faint"))
-        title = f"{model} {name}: {metric_name(_METRIC)}"
+        title = f"{model} {name}: {metric_name(METRIC)}"
         charts.append((name, line_chart(title, "samples", lines, level=untuned, values=values)))
     return charts
 

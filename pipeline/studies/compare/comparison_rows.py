@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pipeline.driver.run_tables import HEADLINE
 from pipeline.studies.compare.outcomes import TEST, ZERO_SHOT
 from pipeline.studies.compare.records import ArmRow, ComparisonRecord, DifferenceKind, MetricRecord
+from pipeline.studies.compare.verdict import METRIC
 
+#: The metrics of the tables; every comparison has them, whatever evaluate.cutoffs says.
+HEADLINE = ("recall@10", METRIC)
 NOTHING = "-"
 #: Cells by column.
 TextRow = dict[str, str | int | float]
@@ -45,7 +47,7 @@ def difference_rows(result: ComparisonRecord, part: str = TEST) -> list[TextRow]
     ]
 
 
-def slice_rows(result: ComparisonRecord, kind: DifferenceKind = "difference", metric: str = "ndcg@10") -> list[TextRow]:
+def slice_rows(result: ComparisonRecord, kind: DifferenceKind = "difference", metric: str = METRIC) -> list[TextRow]:
     """Return a row for each model, selector and size: the difference on each part of the targets.
 
     Parameters

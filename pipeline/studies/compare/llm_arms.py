@@ -13,7 +13,7 @@ from pipeline.engine.config import Config
 from pipeline.engine.graph import Graph, Stage
 from pipeline.engine.manifest import Manifest, read_manifest
 from pipeline.engine.sample_tables import ragged_column
-from pipeline.stages.evaluate_workers import UNTUNED
+from pipeline.stages.model_names import UNTUNED
 from pipeline.stages.stage_list import ARM_STAGES, shared_stages, stages_of
 from pipeline.studies.compare.arms import Arm
 from pipeline.studies.compare.outcomes import TEST, ZERO_SHOT, Outcome

@@ -162,7 +162,8 @@ def _result(
     data = run.child("data")
     users = read_users(config, data)
     costs = {arm.selector: scoring_seconds(arm_config(config, arm), run) for arm in request.arms()}
-    rows = comparison_rows(outcomes, target_slices(data, users[TEST].targets.values), costs, request.control)
+    slices = target_slices(data, users[TEST].targets.values)
+    rows = comparison_rows(outcomes, slices, costs, request.control, config.evaluate.cutoffs)
     unfit = {arm.selector for arm in request.arms() if _has_seen_all(arm_config(config, arm))}
     return {
         "target": target,

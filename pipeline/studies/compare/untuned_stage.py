@@ -11,7 +11,7 @@ from pipeline.stages.stage_list import LLM_KEYS, UNTUNED_NAME, evaluated_files
 def _untuned(context: StageContext) -> Mapping[str, object]:
     """Do what `run_evaluate` does, without an adapter."""
     from pipeline.stages.evaluate_stage import evaluate_model
-    from pipeline.stages.evaluate_workers import UNTUNED
+    from pipeline.stages.model_names import UNTUNED
 
     return evaluate_model(context, UNTUNED, None)
 
@@ -22,7 +22,7 @@ UNTUNED_STAGE = Stage(
     folder="arms/untuned/eval",
     needs=("ingest",),
     keys=("evaluate", *LLM_KEYS),
-    version=2,
+    version=3,
     work=_untuned,
     sources=evaluated_files,
     unit="parts",

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.report import ReportData
+from pipeline.report.report_data import Gain
 from scoring.selection import ScoreShard, SelectionParams, select
+from training.ranking.ranking_metrics import Interval
 
 HOSTILE = "<script>alert('x')</script> & \"Co\""
 
@@ -20,8 +22,18 @@ def model_metrics(level: float) -> dict[str, dict[str, float]]:
             "high": level * cutoff**0.5 * 1.1,
         }
         for cutoff in (5, 10, 20, 50)
-        for name in ("recall", "ndcg")
+        for name in ("recall", "ndcg", "mrr", "map")
     }
+
+
+def list_figures(level: float) -> dict[str, float]:
+    """Return figures of lists; one model writes no texts."""
+    found = {
+        f"{name}@{cutoff}": value * cutoff
+        for cutoff in (5, 10, 20, 50)
+        for name, value in {"coverage": level, "distinct": 7, "novelty": 0.8, "popularity": 20 * level}.items()
+    }
+    return found if level > 0.05 else {**found, "outside": 0.25}
 
 
 def full_run(samples: int = 8000, **changes: Any) -> ReportData:
@@ -63,19 +75,33 @@ def full_run(samples: int = 8000, **changes: Any) -> ReportData:
             "warm": {model: model_metrics(level) for model, level in models.items()},
             "cold": {"untuned": {"recall@10": float("nan")}},
         },
+        "lists": {model: list_figures(10 * level) for model, level in models.items()},
+        "gains": [
+            Gain("tuning", "the untuned LLM", "ndcg@10", 0.0164, 0.0095, Interval(0.0069, 0.0012, 0.0131, 600)),
+            Gain("the selection", "a random coreset", "ndcg@10", 0.0164, 0.0158, Interval(0.0006, -0.004, 0.006, 600)),
+        ],
         "focus": "DEALRec coreset",
-        "baseline": "random coreset",
+        "baseline": "untuned",
         "users_evaluated": 600,
         "examples": [
             {
                 "user": HOSTILE,
                 "history": [HOSTILE, "Heat (1995)", "七人の侍"],
                 "generated": HOSTILE,
-                "grounded": "Heat (1995)",
-                "targets": ["Heat (1995)"],
-                "rank": 1,
+                "targets": ["Heat (1995)", HOSTILE],
+                "lists": [
+                    {
+                        "model": name,
+                        "rank": 1 + place,
+                        "titles": [
+                            {"title": "Fargo, the one with a rather long title (1996)", "hit": False},
+                            {"title": HOSTILE, "hit": True},
+                        ],
+                    }
+                    for place, name in enumerate(("DEALRec coreset", HOSTILE, "surrogate"))
+                ],
             },
-            {"user": "2", "history": [], "generated": "", "grounded": None, "targets": [], "rank": None},
+            {"user": "2", "history": [], "generated": None, "targets": [], "lists": []},
         ],
         "config_yaml": f"data:\n  items: '{HOSTILE}'\n  path: {'long/' * 60}\n",
         "provenance": {"git_commit": "0" * 40, "versions": {"torch": "2.13.0"}},

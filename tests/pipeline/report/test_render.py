@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.report import ReportData, render_report
-from pipeline.report.number_format import NOTHING
+from pipeline.report.number_format import MINUS, NOTHING
 from pipeline.report.report_rows import SelectionReport
 from tests.pipeline.report.sample_run import HOSTILE, full_run
 
@@ -83,15 +83,35 @@ def test_text_of_the_run_is_escaped_wherever_it_shows(page):
 def test_says_first_what_was_kept_and_how_it_compares(page):
     lead = re.search(r'<p class="lead">(.*?)</p>', page, re.S)
     assert lead is not None
+    strong = re.search(r"<strong>(.*?)</strong>", lead[1])
+    assert strong is not None
+    assert strong[1] == (
+        "Tuning gained: NDCG@10 +0.0069 (+0.0012 to +0.0131) against the untuned LLM; the selection gained nothing "
+        f"beyond chance: +0.0006 ({MINUS}0.0040 to +0.0060) against a random coreset."
+    )
     assert "400 of 8,000 samples kept, 5.0%." in lead[1]
-    assert "DEALRec coreset reaches Recall@10 0.0164 (0.0148 to 0.0181)" in lead[1]
-    assert "intervals overlap" in lead[1]
+    assert "NDCG@10 is 0.0164; it is 0.0095 for the untuned LLM and 0.0158 for a random coreset." in lead[1]
+    assert "over the same 600 test users" in lead[1]
+
+
+def test_without_a_random_coreset_it_says_that_the_selection_is_not_judged():
+    alone = render_report(full_run(400, gains=full_run(400).gains[:1]))
+    assert "No random coreset of this size was tuned in this run" in alone
+    assert "No random coreset" not in render_report(full_run(400))
 
 
 @pytest.mark.parametrize(
     "expected",
     [
         "Recall@50",
+        "MRR@10",
+        "MAP@50",
+        "All cut-offs",
+        "What the lists show: the first 10 of each user",
+        "texts that are no title",
+        "25.0%",
+        "target at 3",
+        "2 of the test users, drawn by hash",
         f"0.0148{NOTHING}0.0181",
         "Targets: warm",
         "5 min 00 s",
@@ -113,7 +133,7 @@ def test_an_empty_run_is_a_page_of_things_not_run():
 
 PIECES = [
     "statistics", "stages", "surrogate", "influence", "effort", "picked_influence", "picked_effort",
-    "selection", "finetune", "metrics", "slices", "focus", "baseline", "examples", "provenance",
+    "selection", "finetune", "metrics", "slices", "lists", "gains", "focus", "baseline", "examples", "provenance",
 ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import torch
 from pipeline.engine.sample_tables import ragged_column
 from pipeline.stages.baseline_rankers import SimilarityRanker
 from pipeline.stages.llm_ranker import LlmRanker, LlmTask
-from pipeline.stages.ranking_task import PREDICTIONS, Ranker, Users
+from pipeline.stages.ranking_task import PREDICTIONS, Answer, Ranker, Users
 from scoring.ragged import Ragged
 from tests.tiny_llm import make_model, make_tokenizer
 from training.llm.llm_spec import LLMSpec
@@ -105,6 +105,37 @@ def test_an_oracle_with_a_beam_a_target_scores_the_most_there_is() -> None:
     for name, values in metrics.items():
         np.testing.assert_allclose(values, 1.0, err_msg=name)
     assert table.column("grounded").to_pylist() == [targets[0] for targets in TARGETS]
+
+
+def test_every_user_s_list_is_kept_with_its_scores() -> None:
+    ranker = llm_ranker("constrained")
+    asked, groups = users(), title_groups(TITLES)
+    answer = ranker.answer(asked)
+    table = asked.predictions(ranker.label, answer, groups, 50)
+    lists = ragged_column(table, "items")
+    assert asked.seen is not None
+    for user in range(len(asked)):
+        items, scores = lists.row(user).tolist(), table.column("scores")[user].as_py()
+        assert items[0] == table.column("grounded")[user].as_py()
+        assert scores == sorted(scores, reverse=True)
+        assert scores == [float(answer.scores[user, item - 1]) for item in items]
+        # All candidates are listed, one a title.
+        seen = set(asked.seen.row(user).tolist())
+        assert {groups[item - 1] for item in items} == {groups[item - 1] for item in range(1, 13) if item not in seen}
+        assert len({groups[item - 1] for item in items}) == len(items)
+        assert not seen & set(items)
+    short = ragged_column(asked.predictions(ranker.label, answer, groups, 4), "items")
+    assert [short.row(user).tolist() for user in range(4)] == [lists.row(user)[:4].tolist() for user in range(4)]
+
+
+def test_a_user_who_has_seen_everything_has_an_empty_list() -> None:
+    table = pa.table({"sample_id": pa.array([0, 1], pa.int64()), "user_id": ["a", "b"]})
+    seen = Ragged.from_rows([list(range(1, 13)), []])
+    asked = Users(table, seen, Ragged.from_rows([[1], [2]]), seen)
+    found = asked.predictions("m", Answer(np.tile(np.arange(12, dtype=np.float32), (2, 1))), title_groups(TITLES), 3)
+    assert found.column("grounded").to_pylist() == [None, 12]
+    assert found.column("items").to_pylist() == [[], [12, 11, 10]]
+    assert found.column("ranks").to_pylist() == [[13], [11]]
 
 
 def test_a_beam_that_is_masked_leaves_the_first_place_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:

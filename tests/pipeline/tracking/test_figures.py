@@ -22,12 +22,15 @@ def test_the_tuned_model_has_one_name_whatever_chose_its_coreset(tmp_path: Path)
     interval = {"mean": 0.2, "low": 0.1, "high": 0.3, "users": 9}
     models = {"LLM, tuned on ccs coreset": {"ndcg@10": interval}, "title similarity": {"recall@5": interval}}
     run = Storage.at(tmp_path)
-    run.write_json("metrics.json", {"focus": "LLM, tuned on ccs coreset", "models": models})
+    lists = {"LLM, tuned on ccs coreset": {"coverage@10": 0.5, "outside": 0.25}}
+    run.write_json("metrics.json", {"focus": "LLM, tuned on ccs coreset", "models": models, "lists": lists})
     _, figures = stage_figures("evaluate", run, manifest("evaluate"))
     assert figures.values == {
         "tuned/ndcg_at_10": 0.2,
         "tuned/ndcg_at_10_low": 0.1,
         "tuned/ndcg_at_10_high": 0.3,
+        "tuned/coverage_at_10": 0.5,
+        "tuned/outside": 0.25,
         "title_similarity/recall_at_5": 0.2,
         "title_similarity/recall_at_5_low": 0.1,
         "title_similarity/recall_at_5_high": 0.3,

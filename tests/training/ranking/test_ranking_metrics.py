@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoring.ragged import Ragged
+from training.ranking.cutoffs import headline_cutoff
 from training.ranking.ranking_metrics import (
+    Interval,
     bootstrap_means,
+    paired_differences,
     rank_targets,
     select_targets,
     summarise,
@@ -66,7 +74,77 @@ def test_metrics_equal_brute_force(rows):
             hits = [rank for rank in ranks if rank <= cutoff]
             ideal = sum(1 / math.log2(place + 1) for place in range(1, min(len(ranks), cutoff) + 1))
             assert recall == pytest.approx(len(hits) / len(ranks), abs=1e-12)
+            first = 1 / min(hits) if hits else 0.0
+            precisions = [sum(other <= rank for other in hits) / rank for rank in hits]
+            assert metrics[f"mrr@{cutoff}"][user] == pytest.approx(first, abs=1e-12)
+            assert metrics[f"map@{cutoff}"][user] == pytest.approx(sum(precisions) / len(ranks), abs=1e-12)
             assert ndcg == pytest.approx(sum(1 / math.log2(rank + 1) for rank in hits) / ideal, abs=1e-12)
+
+
+def by_ranx(tmp_path: Path, cutoffs: list[int], targets: list[list[int]], scores: np.ndarray) -> dict[str, list[float]]:
+    rankings = [(np.argsort(-row) + 1).tolist() for row in scores]
+    asked = json.dumps({"cutoffs": cutoffs, "targets": targets, "rankings": rankings})
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "IR_DATASETS_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    oracle = Path(__file__).parent / "ranx_oracle.py"
+    done = subprocess.run(
+        [sys.executable, str(oracle)], input=asked, capture_output=True, text=True, check=True, env=environment
+    )
+    found: dict[str, list[float]] = json.loads(done.stdout)
+    return found
+
+
+def test_metrics_equal_those_of_ranx(tmp_path: Path) -> None:
+    """Scores are untied and nothing is masked: conventions differ there."""
+    generator = np.random.default_rng(0)
+    users, items, cutoffs = 40, 30, [1, 3, 5, 10, 20, 50]
+    scores = np.stack([generator.permutation(items).astype(np.float32) for _ in range(users)])
+    targets = [generator.choice(items, generator.integers(1, 9), replace=False).tolist() for _ in range(users)]
+    targets = [[item + 1 for item in chosen] for chosen in targets]
+    found = user_metrics(rank_targets(scores, Ragged.from_rows(targets)), cutoffs)
+    expected = by_ranx(tmp_path, cutoffs, targets, scores)
+    assert set(found) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-12, err_msg=name)
+    assert len({tuple(values) for values in expected.values()}) > 15
+
+
+def test_a_cutoff_above_any_catalogue_takes_no_memory() -> None:
+    found = user_metrics(Ragged.from_rows([[3, 1], [70]]), (1, 10**12))
+    assert found[f"recall@{10**12}"].tolist() == [1.0, 1.0]
+    assert found[f"ndcg@{10**12}"][1] == pytest.approx(1 / math.log2(71))
+
+
+@pytest.mark.parametrize(("cutoffs", "headline"), [([5, 10], 10), ([1, 3, 5, 20], 5), ([20, 50], 20), ([7], 7)])
+def test_the_headline_is_at_ten_or_the_next_below(cutoffs: list[int], headline: int) -> None:
+    assert headline_cutoff(cutoffs) == headline
+
+
+def test_paired_differences_are_those_of_each_user() -> None:
+    generator = np.random.default_rng(0)
+    ours, theirs = (Ragged.from_rows(generator.integers(1, 40, (200, 1))) for _ in range(2))
+    found = paired_differences(ours, [theirs], (10,))
+    mine, other = user_metrics(ours, (10,)), user_metrics(theirs, (10,))
+    for name, interval in found.items():
+        assert interval == summarise(mine[name] - other[name])
+    several = paired_differences(ours, [theirs, ours], (10,))
+    assert several["ndcg@10"].mean == pytest.approx(found["ndcg@10"].mean / 2)
+    same = paired_differences(ours, [ours], (10,))
+    assert {(value.mean, value.low, value.high, value.sign) for value in same.values()} == {(0.0, 0.0, 0.0, 0)}
+    assert found["ndcg@10"].low < found["ndcg@10"].mean < found["ndcg@10"].high
+
+
+def test_an_interval_knows_its_side_of_zero() -> None:
+    signs = [Interval(0.0, low, high, 9).sign for low, high in [(0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1), (1e-17, 1e-16)]]
+    assert signs == [1, -1, 0, 0]
+    assert Interval(math.nan, math.nan, math.nan, 0).sign == 0
+
+
+def test_metrics_of_different_users_are_summarised_apart() -> None:
+    few = np.array([1.0, np.nan, 3.0])
+    found = summarise_all({"all": np.array([1.0, 2.0, 3.0]), "few": few}, resamples=50)
+    assert list(found) == ["all", "few"]
+    assert found["few"] == summarise(few, resamples=50)
+    assert (found["all"].users, found["few"].users, found["few"].mean) == (3, 2, 2.0)
 
 
 def test_a_constant_scorer_ranks_last():
@@ -83,7 +161,12 @@ def test_targets_of_one_title_cannot_push_ndcg_above_one():
     groups = title_groups(["Heat", "Fargo", " Heat"])
     ranks = rank_targets(np.array([[3.0, 1.0, 2.0]]), Ragged.from_rows([[1, 3]]), None, groups)
     assert ranks.values.tolist() == [1, 1]
-    assert user_metrics(ranks)["ndcg@5"].tolist() == [1.0]
+    assert {name: values.tolist() for name, values in user_metrics(ranks, (5,)).items()} == {
+        "recall@5": [1.0],
+        "ndcg@5": [1.0],
+        "mrr@5": [1.0],
+        "map@5": [1.0],
+    }
 
 
 def test_warm_and_cold_targets_apart():

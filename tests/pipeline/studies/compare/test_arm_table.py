@@ -124,7 +124,8 @@ def test_all_differences_of_a_row_meet_the_same_resamples() -> None:
     zero = [replace(o, ranks={TEST: TARGETS, VALID: TARGETS}) if o.selector == ZERO_SHOT else o for o in shifted]
     found = {(row["selector"], row["size"]): row["metrics"][TEST] for row in comparison_rows(zero, {}, {})}
     for metric in found["top", 8.0].values():
-        assert metric["difference"] == metric["from_zero_shot"]
+        # A mean of three equal draws may be rounded.
+        assert metric["difference"] == pytest.approx(metric["from_zero_shot"], abs=1e-12)
 
 
 def test_costs_hold_the_scores_and_are_held_against_full() -> None:

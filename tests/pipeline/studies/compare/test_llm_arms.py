@@ -6,7 +6,7 @@ import pytest
 
 from cluster.storage import Storage
 from pipeline.cli.main import main
-from pipeline.stages.evaluate_workers import UNTUNED
+from pipeline.stages.model_names import UNTUNED
 from tests.small_run import SmallRun
 
 RESULT = "arms/comparison-llm.json"

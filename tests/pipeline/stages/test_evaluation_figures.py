@@ -1,4 +1,4 @@
-"""Figures from the gathered ranks, against a plain count."""
+"""Figures from the gathered predictions, against a plain count."""
 
 from __future__ import annotations
 
@@ -6,19 +6,31 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.stages.evaluate_stage import measure, warn_of_repeats
+from pipeline.stages.evaluate_stage import warn_of_repeats
+from pipeline.stages.evaluation_figures import measure
 from pipeline.stages.ranking_task import PREDICTIONS
 from scoring.ragged import Ragged
 
 #: Of items 1 to 5; the second and the last are cold.
 COUNTS = np.array([4, 0, 1, 9, 0])
 TARGETS = [[1, 2], [5], [3, 4], [2]]
+TITLES = ["Heat", "Fargo", "Alien", "Brazil", "Cube"]
+LISTS = {"good": [[4, 1], [4, 3], [4, 1], [4]], "bad": [[2, 5, 1], [2, 5, 3], [2, 5, 4], [2, 5, 1]]}
+TEXTS: dict[str, list[str | None]] = {"good": ["Brazil", "Brazil", "Brazil!", ""], "bad": [None] * 4}
 RANKS = {"good": [[1, 6], [2], [3, 30], [60]], "bad": [[60, 60], [60], [12, 60], [7]]}
 
 
 def predictions() -> pa.Table:
     rows = [
-        {"model": model, "sample_id": user, "user_id": str(user), "targets": targets, "ranks": ranks[user]}
+        {
+            "model": model,
+            "sample_id": user,
+            "user_id": str(user),
+            "generated": TEXTS[model][user],
+            "targets": targets,
+            "ranks": ranks[user],
+            "items": LISTS[model][user],
+        }
         for model, ranks in RANKS.items()
         for user, targets in enumerate(TARGETS)
     ]
@@ -40,7 +52,7 @@ def recall(model: str, cutoff: int, cold: bool | None) -> float:
 
 
 def test_warm_and_cold_targets_are_told_apart() -> None:
-    metrics = measure(predictions(), COUNTS, seed=0)
+    metrics = measure(predictions(), COUNTS, TITLES)
     assert (metrics["users"], metrics["targets"], list(metrics["models"])) == (4, 6, ["good", "bad"])
     for model in RANKS:
         for cutoff in (5, 10, 50):
@@ -50,6 +62,31 @@ def test_warm_and_cold_targets_are_told_apart() -> None:
             assert metrics["slices"]["cold"][model][key]["mean"] == recall(model, cutoff, cold=True)
     assert recall("good", 5, cold=False) != recall("good", 5, cold=True)
     assert metrics["slices"]["cold"]["good"]["recall@5"]["users"] == 3
+
+
+def test_lists_are_measured_at_each_cutoff() -> None:
+    lists = measure(predictions(), COUNTS, TITLES, (1, 2))["lists"]
+    assert lists["good"]["coverage@1"] == 1 / 5
+    assert (lists["good"]["distinct@2"], lists["bad"]["distinct@2"]) == (3, 2)
+    assert lists["good"]["popularity@2"] == ((9 + 4) / 2 + (9 + 1) / 2 + (9 + 4) / 2 + 9) / 4
+    assert lists["bad"]["popularity@2"] == 0
+    assert lists["bad"]["novelty@1"] == pytest.approx(np.log2(14))
+    assert lists["good"]["outside"] == 1 / 2
+    assert "outside" not in lists["bad"]
+
+
+def test_the_focus_is_subtracted_from_by_user() -> None:
+    metrics = measure(predictions(), COUNTS, TITLES, (5, 60), focus="good")
+    assert metrics["cutoffs"] == [5, 60]
+    assert list(metrics["models"]["good"]) == [
+        f"{name}@{k}" for k in (5, 60) for name in ("recall", "ndcg", "mrr", "map")
+    ]
+    (difference,) = metrics["differences"].values()
+    assert list(metrics["differences"]) == ["bad"]
+    means = [metrics["models"][model]["recall@5"]["mean"] for model in ("good", "bad")]
+    assert difference["recall@5"]["mean"] == pytest.approx(means[0] - means[1])
+    assert difference["recall@5"]["low"] <= difference["recall@5"]["mean"] <= difference["recall@5"]["high"]
+    assert measure(predictions(), COUNTS, TITLES)["differences"] == {}
 
 
 @pytest.mark.parametrize(("seen", "warned"), [([[1], [5], [9], [9]], False), ([[1, 2], [5], [3], [9]], True)])
