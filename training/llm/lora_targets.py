@@ -104,7 +104,12 @@ def _log_layers_without_lora(structure: Structure) -> None:
 
 
 def _linear_maps(model: PreTrainedModel) -> list[str]:
-    """Return the names of the linear maps on the text's path that PEFT can adapt, except the output head."""
+    """Return the names of the linear maps on the text's path that PEFT can adapt, except the output head.
+
+    Maps of a name that is called in no layer are left out: some state space models read the weight of such a map
+    themselves, so an adapter around it would never act. An expert that a few tokens do not reach shares its name with
+    others that they do.
+    """
     from transformers.pytorch_utils import Conv1D
 
     record = record_pass(model, _TOKENS)
@@ -115,8 +120,9 @@ def _linear_maps(model: PreTrainedModel) -> list[str]:
         for name, module in model.named_modules()
         if isinstance(module, (nn.Linear, Conv1D)) and name in text and module is not head
     ]
-    refused = {ending for ending in {_ending(name) for name in found} if not _adaptable(ending, model.config)}
-    return [name for name in found if _ending(name) not in refused]
+    called = {_ending(name) for name in found if name in record.executed}
+    kept = {ending for ending in called if _adaptable(ending, model.config)}
+    return [name for name in found if _ending(name) in kept]
 
 
 def _adaptable(ending: str, config: PreTrainedConfig) -> bool:
