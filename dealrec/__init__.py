@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipeline.api.comparison_result import Comparison
     from pipeline.api.diagnosing import Diagnosis, doctor
     from pipeline.api.exporting import Export, export
+    from pipeline.api.gate import Gate
     from pipeline.api.planning import Plan, plan
     from pipeline.api.run_result import Run, load_run
     from pipeline.api.running import run
@@ -43,6 +44,7 @@ __all__ = [
     "Config",
     "Diagnosis",
     "Export",
+    "Gate",
     "HistoryBatch",
     "LogView",
     "OutputLoss",
@@ -72,6 +74,7 @@ _MODULES = {
     "Config": "pipeline.engine.config",
     "Diagnosis": "pipeline.api.diagnosing",
     "Export": "pipeline.api.exporting",
+    "Gate": "pipeline.api.gate",
     "HistoryBatch": "scoring.batching",
     "LogView": "scoring.selectors.base",
     "OutputLoss": "scoring.losses",
