@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.api.describing import schema
     from pipeline.api.diagnosing import Diagnosis, doctor
     from pipeline.api.exporting import Export, export
+    from pipeline.api.gate import Gate
     from pipeline.api.job_calls import JobLog, jobs, logs, stop
     from pipeline.api.planning import Plan, plan
     from pipeline.api.recommending import Recommendations, recommend
@@ -48,6 +49,7 @@ __all__ = [
     "Config",
     "Diagnosis",
     "Export",
+    "Gate",
     "HistoryBatch",
     "Job",
     "JobLog",
@@ -87,6 +89,7 @@ _MODULES = {
     "Config": "pipeline.engine.config",
     "Diagnosis": "pipeline.api.diagnosing",
     "Export": "pipeline.api.exporting",
+    "Gate": "pipeline.api.gate",
     "HistoryBatch": "scoring.batching",
     "Job": "cluster.job_facts",
     "JobLog": "pipeline.api.job_calls",

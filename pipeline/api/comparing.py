@@ -1,24 +1,40 @@
-"""Compare selectors on one log."""
+"""Compare selectors on one log, or one run with another."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import overload
 
 from cluster.errors import UserError
+from cluster.storage import Storage
 from pipeline.api.calls import api_call
 from pipeline.api.comparison_result import Comparison
-from pipeline.api.config_sources import Source, class_name, opened_task
+from pipeline.api.config_sources import Source, class_name, named_place, opened_task, read_source
+from pipeline.api.gate import Gate
+from pipeline.api.run_result import Run
 from pipeline.studies.compare.run_comparison import Target
 
 #: Random coresets a training seed, unless asked for otherwise.
 _DRAWS: dict[str, int] = {"proxy": 3, "llm": 1}
 
 
+@overload
 def compare(
     source: Source,
     *,
     run_dir: str | os.PathLike[str] | None = None,
+    against: str | os.PathLike[str] | Run,
+    progress: bool | None = None,
+) -> Gate: ...
+
+
+@overload
+def compare(
+    source: Source,
+    *,
+    run_dir: str | os.PathLike[str] | None = None,
+    against: None = None,
     selectors: Sequence[str | type] = ("dealrec", "random"),
     seeds: int = 1,
     first_seed: int = 0,
@@ -31,12 +47,36 @@ def compare(
     overrides: Sequence[str] = (),
     progress: bool | None = None,
     **sections: object,
-) -> Comparison:
+) -> Comparison: ...
+
+
+def compare(
+    source: Source,
+    *,
+    run_dir: str | os.PathLike[str] | None = None,
+    against: str | os.PathLike[str] | Run | None = None,
+    selectors: Sequence[str | type] = ("dealrec", "random"),
+    seeds: int = 1,
+    first_seed: int = 0,
+    control: str = "random",
+    sizes: Sequence[float] | None = None,
+    draws: int | None = None,
+    target: Target = "llm",
+    proxies: Sequence[str] = ("semantic", "lexical"),
+    arms_at_once: int | None = None,
+    overrides: Sequence[str] = (),
+    progress: bool | None = None,
+    **sections: object,
+) -> Comparison | Gate:
     """Tune and evaluate on the coresets of several selectors, and tell which are better than the control.
+
+    With `against`, nothing is tuned: the tuned model of a complete run is held against that of another one, over the
+    test users that both were evaluated on. The result says whether it is worse beyond chance.
 
     Parameters
     ----------
     source, run_dir, overrides, progress, sections : as of `dealrec.run`; the run's complete stages are used.
+    against : another run or its directory. It goes with `source`, `run_dir` and `progress` alone.
     selectors : names of selectors, with settings of their own as in `dealrec+normalise=rank`, or classes of selectors.
     seeds, first_seed : the number of training seeds, each with a selection of its own, and the lowest of them.
     control : the selector that differences are taken from.
@@ -46,7 +86,8 @@ def compare(
     proxies : the stand-ins for `proxy`.
     arms_at_once : arms of the LLM that are tuned side by side; None takes as many as fit.
 
-    Raises `UserError` as `dealrec.run` does, and for selectors and sizes that do not exist.
+    Raises `UserError` as `dealrec.run` does, and for selectors and sizes that do not exist; with `against`, for a run
+    without an evaluation and for two whose ranks do not compare.
 
     Examples
     --------
@@ -58,6 +99,23 @@ def compare(
     >>> found.table().num_rows
     3
     """
+    if against is not None:
+        asked_for = {
+            "selectors": tuple(selectors) != ("dealrec", "random"),
+            "seeds": seeds != 1,
+            "first-seed": first_seed != 0,
+            "control": control != "random",
+            "sizes": sizes is not None,
+            "draws": draws is not None,
+            "target": target != "llm",
+            "proxies": tuple(proxies) != ("semantic", "lexical"),
+            "arms-at-once": arms_at_once is not None,
+            "set": bool(overrides),
+        }
+        with api_call(progress):
+            refuse_tuning([f"--{name}" for name, given in asked_for.items() if given] + sorted(sections))
+            other = against.run_dir if isinstance(against, Run) else os.fspath(against)
+            return Gate.of(Storage.at(named_place(read_source(source, run_dir))), Storage.at(other))
     from pipeline.studies.compare.arms import Request
     from pipeline.studies.compare.run_comparison import compare as compare_selectors
 
@@ -70,3 +128,12 @@ def compare(
         request = Request(list(dict.fromkeys(names)), seeds, asked, drawn, first_seed, control)
         record = compare_selectors(task.config, task.run, request, target, list(proxies), arms_at_once)
         return Comparison(record, f"{task.run.child('arms').uri}/comparison-{target}.html")
+
+
+def refuse_tuning(given: Sequence[str]) -> None:
+    """Raise `UserError` for options that have no meaning beside --against."""
+    if given:
+        raise UserError(
+            f"--against compares two complete runs and tunes nothing, so {', '.join(given)} cannot stand beside it.",
+            "Leave out one or the other.",
+        )

@@ -31,6 +31,8 @@ from pipeline.stages.stage_list import stages_of
 
 log = logging.getLogger("dealrec.cli")
 
+#: The exit code of `compare --against` for a run that is worse than the other one.
+EXIT_WORSE = 3
 #: Rows of a recommendation that a terminal shows.
 _FIRST_ROWS = 10
 
@@ -60,6 +62,9 @@ def run_stage(options: argparse.Namespace) -> int:
 
 def compare(options: argparse.Namespace) -> int:
     from pipeline.api.comparing import compare as compare_selectors
+
+    if options.against is not None:
+        return _compare_runs(options)
     from pipeline.studies.compare.comparison_rows import difference_rows, slice_rows, summary_rows
 
     asked = ("selectors", "seeds", "first_seed", "control", "sizes", "draws", "target", "proxies", "arms_at_once")
@@ -77,6 +82,30 @@ def compare(options: argparse.Namespace) -> int:
     log.info("* looks at the validation period; %d arms tried so far", result["tried"])
     log.info("Plots: %s", made.page)
     return 0
+
+
+def _compare_runs(options: argparse.Namespace) -> int:
+    """Exit code 3 when the run is worse than the other beyond chance, so that a pipeline can stop there."""
+    from pipeline.api.comparing import compare as compare_with
+    from pipeline.api.comparing import refuse_tuning
+
+    refuse_tuning([*getattr(options, "told", ()), *(["--set"] if options.overrides else [])])
+    made: Any = compare_with(*_source(options), **_given(options, "against"))
+    rows = [
+        {
+            "metric": row.metric,
+            "run": f"{row.ours:.4f}",
+            "against": f"{row.theirs:.4f}",
+            "difference": f"{row.difference.mean:+.4f} [{row.difference.low:+.4f}, {row.difference.high:+.4f}]",
+        }
+        for row in made.differences.values()
+    ]
+    _show(options, {"gate": asdict(made)}, rows)
+    for warning in made.warnings:
+        log.warning("%s", warning)
+    side = "worse than" if made.worse else "better than" if made.better else "not to be told from"
+    log.info("By %s, %s is %s %s over %s test users.", made.metric, made.run, side, made.against, f"{made.users:,}")
+    return EXIT_WORSE if made.worse else 0
 
 
 def export(options: argparse.Namespace) -> int:

@@ -32,7 +32,7 @@ EXIT_USER_FAULT = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 our fault, 2 the user's fault."""
+    """Run one command and return its exit code: 0 done, 1 our fault, 2 the user's fault, 3 worse than --against."""
     parser = build_parser()
     options = parser.parse_args(arguments)
     configure_logging(options.verbose)
@@ -96,26 +96,51 @@ def build_parser() -> argparse.ArgumentParser:
         _add_run_arguments(stage)
         stage.set_defaults(command=commands.run_stage, stage=name)
 
-    compare = commands_.add_parser("compare", help="tune and evaluate on several coresets, one table")
-    _add_run_arguments(compare)
+    compare = commands_.add_parser(
+        "compare",
+        help="tune and evaluate on several coresets, one table; or one run against another",
+        description="Tune and evaluate on several coresets; with --against, hold a complete run against another one.",
+        epilog=f"exit code with --against: {commands.EXIT_WORSE} if the run is worse beyond chance on NDCG@10, else 0",
+    )
+    _add_run_arguments(compare, kind="a YAML file, or a run directory")
+    compare.add_argument(
+        "--against",
+        metavar="RUN",
+        help="the directory of another complete run; tunes nothing, and goes with none of the options below",
+    )
     compare.add_argument(
         "--selectors",
+        action=_Told,
         type=commands.names,
         default=("dealrec", "random"),
         help="comma-separated; settings of one's own by dealrec+normalise=rank+strata=20",
     )
-    compare.add_argument("--seeds", type=int, default=1, metavar="N", help="training seeds, each with its selection")
-    compare.add_argument("--first-seed", type=int, default=0, metavar="N", help="the lowest of them")
     compare.add_argument(
-        "--control", default="random", metavar="NAME", help="the selector that others are held against"
+        "--seeds", action=_Told, type=int, default=1, metavar="N", help="training seeds, each with its selection"
     )
-    compare.add_argument("--sizes", type=commands.sizes, metavar="A,B", help="shares or counts; select.size by default")
-    compare.add_argument("--draws", type=int, metavar="N", help="random coresets a seed; 3 for proxies, 1 for the LLM")
-    compare.add_argument("--target", choices=("llm", "proxy"), default="llm", help="what is tuned on the coresets")
+    compare.add_argument("--first-seed", action=_Told, type=int, default=0, metavar="N", help="the lowest of them")
     compare.add_argument(
-        "--proxies", type=commands.names, default=("semantic", "lexical"), help="comma-separated, for --target proxy"
+        "--control", action=_Told, default="random", metavar="NAME", help="the selector that others are held against"
     )
-    compare.add_argument("--arms-at-once", type=int, metavar="N", help="arms of the LLM; as many as fit if left out")
+    compare.add_argument(
+        "--sizes", action=_Told, type=commands.sizes, metavar="A,B", help="shares or counts; select.size by default"
+    )
+    compare.add_argument(
+        "--draws", action=_Told, type=int, metavar="N", help="random coresets a seed; 3 for proxies, 1 for the LLM"
+    )
+    compare.add_argument(
+        "--target", action=_Told, choices=("llm", "proxy"), default="llm", help="what is tuned on the coresets"
+    )
+    compare.add_argument(
+        "--proxies",
+        action=_Told,
+        type=commands.names,
+        default=("semantic", "lexical"),
+        help="comma-separated, for --target proxy",
+    )
+    compare.add_argument(
+        "--arms-at-once", action=_Told, type=int, metavar="N", help="arms of the LLM; as many as fit if left out"
+    )
     compare.set_defaults(command=commands.compare)
 
     audit = commands_.add_parser("audit", help="how faithful the influence scores are: retraining without samples")
@@ -181,6 +206,20 @@ def build_parser() -> argparse.ArgumentParser:
         _add_output_arguments(job)
         job.set_defaults(command=getattr(commands, name))
     return parser
+
+
+class _Told(argparse.Action):
+    """Store an option's value, and its name among those that were given, whatever its value is."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        namespace.told = (*getattr(namespace, "told", ()), self.option_strings[0])
 
 
 def _add_run_arguments(parser: argparse.ArgumentParser, name: str = "CONFIG", kind: str = "a YAML file") -> None:

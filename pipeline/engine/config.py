@@ -232,8 +232,11 @@ class EvaluateConfig(Section):
     """All-ranking on the test users."""
 
     users: PositiveInt | Literal["all"] = "all"
+    # Left out at its default, so that runs from before there was the key keep their fingerprints.
     cutoffs: tuple[PositiveInt, ...] = Field(
-        CUTOFFS, description="Lengths of the lists that are measured; the longest is kept of each ranking."
+        CUTOFFS,
+        description="Lengths of the lists that are measured; the longest is kept of each ranking.",
+        exclude_if=lambda value: value == CUTOFFS,
     )
     decoding: Literal["free", "constrained", "likelihood"] = Field(
         "free",

@@ -21,13 +21,17 @@ Metrics = Mapping[str, Mapping[str, Metric]]
 Array = npt.NDArray[np.floating]
 
 
+#: What a gain says something about.
+TUNING, SELECTION = "tuning", "the selection"
+
+
 @dataclass(frozen=True)
 class Gain:
     """The difference of the model that a run is about from another one, paired over the same users.
 
     Attributes
     ----------
-    subject : what the difference says something about, such as "tuning".
+    subject : what the difference says something about, TUNING or SELECTION.
     against : the other model, as a sentence names it.
     metric : such as "ndcg@10".
     ours, theirs : the means of the two.

@@ -13,7 +13,7 @@ from pipeline.engine.json_value import JsonRecord, JsonValue, number_or_none, re
 from pipeline.report import number_format as fmt
 from pipeline.report import ranking_section
 from pipeline.report.charts import TAIL, Series, line_chart, score_histogram, strata_chart
-from pipeline.report.report_data import Array, ReportData
+from pipeline.report.report_data import SELECTION, Array, ReportData
 from pipeline.report.report_rows import ExampleView, SelectionReport, ShownList, StageView
 from pipeline.report.scatter import MAX_PICKS, score_scatter
 
@@ -59,7 +59,11 @@ def _lead(data: ReportData) -> tuple[str, str]:
     (gained, more), kept = ranking_section.headline(data), _kept(data.selection)
     if not gained:
         return kept, ""
-    if data.selection and data.selection.get("method") != "random" and len(data.gains) == 1:
+    if (
+        data.selection
+        and data.selection.get("method") != "random"
+        and all(gain.subject != SELECTION for gain in data.gains)
+    ):
         more += " No random coreset of this size was tuned in this run, so it does not say what the selection gained."
     return gained, f"{kept} {more}".rstrip()
 

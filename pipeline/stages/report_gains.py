@@ -13,7 +13,7 @@ from cluster.storage import Storage
 from pipeline.engine.graph import StageContext
 from pipeline.engine.manifest import read_manifest
 from pipeline.engine.sample_tables import ragged_column
-from pipeline.report.report_data import Gain
+from pipeline.report.report_data import SELECTION, TUNING, Gain
 from pipeline.stages.model_names import UNTUNED
 from pipeline.stages.stage_list import STAGES
 from training.ranking.cutoffs import headline_cutoff
@@ -38,7 +38,7 @@ def read_gains(context: StageContext, metrics: Mapping[str, Any]) -> list[Gain]:
     if UNTUNED in metrics["differences"]:
         theirs = metrics["models"][UNTUNED][metric]["mean"]
         difference = Interval(**metrics["differences"][UNTUNED][metric])
-        gains.append(Gain("tuning", "the untuned LLM", metric, mean, theirs, difference))
+        gains.append(Gain(TUNING, "the untuned LLM", metric, mean, theirs, difference))
     if context.config.select.method == RANDOM:
         return gains
     ours = _predictions(context.folder("evaluate"), focus)
@@ -47,7 +47,7 @@ def read_gains(context: StageContext, metrics: Mapping[str, Any]) -> list[Gain]:
         found = paired_differences(ragged_column(ours, "ranks"), arms, (cutoff,), context.config.evaluate.seed)
         theirs = float(np.mean([np.nanmean(user_metrics(ranks, (cutoff,))[metric]) for ranks in arms]))
         several = f"{len(arms)} random coresets" if len(arms) > 1 else "a random coreset"
-        gains.append(Gain("the selection", f"{several} of the same size", metric, mean, theirs, found[metric]))
+        gains.append(Gain(SELECTION, f"{several} of the same size", metric, mean, theirs, found[metric]))
     return gains
 
 

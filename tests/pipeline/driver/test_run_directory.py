@@ -1,6 +1,7 @@
 """The whole run on a small log and a tiny LLM, on real Ray and a real DeepSpeed engine."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,26 @@ def test_metrics_by_brute_force(run: Storage) -> None:
             ]
             assert abs(values[f"recall@{cutoff}"]["mean"] - np.mean(recall)) < 1e-9
             assert abs(values[f"ndcg@{cutoff}"]["mean"] - np.mean(ndcg)) < 1e-9
+
+
+def test_lists_are_kept_measured_and_shown(run: Storage, workspace: Path) -> None:
+    metrics, table = run.child("eval").read_json("metrics.json"), run.child("eval").read_table("predictions.parquet")
+    for row in table.to_pylist():
+        assert row["grounded"] == row["items"][0]
+        assert len(row["items"]) == len(row["scores"]) == len(set(row["items"])) > 20
+        assert row["scores"] == sorted(row["scores"], reverse=True)
+    for model, figures in metrics["lists"].items():
+        lists = [row["items"][:5] for row in table.filter(pc.equal(table.column("model"), model)).to_pylist()]
+        assert figures["distinct@5"] == len({item for shown in lists for item in shown})
+        assert ("outside" in figures) == model.startswith("LLM")
+    assert metrics["lists"]["popularity"]["popularity@5"] > metrics["lists"]["surrogate"]["popularity@5"]
+    page = run.read_text("report.html")
+    assert "10 of the test users, drawn by hash" in page
+    assert page.count("<ol>") == 30
+    assert re.search(r"<strong>Tuning (gained|did harm)", page)
+    other = workspace / "other-run"
+    shutil.copytree(run.uri, other)
+    assert main(["compare", run.uri, "--against", str(other)]) == 0
 
 
 def test_a_second_run_finds_everything_done(run: Storage, workspace: Path) -> None:

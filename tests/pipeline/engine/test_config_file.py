@@ -74,6 +74,14 @@ def test_overrides_are_yaml_and_leave_the_rest_alone(tmp_path: Path) -> None:
             "data: {interactions: a}\ncluster: {node_groups: [{max_nodes: 1, cpus: x}, {max_nodes: 1, cpu: 2}]}",
             r"node_groups\[0\].cpus must be a whole number, got 'x'; .* key cluster.node_groups\[1\].cpu .*\[1\].cpus",
         ),
+        (
+            "data: {interactions: a}\nevaluate: {cutoffs: []}",
+            "evaluate.cutoffs must be a list of one or more different",
+        ),
+        ("data: {interactions: a}\nevaluate: {cutoffs: [5, 5]}", r"one or more different values, got \[5, 5\]"),
+        ("data: {interactions: a}\nevaluate: {cutoffs: [5, 0]}", r"evaluate.cutoffs\[1\] must be at least 1, got 0"),
+        ("data: {interactions: a}\nevaluate: {cutoffs: [yes]}", "evaluate.cutoffs must be a list of whole numbers"),
+        ("data: {interactions: a}\nevaluate: {cutoffs: all}", "evaluate.cutoffs must be a list, got 'all'"),
         ("- a\n- b", "holds no sections"),
         ("data: [", "is not YAML"),
     ],
@@ -117,6 +125,16 @@ def test_defaults_and_schema_are_those_of_earlier_runs() -> None:
     properties = json_schema()["$defs"]
     moved = {name: properties[name] for name in ("FinetuneConfig", "LlmConfig", "SurrogateConfig")}
     assert json_digest(moved) == "e410dd5fd3af2016ea3f17021acbf6aa"
+
+
+def test_cutoffs_are_put_in_order_and_cost_no_fingerprint_at_their_default() -> None:
+    named = parse_text("data: {interactions: a}\nevaluate: {cutoffs: [20, 1, 5]}", "c.yaml")
+    assert named.evaluate.cutoffs == (1, 5, 20)
+    assert config_part(named, ("evaluate",))["evaluate.cutoffs"] == [1, 5, 20]
+    assert parse_text(dump_config(named), "c.yaml") == named
+    assert parse_text("data: {interactions: a}\nevaluate: {cutoffs: 10}", "c.yaml").evaluate.cutoffs == (10,)
+    same = parse_text("data: {interactions: a}\nevaluate: {cutoffs: [50, 20, 10, 5]}", "c.yaml")
+    assert "evaluate.cutoffs" not in config_part(same, ("evaluate",))
 
 
 def test_the_schema_knows_the_keys() -> None:

@@ -98,6 +98,7 @@ def test_without_a_random_coreset_it_says_that_the_selection_is_not_judged():
     alone = render_report(full_run(400, gains=full_run(400).gains[:1]))
     assert "No random coreset of this size was tuned in this run" in alone
     assert "No random coreset" not in render_report(full_run(400))
+    assert "No random coreset" not in render_report(full_run(400, gains=full_run(400).gains[1:]))
 
 
 @pytest.mark.parametrize(

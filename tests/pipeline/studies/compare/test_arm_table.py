@@ -96,6 +96,16 @@ def test_means_and_paired_differences_by_brute_force() -> None:
     assert "difference" not in table["random", 8.0]["metrics"][TEST]["recall@10"]
 
 
+def test_verdicts_go_by_ten_whatever_the_cutoffs_are() -> None:
+    costs = {"top": 5.0, "random": 0.0, "full": 0.0}
+    found = comparison_rows(outcomes(), SLICES, costs, cutoffs=(1, 50))
+    for row, usual in zip(found, comparison_rows(outcomes(), SLICES, costs), strict=True):
+        assert {name.partition("@")[2] for name in row["metrics"][TEST]} == {"1", "10", "50"}
+        assert row["metrics"][TEST]["ndcg@10"] == usual["metrics"][TEST]["ndcg@10"]
+        assert (row["above_control"], row["winner"]) == (usual["above_control"], usual["winner"])
+    assert "ndcg@10" in comparison_page(record(found)).lower()
+
+
 def test_differences_from_zero_shot_by_a_plain_loop() -> None:
     """Every group's, the control's among them: its draws count each, zero-shot serves all seeds."""
     everything, table = outcomes(), rows()
