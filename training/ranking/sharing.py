@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-#: Largest difference of logits relative to their spread. Rounding stays below it, another mask or position does not.
+#: Largest difference of logits relative to their spread. Another mask or position exceeds it; rounding does not, which
+#: made 0.03 of it in bfloat16 and 2e-6 in float32 through the 30 layers of SmolLM2-135M.
 _TOLERANCE = {torch.float32: 1e-3}
 _HALF_TOLERANCE = 0.1
 #: Names in transformers' configurations for the number of tokens that a layer looks back.
@@ -66,8 +67,9 @@ def _reason_against(
     if tree is None:
         return "the model keeps more than the keys and values of its attention"
     apart = _one_by_one(model, prompts, responses, pack)
-    spread = (apart - apart.mean(dim=-1, keepdim=True)).norm(dim=-1)
-    difference = float(((tree - apart).norm(dim=-1) / spread).max())
+    # What all logits of a token have in common changes no probability.
+    tree, apart = (logits - logits.mean(dim=-1, keepdim=True) for logits in (tree, apart))
+    difference = float((tree - apart).norm() / apart.norm())
     if difference <= _TOLERANCE.get(model.get_input_embeddings().weight.dtype, _HALF_TOLERANCE):
         return None
     return f"a tree of tokens gives other logits than its branches do, by {difference:.2g} of their spread"
