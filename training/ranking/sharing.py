@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from training.llm.miniature import miniature, miniature_model
 from training.llm.prompts import EncodedPrompt
 from training.llm.token_batches import collate
 from training.ranking.shared_prompt import SharedPrompts
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-#: Largest difference of logits relative to their spread. Rounding stays below it, another mask or position does not.
+#: Largest difference of logits relative to their spread. Another mask or position exceeds it; rounding does not, which
+#: made 0.03 of it in bfloat16 and 2e-6 in float32 through the 30 layers of SmolLM2-135M.
 _TOLERANCE = {torch.float32: 1e-3}
 _HALF_TOLERANCE = 0.1
 #: Names in transformers' configurations for the number of tokens that a layer looks back.
@@ -58,6 +60,30 @@ def _reason_against(
     windows = [value for name in _WINDOWS if isinstance(value := getattr(config, name, None), int)]
     if getattr(config, "use_sliding_window", True) and windows and min(windows) < longest:
         return f"a layer looks back {min(windows)} tokens, and prompt and title take up to {longest}"
+    if model.get_input_embeddings().weight.dtype not in _TOLERANCE:
+        reason = _reason_in_float32(model, prompts, responses)
+        if reason is not None:
+            return reason
+    return _reason_by_trial(model, prompts, responses)
+
+
+def _reason_in_float32(
+    model: PreTrainedModel | PeftModel, prompts: Sequence[EncodedPrompt], responses: Sequence[Sequence[int]]
+) -> str | None:
+    """Try a small random copy of the model in float32, in which no rounding hides a difference."""
+    try:
+        small = miniature_model(miniature(model.config)).to(next(model.parameters()).device)
+    except Exception as error:  # noqa: BLE001 - whatever the library raises at sizes that do not go together
+        return f"no small copy of the model can be tried ({type(error).__name__})"
+    size = int(small.get_input_embeddings().weight.shape[0])
+    folded = [EncodedPrompt([token % size for token in p.input_ids], p.response_start) for p in prompts]
+    few = sorted({tuple(token % size for token in response) for response in responses})
+    return _reason_by_trial(small, folded, few)
+
+
+def _reason_by_trial(
+    model: PreTrainedModel | PeftModel, prompts: Sequence[EncodedPrompt], responses: Sequence[Sequence[int]]
+) -> str | None:
     (pack,) = pack_titles(responses, sum(map(len, responses)))
     try:
         tree = _in_a_tree(model, prompts, pack)
@@ -66,8 +92,9 @@ def _reason_against(
     if tree is None:
         return "the model keeps more than the keys and values of its attention"
     apart = _one_by_one(model, prompts, responses, pack)
-    spread = (apart - apart.mean(dim=-1, keepdim=True)).norm(dim=-1)
-    difference = float(((tree - apart).norm(dim=-1) / spread).max())
+    # What all logits of a token have in common changes no probability.
+    tree, apart = (logits - logits.mean(dim=-1, keepdim=True) for logits in (tree, apart))
+    difference = float((tree - apart).norm() / apart.norm())
     if difference <= _TOLERANCE.get(model.get_input_embeddings().weight.dtype, _HALF_TOLERANCE):
         return None
     return f"a tree of tokens gives other logits than its branches do, by {difference:.2g} of their spread"

@@ -75,6 +75,13 @@ def test_scores_are_those_of_prompt_and_title_as_one_sequence(
         np.testing.assert_allclose(scorer.score(prompt), one_by_one(model, prompt), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("architecture", "shared"), [("llama", True), ("gpt2", True), ("mpt", False)])
+def test_rounding_is_told_from_another_answer(dtype, architecture, shared):
+    model = small_model(architecture).to(dtype)
+    assert shares_prompts(model, PROMPTS[:2], RESPONSES[:3], ENCODER.prompt_tokens + 20) == shared
+
+
 def test_the_prompt_is_read_once_and_common_beginnings_too():
     model, read = small_model("llama"), []
     model.register_forward_pre_hook(
