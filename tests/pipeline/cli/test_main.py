@@ -162,6 +162,7 @@ def test_doctor_says_what_there_is_and_who_gets_it(tmp_path: Path, capsys: pytes
         "surrogate",
         "influence",
         "fine-tuning",
+        "decoding",
     }
     workers = {row["stage"]: (row["kind"], row["workers"], row["free cpus"]) for row in answer["plan"]}
     assert workers["effort"] == ("pool", 4, 0)

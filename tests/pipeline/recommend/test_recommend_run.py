@@ -62,6 +62,7 @@ def evaluated(run: dealrec.Run, label: str) -> tuple[list[str], list[str], list[
     return [r["user_id"] for r in rows], [ids[r["targets"][0] - 1] for r in rows], [r["ranks"][0] for r in rows]
 
 
+@pytest.mark.slow
 def test_the_prior_corrects_lists_too(run: dealrec.Run) -> None:
     """A weight so large that the least probable titles without a history come first, whatever the history."""
     users = sorted(walks())[:3]
@@ -142,6 +143,7 @@ def test_candidates_and_seen_items(run: dealrec.Run) -> None:
     assert sorted(lists(kept.table())["u0"]) == sorted([*others, walk[0]])
 
 
+@pytest.mark.slow
 def test_a_stopped_recommendation_goes_on_and_a_complete_one_is_returned(run: dealrec.Run, tmp_path: Path) -> None:
     out = Storage.at(tmp_path / "lists")
     asked: dict[str, Any] = {"users": "all", "k": 3, "model": "llm", "out": out.uri}

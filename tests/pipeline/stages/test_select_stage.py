@@ -199,6 +199,7 @@ def test_features_of_the_surrogate_are_computed_once(scored: tuple[Path, Storage
     assert {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")} == written
 
 
+@pytest.mark.slow
 def test_an_influence_on_the_validation_risk_is_that_of_the_stage(scored: tuple[Path, Storage]) -> None:
     """The same risk by another way: all validation samples held by the driver, instead of read shard by shard."""
     path, run = scored

@@ -33,6 +33,7 @@ def config(tmp_path: Path) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_a_run_corrects_by_the_priors_of_both_models_and_tells_what_comes_first(
     ray_local: None, tmp_path: Path, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

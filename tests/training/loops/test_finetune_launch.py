@@ -65,6 +65,7 @@ def tuned(llm: Path, tmp_path_factory: pytest.TempPathFactory, ray_local: None) 
     return root, progress
 
 
+@pytest.mark.slow
 def test_the_adapter_loads_with_peft_and_has_the_loss_that_was_measured(
     llm: Path, tuned: tuple[Path, Recorder]
 ) -> None:
