@@ -78,7 +78,7 @@ def _user_fault(error: Exception, verbose: bool) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """Build the parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="dealrec",
         description="Prune a recommendation log to the few percent an LLM needs, and tune the LLM on it.",
@@ -243,5 +243,5 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def entry() -> None:
-    """The console command."""
+    """Run the console command, and exit with its code."""
     sys.exit(main())

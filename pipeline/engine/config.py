@@ -158,7 +158,7 @@ class SelectConfig(BuiltInSettings):
     @model_validator(mode="before")
     @classmethod
     def _with_preset(cls, values: Any) -> Any:
-        """The preset's values beside those given; another value for one of its keys contradicts it."""
+        """Add the preset's values to the given ones. Raises `ValueError` if a given value contradicts the preset."""
         preset = SELECT_PRESETS.get(str(values.get("preset"))) if isinstance(values, dict) else None
         if preset is None:
             return values
@@ -184,7 +184,7 @@ class SelectConfig(BuiltInSettings):
     @field_validator("settings")
     @classmethod
     def _known_settings(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        """They are the selector's, and no key beside them says otherwise."""
+        """Check that the selector has these settings, and that no flat key of the section contradicts them."""
         method = info.data.get("method")
         if method is None:
             return value
@@ -204,14 +204,13 @@ class SelectConfig(BuiltInSettings):
         return self
 
     def selector_settings(self) -> dict[str, Any]:
-        """Return the settings of the selector: its flat keys that differ from their defaults,
-        then `settings`."""
+        """Return the selector's settings: flat keys that differ from their defaults, then `settings`."""
         flat = {key: getattr(self, key) for key in BuiltInSettings.model_fields}
         return {**_beside(self.method, flat), **self.settings}
 
 
 def _beside(method: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a selector that the flat keys of the section give."""
+    """Return the settings of a selector that the section's flat keys give."""
     from scoring.selection import selector
 
     known, found = selector(method).Settings.names(), {}
@@ -325,7 +324,7 @@ class AuditConfig(Section):
     @field_validator("solvers", "scopes", "dampings")
     @classmethod
     def _all_different(cls, values: tuple[str | float, ...] | None) -> tuple[str | float, ...] | None:
-        """Results go by these names, numbers by six digits."""
+        """Check that no two values have the same name in the results, where numbers have six digits."""
         names = [f"{value:g}" if isinstance(value, float) else value for value in values or ()]
         if len(set(names)) < len(names):
             raise unmet("a list of different values")

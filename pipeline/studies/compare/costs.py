@@ -14,7 +14,7 @@ _EARLIER = "_seconds.json"
 
 
 def scoring_seconds(config: Config, run: Storage) -> float:
-    """Seconds of the surrogate, of the scores and of the features, as far as the configured selection needs them.
+    """Return the seconds of the surrogate, the scores and the features that the configured selection needs.
 
     The ingest is left out: every arm needs it. What several selectors share counts in full for each of them.
     """

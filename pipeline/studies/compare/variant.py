@@ -44,7 +44,7 @@ class Variant:
     settings: Mapping[str, Any]
 
     def section(self, run: SelectConfig, changes: Mapping[str, Any]) -> SelectConfig:
-        """The run's section with this selector, and with `changes` to further keys.
+        """Return the run's section with this selector, and with `changes` to further keys.
 
         `select.settings` of the run are those of its own selector, so another one has none of them. The run's preset
         is that of its own method.
@@ -58,7 +58,7 @@ class Variant:
 
 
 def parse_variant(text: str) -> Variant:
-    """The variant that a text such as `dealrec+normalise=rank+strata=20` names.
+    """Parse a text such as `dealrec+normalise=rank+strata=20`.
 
     Raises `UserError` for a method or a setting that does not exist, and for a value that it cannot have.
     """
@@ -103,7 +103,7 @@ def _settings_of(place: str, method: str) -> tuple[str, ...]:
 
 
 def _value(place: str, key: str, text: str) -> Any:
-    """A number or a word, as YAML reads it."""
+    """Read a number or a word as YAML does."""
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):
