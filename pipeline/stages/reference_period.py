@@ -33,15 +33,15 @@ _COLUMNS = ["sample_id", "user_id", "history", "target"]
 
 @dataclass(frozen=True)
 class ReferencePeriod:
-    """The samples of the period, read shard by shard; the object travels to workers.
+    """The samples of the period, read shard by shard; the object is sent to workers.
 
     Attributes
     ----------
     data : the run's data folder.
     half : whether only the half of the validation users that is aimed at counts.
-    since : the period is the train samples of this time and later; None for validation.
-    samples : how many there are.
-    warnings : what the user should know of it.
+    since : the time from which train samples belong to the period; None for validation.
+    samples : the number of samples.
+    warnings : sentences for the user.
     """
 
     data: Storage
@@ -137,7 +137,7 @@ def reference_period(context: StageContext) -> ReferencePeriod:
 
 
 def _aimed_key(aim: ReferenceAim, method: str) -> tuple[str, str]:
-    """Return the setting that makes the selection look at a reference, and one that does not."""
+    """Return the setting that makes the selection look at a reference, and an alternative that does not."""
     if aim.by_influence:
         return "select.influence: reference", "select.influence: scores"
     return f"select.method: {method}", "select.method: dealrec or random"

@@ -1,4 +1,4 @@
-"""What a run gained: the tuned LLM against the untuned one, and against random coresets of a comparison in it."""
+"""What a run gained: the tuned LLM against the untuned one, and against random coresets of the run's comparison."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from training.ranking.cutoffs import headline_cutoff
 from training.ranking.ranking_metrics import Interval, paired_differences, user_metrics
 
 RANDOM = "random"
-#: Keys that every arm has values of its own for.
+#: Keys for which every arm has its own values.
 _OWN = ("finetune.seed", "select.reference_users")
 
 

@@ -1,4 +1,4 @@
-"""Files that workers read by a path of their own node: every node must have them, and the same."""
+"""Files that workers read from their own node: every node must have them, and they must be equal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cluster.errors import UserError
 from cluster.nodes import RayNode, ask_nodes
 from pipeline.engine.fingerprint import model_identity
 
-#: Files and nodes named at most.
+#: The largest number of files or nodes that a message names.
 _NAMED = 3
 MISSING = "missing"
 T = TypeVar("T")
@@ -19,7 +19,7 @@ Facts = Mapping[str, object]
 
 
 def same_llm(model: str, on_gpus: bool, unpacked: bool) -> str:
-    """Raise `UserError` naming the nodes that lack the LLM or have another; else say what there is.
+    """Describe the LLM that all nodes have. Raises `UserError` naming nodes that lack it or have another one.
 
     Parameters
     ----------
