@@ -1,4 +1,4 @@
-"""A rank's share of the encoded examples, and the loss of each."""
+"""A rank's share of the encoded examples, and the loss of each example."""
 
 from __future__ import annotations
 

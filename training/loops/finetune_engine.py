@@ -1,4 +1,4 @@
-"""The DeepSpeed engine around an LLM with LoRA, and the proof that it is one.
+"""The DeepSpeed engine around an LLM with LoRA, and a check that it is one.
 
 The frozen weights keep the model's type (bfloat16, say); the adapter, its gradients and the optimizer are
 float32, as PEFT itself trains adapters, so no stage rounds a small update away. float16 needs loss scaling
@@ -143,7 +143,7 @@ def evidence(engine: deepspeed.DeepSpeedEngine) -> list[RankEvidence]:
 
 
 def _agree(missing: str | None) -> None:
-    """Raise on every rank if anything is missing on one."""
+    """Raise on every rank if anything is missing on any."""
     for what, node in gathered((missing, platform.node())):
         if what is not None:
             raise AgreedError(*native_op.compiler_error(what, f"node {node}"))
