@@ -55,7 +55,7 @@ def _facts(data: ReportData, seconds: float) -> list[tuple[str, str]]:
 
 
 def _lead(data: ReportData) -> tuple[str, str]:
-    """Return the first sentence, of what was gained if it is known, and the others."""
+    """Return the first sentence, which states the gain if it is known, and the other sentences."""
     (gained, more), kept = ranking_section.headline(data), _kept(data.selection)
     if not gained:
         return kept, ""
@@ -69,7 +69,7 @@ def _lead(data: ReportData) -> tuple[str, str]:
 
 
 def _kept(selection: SelectionReport | None) -> str:
-    """Return what the selection kept."""
+    """Return a sentence on what the selection kept."""
     if not selection or not selection.get("samples"):
         return "No coreset has been selected yet."
     chosen, samples = selection["chosen"], selection["samples"]

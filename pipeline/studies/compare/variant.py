@@ -1,4 +1,4 @@
-"""Selectors as a comparison names them: a method and the settings that differ, as in `dealrec+normalise=rank`."""
+"""The names of selectors in a comparison: a method and the settings that differ, as in `dealrec+normalise=rank`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from scoring.selection import FULL, METHODS, is_own, selector
 from scoring.selectors.selector_settings import BuiltInSettings
 from scoring.setting_faults import setting_faults
 
-#: A variant names folders, so it holds nothing but these characters.
+#: A variant names folders, so it has only these characters.
 _FORM = re.compile(r"[\w.:]+(\+\w+=[\w.-]+)*")
-#: What every arm is given anyway, or is written by single keys.
+#: Keys that every arm is given anyway, or that are written as single keys.
 _OF_THE_ARM = ("method", "size", "seed", "reference_users", "settings")
 _KEYS = tuple(
     name for name in (field.alias or key for key, field in SelectConfig.model_fields.items()) if name not in _OF_THE_ARM
