@@ -25,6 +25,7 @@ from pipeline.engine.fingerprint import config_part
 from pipeline.engine.graph import StageContext
 from pipeline.engine.sample_tables import list_array
 from pipeline.engine.wording import counted
+from pipeline.ingest.statistics_record import read_statistics
 from pipeline.preflight.before_run import check_before_run, check_cluster
 from pipeline.recommend.finished_models import contents, model_folders
 from pipeline.recommend.known_models import LLM_MODELS
@@ -157,7 +158,7 @@ def _clear(folder: Storage, earlier: RecommendRecord) -> None:
 def _say_missing(request: RecommendRequest, data: Storage, histories: UserHistories) -> None:
     if request.users != "all" or request.histories is not None:
         return
-    missing = int(data.read_json("statistics.json")["users"]) - len(histories)
+    missing = read_statistics(data)["users"] - len(histories)
     if missing > 0:
         log.warning(
             "%s left out: they came with the validation or the test period, and this run was ingested by an earlier "

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.engine.json_value import JsonRecord
-from pipeline.report.report_rows import SelectionReport
+from pipeline.engine.selection_record import SelectionReport
 from training.ranking.ranking_metrics import Interval
 
 Metric = float | Mapping[str, float]

@@ -10,11 +10,12 @@ from markupsafe import Markup
 
 from cluster.progress import format_seconds
 from pipeline.engine.json_value import JsonRecord, JsonValue, number_or_none, records
+from pipeline.engine.selection_record import SelectionReport
 from pipeline.report import number_format as fmt
 from pipeline.report import ranking_section
 from pipeline.report.charts import TAIL, Series, line_chart, score_histogram, strata_chart
 from pipeline.report.report_data import SELECTION, Array, ReportData
-from pipeline.report.report_rows import ExampleView, SelectionReport, ShownList, StageView
+from pipeline.report.report_rows import ExampleView, ShownList, StageView
 from pipeline.report.scatter import MAX_PICKS, score_scatter
 
 _IDLE = ("not run", "skipped")

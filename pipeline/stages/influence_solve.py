@@ -19,7 +19,8 @@ from cluster.reduce import ReducePool
 from cluster.resources import PoolPlan
 from pipeline.engine.config import InfluenceConfig
 from pipeline.engine.graph import StageContext
-from pipeline.engine.sample_tables import train_count, train_shards
+from pipeline.engine.sample_tables import train_shards
+from pipeline.ingest.statistics_record import train_count
 from pipeline.stages.influence_passes import Array, Risk, SumWorker
 from pipeline.stages.pooled_curvature import mean_of, pooled_curvature
 from pipeline.stages.surrogate_source import SurrogateSource, on_one_thread

@@ -17,10 +17,10 @@ from pipeline.engine.sample_tables import (
     TRAIN_SAMPLES,
     list_array,
     ragged_column,
-    train_count,
     train_shards,
     user_key_column,
 )
+from pipeline.ingest.statistics_record import train_count
 from pipeline.stages.selection_needs import ReferenceAim, SelectionNeeds
 from pipeline.stages.surrogate_feature_stage import reference_embedder
 from scoring.ids import sample_ids

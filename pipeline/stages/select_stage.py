@@ -16,6 +16,7 @@ from pipeline.engine.config import SelectConfig
 from pipeline.engine.graph import StageContext
 from pipeline.engine.manifest import read_manifest
 from pipeline.engine.sample_tables import TRAIN_SAMPLES, train_shards
+from pipeline.engine.selection_record import SELECTION_FILE
 from pipeline.stages.effort_candidates import Candidates
 from pipeline.stages.reference_period import reference_period
 from pipeline.stages.select_inputs import SelectInputs
@@ -74,7 +75,7 @@ def run_select(context: StageContext) -> Mapping[str, object]:
     report = selection.report | _sight(needs, context.config.select)
     report["warnings"] = [*report["warnings"], *(period.warnings if period else ())]
     context.out.write_table("coreset.parquet", table)
-    context.out.write_json("selection.json", report)
+    context.out.write_json(SELECTION_FILE, report)
     context.progress.update(len(indices), len(indices), chosen=table.num_rows)
     return {key: report[key] for key in ("samples", "usable", "budget", "chosen", "warnings")}
 
