@@ -21,7 +21,7 @@ from training.ranking.cutoffs import CUTOFFS
 
 Values = npt.NDArray[np.float64]
 #: A difference below this is a rounding error of a mean.
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Interval:
     @property
     def sign(self) -> int:
         """1 for an interval above zero, -1 for one below it, and 0 for one that holds it."""
-        return int(self.low > _ROUNDING) - int(self.high < -_ROUNDING)
+        return int(self.low > ROUNDING) - int(self.high < -ROUNDING)
 
 
 def title_groups(titles: Sequence[str]) -> npt.NDArray[np.int64]:
