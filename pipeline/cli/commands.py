@@ -103,7 +103,7 @@ def _compare_runs(options: argparse.Namespace) -> int:
     _show(options, {"gate": asdict(made)}, rows)
     for warning in made.warnings:
         log.warning("%s", warning)
-    side = "worse than" if made.worse else "better than" if made.better else "not to be told from"
+    side = "worse than" if made.worse else "better than" if made.better else "not distinguishable from"
     log.info("By %s, %s is %s %s over %s test users.", made.metric, made.run, side, made.against, f"{made.users:,}")
     return EXIT_WORSE if made.worse else 0
 

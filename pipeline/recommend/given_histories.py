@@ -81,7 +81,7 @@ def mapped_histories(histories: Mapping[object, Iterable[object]]) -> pa.Table:
     """
     text = next((user for user, items in histories.items() if isinstance(items, (str, bytes))), None)
     if text is not None:
-        raise UserError(f"{OPTION}: what {text} has chosen is a text.", "Give a list of item ids.")
+        raise UserError(f"{OPTION}: the items of {text} are a text.", "Give a list of item ids.")
     rows = {user: list(items) for user, items in histories.items()}
     empty = [str(user) for user, items in rows.items() if not items]
     if empty or not rows:

@@ -51,7 +51,7 @@ class RecommendRequest:
         """Raise `UserError` for a request that no run can answer."""
         if self.users is None and self.histories is None:
             raise UserError(
-                "Neither --users nor --histories says for whom to recommend.",
+                "Neither --users nor --histories is given, so there is nobody to recommend to.",
                 "Give --users FILE with ids of the log's users, --users all, or --histories FILE.",
             )
         if self.k < 1:

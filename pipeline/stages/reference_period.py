@@ -127,12 +127,12 @@ def reference_period(context: StageContext) -> ReferencePeriod:
     if targets:
         raise UserError(
             f"{aimed} is aimed at half of the validation users, drawn by hash, and that half is "
-            f"empty: all {targets:,} validation targets are those of users in the other one.",
-            "Take a log with more validation users, or leave out what is aimed at them.",
+            f"empty: all {targets:,} validation targets belong to users of the other half.",
+            "Take a log with more validation users, or leave out the settings that aim at them.",
         )
     raise UserError(
         f"{aimed} is aimed at a reference period, and select.reference: {wanted} is empty.",
-        f"Set {others}, which is aimed at none, or another data.split.",
+        f"Set {others}, which needs no reference, or another data.split.",
     )
 
 

@@ -43,12 +43,12 @@ def same_on_nodes(
     lacking = {node: seen[MISSING] for node, seen in answers.items() if MISSING in seen}
     if lacking:
         why = next((f" ({reason})" for reason in lacking.values() if reason), "")
-        raise UserError(f"{key}: {what} is not there on {_some(list(lacking))}{why}.", _remedy(key))
+        raise UserError(f"{key}: {what} is missing on {_some(list(lacking))}{why}.", _remedy(key))
     differing = {node: _differences(here, seen) for node, seen in answers.items() if seen != here}
     if differing:
         files = _some(sorted({name for names in differing.values() for name in names}))
         raise UserError(
-            f"{key}: {what} is another on {_some(list(differing))} than at the driver: {files} differ.", _remedy(key)
+            f"{key}: {what} differs between {_some(list(differing))} and the driver, in {files}.", _remedy(key)
         )
     return f"{what}, the same on {len(answers)} node{'s' if len(answers) != 1 else ''}"
 
