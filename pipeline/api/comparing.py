@@ -134,6 +134,6 @@ def refuse_tuning(given: Sequence[str]) -> None:
     """Raise `UserError` for options that have no meaning beside --against."""
     if given:
         raise UserError(
-            f"--against compares two complete runs and tunes nothing, so {', '.join(given)} cannot stand beside it.",
+            f"--against compares two complete runs and tunes nothing, so {', '.join(given)} cannot be given with it.",
             "Leave out one or the other.",
         )

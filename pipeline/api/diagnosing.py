@@ -23,7 +23,7 @@ class Diagnosis:
 
     Attributes
     ----------
-    findings : what was checked; those with a `lack` are in the way, and have a `remedy`.
+    findings : what was checked; those with a `lack` prevent the run, and have a `remedy`.
     cluster : the nodes, in words.
     workers : who works on each stage that needs workers.
     """
@@ -39,7 +39,7 @@ class Diagnosis:
 
     @property
     def lacks(self) -> tuple[Finding, ...]:
-        """The findings that are in the way."""
+        """The findings that prevent the run."""
         return tuple(finding for finding in self.findings if finding.lack)
 
     def table(self) -> pa.Table:

@@ -21,6 +21,8 @@ from pipeline.engine.config import Config
 from pipeline.engine.config_file import load_run_config
 from pipeline.engine.graph import Graph
 from pipeline.engine.manifest import read_manifest
+from pipeline.engine.selection_record import read_selection
+from pipeline.ingest.statistics_record import read_statistics
 from pipeline.stages.stage_list import stages_of
 from training.ranking.ranking_metrics import Interval
 
@@ -112,10 +114,11 @@ class Run(MaskedRepr):
     def warnings(self) -> tuple[str, ...]:
         """Collect the warnings of the complete stages about the log and the selection."""
         found: list[str] = []
-        for stage, file in (("ingest", "statistics.json"), ("select", "selection.json")):
-            folder = self._folder(stage)
-            if read_manifest(folder) is not None:
-                found += folder.read_json(file)["warnings"]
+        data, coreset = self._folder("ingest"), self._folder("select")
+        if read_manifest(data) is not None:
+            found += read_statistics(data).get("warnings", [])
+        if read_manifest(coreset) is not None:
+            found += read_selection(coreset).get("warnings", [])
         return tuple(found)
 
     def gradients(

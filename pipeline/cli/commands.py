@@ -26,7 +26,7 @@ from pipeline.driver.run_tables import kept_rows, metrics_rows, stage_rows
 from pipeline.engine.config_file import parse_text
 from pipeline.engine.graph import Graph
 from pipeline.engine.wording import counted
-from pipeline.ingest.statistics_record import IngestStatistics
+from pipeline.ingest.statistics_record import read_statistics
 from pipeline.stages.stage_list import stages_of
 
 log = logging.getLogger("dealrec.cli")
@@ -54,7 +54,7 @@ def run_stage(options: argparse.Namespace) -> int:
     if options.stage != "ingest":
         _show(options, {"stages": stages}, stages)
         return 0
-    statistics: IngestStatistics = graph.folder(graph.stage("ingest")).read_json("statistics.json")
+    statistics = read_statistics(graph.folder(graph.stage("ingest")))
     kept = kept_rows(statistics)
     _show(options, {"stages": stages, "interactions": kept, "statistics": statistics}, kept, stages)
     return 0
@@ -103,7 +103,7 @@ def _compare_runs(options: argparse.Namespace) -> int:
     _show(options, {"gate": asdict(made)}, rows)
     for warning in made.warnings:
         log.warning("%s", warning)
-    side = "worse than" if made.worse else "better than" if made.better else "not to be told from"
+    side = "worse than" if made.worse else "better than" if made.better else "not distinguishable from"
     log.info("By %s, %s is %s %s over %s test users.", made.metric, made.run, side, made.against, f"{made.users:,}")
     return EXIT_WORSE if made.worse else 0
 

@@ -38,7 +38,7 @@ def demo(cache: Path, run_dir: Path) -> list[dict[str, Any]]:
         compared = run.exists("arms/comparison-llm.json")
         compare(config, run, Request(SELECTORS, seeds=1, sizes=[config.select.size]), "llm")
         if not compared:
-            # The report's first sentence now knows a random coreset.
+            # Render the report again, since its first sentence can now mention the random coreset.
             run_stages(config, run, RunOptions(first="report"))
     arm = arm_graph(config, run, Arm("random", config.select.size, 0))
     evaluation = arm.folder(arm.stage("evaluate")).read_json("metrics.json")

@@ -85,7 +85,7 @@ def _package_folder(name: str) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prepare log and LLM in a folder: `python -m pipeline.demo.prepare FOLDER`, for a run that reads them there."""
+    """Prepare the log and the LLM in a folder, for a run that reads them: `python -m pipeline.demo.prepare FOLDER`."""
     (folder,) = map(Path, sys.argv[1:] if arguments is None else arguments)
     configure_logging()
     try:

@@ -11,8 +11,8 @@ from pipeline.engine.config import Config, SelectConfig
 from pipeline.engine.events import EventLog
 from pipeline.engine.graph import Graph, Stage, StageContext
 from pipeline.engine.manifest import read_manifest
-from pipeline.engine.sample_tables import train_count
 from pipeline.engine.watching import UNWATCHED, StageWatcher
+from pipeline.ingest.statistics_record import read_statistics, train_count
 from pipeline.stages.selection_needs import REFERENCE_INFLUENCE, SelectionNeeds
 from pipeline.stages.stage_list import LLM_STAGES, UNTUNED_NAME
 from scoring.candidate_rule import asked_candidates
@@ -74,7 +74,7 @@ def check_log(
         require_candidates(share, asked_candidates(share, train_count(data)) > 0)
     if {"influence", REFERENCE_INFLUENCE} & set(stages) and config.influence.solver == "exact":
         # Its scope may include the item embeddings, and their number is known only now.
-        items = int(data.read_json("statistics.json")["items"]["all"])
+        items = read_statistics(data)["items"]["all"]
         check_scope(config, "influence.scope", config.influence.scope, ("exact",), items)
     for section in {(s.method, s.influence, s.reference, s.reference_users): s for s in selections}.values():
         _check_selection(config, run, data, section)

@@ -1,7 +1,7 @@
 """The configuration: every key, its type, its default, and what it means.
 
-The sections that a training reads are defined beside it, in `training`; the others are here. An unknown key is
-refused, and the message names the nearest valid one. Values are checked before anything runs.
+The sections that a training reads are defined in `training`; the others are here. An unknown key is refused, and the
+message names the nearest valid one. Values are checked before anything runs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Columns(Section):
 
 
 class MinInteractionsConfig(Section):
-    """The k-core of the log: users and items below these numbers are dropped, repeatedly, until none is left."""
+    """The k-core of the log: users and items with fewer interactions are dropped, repeatedly, until none has fewer."""
 
     user: PositiveInt = 1
     item: PositiveInt = Field(1, description="Above 1, items of the catalogue that nobody chose are dropped as well.")
@@ -52,24 +52,25 @@ class DataConfig(Section):
     items: str | None = Field(None, description="The same for the catalogue; None takes titles from the log.")
     columns: Columns = Columns()
     split: Literal["auto", "global_time", "leave_one_out", "column"] = Field(
-        "auto", description="How the log is divided; auto: as a column or its files' names say, else global_time."
+        "auto", description="How the log is split; auto goes by a column or the files' names, else by global_time."
     )
-    join_parts: bool = Field(False, description="Put files together whose names say train, valid or test.")
-    min_rating: float | None = Field(None, description="Interactions rated below it are dropped.")
+    join_parts: bool = Field(False, description="Join files that are named train, valid or test into one log.")
+    min_rating: float | None = Field(None, description="Interactions with a lower rating are dropped.")
     min_interactions: MinInteractionsConfig = MinInteractionsConfig()
     missing_title: Literal["error", "drop"] = "error"
-    missing_id: Literal["error", "drop"] = Field("error", description="Of interactions without a user or item id.")
+    missing_id: Literal["error", "drop"] = Field("error", description="What to do with interactions without an id.")
     null_values: tuple[str, ...] | None = Field(
-        None, description="Texts that mean a missing value; None refuses ids and titles that look like one, [] none."
+        None,
+        description="Texts that mean a missing value; None refuses ids and titles that look like one, [] does not.",
     )
 
 
 class SamplesConfig(Section):
-    """Which positions of the log become samples."""
+    """The positions of the log that become samples."""
 
     per_user: PositiveInt | Literal["all"] = Field(1, description="Last N train targets of a user, or all.")
-    max_history: PositiveInt = Field(50, description="Items of history that a sample keeps.")
-    shards: PositiveInt | None = Field(None, description="Output files; None follows the size of the data.")
+    max_history: PositiveInt = Field(50, description="Most items of history that a sample keeps.")
+    shards: PositiveInt | None = Field(None, description="Number of output files; None follows the size of the data.")
 
 
 class InfluenceConfig(Section):
@@ -79,16 +80,16 @@ class InfluenceConfig(Section):
     scope: tuple[str, ...] | None = Field(
         None, description="Names of the surrogate's scopes, or patterns; None is its default."
     )
-    target: Literal["train", "valid"] = Field("train", description="Whose risk: that of train or validation.")
+    target: Literal["train", "valid"] = Field("train", description="The samples of the risk: train or validation.")
     damping: float = Field(SolverSettings.damping, gt=0)
     curvature_samples: Annotated[int, Field(ge=1, le=65536)] | Literal["all"] = Field(
-        8192, description="Samples that the curvature is taken over, drawn by hash; they are kept in memory unless all."
+        8192, description="Number of samples that the curvature averages, drawn by hash and kept in memory; or all."
     )
     tolerance: float = Field(
         SolverSettings.tolerance,
         gt=0,
         lt=1,
-        description="Relative residual at which cg stops; above it, partitions show in the scores.",
+        description="Relative residual at which cg stops; with a larger one, the scores depend on the partition.",
     )
     max_iterations: PositiveInt = SolverSettings.max_iterations
     lissa_damp: Share = SolverSettings.lissa_damp
@@ -108,9 +109,9 @@ class EffortConfig(Section):
     scope: Literal["last_v", "all"] = "last_v"
     tokens: Literal["response", "all"] = "response"
     candidates: Annotated[float, Field(gt=0, le=1)] | Literal["all"] = Field(
-        "all", description="Share of samples that are scored, drawn within strata of influence."
+        "all", description="Share of the samples to score, drawn within strata of influence."
     )
-    batch_tokens: PositiveInt = Field(2048, description="Tokens a batch, padding included.")
+    batch_tokens: PositiveInt = Field(2048, description="Tokens in a batch, padding included.")
     max_nonfinite: Share = 0.0
 
 
@@ -131,34 +132,32 @@ SELECT_PRESETS: Mapping[str, Mapping[str, Any]] = {
 class SelectConfig(BuiltInSettings):
     """How scores become a coreset.
 
-    The keys of `BuiltInSettings` may stand beside these, for every built-in selector that has them.
+    The section also has the keys of `BuiltInSettings`, for every built-in selector that uses them.
     """
 
     preset: Literal["paper"] | None = Field(None, description="paper: DEALRec as published, whatever the defaults are.")
-    method: str = Field("dealrec", description="The selector: one of docs/METHOD.md, or module:Class of yours.")
+    method: str = Field("dealrec", description="A selector of docs/METHOD.md, or module:Class of your own.")
     size: float = Field(0.02, gt=0, description="A share of the samples (below 1) or a count.")
     influence: Literal["scores", "reference"] = Field(
         "scores",
-        description="Whose risk it is on: scores, that of the stage influence; reference, that of select.reference.",
+        description="Risk of the influence: scores, that of the stage influence; reference, that of select.reference.",
     )
     reference: Literal["valid"] | Annotated[float, Field(gt=0, lt=1)] = Field(
-        "valid", description="What is aimed at: validation, or this last share of the train samples by time."
+        "valid", description="The aim of the selection: validation, or this last share of the train samples by time."
     )
     reference_users: Literal["all", "half"] = Field(
-        "all", description="Validation users aimed at; half of them, by hash, leaves the others to choose a method by."
+        "all", description="The validation users that are aimed at; with half, the others can choose among methods."
     )
     seed: int = 0
-    # Left out where there are none, so that runs from before there was the key keep their fingerprints.
+    # Left out if empty, so that runs from before this key keep their fingerprints.
     settings: dict[str, Any] = Field(
-        {},
-        description="Settings of the selector by their names, before the keys beside.",
-        exclude_if=lambda value: not value,
+        {}, description="Settings of the selector by name.", exclude_if=lambda value: not value
     )
 
     @model_validator(mode="before")
     @classmethod
     def _with_preset(cls, values: Any) -> Any:
-        """The preset's values beside those given; another value for one of its keys contradicts it."""
+        """Add the preset's values to the given ones. Raises `ValueError` if a given value contradicts the preset."""
         preset = SELECT_PRESETS.get(str(values.get("preset"))) if isinstance(values, dict) else None
         if preset is None:
             return values
@@ -184,7 +183,7 @@ class SelectConfig(BuiltInSettings):
     @field_validator("settings")
     @classmethod
     def _known_settings(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        """They are the selector's, and no key beside them says otherwise."""
+        """Check that the selector has these settings, and that no flat key of the section contradicts them."""
         method = info.data.get("method")
         if method is None:
             return value
@@ -204,14 +203,13 @@ class SelectConfig(BuiltInSettings):
         return self
 
     def selector_settings(self) -> dict[str, Any]:
-        """Return the settings of the selector: its flat keys that differ from their defaults,
-        then `settings`."""
+        """Return the selector's settings: flat keys that differ from their defaults, then `settings`."""
         flat = {key: getattr(self, key) for key in BuiltInSettings.model_fields}
         return {**_beside(self.method, flat), **self.settings}
 
 
 def _beside(method: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a selector that the flat keys of the section give."""
+    """Return the settings of a selector that the section's flat keys give."""
     from scoring.selection import selector
 
     known, found = selector(method).Settings.names(), {}
@@ -222,9 +220,9 @@ def _beside(method: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-#: Titles that `evaluate.decoding: likelihood` takes unless the config says otherwise.
+#: The largest number of titles for `evaluate.decoding: likelihood`, unless the config gives another.
 LIKELIHOOD_TITLES = 5000
-#: Beams by what they search, unless the config says otherwise.
+#: The number of beams by decoding, unless the config gives another.
 BEAMS: Mapping[str, int] = {"free": 4, "constrained": 10}
 
 
@@ -232,46 +230,46 @@ class EvaluateConfig(Section):
     """All-ranking on the test users."""
 
     users: PositiveInt | Literal["all"] = "all"
-    # Left out at its default, so that runs from before there was the key keep their fingerprints.
+    # Left out at its default, so that runs from before this key keep their fingerprints.
     cutoffs: tuple[PositiveInt, ...] = Field(
         CUTOFFS,
-        description="Lengths of the lists that are measured; the longest is kept of each ranking.",
+        description="Lengths of the lists to measure; the longest list of each ranking is kept.",
         exclude_if=lambda value: value == CUTOFFS,
     )
     decoding: Literal["free", "constrained", "likelihood"] = Field(
         "free",
-        description="free: BIGRec's way, a generated text and the titles near it; constrained: a search of the most "
+        description="free: BIGRec's, a generated text and the titles near it; constrained: a search of the most "
         "probable titles, then those near the first; likelihood: every title by its probability.",
     )
     beams: PositiveInt = Field(
-        BEAMS["free"], description="Beams of a search; left out, 4 of texts and 10 of titles. Likelihood has none."
+        BEAMS["free"],
+        description="Beams of the search; by default 4 for free, 10 for constrained. Likelihood has none.",
     )
-    # The next three are left out at their defaults, so that runs from before there were the keys keep their
-    # fingerprints.
+    # The next three are left out at their defaults, so that runs from before these keys keep their fingerprints.
     length_penalty: Annotated[float, Field(ge=0)] | None = Field(
         None,
         exclude_if=lambda value: value is None,
-        description="Sums of log-probabilities are divided by length to this power; None is 1 of free texts, where "
-        "BIGRec has it so, and 0 of titles, which keeps their probabilities.",
+        description="Sums of log-probabilities are divided by length to this power; None is 1 for free, as in BIGRec, "
+        "and 0 for the others, which keeps probabilities.",
     )
     prior_correction: float = Field(
         0.0,
         ge=0,
         exclude_if=lambda value: value == 0,
-        description="Weight of a title's log-probability without any history, which is subtracted; not of free texts.",
+        description="How many times a title's log-probability without a history is subtracted; not for free decoding.",
     )
     likelihood_titles: PositiveInt = Field(
         LIKELIHOOD_TITLES,
         exclude_if=lambda value: value == LIKELIHOOD_TITLES,
-        description="Titles of a catalogue that likelihood takes at most.",
+        description="Most titles of a catalogue that likelihood accepts.",
     )
-    max_new_tokens: PositiveInt = Field(32, description="Of free decoding; titles bound the constrained one.")
+    max_new_tokens: PositiveInt = Field(32, description="Most tokens of a free text; constrained takes whole titles.")
     mask_seen: bool = True
     baselines: bool = Field(
         True, description="Also rank by the untuned LLM, the surrogate, popularity and the similarity of titles."
     )
     batch_tokens: PositiveInt = Field(
-        4096, description="Prompt tokens a batch, times beams where the model's beams cannot share their prompt."
+        4096, description="Prompt tokens in a batch, times beams if the beams cannot share their prompt."
     )
     seed: int = 0
 
@@ -314,10 +312,10 @@ class AuditConfig(Section):
     )
     dampings: tuple[Annotated[float, Field(gt=0)], ...] = Field((1e-3, 1e-2, 1e-1), min_length=1)
     subsets: Annotated[int, Field(ge=3)] = Field(32, description="Surrogates retrained on random subsets.")
-    removed: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="Share of samples each lacks.")
-    queries: PositiveInt = Field(32, description="Groups of users whose risks are predicted and measured.")
+    removed: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="Share of the samples each lacks.")
+    queries: PositiveInt = Field(32, description="Number of groups of users whose risks are predicted and measured.")
     extreme: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="Share taken from a score's top and bottom.")
-    draws: PositiveInt = Field(3, description="Random removals of that share to compare with.")
+    draws: PositiveInt = Field(3, description="Number of random removals of that share to compare with.")
     planted: Annotated[float, Field(gt=0, le=0.5)] = Field(0.05, description="Share of samples given another's target.")
     released_steps: PositiveInt = Field(5000, description="Single-sample steps of the released code's LiSSA.")
     seed: int = 0
@@ -325,7 +323,7 @@ class AuditConfig(Section):
     @field_validator("solvers", "scopes", "dampings")
     @classmethod
     def _all_different(cls, values: tuple[str | float, ...] | None) -> tuple[str | float, ...] | None:
-        """Results go by these names, numbers by six digits."""
+        """Check that no two values have the same name in the results, where numbers have six digits."""
         names = [f"{value:g}" if isinstance(value, float) else value for value in values or ()]
         if len(set(names)) < len(names):
             raise unmet("a list of different values")
@@ -335,31 +333,31 @@ class AuditConfig(Section):
 class NodeGroupConfig(Section):
     """Equal nodes that an autoscaler may bring up."""
 
-    max_nodes: PositiveInt = Field(description="Nodes of this kind at most, those that live included.")
-    cpus: Annotated[int, Field(ge=0)] = Field(description="Logical CPUs of each.")
+    max_nodes: PositiveInt = Field(description="Most nodes of this kind, including those that are running.")
+    cpus: Annotated[int, Field(ge=0)] = Field(description="Logical CPUs of each node.")
     gpus: Annotated[int, Field(ge=0)] = 0
-    memory: Annotated[float, Field(ge=0)] = Field(0.0, description="GiB of each; 0 is not known.")
+    memory: Annotated[float, Field(ge=0)] = Field(0.0, description="GiB of memory of each node; 0 is unknown.")
 
 
 class ClusterConfig(Section):
-    """Where it runs. Nothing here is in a stage's fingerprint: at most rounding in training depends on it."""
+    """Where a run works. Nothing here is in a stage's fingerprint: at most rounding in training depends on it."""
 
-    address: str | None = Field(None, description="None: embedded, or RAY_ADDRESS; 'auto'; 'host:port'.")
-    actors: PositiveInt | None = Field(None, description="Scoring workers; None takes what fits.")
+    address: str | None = Field(None, description="'auto' or 'host:port'; None is RAY_ADDRESS, else embedded.")
+    actors: PositiveInt | None = Field(None, description="Number of scoring workers; None is as many as fit.")
     cpus: PositiveInt | None = Field(None, description="CPUs of an embedded Ray.")
     gpus: Annotated[int, Field(ge=0)] | Literal["auto"] = Field("auto", description="GPUs for the LLM stages.")
     node_groups: tuple[NodeGroupConfig, ...] | None = Field(
-        None, description="What the cluster may grow to, where its autoscaler does not say; None asks the autoscaler."
+        None, description="What the cluster may grow to, if its autoscaler does not say; None asks the autoscaler."
     )
     wait_seconds: float = Field(
-        900.0, ge=0, description="How long a stage waits for nodes without which it cannot begin, or go on."
+        900.0, ge=0, description="How long a stage waits for nodes that it needs to begin or to continue."
     )
-    cpu_price: float = Field(0.0, ge=0, description="Of a CPU for an hour, in your currency; `dealrec plan` adds up.")
-    gpu_price: float = Field(0.0, ge=0, description="Of a GPU for an hour.")
+    cpu_price: float = Field(0.0, ge=0, description="Price of a CPU for an hour, for `dealrec plan`.")
+    gpu_price: float = Field(0.0, ge=0, description="Price of a GPU for an hour, for `dealrec plan`.")
 
 
 class Config(Section):
-    """A whole run."""
+    """The configuration of a whole run."""
 
     data: DataConfig
     samples: SamplesConfig = SamplesConfig()

@@ -78,11 +78,6 @@ def train_shards(data: Storage) -> list[int]:
     return list(range(len(data.list(TRAIN_SAMPLES, suffix=".parquet"))))
 
 
-def train_count(data: Storage) -> int:
-    """Return the number of train samples."""
-    return int(data.read_json("statistics.json")["samples"]["train"])
-
-
 def read_titles(data: Storage) -> list[str]:
     """Return titles by item index; the first, of the padding, is empty."""
     return ["", *data.read_table("items.parquet", ["title"]).column("title").to_pylist()]

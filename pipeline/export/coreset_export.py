@@ -14,6 +14,7 @@ from pipeline import __version__
 from pipeline.engine.config import Config
 from pipeline.engine.graph import Graph
 from pipeline.engine.manifest import BEGUN, MANIFEST, environment, read_manifest
+from pipeline.engine.selection_record import read_selection
 from pipeline.export.export_card import Facts, dataset_card
 from pipeline.export.export_formats import FORMATS, PREFIX, Sample, as_plain_text, llama_factory
 from pipeline.export.exported_file import ExportedFile
@@ -113,7 +114,7 @@ def provenance(config: Config, graph: Graph) -> dict[str, str]:
     select, data = (read_manifest(graph.folder(graph.stage(name))) for name in ("select", "ingest"))
     assert select is not None
     assert data is not None
-    report = graph.folder(graph.stage("select")).read_json("selection.json")
+    report = read_selection(graph.folder(graph.stage("select")))
     llm, commit = config.llm, environment()["commit"]
     template = llm.template if isinstance(llm.template, str) else llm.template.get("name", "custom")
     return {

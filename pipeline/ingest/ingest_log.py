@@ -29,6 +29,7 @@ from pipeline.ingest.split_files import settle_split
 from pipeline.ingest.splits import TimeCuts
 from pipeline.ingest.statistics import IngestTally
 from pipeline.ingest.statistics_record import (
+    STATISTICS_FILE,
     CutTimes,
     DroppedCounts,
     IngestStatistics,
@@ -46,7 +47,7 @@ from scoring.ids import item_keys
 
 log = logging.getLogger("dealrec.ingest")
 
-_OUTPUTS = ("sequences", "samples", UNTOLD, "items.parquet", "statistics.json")
+_OUTPUTS = ("sequences", "samples", UNTOLD, "items.parquet", STATISTICS_FILE)
 
 
 def ingest(
@@ -173,7 +174,7 @@ class _Ingest:
         }
         statistics: IngestStatistics = {**totals, "warnings": [*findings.warnings, *warnings_of(totals)]}
         self.out.write_table("items.parquet", items_table(vocabulary, tally.item_counts[0]))
-        self.out.write_json("statistics.json", statistics)
+        self.out.write_json(STATISTICS_FILE, statistics)
         rejected = totals["interactions"]["read"] - totals["interactions"]["kept"]
         self.progress.update(shards, shards, samples=int(tally.samples[0]), rejected=rejected)
         say(statistics)

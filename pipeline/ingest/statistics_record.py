@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, cast
 
+from cluster.storage import Storage
 from pipeline.ingest.ingest_spec import SplitName
+
+#: The file in the data folder that holds an `IngestStatistics`.
+STATISTICS_FILE = "statistics.json"
 
 
 class PartCounts(TypedDict):
@@ -127,3 +131,13 @@ class IngestStatistics(LogTotals):
     """The content of statistics.json."""
 
     warnings: list[str]
+
+
+def read_statistics(data: Storage) -> IngestStatistics:
+    """Read the `statistics.json` of a data folder. Files of earlier versions may lack some of the keys."""
+    return cast(IngestStatistics, data.read_json(STATISTICS_FILE))
+
+
+def train_count(data: Storage) -> int:
+    """Return the number of train samples."""
+    return read_statistics(data)["samples"]["train"]

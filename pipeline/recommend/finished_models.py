@@ -17,11 +17,11 @@ from pipeline.stages.stage_list import stages_of
 def model_folders(config: Config, run: Storage, model: str) -> Mapping[str, Storage]:
     """Return the folders of the stages that a model reads, by their names.
 
-    The log itself is not looked at: a run serves where its log is not. Results of an earlier version of a stage are
-    read as well, since its files have kept their form.
+    The log itself is not read, so a run can serve without its log. Results of an earlier version of a stage are read as
+    well, since the files have kept their form.
 
-    Raises `UserError` where such a stage is not complete, naming the models that the run has, and where its result is
-    that of another config.
+    Raises `UserError` if such a stage is not complete, naming the models that the run has, and if its result belongs to
+    another config.
     """
     graph = Graph(stages_of(config), config, run)
     missing = [name for name in NEEDS[model] if read_manifest(graph.folder(graph.stage(name))) is None]
@@ -53,7 +53,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _as_made(graph: Graph, stage: Stage) -> Stage:
-    """Return the stage with the version that its result has, and of ingest with the log that it was made from."""
+    """Return the stage with the version of its result; ingest also gets the log that the result was made from."""
     made = read_manifest(graph.folder(stage))
     if made is None:
         return stage

@@ -26,7 +26,7 @@ from scoring.ragged import Ragged
 
 OPTION = "--histories"
 _ROLES = ("user", "item", "timestamp", "position")
-#: Reasons for which a row of the histories is left out, as the config asks for them.
+#: The reasons for leaving out a row of the histories, each with the config key that asks for it.
 _LEFT_OUT = {
     LOW_RATING: "rated below data.min_rating",
     NO_RATING: "without a rating, where data.min_rating asks for one",
@@ -38,7 +38,7 @@ log = logging.getLogger("dealrec.run")
 
 @dataclass(frozen=True)
 class _Rows:
-    """The interactions that were given: user, item, and timestamp and position where they are known."""
+    """The given interactions: user and item, and timestamp and position where known."""
 
     table: pa.Table
     place: str
@@ -47,9 +47,9 @@ class _Rows:
 def read_histories(location: str, config: Config, item_ids: pa.Array) -> UserHistories:
     """Read the histories of a file, folder or table, in any format of the log.
 
-    Columns are found as those of the log are, by `data.columns` or by their usual names. A user's interactions are
-    ordered by time and position as ingest orders them, or by their rows where the file has neither. A column of ratings
-    counts where `data.min_rating` is set.
+    Columns are found like those of the log, by `data.columns` or by their usual names. A user's interactions are
+    ordered by time and position like those of the log, or by their rows if the file has neither. A column of ratings
+    counts if `data.min_rating` is set.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def read_histories(location: str, config: Config, item_ids: pa.Array) -> UserHis
 
 
 def table_histories(table: pa.Table, config: Config, item_ids: pa.Array) -> UserHistories:
-    """Take histories from a table in memory, like `read_histories`."""
+    """Read histories from a table in memory, like `read_histories`."""
     roles, spec = _roles(header_of_table(table, OPTION), config)
     reader = LogReader(roles, spec.min_rating, spec.missing_id, tuple(spec.null_values or ()))
     block = normalise(table.select(list(dict.fromkeys(roles.values()))), reader, OPTION, 1)
@@ -76,11 +76,12 @@ def table_histories(table: pa.Table, config: Config, item_ids: pa.Array) -> User
 def mapped_histories(histories: Mapping[object, Iterable[object]]) -> pa.Table:
     """Return a mapping from a user to the items chosen, oldest first, as a table of user and item.
 
-    Raises `UserError` for no user, a user without items, a text in place of a list, and ids of several types.
+    Raises `UserError` if there is no user, and for a user without items, a text in place of a list, and ids of several
+    types.
     """
     text = next((user for user, items in histories.items() if isinstance(items, (str, bytes))), None)
     if text is not None:
-        raise UserError(f"{OPTION}: what {text} has chosen is a text.", "Give a list of item ids.")
+        raise UserError(f"{OPTION}: the items of {text} are a text.", "Give a list of item ids.")
     rows = {user: list(items) for user, items in histories.items()}
     empty = [str(user) for user, items in rows.items() if not items]
     if empty or not rows:
@@ -104,7 +105,7 @@ def _no_history(users: Sequence[str]) -> tuple[str, str]:
 
 
 def _roles(header: Header, config: Config) -> tuple[dict[str, str], IngestSpec]:
-    """Return the column of each role that the histories have, and the rules of the run's ingest for them."""
+    """Return the column of each role in the histories, and the run's ingest rules for them."""
     columns = config.data.columns
     roles = {role: id_column(header, role, OPTION, columns) for role in ("user", "item")}
     asked = ("timestamp", "position", *(["rating"] if config.data.min_rating is not None else []))
@@ -115,7 +116,7 @@ def _roles(header: Header, config: Config) -> tuple[dict[str, str], IngestSpec]:
 
 
 def _kept(blocks: Iterable[pa.Table]) -> pa.Table:
-    """Join blocks of normal rows, without those that the config leaves out; say how many there were."""
+    """Join blocks of normal rows without those that the config leaves out, and log how many were left out."""
     reasons = np.zeros(max(_LEFT_OUT) + 2, np.int64)
     kept = [pa.table({"user": pa.array([], pa.string()), "item": pa.array([], pa.string())})]
     for block in blocks:

@@ -34,7 +34,7 @@ def shown_ids(ids: Sequence[str]) -> str:
 
 
 def column_of(header: Header, role: str, columns: Columns) -> str | None:
-    """Return the column of a role: the one that the config names if the file has it, else one with a usual name."""
+    """Return the column of a role: the one that the config names, if the file has it, else one with a usual name."""
     wanted = columns.get(role)
     named = wanted is not None and any(wanted in (name, name.rsplit(":", 1)[0]) for name in header.kinds)
     return find_column(header, role, wanted if named else None)
@@ -47,9 +47,9 @@ def read_ids(location: str, role: IdRole, option: str, columns: Columns) -> list
     ----------
     location : a text file with one id a line (`.txt`, or no suffix), or a table in any format of the log.
     option : the option that names the file, for messages.
-    columns : names of the log's columns; of a table, that of the role is read.
+    columns : names of the log's columns, by which the column of a table is found.
 
-    Raises `UserError` for a file that cannot be read, lacks the column, or holds no id or something else.
+    Raises `UserError` for a file that cannot be read, that lacks the column, or that holds no id or anything but ids.
     """
     lines = _lines(location, option)
     if lines is not None:
@@ -77,7 +77,7 @@ def id_column(header: Header, role: str, option: str, columns: Columns) -> str:
 
 
 def id_values(values: Iterable[object], role: IdRole, option: str) -> list[str]:
-    """Spell ids that are given in memory as the log's are. Raises `UserError` for what is no id."""
+    """Spell ids in memory like those of the log. Raises `UserError` for a value that is no id."""
     try:
         array = pa.array(values if isinstance(values, Sequence) else list(values))
     except (pa.ArrowException, TypeError, ValueError) as error:
@@ -86,7 +86,7 @@ def id_values(values: Iterable[object], role: IdRole, option: str) -> list[str]:
 
 
 def spelled(values: pa.Array, origin: Origin) -> list[str]:
-    """Return ids as text, spelled as ingest does. Raises `UserError` for the first that is missing or no id."""
+    """Return ids as text, spelled as by ingest. Raises `UserError` for the first value that is missing or no id."""
     ids = spelled_ids(values, origin)
     if ids.null_count:
         row = pc.index(pc.is_null(ids), True).as_py()
@@ -96,14 +96,14 @@ def spelled(values: pa.Array, origin: Origin) -> list[str]:
 
 
 def distinct(ids: Sequence[str], role: str, option: str, place: str) -> list[str]:
-    """Return each id once. Raises `UserError` where there is none."""
+    """Return each id once. Raises `UserError` if there is none."""
     if not ids:
         raise UserError(f"{option}: {place} holds no {role} id.", "Give at least one.")
     return list(dict.fromkeys(ids))
 
 
 def table_header(table: pa.Table, option: str) -> Header:
-    """Return a header for a table in memory, so that its columns are found as those of a file are."""
+    """Return a header for a table in memory, so that its columns are found like those of a file."""
     file = DataFile(pafs.LocalFileSystem(), option, option, "parquet", None, 0)
     return Header(file, dict.fromkeys(table.column_names, "other"))
 

@@ -1,4 +1,4 @@
-"""The models that recommend, and what each reads of a run."""
+"""The models that recommend, and the stages that each reads."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "similarity": ("ingest",),
 }
 MODELS = tuple(NEEDS)
-#: Models that load the language model: to generate by it, or to embed titles.
+#: Models that load the language model, to generate with it or to embed titles.
 LLM_MODELS = frozenset({"llm", "untuned", "similarity"})
 FORMATS = ("parquet", "jsonl")

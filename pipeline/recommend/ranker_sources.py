@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class RankerSource(Protocol):
-    """What a worker builds its ranker from; picklable."""
+    """Builds the ranker of a worker; picklable."""
 
     def build(self) -> Ranker:
         """Load the model."""
@@ -73,9 +73,10 @@ class LlmSource:
 
     Attributes
     ----------
-    adapter : the folder of what was tuned; None ranks by the model as it is.
-    titles, embeddings : as the LLM sees them, from item 1; `titles` [n, d].
-    priors : as `title_priors` gives them for this model; None corrects nothing.
+    adapter : the folder of the tuned adapter; None ranks by the model without one.
+    titles : the titles as the LLM sees them, from item 1.
+    embeddings : those of the titles, as `titles` [n, d].
+    priors : what `title_priors` returns for this model; None corrects nothing.
     """
 
     task: LlmTask

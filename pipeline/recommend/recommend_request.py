@@ -1,4 +1,4 @@
-"""What is asked for, checked against the run before anything is spent."""
+"""A request for recommendations, checked against the run before anything is spent."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from pipeline.recommend.given_histories import read_histories, table_histories
 from pipeline.recommend.id_lists import read_ids, shown_ids
 from pipeline.recommend.user_histories import UserHistories, joined, log_histories
 
-#: What `--users` is given in place of a file for every user of the log.
+#: The value of `--users` that stands for every user of the log.
 _EVERYONE: Literal["all"] = "all"
 
 
 @dataclass(frozen=True)
 class RecommendRequest:
-    """What the user asks for.
+    """A user's request for recommendations.
 
     Attributes
     ----------
-    users : ids; the path of a file that holds them; "all" for every user of the log; None for those of `histories`.
-    histories : the path or the table of what users have chosen; None takes all of it from the log.
+    users : ids; the path of a file with ids; "all" for every user of the log; None for those of `histories`.
+    histories : the path or the table of what users have chosen; None takes all histories from the log.
     candidates : ids of the items that may be recommended, or the path of a file that holds them; None is the catalogue.
     k : the length of a list.
     model : one of `known_models.MODELS`.
@@ -48,10 +48,10 @@ class RecommendRequest:
     format: str
 
     def check(self) -> None:
-        """Raise `UserError` for what no run can answer."""
+        """Raise `UserError` for a request that no run can answer."""
         if self.users is None and self.histories is None:
             raise UserError(
-                "Neither --users nor --histories says for whom to recommend.",
+                "Neither --users nor --histories is given, so there is nobody to recommend to.",
                 "Give --users FILE with ids of the log's users, --users all, or --histories FILE.",
             )
         if self.k < 1:
@@ -81,7 +81,7 @@ class Asked:
 
 
 def asked_of(request: RecommendRequest, config: Config, data: Storage, item_ids: pa.Array) -> Asked:
-    """Find the users and items of a request in a run.
+    """Look up the users and items of a request in a run.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def _allowed(request: RecommendRequest, config: Config, item_ids: pa.Array) -> n
 
 
 def _histories(request: RecommendRequest, config: Config, data: Storage, item_ids: pa.Array) -> UserHistories:
-    """Return whom the request names; a history that is given replaces that of the log."""
+    """Return the histories of the requested users; a given history replaces that of the log."""
     given = _given(request, config, item_ids)
     if request.users is None:
         assert given is not None

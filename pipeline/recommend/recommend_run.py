@@ -1,4 +1,4 @@
-"""A recommendation in batch: its folder, its chunks of users on Ray, and the one file that comes of them."""
+"""A batch recommendation: its folder, its chunks of users on Ray, and the one file that results."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from pipeline.engine.fingerprint import config_part
 from pipeline.engine.graph import StageContext
 from pipeline.engine.sample_tables import list_array
 from pipeline.engine.wording import counted
+from pipeline.ingest.statistics_record import read_statistics
 from pipeline.preflight.before_run import check_before_run, check_cluster
 from pipeline.recommend.finished_models import contents, model_folders
 from pipeline.recommend.known_models import LLM_MODELS
@@ -48,23 +49,23 @@ from training.ranking.ranking_metrics import title_groups
 
 log = logging.getLogger("dealrec.run")
 
-#: In the folder of a recommendation: what was asked for, and whether it is complete.
+#: The file in a recommendation's folder that records the request, and whether it is complete.
 MARK = "_recommend.json"
 _CHUNKS, _USERS = "_chunks", "_users"
-#: Users of a chunk: as many as of an evaluation's, or more where a model takes no time.
+#: Users of a chunk: as many as in an evaluation, or more for models that take no time.
 _LLM_CHUNK, _CHUNK, _SCORES = 16, 512, 1 << 24
 
 
 @dataclass(frozen=True)
 class RecommendRecord:
-    """What a recommendation came to.
+    """The record of a recommendation.
 
     Attributes
     ----------
-    digest : identifies what was asked of which run.
-    model, k : as asked.
+    digest : identifies the request and the run.
+    model, k : those of the request.
     file : the name of the file with the lists.
-    users, rows : how many there are.
+    users, rows : the number of users, and of rows in the file.
     complete : whether the file is there.
     """
 
@@ -80,17 +81,17 @@ class RecommendRecord:
 def recommend_items(
     config: Config, run: Storage, out: str | None, request: RecommendRequest
 ) -> tuple[Storage, RecommendRecord]:
-    """Write lists of items for users, and return their folder and what is in it.
+    """Write lists of items for users, and return their folder and its record.
 
-    Everything is checked before a file is written. Users are cut into chunks that follow the data alone, finished
-    chunks are kept, and the same request goes on with the others. What an earlier recommendation left in `out` is
+    Everything is checked before a file is written. Users are cut into chunks that depend on the data alone. Finished
+    chunks are kept, and the same request continues with the others. Files of an earlier recommendation in `out` are
     replaced.
 
     Parameters
     ----------
-    out : a folder or URI; None is a folder of the run directory that the request names.
+    out : a folder or URI; None is a folder in the run directory, named after the request.
 
-    Raises `UserError` for everything that is wrong with the request, the run or the folder.
+    Raises `UserError` for any fault of the request, the run or the folder.
     """
     folders = model_folders(config, run, request.model)
     data = folders["ingest"]
@@ -105,7 +106,7 @@ def recommend_items(
         return folder, earlier
     _say_missing(request, data, asked.histories)
     quiet = config.model_copy(update={"track": ()})
-    # Titles are embedded into the run; other models write beside their lists alone.
+    # Embeddings of titles are kept in the run; other models write only into the folder of their lists.
     written = run if request.model in LLM_MODELS else folder
     check_before_run(quiet, _checked(request.model), written)
     if out:
@@ -126,7 +127,7 @@ def recommend_items(
 
 
 def read_record(folder: Storage) -> RecommendRecord | None:
-    """Read what a folder holds; None where it is no recommendation."""
+    """Read the record of a folder; None if the folder is no recommendation."""
     return RecommendRecord(**folder.read_json(MARK)) if folder.exists(MARK) else None
 
 
@@ -137,7 +138,7 @@ def _digest(config: Config, request: RecommendRequest, folders: Mapping[str, Sto
 
 
 def _require_own(folder: Storage) -> None:
-    """Raise `UserError` where a recommendation would lie among files or folders of something else."""
+    """Raise `UserError` if the folder holds files or folders of something else."""
     if folder.exists(MARK):
         return
     filesystem, path = folder.fs_path()
@@ -157,7 +158,7 @@ def _clear(folder: Storage, earlier: RecommendRecord) -> None:
 def _say_missing(request: RecommendRequest, data: Storage, histories: UserHistories) -> None:
     if request.users != "all" or request.histories is not None:
         return
-    missing = int(data.read_json("statistics.json")["users"]) - len(histories)
+    missing = read_statistics(data)["users"] - len(histories)
     if missing > 0:
         log.warning(
             "%s left out: they came with the validation or the test period, and this run was ingested by an earlier "
@@ -167,7 +168,7 @@ def _say_missing(request: RecommendRequest, data: Storage, histories: UserHistor
 
 
 def _checked(model: str) -> tuple[str, ...]:
-    """Return the stages that stand for a model in the checks before a run: an evaluation loads the LLM as well."""
+    """Return the stages whose checks before a run cover the model: an evaluation loads the LLM as well."""
     return ("evaluate",) if model in LLM_MODELS else ()
 
 
@@ -180,7 +181,7 @@ def _ranked(
     items: pa.Table,
     asked: Asked,
 ) -> Iterator[pa.Table]:
-    """Rank all users, and return their lists by chunk, in the order of the users."""
+    """Rank items for all users, and return the lists by chunk, in the order of the users."""
     by_llm = request.model in ("llm", "untuned")
     check_cluster(config, _checked(request.model), run if request.model in LLM_MODELS else folder)
     chunks = _write_users(folder, asked.histories, _chunk(by_llm, len(items)), config.samples.max_history)
@@ -210,11 +211,11 @@ def _chunk(by_llm: bool, items: int) -> int:
 
 
 def _write_users(folder: Storage, histories: UserHistories, size: int, max_history: int) -> list[int]:
-    """Cut the users into chunks that follow the data alone, and return their numbers."""
+    """Cut the users into chunks that depend on the data alone, and return the chunks' numbers."""
     table = pa.table(
         {
             "user_id": pa.array(histories.users, pa.string()),
-            # The model sees as much as samples show of a history.
+            # The model sees as much of a history as samples show.
             "history": list_array(histories.items.tail(max_history)),
             "seen": list_array(histories.items),
         }
@@ -226,7 +227,7 @@ def _write_users(folder: Storage, histories: UserHistories, size: int, max_histo
 
 
 def _source(context: StageContext, model: str, items: pa.Table) -> tuple[RankerSource, Sequence[str] | None]:
-    """Return what the workers build the model from, and the titles as the LLM sees them where it is asked."""
+    """Return the source from which workers build the model, and the titles as the LLM sees them if it is used."""
     if model == "popularity":
         return PopularitySource(items["count"].to_numpy()), None
     if model == "surrogate":
@@ -243,7 +244,7 @@ def _source(context: StageContext, model: str, items: pa.Table) -> tuple[RankerS
 
 
 def _write(folder: Storage, file: str, parts: Iterator[pa.Table]) -> int:
-    """Write all lists as one file, and return the number of their rows; one chunk is in memory at a time."""
+    """Write all lists as one file, with one chunk in memory at a time, and return the number of rows."""
     rows = 0
     with tempfile.TemporaryDirectory(prefix="dealrec-") as local:
         path = Path(local, file)

@@ -16,7 +16,7 @@ from pipeline.stages.ranking_task import Users
 from scoring.ragged import Ragged
 from training.ranking.top_items import top_items
 
-#: A row of the answer: rank counts from 1, and the score is higher for better items of one user.
+#: The columns of a list. Ranks start at 1, and a user's better items have higher scores.
 RECOMMENDATIONS = pa.schema(
     [
         ("user_id", pa.string()),
@@ -29,21 +29,21 @@ RECOMMENDATIONS = pa.schema(
 
 
 def users_file(index: int) -> str:
-    """Return the file of a chunk: user_id, history (what the model sees) and seen (all that was chosen)."""
+    """Return the name of a chunk's file: user_id, history (what the model sees) and seen (all that was chosen)."""
     return f"_users/part-{index:05d}.parquet"
 
 
 @dataclass(frozen=True)
 class Listing:
-    """How a ranking becomes a list.
+    """The rules by which a ranking becomes a list.
 
     Attributes
     ----------
-    item_ids, titles : of the log, from item 1.
+    item_ids, titles : the log's ids and titles of the items, from item 1.
     groups : [n], equal for items whose titles are equal; a list shows one of them.
     allowed : bool [n], the candidates; None allows all.
     k : the length of a list.
-    keep_seen : whether what the user has chosen may be on it.
+    keep_seen : whether a list may have items that the user has chosen.
     """
 
     item_ids: Sequence[str]
@@ -59,7 +59,7 @@ class RecommendWorker:
 
     Parameters
     ----------
-    folder : holds the chunks, see `users_file`.
+    folder : the folder of the chunks; see `users_file`.
     """
 
     def __init__(self, folder: Storage, source: RankerSource, listing: Listing) -> None:
@@ -94,7 +94,8 @@ class RecommendWorker:
 def best_of_title(scores: npt.NDArray[np.float32], groups: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """Give every item the best score of its title, [U, n], so that any item of a title can stand for it.
 
-    A ranker may lift one of the items that share a title, and that one may be no candidate. Groups count from 0.
+    A ranker may give its score to one of the items that share a title, and that one may be no candidate. Groups count
+    from 0.
     """
     order = np.argsort(groups, kind="stable")
     first = np.flatnonzero(np.diff(groups[order], prepend=-1))

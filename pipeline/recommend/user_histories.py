@@ -1,4 +1,4 @@
-"""What users have chosen so far: the histories that recommendations start from."""
+"""The histories that recommendations start from: what users have chosen so far."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class UserHistories:
         return len(self.users)
 
     def take(self, rows: npt.NDArray[np.int64]) -> UserHistories:
-        """Return the given rows in the given order."""
+        """Return the users at these rows, in this order."""
         return UserHistories([self.users[row] for row in rows.tolist()], self.items.take(rows))
 
 
 def joined(parts: Sequence[UserHistories]) -> UserHistories:
-    """Join the users of several parts; of a user who is in several, the first part counts."""
+    """Join the users of several parts; for a user in several of them, the first part counts."""
     users = [user for part in parts for user in part.users]
     first: dict[str, int] = {}
     for row, user in enumerate(users):
@@ -68,7 +68,7 @@ def log_histories(data: Storage, wanted: frozenset[str] | None = None) -> UserHi
 
 
 def _shard_histories(data: Storage, index: int) -> UserHistories:
-    """Read the users of one shard, ascending by id, each with the longest history that one of its files tells."""
+    """Read the users of one shard, ascending by id, each with the longest history in any of the shard's files."""
     name = f"{shard_name(index)}.parquet"
     parts = [_held_out(data.read_table(f"samples/{part}/{name}", _COLUMNS)) for part in ("test", "valid")]
     train = data.read_table(f"sequences/{name}", ["user_id", "items"])
@@ -84,7 +84,7 @@ _COLUMNS = ["user_id", "seen", "targets"]
 
 
 def _held_out(table: pa.Table) -> UserHistories:
-    """Return the histories of a table of held-out targets: what was seen before them, then the targets."""
+    """Return the histories of a table of held-out targets: the seen items, then the targets."""
     return UserHistories(_users(table), appended(ragged_column(table, "seen"), ragged_column(table, "targets")))
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
+from pipeline.engine.selection_record import StratumRow
 from pipeline.report import number_format as fmt
-from pipeline.report.report_rows import StratumRow
 from pipeline.report.svg import WIDTH, Plot, Scale, bar, describe_range, picture, polyline, text
 
-TAIL = 0.5  # percent of the samples at each end that an axis leaves out
+TAIL = 0.5  # Percent of the samples at each end that an axis leaves out.
 MAX_LINE_POINTS = 240
 
 Array = npt.NDArray[np.floating]

@@ -16,7 +16,7 @@ def count(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """Format with three significant digits, or in full if it is a whole number."""
+    """Format a number with three significant digits, or in full if it is whole."""
     if not math.isfinite(value):
         return NOTHING
     if value == int(value) and abs(value) < 1e15:

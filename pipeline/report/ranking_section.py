@@ -43,7 +43,7 @@ class MetricTable:
 
 @dataclass(frozen=True)
 class ListTable:
-    """What the lists of each model show: columns, and for each model whether it is the run's own, and its cells."""
+    """A table of the models' lists: its columns, and for each model whether it is the run's own, and its cells."""
 
     cutoff: int
     columns: list[str]
@@ -77,7 +77,7 @@ def _cutoff(key: str) -> int:
 
 
 def accuracy_keys(metrics: Metrics) -> list[str]:
-    """Return the metrics of the first table: those at 10, or at the cut-off that stands for it."""
+    """Return the metrics of the first table: those at 10, or at the headline cut-off if there is no 10."""
     keys = metric_keys(metrics)
     cutoff = headline_cutoff([_cutoff(key) for key in keys]) if keys else 0
     return [key for key in keys if _cutoff(key) == cutoff]
@@ -137,7 +137,7 @@ def slice_tables(data: ReportData) -> list[tuple[str, MetricTable]]:
 
 
 def headline(data: ReportData) -> tuple[str, str]:
-    """Return the sentence that says what was gained, and what is to be said about it; "" without metrics."""
+    """Return the sentence that says what was gained, and a remark on it; both are "" without metrics."""
     if data.gains:
         return _gained(data)
     metrics = data.metrics or {}

@@ -1,4 +1,4 @@
-"""What a report shows: plain values that the caller gathers from a run directory."""
+"""The content of a report: plain values that the caller gathers from a run directory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.engine.json_value import JsonRecord
-from pipeline.report.report_rows import SelectionReport
+from pipeline.engine.selection_record import SelectionReport
 from training.ranking.ranking_metrics import Interval
 
 Metric = float | Mapping[str, float]
@@ -21,17 +21,17 @@ Metrics = Mapping[str, Mapping[str, Metric]]
 Array = npt.NDArray[np.floating]
 
 
-#: What a gain says something about.
+#: The two subjects of a gain: tuning itself, and the selection of the coreset.
 TUNING, SELECTION = "tuning", "the selection"
 
 
 @dataclass(frozen=True)
 class Gain:
-    """The difference of the model that a run is about from another one, paired over the same users.
+    """The difference between a run's own model and another one, paired over the same users.
 
     Attributes
     ----------
-    subject : what the difference says something about, TUNING or SELECTION.
+    subject : whether the difference is due to TUNING or to SELECTION.
     against : the other model, as a sentence names it.
     metric : such as "ndcg@10".
     ours, theirs : the means of the two.
@@ -48,7 +48,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class ReportData:
-    """A run, complete or not: a part that is None or empty is shown as not run.
+    """The data of a run, complete or not. A part that is None or empty is shown as not run.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class ReportData:
     slices : slice name ("warm", "cold") → metrics over the targets of that slice.
     lists : the figures of every model's lists, such as "coverage@10", and "outside".
     gains : what the run gained, the difference that matters most first.
-    focus : the label of the model that this run is about.
+    focus : the label of the run's own model.
     baseline : the label of the model that the charts mark.
     users_evaluated : the number of test users behind the metrics.
     examples : {"user", "history": [titles], "targets": [titles], "generated", "lists": [{"model", "rank", "titles":

@@ -9,8 +9,8 @@ from markupsafe import Markup
 from pipeline.report.charts import axis_range
 from pipeline.report.svg import Plot, picture
 
-MAX_POINTS = 5000  # more samples than this are binned
-MAX_PICKS = 2500  # more picks than this are thinned
+MAX_POINTS = 5000  # More samples than this are binned.
+MAX_PICKS = 2500  # More picks than this are thinned.
 SHADES = 6
 COLUMNS, ROWS = 56, 40
 HEIGHT = 330

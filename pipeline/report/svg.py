@@ -1,4 +1,4 @@
-"""The little of SVG that the charts share: scales with round ticks, axes, and the accessible outer element.
+"""The parts of SVG that the charts share: scales with round ticks, axes, and the accessible outer element.
 
 Colours and fonts are classes of the page's style sheet, so a chart follows the reader's colour scheme.
 """

@@ -10,11 +10,12 @@ from markupsafe import Markup
 
 from cluster.progress import format_seconds
 from pipeline.engine.json_value import JsonRecord, JsonValue, number_or_none, records
+from pipeline.engine.selection_record import SelectionReport
 from pipeline.report import number_format as fmt
 from pipeline.report import ranking_section
 from pipeline.report.charts import TAIL, Series, line_chart, score_histogram, strata_chart
 from pipeline.report.report_data import SELECTION, Array, ReportData
-from pipeline.report.report_rows import ExampleView, SelectionReport, ShownList, StageView
+from pipeline.report.report_rows import ExampleView, ShownList, StageView
 from pipeline.report.scatter import MAX_PICKS, score_scatter
 
 _IDLE = ("not run", "skipped")
@@ -55,7 +56,7 @@ def _facts(data: ReportData, seconds: float) -> list[tuple[str, str]]:
 
 
 def _lead(data: ReportData) -> tuple[str, str]:
-    """Return the first sentence, of what was gained if it is known, and the others."""
+    """Return the first sentence, which states the gain if it is known, and the other sentences."""
     (gained, more), kept = ranking_section.headline(data), _kept(data.selection)
     if not gained:
         return kept, ""
@@ -69,7 +70,7 @@ def _lead(data: ReportData) -> tuple[str, str]:
 
 
 def _kept(selection: SelectionReport | None) -> str:
-    """Return what the selection kept."""
+    """Return a sentence on what the selection kept."""
     if not selection or not selection.get("samples"):
         return "No coreset has been selected yet."
     chosen, samples = selection["chosen"], selection["samples"]

@@ -13,7 +13,7 @@ from training.ranking.grounding import TitleSpace
 
 
 class SurrogateRanker:
-    """The surrogate's own ranking of `items` items."""
+    """Ranks `items` items by the surrogate's scores."""
 
     def __init__(self, label: str, source: SurrogateSource, items: int) -> None:
         self.label = label
@@ -32,7 +32,7 @@ class SurrogateRanker:
 
 
 class PopularityRanker:
-    """The same ranking for everybody: by interactions in train, `counts` [n]."""
+    """Ranks items for everybody alike by their interactions in train, `counts` [n]."""
 
     def __init__(self, label: str, counts: npt.NDArray[np.int64]) -> None:
         self.label = label
@@ -43,11 +43,13 @@ class PopularityRanker:
 
 
 class SimilarityRanker:
-    """Titles like those of the history, by the untuned LLM's embeddings; nothing is learnt or generated.
+    """Ranks titles by their similarity to those of the history, by the untuned LLM's embeddings.
+
+    Nothing is learnt or generated.
 
     Parameters
     ----------
-    max_items : titles of the history that count, the last ones, as many as a prompt shows.
+    max_items : the number of last titles of the history that count, as many as a prompt shows.
     """
 
     def __init__(self, label: str, space: TitleSpace, max_items: int) -> None:

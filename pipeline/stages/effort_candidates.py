@@ -1,4 +1,4 @@
-"""Which samples of a run get an effort score: a rule, and the files of the influence that it goes by."""
+"""The samples of a run that get an effort score: a rule, and the influence scores that it reads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scoring.candidate_rule import CandidateRule
 
 @dataclass(frozen=True)
 class Candidates:
-    """A rule, and the folder of the influence scores that it goes by."""
+    """A rule, and the folder of the influence scores that it reads."""
 
     rule: CandidateRule
     influence: Storage
@@ -35,9 +35,9 @@ class Candidates:
 
 
 def require_candidates(share: float, drawn: bool) -> None:
-    """Raise `UserError` where a share of the samples is none of them."""
+    """Raise `UserError` if the share is so small that no sample is drawn."""
     if not drawn:
-        raise UserError(f"effort.candidates: {share:g} of the samples is none.", "Raise it.")
+        raise UserError(f"effort.candidates: {share:g} of the samples is not a single one.", "Raise it.")
 
 
 def _scores(folder: Storage, index: int) -> npt.NDArray[np.float32]:

@@ -32,7 +32,7 @@ from training.llm.trial import scope_fault
 
 @dataclass(frozen=True)
 class EffortTask:
-    """The settings that every worker of the stage is given."""
+    """Settings of the stage's workers."""
 
     llm: LLMSpec
     lora: LoraSpec
@@ -125,7 +125,7 @@ class EffortWorker:
 
 
 def prepare_scorer(llm: LLMSpec, lora: LoraSpec, device: str, scope: Scope, tokens: Tokens) -> EffortScorer:
-    """Load the model with a fresh adapter, ready to be asked for gradient norms.
+    """Load the model with a fresh adapter, ready to compute gradient norms.
 
     Raises `UserError` for a model that cannot be used, for targets that it lacks, and for a scope that has none of
     them.

@@ -34,7 +34,7 @@ from scoring.ragged import Ragged
 from training.loops.repeats import masking_notice, repeated_targets
 from training.ranking.beam_search import BeamSettings
 
-#: Users and titles of one task; they follow nothing of the cluster, so neither do the files.
+#: Users and titles of one task. They do not depend on the cluster, so the files do not either.
 USERS_PER_CHUNK = 16
 _TITLES_PER_CHUNK = 512
 _MAX_UNWRITABLE = 0.01
@@ -43,18 +43,19 @@ log = logging.getLogger(__name__)
 
 
 def run_evaluate(context: StageContext) -> Mapping[str, object]:
-    """The tuned LLM, beside the baselines that the config asks for."""
+    """Evaluate the tuned LLM and the baselines that the config asks for."""
     return evaluate_model(context, tuned_label(context.config), context.folder("finetune"))
 
 
 def evaluate_model(context: StageContext, label: str, adapter: Storage | None) -> Mapping[str, object]:
-    """Rank by an LLM and the baselines that the config asks for; finished chunks are kept.
+    """Rank by an LLM and by the baselines that the config asks for; finished chunks are kept.
 
     Writes `metrics.json` and `predictions.parquet`.
 
     Parameters
     ----------
-    label, adapter : of the LLM and the folder of what was tuned; None leaves it as it is.
+    label : the LLM's name in tables.
+    adapter : the folder of the tuned adapter; None evaluates the LLM without one.
     """
     config, data, out = context.config, context.folder("ingest"), context.out
     chunks = write_users(data, out, config.evaluate.users, config.evaluate.seed)
@@ -108,14 +109,14 @@ def evaluate_model(context: StageContext, label: str, adapter: Storage | None) -
 
 
 def _prior_facts(task: LlmTask, records: Sequence[ShardRecord]) -> dict[str, object]:
-    """Return how many users the correction by the prior gave another first title."""
+    """Return the number of users whose first title changed because of the prior correction."""
     if not task.prior_correction:
         return {}
     return {"moved_by_prior": sum(record.facts.get("moved_by_prior", 0) for record in records)}
 
 
 def warn_of_repeats(targets: Ragged, seen: Ragged) -> None:
-    """Say when most test targets are masked, because their user had chosen them before."""
+    """Warn when most test targets are masked because their user had chosen them before."""
     notice = masking_notice(repeated_targets(targets, seen), len(targets.values), "test")
     if notice is not None:
         log.warning("%s.", notice)
@@ -142,12 +143,12 @@ def _baselines(context: StageContext, counts: npt.NDArray[np.int64]) -> Baseline
 
 
 def tuned_label(config: Config) -> str:
-    """The tuned model's name in tables."""
+    """Return the tuned model's name in tables."""
     return f"LLM, tuned on {config.select.method} coreset"
 
 
 def write_users(data: Storage, out: Storage, users: int | Literal["all"], seed: int) -> list[int]:
-    """Draw the test users by hash, cut them into chunks that follow the data alone, and return their numbers."""
+    """Draw the test users by hash, cut them into chunks that depend on the data alone, and return their numbers."""
     drawn = draw_test_users(data, users, seed)
     chunks = list(range(-(-drawn.num_rows // USERS_PER_CHUNK)))
     for index in chunks:
@@ -157,9 +158,9 @@ def write_users(data: Storage, out: Storage, users: int | Literal["all"], seed: 
 
 
 def embed_titles(context: StageContext, titles: Sequence[str]) -> tuple[Broadcast, float]:
-    """The embedding of every title, [n, d], computed once a run and shared by all its arms.
+    """Embed every title, [n, d], once a run; return the embeddings and the seconds of all workers together.
 
-    With it the seconds that all workers together took.
+    All arms of a comparison share the embeddings.
     """
     spec = llm_copy(context)
     folder = title_folder(context.config, context.run, titles)
@@ -176,7 +177,7 @@ def title_folder(config: Config, run: Storage, titles: Sequence[str]) -> Storage
 
 
 def read_title_embeddings(folder: Storage, titles: Sequence[str]) -> Broadcast:
-    """The embeddings in a complete `title_folder`, broadcast as `titles` [n, d]."""
+    """Broadcast the embeddings in a complete `title_folder` as `titles` [n, d]."""
     parts = []
     for index in _title_chunks(titles):
         column = folder.read_table(f"{shard_name(index)}.parquet").column("embedding").combine_chunks()

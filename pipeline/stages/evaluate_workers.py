@@ -28,8 +28,10 @@ from training.ranking.ranking_metrics import title_groups
 
 @dataclass(frozen=True)
 class Baselines:
-    """What is ranked beside the tuned LLM: the untuned one, the similarity of its title embeddings, the surrogate,
-    and popularity by `counts` [n], train interactions."""
+    """What the baselines need: the surrogate, and the train interactions `counts` [n] of each item.
+
+    The baselines are the untuned LLM, the similarity of its title embeddings, the surrogate, and popularity.
+    """
 
     surrogate: SurrogateSource
     counts: npt.NDArray[np.int64]
@@ -51,15 +53,15 @@ class TitleWorker:
 
 
 class RankingWorker:
-    """All models over one chunk of users after another; one LLM serves with its adapter and without.
+    """Ranks by all models for one chunk of users after another; a single LLM ranks with its adapter and without.
 
     Parameters
     ----------
-    label : of the model.
-    adapter : the folder of what was tuned; None ranks by the LLM as it is.
-    embeddings : `titles` [n, d].
-    baselines : None ranks by that model alone.
-    priors : as `title_priors` gives them; None corrects nothing.
+    label : the model's name in tables.
+    adapter : the folder of the tuned adapter; None ranks by the LLM without one.
+    embeddings : those of the titles, as `titles` [n, d].
+    baselines : what the baselines need; None ranks by the LLM alone.
+    priors : what `title_priors` returns; None corrects nothing.
     """
 
     def __init__(

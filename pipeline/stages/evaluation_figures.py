@@ -39,7 +39,7 @@ def measure(
 
     Parameters
     ----------
-    predictions : as `predictions.parquet` has them; all models have the same users in the same order.
+    predictions : the rows of `predictions.parquet`; all models have the same users in the same order.
     counts, titles : train interactions and title of each item, from item 1. An item is cold when train holds no
         interaction with it.
     focus : the model that the others are subtracted from; None subtracts none.
@@ -91,7 +91,7 @@ def by_model(predictions: pa.Table) -> dict[str, pa.Table]:
 def _list_figures(
     items: Ragged, counts: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], cutoffs: Sequence[int]
 ) -> dict[str, float]:
-    """Return `coverage@K` and its fellows."""
+    """Return `coverage@K` and the other figures of the lists."""
     found = {cutoff: asdict(list_metrics(first_items(items, cutoff), counts, groups)) for cutoff in cutoffs}
     return {f"{name}@{cutoff}": value for cutoff, values in found.items() for name, value in values.items()}
 

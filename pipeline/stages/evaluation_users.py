@@ -25,11 +25,11 @@ def draw_test_users(data: Storage, users: int | Literal["all"], seed: int) -> pa
 def draw_users(folder: Storage, users: int | Literal["all"], seed: int, eligible: Eligible | None = None) -> pa.Table:
     """Draw `users` of the users in a folder of samples, or all if there are fewer, in the order of the draw.
 
-    Of users who are not drawn only ids are kept. `eligible` says, of sample ids, which may be; None is all of them.
+    Only the ids of the other users are kept in memory. `eligible` tells which sample ids may be drawn; None allows all.
 
     Returns
     -------
-    sample_id, user_id, history, targets, seen.
+    A table of sample_id, user_id, history, targets and seen.
     """
     names = folder.list(suffix=".parquet")
     ids = [folder.read_table(name, ["sample_id"]).column("sample_id").to_numpy() for name in names]
@@ -39,7 +39,7 @@ def draw_users(folder: Storage, users: int | Literal["all"], seed: int, eligible
     order = np.argsort(rows)
     ends = np.cumsum([len(part) for part in ids])
     inside = np.split(rows[order], np.searchsorted(rows[order], ends[:-1]))
-    # A shard without any is left out, but for the first: the columns have its types.
+    # A shard without drawn users is left out, except for the first one, which gives the columns their types.
     parts = [
         folder.read_table(name, _COLUMNS).take(pa.array(mine - (end - len(part))))
         for name, part, mine, end in zip(names, ids, inside, ends, strict=True)

@@ -75,8 +75,8 @@ def _named(
     return variant
 
 
-#: `SelectionNeeds.feature_stages` names them. Their folders are those that `select` made when it computed the features
-#: itself, so runs of that time keep theirs.
+#: `SelectionNeeds.feature_stages` names them. Earlier versions of `select` computed the features itself in the same
+#: folders, so the runs of those versions keep theirs.
 FEATURE_STAGES = (
     Stage(
         name="el2n",
@@ -109,7 +109,7 @@ FEATURE_STAGES = (
         name="reference_influence",
         folder=_FOLDER,
         needs=("ingest", "surrogate"),
-        # max_nonfinite changes no score, but a stage that is complete has kept to it.
+        # max_nonfinite changes no score, but a complete stage has kept within it.
         keys=(
             *(f"influence.{key}" for key in (*_SOLVE_KEYS, "max_nonfinite")),
             "select.reference",

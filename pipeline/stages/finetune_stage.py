@@ -27,7 +27,7 @@ from training.loops.trunk_states import CacheSettings
 from training.loops.worker_placement import Placement
 
 CHECKPOINTS = "_checkpoints"
-#: The keys of `evaluate` that say how titles are generated. A served model is told them.
+#: The keys of `evaluate` that say how titles are generated. They are written into `serving.json`.
 DECODING_KEYS = frozenset({"decoding", "beams", "max_new_tokens", "length_penalty", "prior_correction"})
 
 
@@ -37,7 +37,7 @@ def llm_spec(config: Config) -> LLMSpec:
 
 
 def llm_copy(context: StageContext) -> LLMSpec:
-    """Return the model where workers read it: a GGUF file is unpacked into the run once, which takes a while."""
+    """Return the model that workers read. A GGUF file is unpacked into the run once, which takes a while."""
     if context.run.remote:
         return llm_spec(context.config)
     return expand_gguf(llm_spec(context.config), Path(context.run.uri, "llm"))
@@ -83,16 +83,16 @@ def run_finetune(context: StageContext) -> Mapping[str, object]:
 
 
 def stopping_users(config: Config) -> Eligible | None:
-    """Return the validation users by whose loss tuning is stopped: None for all.
+    """Return the validation users whose loss stops the tuning; None for all.
 
-    All arms of a comparison, whatever they are aimed at, are stopped by the same ones, whom no aimed selection looks
-    at: a coreset that holds their samples would be stopped by its own training loss.
+    The same users stop all arms of a comparison, whatever the arms are aimed at. No aimed selection looks at these
+    users, because a coreset that holds their samples would be stopped by its own training loss.
     """
     return _in_other_half if config.select.reference_users == "half" else None
 
 
 def _in_other_half(sample_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Return who is not in the aimed half, bool [U]; everyone, if the few validation users of a log all are in it."""
+    """Return which users are not in the aimed half, bool [U]; all of them if that half holds every validation user."""
     unseen = in_choosing_half(sample_id)
     return unseen if unseen.any() else np.ones_like(unseen)
 

@@ -1,6 +1,6 @@
-"""What models put first: how many different items, how popular ones, and how long their titles are.
+"""The items that models put first: how many different ones, how popular they are, and how long their titles are.
 
-A likelihood favours titles that are short or that everybody is shown; these figures say by how much.
+A likelihood favours short titles and popular ones; these figures say by how much.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ def first_items(
     titles: Sequence[str],
     tokens: Callable[[Sequence[str]], Sequence[int]],
 ) -> dict[str, object]:
-    """Describe the first item of every user by model, beside the catalogue.
+    """Describe the first item of every user by model, and the catalogue to compare it with.
 
     Parameters
     ----------
-    predictions : columns `model` and `grounded`, the first item.
+    predictions : has the columns `model` and `grounded`, the first item.
     counts : [n], interactions in train. The percentile of an item is the share of items with fewer, and half of those
         with as many.
     titles : n titles, from item 1.
-    tokens : measures titles.
+    tokens : returns the number of tokens of each title.
     """
     step = -(-len(titles) // _MEASURED)
     found: dict[str, object] = {"catalogue": {"items": len(titles), "title_tokens": _mean(tokens(titles[::step]))}}

@@ -38,19 +38,19 @@ class ReferenceSource(Protocol):
 
 @dataclass(frozen=True)
 class Risk:
-    """The risk that influence is on: the mean loss of some samples.
+    """The risk whose change influence estimates: the mean loss of some samples.
 
     Attributes
     ----------
     target : the train samples, every target of the validation rows, or the samples of a reference period.
-    period : that period; None for the other targets.
+    period : the reference period; None for the other targets.
     """
 
     target: Literal["train", "valid", "reference"]
     period: ReferenceSource | None = None
 
     def samples(self, data: Storage, index: int) -> SampleShard:
-        """Return those of its samples that shard `index` has."""
+        """Return the samples of the risk in shard `index`."""
         if self.period is not None:
             part = self.period.read(index)
             return SampleShard(part.sample_id, part.history(), part.target)

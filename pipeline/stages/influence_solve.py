@@ -19,7 +19,8 @@ from cluster.reduce import ReducePool
 from cluster.resources import PoolPlan
 from pipeline.engine.config import InfluenceConfig
 from pipeline.engine.graph import StageContext
-from pipeline.engine.sample_tables import train_count, train_shards
+from pipeline.engine.sample_tables import train_shards
+from pipeline.ingest.statistics_record import train_count
 from pipeline.stages.influence_passes import Array, Risk, SumWorker
 from pipeline.stages.pooled_curvature import mean_of, pooled_curvature
 from pipeline.stages.surrogate_source import SurrogateSource, on_one_thread
@@ -32,7 +33,7 @@ from scoring.solver_settings import SolverName, SolverSettings
 #: The files below the stage's folder; each JSON file is written after the tensor that it describes.
 SOLUTION, DIRECTION = "_solution.json", "_direction.safetensors"
 _GRADIENT, _V = "_gradient.json", "_gradient.safetensors"
-#: What makes a difference to each solver.
+#: The settings that change the result of each solver.
 _REMEDIES = {
     "none": ("scope",),
     "cg": ("max_iterations", "damping", "tolerance"),
@@ -44,11 +45,11 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class SolveFacts:
-    """What is worth recording of a solve.
+    """The recorded facts of a solve.
 
     Attributes
     ----------
-    target : whose risk v is the gradient of.
+    target : the samples of the risk whose gradient v is.
     scope, parameters : names and number of the parameters in scope.
     risk_samples, curvature_samples : samples that v and H are means over.
     v_dot_h : ⟨v, h⟩, the mean influence on the train risk.
@@ -77,7 +78,7 @@ class InfluenceSolution:
 
 @dataclass(frozen=True)
 class _RiskGradient:
-    """v, float64 [P], the mean over so many samples, and the seconds that it took."""
+    """v, float64 [P], the number of samples that it is the mean over, and the seconds that it took."""
 
     v: Tensor
     samples: int
@@ -90,10 +91,10 @@ class InfluenceSolve:
 
     Attributes
     ----------
-    context : the stage that asks; the section `influence` of its config has the settings.
+    context : the stage that needs the solve; the section `influence` of its config has the settings.
     source : the trained surrogate.
-    pool : the workers that the sums are made by.
-    risk : whose gradient v is.
+    pool : the workers that compute the sums.
+    risk : the risk whose gradient v is.
     cut : how the curvature samples are held.
     """
 
@@ -104,7 +105,7 @@ class InfluenceSolve:
     cut: CurvatureCut = field(default_factory=CurvatureCut)
 
     def solution(self) -> InfluenceSolution:
-        """Return the solution that the folder keeps, and solve for it now if there is none."""
+        """Return the solution that the folder keeps; solve for it first if there is none."""
         out = self.context.out
         if not out.exists(SOLUTION):
             solved = self._solve()
@@ -166,7 +167,7 @@ class InfluenceSolve:
 
 @contextlib.contextmanager
 def _solver_faults(solver: str, risk: Risk) -> Iterator[None]:
-    """Say which keys a solver's complaint is about."""
+    """Turn a solver's error into a `UserError` that names the keys."""
     try:
         yield
     except ScoringError as error:

@@ -30,7 +30,7 @@ def score_influence(context: StageContext, risk: Risk, cut: CurvatureCut | None 
 
     Parameters
     ----------
-    risk : whose influence is scored. With the train risk, the scores' mean is checked to be ⟨v, h⟩.
+    risk : the risk whose change is estimated. With the train risk, the scores' mean is checked to be ⟨v, h⟩.
     cut : how the curvature samples are held; the default if left out.
     """
     section, out = context.config.influence, context.out

@@ -15,15 +15,15 @@ from pipeline.stages.worker_pools import room_for_tasks
 
 
 def ingest_spec(config: Config) -> IngestSpec:
-    """Collect what the config says about the log and the samples."""
+    """Return the config's settings of the log and the samples."""
     return IngestSpec.of(config.data, config.samples)
 
 
 def run_ingest(context: StageContext) -> Mapping[str, object]:
-    """Read, clean and group the log; a killed ingest starts over, for its files are written whole."""
+    """Read, clean and group the log. A killed ingest starts over, since its files are written whole."""
     config, is_long = context.config, None
     if config.llm.long_titles == "drop":
-        # Needs the tokenizer, with which no other ingest has to do.
+        # Only this case needs the tokenizer.
         from pipeline.stages.prompt_titles import long_titles
 
         is_long = long_titles(config)

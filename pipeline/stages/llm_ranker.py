@@ -25,7 +25,7 @@ from training.ranking.title_likelihood import TitleLikelihood
 from training.ranking.title_trie import OUTSIDE
 
 Decoding = Literal["free", "constrained", "likelihood"]
-#: Titles, and items of a history, by which is tried whether a model's continuations share their prompt.
+#: The number of titles, and of items in a history, that `shares` tries.
 _TRIED = 3
 
 
@@ -35,9 +35,9 @@ class LlmTask:
 
     Attributes
     ----------
-    beams : its `length_penalty` holds for the likelihood of titles too.
+    beams : the settings of the search. Their `length_penalty` applies to the likelihood of titles as well.
     batch_tokens : prompt tokens a batch, times beams where each beam holds a copy of its prompt.
-    prior_correction : weight of a title's log-probability without a history, which is subtracted.
+    prior_correction : how many times a title's log-probability without a history is subtracted.
     """
 
     llm: LLMSpec
@@ -68,8 +68,8 @@ class LlmRanker:
 
     Attributes
     ----------
-    share : what was given or found.
-    moved_by_prior : users so far whom the prior's correction gave another first title.
+    share : the given value, or the result of the trial.
+    moved_by_prior : the number of users so far whose first title changed because of the prior correction.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class LlmRanker:
         self._twins: dict[int, tuple[int, ...]] = {}
         if task.decoding != "free":
             self._answers = TitleAnswers([self._encoder.response_ids(item) for item in range(1, len(titles) + 1)])
-            # Every title has its own end, and each must be within reach.
+            # The end-of-sequence token of the longest title must be within reach.
             beams = replace(beams, max_new_tokens=int(self._answers.lengths.max()))
             self._twins = twins(self._groups)
         self._model = model
@@ -111,7 +111,7 @@ class LlmRanker:
             self._likelihood = TitleLikelihood(model, self._answers.responses, self._pad, self.share, task.batch_tokens)
 
     def unwritable(self) -> float:
-        """Share of titles, by a thousand spread over the catalogue, that take more tokens than are generated."""
+        """Return the share of titles, of about a thousand, that take more tokens than are generated."""
         step = -(-len(self._titles) // 1000)
         lengths = [len(self._encoder.response_ids(item)) for item in range(1, len(self._titles) + 1, step)]
         return float(np.mean(np.asarray(lengths) > self._generator.settings.max_new_tokens))
@@ -145,9 +145,9 @@ class LlmRanker:
         return scores
 
     def _generate(self, users: Users) -> tuple[list[str], Ragged]:
-        """Each user's best text, and the items that constrained decoding found, best first.
+        """Return each user's best text, and the items that constrained decoding found, best first.
 
-        The trie knows one item a title. Where the user has seen that one, another of the title stands for it.
+        The trie has one item for each title. If the user has seen that item, another one of the title replaces it.
         """
         encoded = self._encoded(users)
         best = [""] * len(users)
@@ -164,7 +164,7 @@ class LlmRanker:
         return best, Ragged.from_rows(items)
 
     def _corrected(self, generated: Generated) -> Generated:
-        """Return the titles that the beams found in the order that the prior's correction gives them."""
+        """Return the titles that the beams found, in the order of their corrected scores."""
         if self._answers is None or self._prior is None or self._task.prior_correction == 0:
             return generated
         none = np.zeros_like(self._prior)
@@ -185,17 +185,17 @@ class LlmRanker:
         )
 
     def _unseen(self, item: int, seen: set[int]) -> int:
-        """The item, or the first of its title that is not among the seen ones; itself when all are."""
+        """Return the item, or else the first item of its title that is unseen; the item itself if all are seen."""
         return next((same for same in (item, *self._twins.get(item, ())) if same not in seen), item)
 
 
 def title_encoder(task: LlmTask, tokenizer: Any, titles: Sequence[str]) -> PromptEncoder:
-    """Build what makes prompts and responses of titles, which count from item 1."""
+    """Build the encoder of prompts and responses for titles that count from item 1."""
     return PromptEncoder(tokenizer, load_template(task.template), ["", *titles], task.max_items, task.max_tokens)
 
 
 def shares(model: Any, encoder: PromptEncoder, items: int, new_tokens: int) -> bool:
-    """Tell whether continuations of a prompt may share it, by prompts and titles of the catalogue."""
+    """Try on prompts and titles of the catalogue whether the continuations of a prompt may share it."""
     some = range(1, min(items, _TRIED) + 1)
     prompts = [encoder.encode(list(some)), encoder.encode([])]
     responses = {tuple(encoder.response_ids(item)) for item in some}
@@ -203,7 +203,10 @@ def shares(model: Any, encoder: PromptEncoder, items: int, new_tokens: int) -> b
 
 
 def twins(groups: npt.NDArray[np.int64]) -> dict[int, tuple[int, ...]]:
-    """The items that share a title, for each that does; items count from 1, `groups` [n] are `title_groups`."""
+    """Map each item whose title others share to all items of that title.
+
+    Items count from 1. `groups` [n] is what `title_groups` returns.
+    """
     order = np.argsort(groups, kind="stable")
     order = order[np.bincount(groups)[groups[order]] > 1]
     parts = np.split(order + 1, np.flatnonzero(np.diff(groups[order])) + 1)
@@ -211,7 +214,7 @@ def twins(groups: npt.NDArray[np.int64]) -> dict[int, tuple[int, ...]]:
 
 
 def by_row(generated: Generated) -> list[tuple[int, list[str], list[int]]]:
-    """(row, texts, items) for each prompt; an item that several beams found counts once."""
+    """Return (row, texts, items) for each prompt. An item that several beams found is listed once."""
     result = []
     for place, row in enumerate(generated.rows.tolist()):
         found = [item for item in generated.items[place].tolist() if item != OUTSIDE]

@@ -26,7 +26,7 @@ from scoring.solvers import Product
 def pooled_curvature(
     section: InfluenceConfig, cut: CurvatureCut, pool: ReducePool, indices: Sequence[int], total: int
 ) -> PooledCurvature:
-    """Return the curvature over the samples asked for, of `total` in the shards `indices`, spread over the pool."""
+    """Return the curvature over the samples asked for, out of `total` in the shards `indices`, spread over the pool."""
     wanted = cut.size(section.curvature_samples, total, section.solver)
     if cut.over_shards(wanted, total):
         return PooledCurvature(pool, None, indices, total)
@@ -37,8 +37,8 @@ def pooled_curvature(
 def curvature_chunks(wanted: int, cut: CurvatureCut, pool: ReducePool, total: int) -> list[SampleShard]:
     """Return the samples that the curvature is taken over, in the order of their draw, cut into chunks.
 
-    Each shard sends what lies below a bound that holds more than enough with near certainty; should it not, all
-    samples are sent.
+    Each shard sends the samples below a bound, which are almost certainly more than enough. If they are not, every
+    shard sends all of its samples.
     """
     parts = list(pool.map("curvature_rows", likely_bound(wanted, total)))
     if sum(len(keys) for keys, _ in parts) < wanted:
@@ -57,12 +57,13 @@ class PooledCurvature:
 
     Parameters
     ----------
-    chunks, numbers : references to samples and their places; or None, and the shards to go over.
-    samples : in all of them.
+    chunks : references to samples; None reads the shards.
+    numbers : the places of the chunks, or the numbers of the shards.
+    samples : the number of samples in all of them.
 
     Attributes
     ----------
-    used : of the samples, those with a finite loss and gradient, as the last pass over all has found them.
+    used : the number of samples with a finite loss and gradient, as counted by the last pass over all of them.
     """
 
     def __init__(self, pool: ReducePool, chunks: Chunks, numbers: Sequence[int], samples: int) -> None:

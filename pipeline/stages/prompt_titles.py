@@ -1,4 +1,4 @@
-"""The titles as the LLM sees them: those that are too long for a prompt are cut, once for all who show or rank them."""
+"""The titles as the LLM sees them: those that are too long for a prompt are cut, once for all uses."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from training.llm.prompts import PromptEncoder, load_template
 
 log = logging.getLogger("dealrec.run")
 
-#: In the run directory: every title that was cut.
+#: The file in the run directory that lists every title that was cut.
 LONG_TITLES = "long_titles.json"
 _SHOWN = 5
 _LISTED = 20
-#: The last answer of `llm_titles`: a large catalogue takes the tokenizer many seconds.
+#: The last result of `llm_titles`, kept because the tokenizer takes many seconds for a large catalogue.
 _LAST: dict[tuple[str, str, str | None], LlmTitles] = {}
 
 
@@ -33,10 +33,10 @@ class LlmTitles:
 
     Attributes
     ----------
-    titles : by item index, cut where they were too long; the first, of the padding, is empty.
-    item_ids : of the log, by row: that of index 1 first.
-    cut : the titles that were cut, by row.
-    room : tokens that a title may take.
+    titles : the titles by item index, cut where they were too long; the first one, of the padding, is empty.
+    item_ids : the log's ids of the items, from item 1.
+    cut : the titles that were cut, in the order of the items.
+    room : the number of tokens that a title may take.
     """
 
     titles: list[str]
@@ -60,7 +60,7 @@ class LlmTitles:
 def llm_titles(config: Config, data: Storage) -> LlmTitles:
     """Return the titles of an ingested catalogue as the LLM sees them.
 
-    A process that asks again, stage after stage, is given what it was given before.
+    A process that calls this again in a later stage gets the same result without computing it again.
 
     Raises `UserError` for long titles where llm.long_titles is error, naming the first by the log's ids.
     """
@@ -95,7 +95,7 @@ def shown_titles(config: Config, item_ids: Sequence[str], titles: Sequence[str])
 
 
 def title_encoder(config: Config) -> PromptEncoder:
-    """Build what measures titles from the config's tokenizer and template."""
+    """Build the encoder that measures titles, from the config's tokenizer and template."""
     from pipeline.stages.finetune_stage import llm_spec
 
     llm = config.llm
@@ -112,7 +112,7 @@ def long_titles(config: Config) -> Callable[[Sequence[str]], npt.NDArray[np.bool
 
 
 def announce_titles(config: Config, run: Storage, data: Storage) -> None:
-    """Say once which titles are cut, and list them all in the run directory. Raises as `llm_titles` does."""
+    """Log once which titles are cut, and list all of them in the run directory. Raises like `llm_titles`."""
     found = llm_titles(config, data)
     if not found.cut:
         run.delete(LONG_TITLES)

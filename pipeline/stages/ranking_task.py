@@ -1,4 +1,4 @@
-"""What every model is asked in stage evaluate, and the form of its answer."""
+"""The task that every model of stage evaluate is given, and the form of its answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scoring.ragged import Ragged
 from training.ranking.ranking_metrics import rank_targets
 from training.ranking.top_items import top_items
 
-#: A list of an evaluation has this many items at least, where that many are candidates.
+#: A list of an evaluation has at least this many items if that many are candidates.
 LEAST_LISTED = 10
 PREDICTIONS = pa.schema(
     [
@@ -35,12 +35,12 @@ PREDICTIONS = pa.schema(
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says about U users.
+    """A model's answer for U users.
 
     Attributes
     ----------
     scores : float32 [U, n], higher is better, column j for item j + 1.
-    generated : the best text that it wrote for each user; None for a model that writes none.
+    generated : the best text for each user; None for a model that generates none.
     """
 
     scores: npt.NDArray[np.float32]
@@ -49,7 +49,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Users:
-    """A chunk of test users, and their lists; `seen` is None where nothing is masked."""
+    """A chunk of test users with their histories, targets and seen items; `seen` is None if nothing is masked."""
 
     table: pa.Table
     history: Ragged
@@ -66,7 +66,7 @@ class Users:
 
         Parameters
         ----------
-        groups : [n], as in `rank_targets`.
+        groups : [n], equal for items that share a title, as in `rank_targets`.
         listed : the number of items to keep of each user's ranking; the first of them is `grounded`.
         """
         ranks = rank_targets(answer.scores, self.targets, self.seen, groups)
@@ -100,9 +100,9 @@ class Question:
 
     Attributes
     ----------
-    folder : holds the chunks, `_users/part-k.parquet`.
-    titles : by item, from item 1.
-    mask_seen : whether items that a user has seen are no candidates.
+    folder : the folder of the chunks, `_users/part-k.parquet`.
+    titles : the titles of the items, from item 1.
+    mask_seen : whether a user's seen items are excluded from the candidates.
     listed : the number of items to keep of each user's ranking.
     """
 
@@ -118,7 +118,7 @@ class Question:
 
 
 class Ranker(Protocol):
-    """Anything that scores the whole catalogue for users. `label` is its name in tables."""
+    """A model that scores the whole catalogue for users. `label` is its name in tables."""
 
     @property
     def label(self) -> str: ...

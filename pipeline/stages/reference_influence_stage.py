@@ -1,7 +1,7 @@
 """Stage reference_influence: the influence of train samples on the risk of the reference period.
 
-Stage influence has the scores of the run. These stand beside them, since each comparison may aim at another half of
-the validation users.
+Stage influence has the scores of the run. These scores are kept apart from them, because each comparison may aim at
+another half of the validation users.
 """
 
 from __future__ import annotations

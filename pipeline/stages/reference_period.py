@@ -17,10 +17,10 @@ from pipeline.engine.sample_tables import (
     TRAIN_SAMPLES,
     list_array,
     ragged_column,
-    train_count,
     train_shards,
     user_key_column,
 )
+from pipeline.ingest.statistics_record import train_count
 from pipeline.stages.selection_needs import ReferenceAim, SelectionNeeds
 from pipeline.stages.surrogate_feature_stage import reference_embedder
 from scoring.ids import sample_ids
@@ -33,15 +33,15 @@ _COLUMNS = ["sample_id", "user_id", "history", "target"]
 
 @dataclass(frozen=True)
 class ReferencePeriod:
-    """The samples of the period, read shard by shard; the object travels to workers.
+    """The samples of the period, read shard by shard; the object is sent to workers.
 
     Attributes
     ----------
     data : the run's data folder.
     half : whether only the half of the validation users that is aimed at counts.
-    since : the period is the train samples of this time and later; None for validation.
-    samples : how many there are.
-    warnings : what the user should know of it.
+    since : the time from which train samples belong to the period; None for validation.
+    samples : the number of samples.
+    warnings : sentences for the user.
     """
 
     data: Storage
@@ -127,17 +127,17 @@ def reference_period(context: StageContext) -> ReferencePeriod:
     if targets:
         raise UserError(
             f"{aimed} is aimed at half of the validation users, drawn by hash, and that half is "
-            f"empty: all {targets:,} validation targets are those of users in the other one.",
-            "Take a log with more validation users, or leave out what is aimed at them.",
+            f"empty: all {targets:,} validation targets belong to users of the other half.",
+            "Take a log with more validation users, or leave out the settings that aim at them.",
         )
     raise UserError(
         f"{aimed} is aimed at a reference period, and select.reference: {wanted} is empty.",
-        f"Set {others}, which is aimed at none, or another data.split.",
+        f"Set {others}, which needs no reference, or another data.split.",
     )
 
 
 def _aimed_key(aim: ReferenceAim, method: str) -> tuple[str, str]:
-    """Return the setting that makes the selection look at a reference, and one that does not."""
+    """Return the setting that makes the selection look at a reference, and an alternative that does not."""
     if aim.by_influence:
         return "select.influence: reference", "select.influence: scores"
     return f"select.method: {method}", "select.method: dealrec or random"

@@ -20,10 +20,9 @@ _LISTED = 5
 
 
 def read_examples(evaluation: Storage, data: Storage, focus: str) -> list[dict[str, JsonValue]]:
-    """Return the first users of the draw, which is by hash, with the lists of the tuned and untuned LLM and the
-    surrogate.
+    """Return the first users of the draw with the lists of the tuned LLM, the untuned LLM and the surrogate.
 
-    All models are asked the same users in the same order, as `users` of the evaluation's folder has them.
+    The draw is by hash. All models rank for the same users in the same order, that of the evaluation's `_users`.
     """
     shown = [focus, *(label for label in (UNTUNED, SURROGATE) if label != focus)]
     columns = ["model", "sample_id", "user_id", "generated", "targets", "ranks", "items"]
@@ -63,7 +62,7 @@ def _among(predictions: pa.Table, labels: Sequence[str]) -> pa.ChunkedArray:
 
 
 def _first_users(evaluation: Storage) -> pa.Table:
-    """Return the history of the first users of the draw, at least as many as are shown where there are that many."""
+    """Return the histories of the first users of the draw: at least as many as are shown, or all if there are fewer."""
     parts: list[pa.Table] = []
     for name in evaluation.list("_users"):
         parts.append(evaluation.read_table(f"_users/{name}", ["sample_id", "history"]))
@@ -73,6 +72,6 @@ def _first_users(evaluation: Storage) -> pa.Table:
 
 
 def _marked(titles: Sequence[str], targets: Sequence[str]) -> list[JsonValue]:
-    """Mark the titles that are targets: another item of the same title is a hit as well."""
+    """Mark the titles that are targets. Another item of the same title is a hit as well."""
     wanted = {clean_title(title) for title in targets}
     return [{"title": title, "hit": clean_title(title) in wanted} for title in titles]

@@ -1,4 +1,4 @@
-"""What a run gained: the tuned LLM against the untuned one, and against random coresets of a comparison in it."""
+"""What a run gained: the tuned LLM against the untuned one, and against random coresets of the run's comparison."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cluster.storage import Storage
 from pipeline.engine.graph import StageContext
 from pipeline.engine.manifest import read_manifest
 from pipeline.engine.sample_tables import ragged_column
+from pipeline.engine.selection_record import read_selection
 from pipeline.report.report_data import SELECTION, TUNING, Gain
 from pipeline.stages.model_names import UNTUNED
 from pipeline.stages.stage_list import STAGES
@@ -20,7 +21,7 @@ from training.ranking.cutoffs import headline_cutoff
 from training.ranking.ranking_metrics import Interval, paired_differences, user_metrics
 
 RANDOM = "random"
-#: Keys that every arm has values of its own for.
+#: Keys for which every arm has its own values.
 _OWN = ("finetune.seed", "select.reference_users")
 
 
@@ -56,7 +57,7 @@ def _random_arms(context: StageContext) -> Iterator[pa.Table]:
     run = context.run
     # Keys by which an arm's tuning may differ: its seed, and those that change no result.
     (free,) = ({*_OWN, *stage.elastic} for stage in STAGES if stage.name == "finetune")
-    tuned, chosen = read_manifest(context.folder("finetune")), context.folder("select").read_json("selection.json")
+    tuned, chosen = read_manifest(context.folder("finetune")), read_selection(context.folder("select"))
     names = run.read_json("arms/tried.json").get("llm", []) if run.exists("arms/tried.json") else []
     for name in names:
         if not name.startswith(f"{RANDOM}-n"):
@@ -66,7 +67,7 @@ def _random_arms(context: StageContext) -> Iterator[pa.Table]:
         if None in made or tuned is None or made[1] is None:
             continue
         settings = [{k: v for k, v in found.fingerprint.config.items() if k not in free} for found in (tuned, made[1])]
-        if settings[0] == settings[1] and folders[0].read_json("selection.json")["chosen"] == chosen["chosen"]:
+        if settings[0] == settings[1] and read_selection(folders[0])["chosen"] == chosen["chosen"]:
             yield _predictions(folders[2], folders[2].read_json("metrics.json")["focus"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,11 @@ from cluster.digest import json_digest
 from cluster.masking import masked
 from pipeline.engine.config_file import shown_config
 from pipeline.engine.graph import StageContext
-from pipeline.engine.json_value import JsonValue
+from pipeline.engine.json_value import JsonRecord, JsonValue
 from pipeline.engine.manifest import Manifest, environment, read_manifest
 from pipeline.engine.sample_tables import train_shards
+from pipeline.engine.selection_record import read_selection
+from pipeline.ingest.statistics_record import read_statistics
 from pipeline.report import ReportData, render_report
 from pipeline.stages.model_names import UNTUNED
 from pipeline.stages.report_examples import read_examples
@@ -38,21 +41,20 @@ def gather(context: StageContext) -> ReportData:
     data, config = context.folder("ingest"), context.config
     scores = read_score_columns(context, len(train_shards(data)))
     coreset = context.folder("select").read_table("coreset.parquet", ["influence", "effort"])
-    selection = context.folder("select").read_json("selection.json")
     metrics = context.folder("evaluate").read_json("metrics.json")
     losses = context.folder("finetune").read_json("losses.json")
     manifests = {name: read_manifest(folder) for name, folder in context.folders.items()}
     return ReportData(
         name=masked(config.data.interactions).rstrip("/").rsplit("/", 1)[-1],
         created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        statistics=data.read_json("statistics.json"),
+        statistics=cast(JsonRecord, read_statistics(data)),
         stages=[_stage_row(name, manifest) for name, manifest in manifests.items()],
         surrogate=_without(context.folder("surrogate").read_json("metrics.json"), "config", "workers"),
         influence=scores.get("influence"),
         effort=scores.get("effort"),
         picked_influence=coreset.column("influence").to_numpy(),
         picked_effort=coreset.column("effort").to_numpy(),
-        selection=selection,
+        selection=read_selection(context.folder("select")),
         finetune={
             **_without(losses, "learning_rate", "versions", "workers"),
             "train": [{"step": step, "loss": loss} for step, loss in enumerate(losses["train"], start=1)],

@@ -1,4 +1,4 @@
-"""Files that workers read by a path of their own node: every node must have them, and the same."""
+"""Files that workers read from their own node: every node must have them, and they must be equal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cluster.errors import UserError
 from cluster.nodes import RayNode, ask_nodes
 from pipeline.engine.fingerprint import model_identity
 
-#: Files and nodes named at most.
+#: The largest number of files or nodes that a message names.
 _NAMED = 3
 MISSING = "missing"
 T = TypeVar("T")
@@ -19,7 +19,7 @@ Facts = Mapping[str, object]
 
 
 def same_llm(model: str, on_gpus: bool, unpacked: bool) -> str:
-    """Raise `UserError` naming the nodes that lack the LLM or have another; else say what there is.
+    """Describe the LLM that all nodes have. Raises `UserError` naming nodes that lack it or have another one.
 
     Parameters
     ----------
@@ -43,12 +43,12 @@ def same_on_nodes(
     lacking = {node: seen[MISSING] for node, seen in answers.items() if MISSING in seen}
     if lacking:
         why = next((f" ({reason})" for reason in lacking.values() if reason), "")
-        raise UserError(f"{key}: {what} is not there on {_some(list(lacking))}{why}.", _remedy(key))
+        raise UserError(f"{key}: {what} is missing on {_some(list(lacking))}{why}.", _remedy(key))
     differing = {node: _differences(here, seen) for node, seen in answers.items() if seen != here}
     if differing:
         files = _some(sorted({name for names in differing.values() for name in names}))
         raise UserError(
-            f"{key}: {what} is another on {_some(list(differing))} than at the driver: {files} differ.", _remedy(key)
+            f"{key}: {what} differs between {_some(list(differing))} and the driver, in {files}.", _remedy(key)
         )
     return f"{what}, the same on {len(answers)} node{'s' if len(answers) != 1 else ''}"
 

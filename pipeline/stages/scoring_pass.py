@@ -19,8 +19,8 @@ class ScoringPass:
 
     Attributes
     ----------
-    records : one a shard.
-    workers : workers that the pass began with.
+    records : one record a shard.
+    workers : the number of workers that the pass began with.
     """
 
     records: Sequence[ShardRecord]
@@ -35,12 +35,12 @@ class ScoringPass:
         arguments: Mapping[str, object],
         at_once: int = 1,
     ) -> ScoringPass:
-        """Work on all train shards; a killed pass resumes with its missing ones.
+        """Process all train shards; a killed pass resumes with the missing ones.
 
         Parameters
         ----------
         worker, arguments : each actor makes `worker(data=…, **arguments)`, where `data` is the folder of the log.
-        at_once : shards that a worker is given in one call at most.
+        at_once : the largest number of shards that a worker is given in one call.
         """
         data = context.folder("ingest")
         given = {"data": data, **arguments}

@@ -1,4 +1,4 @@
-"""What a selector reads of a run, shard by shard: scores, samples, and what the surrogate says of them."""
+"""The inputs of a selector, shard by shard: scores, samples, and features from the surrogate."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _SCORE_STAGES = ("influence", "effort")
 
 @dataclass(frozen=True)
 class SelectInputs:
-    """The files that a selector is given, and which of them it needs.
+    """The files that a selector reads, and which of them it needs.
 
     Attributes
     ----------
     data : the run's data folder.
-    folders : of the score stages that there are, and of the features of the surrogate that are needed. Scores of a
-        stage that is not there are NaN.
+    folders : the folders of the available score stages, and of the needed features of the surrogate. The scores of a
+        missing stage are NaN.
     scores : the scores that decide whether a sample may be chosen.
-    features : what else the selector needs, out of target, history, user, timestamp and embedding.
-    candidates : which samples were given an effort score; None where all were, or the selector does without.
+    features : what else the selector needs: any of target, history, user, timestamp and embedding.
+    candidates : the samples that were given an effort score; None if all were, or if the selector needs none.
     """
 
     data: Storage

@@ -16,6 +16,7 @@ from pipeline.engine.config import SelectConfig
 from pipeline.engine.graph import StageContext
 from pipeline.engine.manifest import read_manifest
 from pipeline.engine.sample_tables import TRAIN_SAMPLES, train_shards
+from pipeline.engine.selection_record import SELECTION_FILE
 from pipeline.stages.effort_candidates import Candidates
 from pipeline.stages.reference_period import reference_period
 from pipeline.stages.select_inputs import SelectInputs
@@ -74,15 +75,15 @@ def run_select(context: StageContext) -> Mapping[str, object]:
     report = selection.report | _sight(needs, context.config.select)
     report["warnings"] = [*report["warnings"], *(period.warnings if period else ())]
     context.out.write_table("coreset.parquet", table)
-    context.out.write_json("selection.json", report)
+    context.out.write_json(SELECTION_FILE, report)
     context.progress.update(len(indices), len(indices), chosen=table.num_rows)
     return {key: report[key] for key in ("samples", "usable", "budget", "chosen", "warnings")}
 
 
 def _score_folders(context: StageContext, needs: SelectionNeeds) -> dict[str, Storage]:
-    """Return the folders of scores and features, by the names that selectors know them by.
+    """Return the folders of scores and features under the names that selectors use.
 
-    An arm of a comparison is given the scores that its method needs, a run both.
+    An arm of a comparison has the scores that its method needs; a run has both.
     """
     named = ("influence", "effort", *SURROGATE_FEATURES)
     folders = {name: context.folder(name) for name in named if name in context.folders}
@@ -92,7 +93,7 @@ def _score_folders(context: StageContext, needs: SelectionNeeds) -> dict[str, St
 
 
 def _candidates(context: StageContext) -> Candidates | None:
-    """Return the rule that drew the samples that may be chosen, where not all have an effort score."""
+    """Return the rule that drew the samples with an effort score; None if all have one or the method needs none."""
     if "effort" not in selector(context.config.select.method).scores:
         return None
     made = read_manifest(context.folder("effort"))
@@ -101,7 +102,7 @@ def _candidates(context: StageContext) -> Candidates | None:
 
 
 def _sight(needs: SelectionNeeds, section: SelectConfig) -> dict[str, object]:
-    """Tell whether the selection looks at the validation period, itself or through the influence."""
+    """Record whether the selection looks at the validation period, itself or through the influence."""
     sight: dict[str, object] = {"sees_validation": needs.sees_validation}
     if needs.reference is not None:
         sight["reference"] = section.reference

@@ -1,4 +1,4 @@
-"""What a selection reads, worked out once from the configuration: stages, scores, features and a reference period."""
+"""The inputs of a selection, derived once from the configuration: stages, scores, features and a reference period."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from pipeline.engine.config import Config, SelectConfig
 from scoring.selection import selector
 
-#: Scores and features that one more pass over the train samples takes from the surrogate, each by a stage of its name.
+#: Scores and features that take one more pass of the surrogate over the train samples. Each has a stage of its name.
 SURROGATE_FEATURES = ("el2n", "grand", "embedding")
 #: The features that only the built-in surrogate has.
 SASREC_FEATURES = ("el2n", "embedding")
@@ -24,7 +24,7 @@ class ReferenceAim:
 
     Attributes
     ----------
-    period : "valid", or the last share of the train samples by time.
+    period : "valid", or a share that stands for the last train samples by time.
     half : whether only half of the validation users count.
     by_influence : whether the influence on the period's risk makes the selection look at it; otherwise the method does.
     """
@@ -50,8 +50,8 @@ class SelectionNeeds:
 
     Attributes
     ----------
-    scores : the scores that decide whether a sample may be chosen, as the selector names them.
-    features : what else the selector is given of each sample.
+    scores : the scores that decide whether a sample may be chosen, by the selector's names.
+    features : what else the selector is given about each sample.
     stages : the stages of a run whose results decide the coreset, in order.
     feature_stages : the stages that compute features for it, in order. Their results follow from `stages` and the
         settings.

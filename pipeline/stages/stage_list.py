@@ -65,7 +65,7 @@ def _report(context: StageContext) -> Mapping[str, object]:
 
 
 def log_identity(config: Config) -> Mapping[str, object]:
-    """Identify the files of the log and the catalogue: name, size, etag or hash, and what the place says of each."""
+    """Identify the files of the log and the catalogue: name, size, etag or hash, and what the storage says of each."""
     sources = (
         ("interactions", config.data.interactions, ".item"),
         ("items", config.data.items, ".inter"),
@@ -95,9 +95,9 @@ def llm_files(config: Config) -> Mapping[str, object]:
 
 
 def evaluated_files(config: Config) -> Mapping[str, object]:
-    """The model's files, and for constrained decoding the version of its search.
+    """Identify the model's files and, for constrained decoding, the version of its search.
 
-    Free decoding is as it was, so its results stay valid.
+    Free decoding has not changed, so its earlier results stay valid.
     """
     search = {"search of titles": 2} if config.evaluate.decoding == "constrained" else {}
     return {**llm_files(config), **search}
@@ -115,7 +115,7 @@ def _selector_code(config: Config) -> Mapping[str, object]:
     return {"selector code": code_identity(module)} if own else {}
 
 
-#: All keys of `llm` but the model's path: the inputs say what the model is.
+#: All keys of `llm` except the model's path, because the model's files are among the inputs.
 LLM_KEYS = (
     "llm.dtype",
     "llm.template",

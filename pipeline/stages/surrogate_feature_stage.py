@@ -79,7 +79,7 @@ def _computation(source: SurrogateSource, name: str) -> Computation:
 
 
 def not_sasrec(name: str) -> UserError:
-    """Return the error of a feature of `SASREC_FEATURES` that is asked of a surrogate of the user's own."""
+    """Return the error for a feature of `SASREC_FEATURES` with a surrogate of the user's own."""
     return UserError(
         f"select.method: the feature {name} is written for the surrogate sasrec, and surrogate.model is another.",
         "Choose a method that does without it, such as dealrec, or the surrogate sasrec.",

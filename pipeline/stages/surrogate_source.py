@@ -54,10 +54,10 @@ class SurrogateSource:
 
     Attributes
     ----------
-    name, config : of `build_surrogate`; the config holds `item_count`.
+    name, config : the arguments of `build_surrogate`; the config holds `item_count`.
     weights : the state, broadcast or saved.
-    patterns : of the scope; None is the surrogate's own default.
-    outputs : numbers that the loss of a sample is a function of; they bound the rows of a batch.
+    patterns : the patterns of the scope; None is the surrogate's own default.
+    outputs : the number of outputs that the loss of a sample depends on. It bounds the rows of a batch.
     """
 
     name: str
@@ -88,13 +88,13 @@ class SurrogateSource:
 
 
 def trained_surrogate(folder: Storage, out: Storage, patterns: Sequence[str] | None) -> SurrogateSource:
-    """Return the surrogate of a stage's folder for a pass: its weights are broadcast, with a copy in `out`."""
+    """Return the surrogate in a stage's folder for a pass. Its weights are broadcast, with a copy in `out`."""
     stored = stored_surrogate(folder, patterns)
     return replace(stored, weights=Broadcast.put(stored.weights.get(), out, "_weights.safetensors"))
 
 
 def stored_surrogate(folder: Storage, patterns: Sequence[str] | None) -> SurrogateSource:
-    """Return the surrogate of a stage's folder for one process, which reads the weights itself."""
+    """Return the surrogate in a stage's folder for one process, which reads the weights itself."""
     metrics = surrogate_metrics(folder)
     config = {**metrics["config"], "item_count": metrics["item_count"]}
     outputs = build_surrogate(metrics["surrogate"], metrics["item_count"], config).output_count
@@ -106,13 +106,13 @@ SHARDS_AT_ONCE = 8
 
 
 def one_thread() -> None:
-    """Compute on one thread in a worker: workers fill the cores, and no sum's order changes with the machine."""
+    """Use one thread in a worker: workers fill the cores, and the order of sums does not depend on the machine."""
     torch.set_num_threads(1)
 
 
 @contextlib.contextmanager
 def on_one_thread() -> Iterator[None]:
-    """Compute a block on one thread on the driver, for the same reason; the threads are given back after it."""
+    """Use one thread on the driver within the block, for the same reason."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -13,7 +13,7 @@ CHECKPOINTS = "_checkpoints"
 
 
 def surrogate_spec(config: Config) -> SurrogateSpec:
-    """Return the training of the run's surrogate. It asks the connected Ray what the workers may take."""
+    """Return the spec of the surrogate's training. Asks the connected Ray what the workers may take."""
     return SurrogateSpec(
         settings=config.surrogate,
         sample_history=config.samples.max_history,

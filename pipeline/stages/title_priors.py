@@ -1,4 +1,4 @@
-"""The log-probability of every title as the answer to a prompt without a history: what a model says to anybody."""
+"""The log-probability of every title as the answer to a prompt without a history."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from training.llm.loading import load_llm, load_tokenizer
 from training.llm.lora import load_adapter
 from training.ranking.title_likelihood import TitleLikelihood
 
-#: Columns of a chunk: by the model with its adapter, and by the one below it.
+#: Columns of a chunk: the priors of the model with its adapter, and of the model without it.
 TUNED, BASE = "tuned", "base"
 _TITLES_PER_CHUNK = 512
 
@@ -31,7 +31,7 @@ class PriorWorker:
 
     Parameters
     ----------
-    adapter : the folder of what was tuned; None scores by the LLM as it is.
+    adapter : the folder of the tuned adapter; None scores by the LLM without one.
     base : whether to score by the model without its adapter as well.
     titles : all titles, from item 1.
     """
@@ -65,9 +65,9 @@ class PriorWorker:
 def title_priors(
     context: StageContext, task: LlmTask, adapter: Storage | None, base: bool, titles: Sequence[str]
 ) -> Broadcast:
-    """Return the priors of all titles as TUNED and, where the base is asked for too, BASE: float32 [n] each.
+    """Return the priors of all titles as TUNED and, if `base` is set, as BASE: float32 [n] each.
 
-    They are computed once a run for each adapter, in chunks that an interruption keeps.
+    They are computed once a run for each adapter. An interrupted pass keeps its finished chunks.
     """
     chunks = list(range(-(-len(titles) // _TITLES_PER_CHUNK)))
     folder = _folder(context, adapter, base, titles)
@@ -79,7 +79,7 @@ def title_priors(
 
 
 def _folder(context: StageContext, adapter: Storage | None, base: bool, titles: Sequence[str]) -> Storage:
-    """Return the folder of these priors; a digest of the model, its adapter, the prompt and the titles names it."""
+    """Return the folder of these priors, named by a digest of the model, its adapter, the prompt and the titles."""
     llm = context.config.llm
     made = None if adapter is None else read_manifest(adapter)
     tuned = None if made is None else made.content

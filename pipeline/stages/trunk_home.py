@@ -1,4 +1,4 @@
-"""Where the nodes of a run keep the states of an LLM's frozen layers, and their removal."""
+"""The folder where a run's nodes keep the states of an LLM's frozen layers, and its removal."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def trunk_cache(config: Config, run: Storage) -> CacheSettings:
 
 
 def check_room(config: Config, run: Storage) -> str:
-    """Check that the disk under a local run directory, or this node's temporary folder, holds finetune.cache_gib.
+    """Check that the disk of a local run directory, or of this node's temporary folder, holds finetune.cache_gib.
 
-    Raises `UserError` otherwise. Without the key as much is kept as half of the free disk holds.
+    Raises `UserError` otherwise. Without the key, the states take at most half of the free disk.
     """
     home = trunk_home(run)
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
@@ -63,7 +63,7 @@ def trunk_home(run: Storage) -> Path:
 
 @contextmanager
 def trunk_removed(config: Config, run: Storage) -> Iterator[None]:
-    """Delete the run's states once the block has ended without an error; an interrupted run finds them again."""
+    """Delete the run's states after a block that ends without an error; an interrupted run finds them again."""
     yield
     if config.finetune.layers == "all":
         return
@@ -75,6 +75,6 @@ def trunk_removed(config: Config, run: Storage) -> Iterator[None]:
 
 
 def _delete(home: str) -> bool:
-    """Delete a folder, and return whether something is left of it."""
+    """Delete a folder, and return whether anything is left of it."""
     shutil.rmtree(home, ignore_errors=True)
     return Path(home).exists()

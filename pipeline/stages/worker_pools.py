@@ -1,4 +1,4 @@
-"""Which hardware a stage's workers are given, from the cluster section and what the cluster has or may get."""
+"""The hardware of a stage's workers, from the cluster section and what the cluster has or may grow to."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def gpus_per_worker(config: Config, view: ClusterView) -> int:
 def plan_scoring(config: Config, view: ClusterView, shards: int | None = None) -> PoolPlan:
     """Plan CPU workers for the surrogate's scores: before the run, or for the shards of a stage.
 
-    What is asked for must fit before the run; later, with nodes lost, fewer workers go on. Raises as `plan_pool` does.
+    All workers must fit before the run; if nodes are lost later, fewer workers continue. Raises like `plan_pool`.
     """
     return plan_pool(view, shards, config.cluster.actors, WorkerShape(), allow_fewer=shards is not None)
 
@@ -156,13 +156,13 @@ def surrogate_placement(config: Config, view: ClusterView | None = None) -> Plac
 
 
 def tuning_placement(config: Config, view: ClusterView | None = None) -> Placement:
-    """Place the workers that fine-tune the LLM; each holds the model in its node's memory, at least while loading."""
+    """Place the workers that fine-tune the LLM. Each holds the model in its node's memory, at least while loading."""
     placement = _training_placement(config, config.finetune.workers, view or cluster_view(config))
     return replace(placement, memory=llm_worker_memory(config.llm.model))
 
 
 def _training_placement(config: Config, workers: int, view: ClusterView) -> Placement:
-    """Divide a node's cores evenly among CPU workers, going by the average node with cores; the head may have none."""
+    """Divide a node's cores evenly among CPU workers, by the average node with cores, since the head may have none."""
     use_gpu = gpus_per_worker(config, view) > 0
     working = sum(node.cpus > 0 for node in (*view.living, *view.addable))
     threads = 1 if use_gpu else max(1, view.cpus // max(1, working) // workers)

@@ -15,6 +15,7 @@ from cluster.progress import Progress
 from cluster.storage import Storage
 from pipeline.engine.config import Config
 from pipeline.engine.manifest import Manifest
+from pipeline.engine.selection_record import SELECTION_FILE
 from pipeline.engine.watching import UNWATCHED, StageWatcher
 from pipeline.tracking.background_tracker import PATIENCE, BackgroundTracker
 from pipeline.tracking.figures import config_params, progress_figures, stage_figures
@@ -23,7 +24,7 @@ from pipeline.tracking.tracker import Ending, Figures, TrackedRun, Tracker
 #: Seconds between two reports of a stage's progress.
 _INTERVAL = 5.0
 #: Files that are kept with the tracker's run, from the stage's folder or the run's.
-_KEPT = {"select": "selection.json", "report": "report.html"}
+_KEPT = {"select": SELECTION_FILE, "report": "report.html"}
 
 
 @contextmanager

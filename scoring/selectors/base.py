@@ -148,7 +148,7 @@ class Selector(ABC):
     settings: SelectorSettings
 
     def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
-        """Raises SettingError for a setting that there is not, or a value out of range."""
+        """Check the settings. Raises SettingError for a setting that does not exist, and for a value out of range."""
         self.settings = read_settings(self.Settings, settings or {})
 
     def fit(self, log: LogView) -> None:

@@ -110,8 +110,8 @@ def test_files_that_some_nodes_lack_or_have_otherwise_are_found(cluster: Cluster
     assert set(lacks) == {"log on nodes", "LLM on nodes"}
     # One of two nodes, by name and the beginning of its id; the other sees what the driver sees.
     node = r"[\w.-]+ \([0-9a-f]{6}\)"
-    assert re.fullmatch(rf"llm.model: {folder}/runs/llm is not there on {node}", lacks["LLM on nodes"])
-    expected = rf"data.interactions: {folder}/runs/log.parquet is not there on {node}( \(.*\))?"
+    assert re.fullmatch(rf"llm.model: {folder}/runs/llm is missing on {node}", lacks["LLM on nodes"])
+    expected = rf"data.interactions: {folder}/runs/log.parquet is missing on {node}( \(.*\))?"
     assert re.fullmatch(expected, lacks["log on nodes"])
 
     code, answer = doctor(folder, cluster.address, shared)

@@ -12,19 +12,19 @@ from training.llm.llm_spec import LLMSpec
 
 
 class LlmConfig(Section):
-    """The language model and how a sample is put to it."""
+    """The language model, and how samples become prompts."""
 
     model: str = Field("HuggingFaceTB/SmolLM2-135M-Instruct", description="Hub name, folder or .gguf file.")
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    template: str | dict[str, Any] = Field("neutral", description="A built-in name, or the parts themselves.")
-    max_items: PositiveInt = Field(20, description="History titles a prompt, the last ones.")
+    template: str | dict[str, Any] = Field("neutral", description="A built-in name, or the parts of a template.")
+    max_items: PositiveInt = Field(20, description="Number of last titles of the history that a prompt shows.")
     max_tokens: PositiveInt = 512
     long_titles: Literal["cut", "drop", "error"] = Field(
         "cut",
         description="Titles of more than max_title_tokens: shown up to a word, or left out with their interactions.",
     )
     max_title_tokens: PositiveInt | None = Field(
-        None, description="Tokens of a title with its quotes; None is a quarter of max_tokens."
+        None, description="Most tokens of a title with its quotes; None is a quarter of max_tokens."
     )
 
     @field_validator("model")

@@ -1,8 +1,8 @@
 """A language model in two parts: the frozen layers below an adapter, and the layers that carry it.
 
-With LoRA on the last layers alone, what the layers below hand up is a function of the tokens and never changes. It is
-computed once a sample and put in where those layers would have run. Embeddings, masks and positions are computed
-from the tokens as usual, because they cost little and the upper layers need some of them.
+With LoRA on the last layers alone, the output of the layers below is a function of the tokens and never changes. It is
+computed once a sample, and replaces those layers in later passes. Embeddings, masks and positions are computed from the
+tokens as usual, because they cost little and the upper layers need some of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PROBE = 7
 class Trunk:
     """The layers of a causal language model below its last `upper` decoder layers.
 
-    The layers' `forward` is replaced in place. Outside of `above` and `states` the model computes what it did.
+    The layers' `forward` is replaced in place. Outside of `above` and `states` the model computes what it did before.
 
     Parameters
     ----------
@@ -59,9 +59,9 @@ class Trunk:
 
     @torch.no_grad()
     def states(self, input_ids: Tensor) -> Tensor:
-        """Return what the trunk hands up for one sequence, [T, d] in the model's type, from its tokens, int64 [T].
+        """Return the trunk's output for one sequence of tokens, int64 [T], as [T, d] in the model's type.
 
-        Dropout is off, and the sequence is alone, so the result depends on nothing else.
+        Dropout is off, and no other sequence is in the batch, so the result depends on nothing else.
         """
         self._mode = "below"
         try:
@@ -106,7 +106,7 @@ class Trunk:
 
     @torch.no_grad()
     def _verify(self) -> None:
-        """Compare both ways once: an architecture may hand up more than the hidden states."""
+        """Compare both ways once, since an architecture may pass more than the hidden states to its upper layers."""
         device = next(self._model.parameters()).device
         size = int(self._model.get_output_embeddings().weight.shape[0])
         ids = torch.linspace(1, size - 1, _PROBE, device=device).long()

@@ -17,23 +17,26 @@ Lengths = npt.NDArray[np.int64]
 
 
 def steps_per_epoch(examples: int, global_batch: int) -> int:
-    """Optimizer steps of an epoch; the last one may be smaller."""
+    """Return the number of optimizer steps of an epoch; the last one may be smaller."""
     return -(-examples // global_batch)
 
 
 def global_batches(examples: int, global_batch: int, seed: int, epoch: int) -> list[Rows]:
-    """The optimizer steps of an epoch: every example exactly once, in an order drawn from (seed, epoch)."""
+    """Return the examples of each optimizer step of an epoch.
+
+    Every example is in exactly one step, and the order is drawn from (seed, epoch).
+    """
     order = np.random.default_rng(seed_of("batches", seed, epoch)).permutation(examples)
     return [order[start : start + global_batch] for start in range(0, examples, global_batch)]
 
 
 def deal(rows: Rows, lengths: Lengths, rank: int, world: int, micro_tokens: int) -> list[Rows]:
-    """The micro-batches of one rank for a global batch, as many for every rank.
+    """Return the micro-batches of one rank for a global batch; all ranks have the same number of them.
 
     Rows are dealt in the order of their length, back and forth, so that ranks get about the same number of
-    tokens; each rank packs its share into micro-batches of at most `micro_tokens` cells, padding included. A
-    rank with fewer micro-batches than another splits its own, and has empty ones if its rows do not suffice:
-    backward passes are collective, so all ranks must make as many.
+    tokens. Each rank packs its share into micro-batches of at most `micro_tokens` cells, padding included. A
+    rank with fewer micro-batches than another splits its own, and adds empty ones if its rows do not suffice.
+    Backward passes are collective, so all ranks must make the same number of them.
 
     Parameters
     ----------
@@ -46,14 +49,14 @@ def deal(rows: Rows, lengths: Lengths, rank: int, world: int, micro_tokens: int)
 
 
 def _shares(order: Rows, world: int) -> list[Rows]:
-    """Rank of each place: 0, 1, ..., w - 1, w - 1, ..., 1, 0, 0, 1, ..."""
+    """Deal the rows to ranks in the order 0, 1, ..., w - 1, w - 1, ..., 1, 0, 0, 1, ..."""
     place = np.arange(len(order)) % (2 * world)
     owner = np.where(place < world, place, 2 * world - 1 - place)
     return [order[owner == rank] for rank in range(world)]
 
 
 def _pack(rows: Rows, lengths: Lengths, micro_tokens: int) -> list[Rows]:
-    """Neighbours in falling order of length; a row longer than the budget is alone."""
+    """Group neighbours of falling length up to the budget; a row that exceeds it is alone."""
     packs: list[Rows] = []
     start = 0
     while start < len(rows):
@@ -64,7 +67,7 @@ def _pack(rows: Rows, lengths: Lengths, micro_tokens: int) -> list[Rows]:
 
 
 def _spread(packs: list[Rows], count: int) -> list[Rows]:
-    """The same rows in `count` micro-batches: the fullest are halved, then empty ones appended."""
+    """Spread the rows over `count` micro-batches: halve the fullest ones, then append empty ones."""
     spread = list(packs)
     while len(spread) < count and any(len(pack) > 1 for pack in spread):
         fullest = max(range(len(spread)), key=lambda place: len(spread[place]))

@@ -20,31 +20,35 @@ class FinetuneConfig(Section):
     lora_alpha: PositiveInt = int(LoraSpec.alpha)
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
     targets: tuple[str, ...] | str | None = Field(
-        None, description="Modules, or all-linear; None finds the query and value projections of all attention layers."
+        None, description="Modules, or all-linear; None takes the query and value projections of all attention layers."
     )
     layers: PositiveInt | Literal["all"] = Field(
         "all",
-        description="Last decoder layers that get LoRA; what the layers below compute is kept and not repeated.",
+        description="Last decoder layers that get LoRA; the output of the layers below is computed once and kept.",
         exclude_if=lambda value: value == "all",
     )
     cache_gib: Annotated[float, Field(ge=0)] | None = Field(
         None,
-        description="Disk of each node for what the layers below compute; 0 computes it again, None is half of what is "
-        "free.",
+        description="GiB on each node's disk for the output of the layers below; 0 keeps nothing, None is half of the "
+        "free disk.",
         exclude_if=lambda value: value is None,
     )
     epochs: PositiveInt = 50
-    patience: Annotated[int, Field(ge=0)] = Field(5, description="Epochs without a lower loss; 0 is off.")
+    patience: Annotated[int, Field(ge=0)] = Field(
+        5, description="Epochs without a lower loss before tuning stops; 0 is off."
+    )
     global_batch: PositiveInt = 128
-    micro_batch_tokens: PositiveInt = Field(2048, description="Tokens a forward pass on one worker.")
+    micro_batch_tokens: PositiveInt = Field(2048, description="Tokens in a forward pass on one worker.")
     lr: float = Field(1e-3, gt=0)
-    warmup: Share = Field(0.05, description="Share of the steps.")
-    clip: float = Field(1.0, ge=0, description="Gradient norm; 0 is off.")
-    checkpoint_steps: Annotated[int, Field(ge=0)] = Field(0, description="Steps between checkpoints; 0: an epoch.")
+    warmup: Share = Field(0.05, description="Share of the steps that warm up.")
+    clip: float = Field(1.0, ge=0, description="Largest gradient norm; 0 is off.")
+    checkpoint_steps: Annotated[int, Field(ge=0)] = Field(
+        0, description="Steps between checkpoints; 0 saves at the end of each epoch."
+    )
     weight_decay: float = Field(0.0, ge=0)
     tokens: Literal["response", "all"] = "response"
     activation_checkpointing: bool = False
-    valid_users: PositiveInt = Field(256, description="Validation users whose first target gives the loss.")
+    valid_users: PositiveInt = Field(256, description="Validation users; the first target of each gives the loss.")
     seed: int = 0
     workers: PositiveInt = 1
 

@@ -1,4 +1,4 @@
-"""A rank's share of the encoded examples, and the loss of each."""
+"""A rank's share of the encoded examples, and the loss of each example."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.loops.finetune_batches import deal
 
 
 def sample_losses(model: Any, batch: TokenBatch) -> Tensor:
-    """ℓ_LLM of each row, float32 [B]: the mean negative log-likelihood of its labelled tokens."""
+    """Return ℓ_LLM of each row, float32 [B]: the mean negative log-likelihood of its labelled tokens."""
     kept = batch.logits_to_keep
     logits = model(**batch.model_inputs(), logits_to_keep=kept, use_cache=False).logits
     labels = batch.labels[:, -kept:][:, 1:]
@@ -41,12 +41,15 @@ class Examples:
         return len(self.prompts)
 
     def micro_batches(self, rows: np.ndarray) -> list[tuple[TokenBatch, int]]:
-        """This rank's part of a global batch: (batch, rows that count); 0 marks one that only keeps step."""
+        """Return this rank's part of a global batch as pairs (batch, number of rows that count).
+
+        A batch of which 0 rows count only keeps this rank in step with the others.
+        """
         dealt = deal(rows, self.lengths, dist.get_rank(), dist.get_world_size(), self._micro_tokens)
         return [(self._batch(part if len(part) else self._idle), len(part)) for part in dealt]
 
     def idle(self) -> TokenBatch:
-        """The cheapest batch there is."""
+        """Return the cheapest batch there is."""
         return self._batch(self._idle)
 
     def _batch(self, rows: np.ndarray) -> TokenBatch:

@@ -1,4 +1,4 @@
-"""The DeepSpeed engine around an LLM with LoRA, and the proof that it is one.
+"""The DeepSpeed engine around an LLM with LoRA, and a check that it is one.
 
 The frozen weights keep the model's type (bfloat16, say); the adapter, its gradients and the optimizer are
 float32, as PEFT itself trains adapters, so no stage rounds a small update away. float16 needs loss scaling
@@ -33,7 +33,7 @@ log = logging.getLogger("dealrec.finetune")
 
 
 def engine_config(spec: FinetuneSpec, trainable: int) -> dict[str, object]:
-    """DeepSpeed's configuration.
+    """Return DeepSpeed's configuration.
 
     The loop marks the end of an accumulation itself and scales each loss by its share of the global batch, so
     the batch sizes here are nominal. Buckets are as large as the adapter: the defaults would reserve
@@ -79,12 +79,12 @@ def prepare_process(spec: FinetuneSpec) -> None:
 
 
 def load_adapted(spec: FinetuneSpec) -> PeftModel:
-    """The model with its seeded adapter, on the CPU, ready for the engine."""
+    """Load the model with its seeded adapter on the CPU, ready for the engine."""
     model = attach_lora(load_llm(spec.source), spec.lora)
     for parameter in trainable_parameters(model).values():
         parameter.data = parameter.data.float()
     if spec.settings.activation_checkpointing:
-        # ZeRO-3 gathers weights again for the recomputation, which torch's non-reentrant form takes for a
+        # ZeRO-3 gathers weights again for the recomputation. Torch's non-reentrant form mistakes this for a
         # change of shape.
         model.gradient_checkpointing_enable({"use_reentrant": spec.settings.zero == 3})
         model.enable_input_require_grads()
@@ -92,17 +92,20 @@ def load_adapted(spec: FinetuneSpec) -> PeftModel:
 
 
 def load_trunk(spec: FinetuneSpec, model: PeftModel) -> Trunk | None:
-    """Part the model below the layers that are tuned; None if all are. Weights must be whole, before the engine."""
+    """Split the model below the layers that are tuned; return None if all are.
+
+    Call this before the engine is built, while the weights are whole.
+    """
     return None if spec.lora.layers is None else Trunk(model, spec.lora.layers)
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The adapter's parameters by name, in the order of the model."""
+    """Return the adapter's parameters by name, in the order of the model."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def build_engine(spec: FinetuneSpec, model: PeftModel) -> deepspeed.DeepSpeedEngine:
-    """The model under DeepSpeed with AdamW. Raises `RuntimeError` if stage or ranks are not as asked."""
+    """Put the model under DeepSpeed with AdamW. Raises `RuntimeError` if the stage or the ranks are not as asked."""
     parameters = list(trainable_parameters(model).values())
     optimizer = torch.optim.AdamW(parameters, lr=spec.settings.lr, weight_decay=spec.settings.weight_decay)
     config = engine_config(spec, sum(parameter.numel() for parameter in parameters))
@@ -140,7 +143,7 @@ def evidence(engine: deepspeed.DeepSpeedEngine) -> list[RankEvidence]:
 
 
 def _agree(missing: str | None) -> None:
-    """Raise on every rank if anything is missing on one."""
+    """Raise on every rank if anything is missing on any."""
     for what, node in gathered((missing, platform.node())):
         if what is not None:
             raise AgreedError(*native_op.compiler_error(what, f"node {node}"))
@@ -159,7 +162,7 @@ def _quiet() -> Iterator[None]:
 
 
 def loss_scale(engine: deepspeed.DeepSpeedEngine) -> float:
-    """The factor that a loss is multiplied by before `backward`.
+    """Return the factor that a loss is multiplied by before `backward`.
 
     Without ZeRO and in float16, DeepSpeed divides the gradients by a scale that it has not multiplied the loss by.
     """

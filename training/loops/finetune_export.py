@@ -25,14 +25,14 @@ def write_model(
     out: Storage,
     provenance: Mapping[str, str] | None = None,
 ) -> FinetuneLosses:
-    """Write the best adapter, its configuration, the model card and `losses.json`; returns the latter.
+    """Write the best adapter, its configuration, the model card and `losses.json`; return the content of the latter.
 
     Parameters
     ----------
     outcome : what the training loop returned.
     sizes : samples in `train` and `valid`.
     folder : the checkpoints, with the best adapter among them.
-    provenance : what the card shall say about where the samples come from, by name.
+    provenance : lines for the card about where the samples come from, by name.
     """
     file = outcome["best"]["file"]
     assert file is not None
@@ -49,7 +49,7 @@ def write_model(
 
 
 def summary(outcome: FinetuneOutcome, spec: FinetuneSpec, sizes: dict[str, int]) -> FinetuneLosses:
-    """Losses by step and epoch, the best epoch, speed, and what every worker trained with."""
+    """Summarise the losses by step and epoch, the best epoch, speed, and what every worker trained with."""
     history = outcome["history"]
     best = BestEpoch(epoch=outcome["best"]["epoch"], loss=outcome["best"]["loss"])
     return {
@@ -73,7 +73,7 @@ def summary(outcome: FinetuneOutcome, spec: FinetuneSpec, sizes: dict[str, int])
 
 
 def model_card(losses: FinetuneLosses, spec: FinetuneSpec, provenance: Mapping[str, str]) -> str:
-    """README.md of the adapter, in the form that model hubs read."""
+    """Write the text of the adapter's README.md, in the form that model hubs read."""
     settings, llm = spec.settings, spec.llm
     base = public_name(llm.model)
     source = base if base == llm.model else "path/to/the/base/model"
@@ -130,6 +130,6 @@ model = PeftModel.from_pretrained(base, "path/to/this/folder")
 
 
 def public_name(model: str) -> str:
-    """A hub name as it is; of a local path the last part, which says nothing about the machine."""
+    """Return a hub name unchanged, and the last part of a local path, which says nothing about the machine."""
     local = model.startswith(("/", ".", "~")) or model.endswith(".gguf") or "\\" in model
     return PurePath(model).name if local else model

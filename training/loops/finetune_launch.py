@@ -39,9 +39,9 @@ def finetune(
     Parameters
     ----------
     train, valid : columns history list<int32> and target int32 (item indices); others are left alone.
-    titles : of items by index; `titles[0]` stands for padding.
+    titles : the items' titles by index; `titles[0]` stands for padding.
     out : receives adapter_model.safetensors, adapter_config.json, README.md and losses.json.
-    scratch : encoded examples and checkpoints; all nodes must reach it. It may go once `out` is complete.
+    scratch : holds encoded examples and checkpoints; all nodes must reach it. It may go once `out` is complete.
     progress : counts optimizer steps.
     provenance : lines for the model card about where the samples come from, by name.
 
@@ -77,14 +77,14 @@ def finetune(
 
 
 def _loop(job: FinetuneJob, progress: Progress) -> FinetuneOutcome:
-    """Import DeepSpeed where it runs: on the workers alone."""
+    """Run the loop. DeepSpeed is imported here, on the workers alone."""
     from training.loops.finetune_loop import finetune_loop
 
     return finetune_loop(job, progress)
 
 
 def _content(table: pa.Table) -> str:
-    """Digest of a table's values, however they are chunked."""
+    """Digest a table's values, however they are chunked."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table.combine_chunks())

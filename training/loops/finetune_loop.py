@@ -102,9 +102,9 @@ class Tuner(EpochTrainer[FinetuneHistory]):
         return self.history.steps
 
     def run_epoch(self, progress: Progress) -> tuple[float, dict[str, float]]:
-        """The steps that the epoch still lacks, then validation; the value is the validation loss.
+        """Take the steps that the epoch still lacks, validate, and return the validation loss.
 
-        After every `checkpoint_steps` steps it saves.
+        A checkpoint is saved after every `checkpoint_steps` steps.
         """
         history, settings = self.history, self.settings
         batches = global_batches(len(self.train_set), settings.global_batch, settings.seed, history.epoch)
@@ -122,7 +122,7 @@ class Tuner(EpochTrainer[FinetuneHistory]):
         return loss, {"epoch": history.epoch, "steps": history.steps, **history.valid[-1]}
 
     def train_step(self, rows: np.ndarray) -> float:
-        """One optimizer step on a global batch; its loss, the mean over the samples."""
+        """Take one optimizer step on a global batch, and return the mean loss over its samples."""
         history, settings = self.history, self.settings
         started = time.perf_counter()
         torch.manual_seed(seed_of("dropout", settings.seed, history.epoch, history.index, dist.get_rank()))
@@ -157,7 +157,7 @@ class Tuner(EpochTrainer[FinetuneHistory]):
 
     @torch.no_grad()
     def validate(self) -> float:
-        """Mean loss over the validation examples; records it."""
+        """Record and return the mean loss over the validation examples."""
         started = time.perf_counter()
         self.engine.eval()
         total = torch.zeros(1, dtype=torch.float64, device=self.engine.device)
@@ -182,7 +182,7 @@ class Tuner(EpochTrainer[FinetuneHistory]):
         return tensors, {"optimizer": numbers}
 
     def _losses(self, batch: TokenBatch) -> Tensor:
-        """The loss of each row, from the states of the frozen layers below where there are such."""
+        """Return the loss of each row, starting from the states of the frozen layers if there are any."""
         if self.states is None:
             return sample_losses(self.engine, batch)
         states = self.states.of(batch)
@@ -240,7 +240,7 @@ def _tune(job: FinetuneJob, progress: Progress) -> FinetuneOutcome:
 
 
 def adapter_config(model: PeftModel, base: str) -> dict[str, object]:
-    """The content of PEFT's `adapter_config.json`, with the order of every list fixed; `base` is what was tuned."""
+    """Return the content of PEFT's `adapter_config.json` in a fixed order; `base` names the model that was tuned."""
     config = model.peft_config["default"]
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
@@ -252,7 +252,7 @@ def adapter_config(model: PeftModel, base: str) -> dict[str, object]:
 
 
 def _shape(parameter: nn.Parameter) -> torch.Size:
-    """The whole parameter's, of which ZeRO-3 leaves a rank a part."""
+    """Return the shape of the whole parameter, of which a rank holds only a part under ZeRO-3."""
     shape: torch.Size = getattr(parameter, "ds_shape", parameter.shape)
     return shape
 

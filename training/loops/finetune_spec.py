@@ -13,11 +13,11 @@ from training.loops.finetune_config import FinetuneConfig
 from training.loops.trunk_states import CacheSettings
 from training.loops.worker_placement import Placement
 
-#: Settings of where and how steps run; a tuning can resume with others, since the steps stay the same.
+#: Settings of where and how steps run. A tuning can resume with other values, since the steps stay the same.
 HOW_ONLY = frozenset(
     {"workers", "checkpoint_steps", "micro_batch_tokens", "activation_checkpointing", "zero", "offload", "cache_gib"}
 )
-#: Settings that the stamp holds in another form: the adapter, and the users whose samples are among its inputs.
+#: Settings that the stamp holds in another form: the adapter's, and the users whose samples are among the inputs.
 _OTHERWISE = frozenset({"lora_r", "lora_alpha", "lora_dropout", "targets", "layers", "valid_users"})
 
 
@@ -34,8 +34,8 @@ class FinetuneSpec:
     llm : the model and its prompt, as configured.
     settings : the optimizer, the adapter and the schedule.
     model_copy : a folder with the same model that workers read instead, such as an expanded GGUF file.
-    placement : where the workers run, which changes the result by rounding at most (threads).
-    cache : where each node keeps the states of frozen layers.
+    placement : the workers' placement, which changes the result by rounding at most (threads).
+    cache : the settings by which each node keeps the states of frozen layers.
     """
 
     llm: LlmConfig
@@ -46,12 +46,12 @@ class FinetuneSpec:
 
     @property
     def base(self) -> LLMSpec:
-        """The model that is tuned."""
+        """The hub name or path of the model that is tuned."""
         return self.llm.weights()
 
     @property
     def source(self) -> LLMSpec:
-        """The model as workers read its weights and tokenizer."""
+        """The model from which workers read weights and tokenizer."""
         return LLMSpec(self.model_copy or self.llm.model, self.llm.dtype)
 
     @property

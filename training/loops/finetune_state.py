@@ -36,7 +36,7 @@ class OptimizerNumbers(TypedDict):
 
 
 def adapter_tensors(engine: deepspeed.DeepSpeedEngine) -> dict[str, Tensor]:
-    """The adapter's float32 parameters, whole, on the CPU. Collective; `RuntimeError` if one is empty."""
+    """Return the adapter's whole float32 parameters on the CPU. Collective. Raises `RuntimeError` if one is empty."""
     tensors = {name: _parameter(engine, p).detach().cpu().clone() for name, p in _named(engine)}
     empty = [name for name, tensor in tensors.items() if tensor.numel() == 0]
     if empty:
@@ -45,7 +45,7 @@ def adapter_tensors(engine: deepspeed.DeepSpeedEngine) -> dict[str, Tensor]:
 
 
 def capture(engine: deepspeed.DeepSpeedEngine) -> tuple[dict[str, Tensor], OptimizerNumbers]:
-    """All that a step depends on and changes: tensors, and numbers for JSON. Collective, between steps."""
+    """Return all that a step depends on and changes: tensors, and numbers for JSON. Collective; call between steps."""
     adapter = adapter_tensors(engine)
     tensors = {f"parameter/{name}": tensor for name, tensor in adapter.items()}
     # Adam has no state until its first step, and in float16 the first steps may overflow and be left out.
@@ -63,7 +63,7 @@ def capture(engine: deepspeed.DeepSpeedEngine) -> tuple[dict[str, Tensor], Optim
 
 
 def restore_parameters(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Put captured parameters into a model before the engine is built: its copies are then made from them."""
+    """Put captured parameters into a model before the engine is built, which makes its copies from them."""
     with torch.no_grad():
         for name, parameter in trainable_parameters(model).items():
             parameter.copy_(tensors[f"parameter/{name}"])
@@ -77,7 +77,7 @@ def restore_optimizer(
 ) -> None:
     """Put captured parameters and moments into a fresh engine. Collective.
 
-    The optimizer makes its moments at its first step, so one is taken first with rate 0 and zero gradients.
+    The optimizer makes its moments at its first step, so one step is taken first, with rate 0 and zero gradients.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def _named(engine: deepspeed.DeepSpeedEngine) -> Iterator[tuple[str, nn.Paramete
 
 
 def _adam(engine: deepspeed.DeepSpeedEngine) -> torch.optim.Optimizer:
-    """The AdamW inside, whatever DeepSpeed wrapped it in."""
+    """Return the AdamW inside, whatever DeepSpeed wrapped it in."""
     return engine.optimizer if isinstance(engine.optimizer, torch.optim.AdamW) else engine.optimizer.optimizer
 
 
@@ -118,7 +118,7 @@ def _loss_scaler(engine: deepspeed.DeepSpeedEngine) -> Any:
 
 
 def _master(engine: deepspeed.DeepSpeedEngine, parameter: nn.Parameter) -> Tensor:
-    """Without ZeRO: the tensor that AdamW steps, the parameter itself or its float32 copy in float16 mode."""
+    """Return the tensor that AdamW steps without ZeRO: the parameter, or its float32 copy in float16 mode."""
     for half, full in zip(
         getattr(engine.optimizer, "fp16_groups", []),
         getattr(engine.optimizer, "fp32_groups", []),
@@ -163,7 +163,7 @@ def _set_moment(engine: deepspeed.DeepSpeedEngine, parameter: nn.Parameter, mome
 
 
 def _own_part(parameter: nn.Parameter, value: Tensor) -> Tensor:
-    """This rank's slice under ZeRO-3, the last one padded with zeros."""
+    """Return this rank's slice under ZeRO-3, with zeros behind the last one."""
     size = getattr(parameter, "ds_tensor").numel()  # noqa: B009
     padded = nn.functional.pad(value.flatten(), (0, size * dist.get_world_size() - value.numel()))
     return padded.narrow(0, size * dist.get_rank(), size)

@@ -1,4 +1,4 @@
-"""What it takes to serve a tuned adapter without this project: tokenizer, prompt, titles and an example."""
+"""The files that serve a tuned adapter without this project: tokenizer, prompt, titles and an example."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from training.loops.finetune_export import public_name
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-#: The prompt's parts and the settings of decoding; the titles that may be answered.
+#: The file of the prompt's parts and the settings of decoding, and the file of the titles that may be answered.
 SERVING, TITLES = "serving.json", "titles.jsonl"
 _CARD = "README.md"
-#: Separates the card of the adapter from what is added here.
+#: Separates the adapter's card from the section that is added here.
 _HEADING = "\n## Serving\n"
 
-#: A complete program, which the card shows and a test runs.
+#: A complete program that the card shows and a test runs.
 EXAMPLE = '''\
 import json, os, sys
 from pathlib import Path
@@ -111,13 +111,13 @@ def write_serving(
     decoding: Mapping[str, object],
     out: Storage,
 ) -> None:
-    """Write what it takes to serve beside a tuned adapter, and add it to the model card there.
+    """Write the files for serving into the folder of a tuned adapter, and add a section to its model card.
 
     Parameters
     ----------
-    titles : as the LLM sees them, by item index; the first is padding.
-    item_ids : of the log, from item 1.
-    decoding : how the run generates, by the keys of its config.
+    titles : the titles as the LLM sees them, by item index; the first one is padding.
+    item_ids : the log's ids of the items, from item 1.
+    decoding : the settings of the run's decoding, by the keys of its config.
     out : the adapter's folder, which receives the tokenizer's files, `serving.json`, `titles.jsonl` and the longer
         `README.md`.
     """
@@ -148,7 +148,7 @@ def _title_lines(encoder: PromptEncoder, item_ids: Sequence[str]) -> Iterator[st
 
 
 def _section(encoder: PromptEncoder) -> str:
-    """Return what the card says of serving: the files, the prompt's text, and the example."""
+    """Return the card's section on serving: the files, the prompt's text, and the example."""
     parts = encoder.parts
     newest = f'{parts.gap}"Title of the newest item"{parts.tail}'
     text = f'{parts.opening}{parts.gap}"Title of the oldest item"{parts.join}{newest}"Title of the next item"'

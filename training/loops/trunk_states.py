@@ -1,7 +1,7 @@
-"""The states that a trunk hands up for the samples of a training, computed once a sample and kept on the node's disk.
+"""The trunk's states of the training samples, computed once for each sample and kept on the node's disk.
 
-A sample's states follow from its tokens alone, so a file is named by them: every epoch, rank, restart and arm of a
-comparison that meets the same tokens reads the same bytes. Where the disk has no room, states are computed again.
+A sample's states depend on its tokens alone, so the tokens name the file. Every epoch, rank, restart and arm of a
+comparison with the same tokens reads the same bytes. If the disk has no room, states are computed again.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _SHARE_OF_FREE_DISK = 0.5
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """Where a node keeps states.
+    """Settings of where a node keeps states.
 
     Attributes
     ----------
     folder : a path on the node; "" keeps nothing.
-    limit : the most bytes of all ranks of a node together; None for half of the disk that is free.
+    limit : the most bytes of all ranks of a node together; None for half of the free disk.
     """
 
     folder: str = ""
@@ -45,11 +45,11 @@ class CacheSettings:
 
 
 class StateCache:
-    """Files of states in a folder, up to a number of bytes. Several processes may share the folder.
+    """Keeps states as files in a folder, up to a number of bytes. Several processes may share the folder.
 
     Parameters
     ----------
-    ranks : processes that share the limit.
+    ranks : the number of processes that share the limit.
     """
 
     def __init__(self, settings: CacheSettings, ranks: int) -> None:
@@ -101,12 +101,13 @@ class StateCache:
 
 
 class TrunkStates:
-    """States for batches, from the cache or from the trunk.
+    """Gives the states of batches, from the cache or from the trunk.
 
     Parameters
     ----------
-    trunk : of the model on `device`.
-    lockstep : whether a pass through the trunk is collective, as under ZeRO-3, so that all ranks make as many.
+    trunk : the trunk of the model on `device`.
+    lockstep : whether a pass through the trunk is collective, as under ZeRO-3, so that all ranks must make the same
+        number of passes.
     """
 
     def __init__(self, trunk: Trunk, cache: StateCache, device: torch.device, lockstep: bool = False) -> None:
@@ -118,7 +119,7 @@ class TrunkStates:
         self.seconds = 0.0
 
     def of(self, batch: TokenBatch) -> Tensor:
-        """Return the states of a batch, [B, T, d], zero on padding. With `lockstep`, all ranks call together."""
+        """Return the states of a batch, [B, T, d], zero on padding. With `lockstep`, the call is collective."""
         ids, mask = batch.input_ids.cpu(), batch.attention_mask.cpu().bool()
         rows = [row[kept] for row, kept in zip(ids, mask, strict=True)]
         keys = [hashlib.blake2b(row.numpy().tobytes(), digest_size=16).hexdigest() for row in rows]
@@ -140,7 +141,7 @@ class TrunkStates:
         return joined
 
     def _most(self, count: int) -> int:
-        """Return the largest count of all ranks."""
+        """Return the largest count among all ranks."""
         if not self._lockstep:
             return count
         most = torch.tensor([count], device=self._device)

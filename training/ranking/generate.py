@@ -33,7 +33,7 @@ class Generated:
     texts : B lists of titles, at most one per beam.
     scores : float32 [B, beams], by BeamSettings.length_penalty; minus infinity where there is no text.
     items : int64 [B, beams], the item of each title in constrained decoding, otherwise OUTSIDE.
-    rows : int64 [B], as in the batch.
+    rows : int64 [B], those of the batch.
     """
 
     texts: list[list[str]]
@@ -70,7 +70,7 @@ class TitleGenerator:
     def run(self, batch: TokenBatch, barred: Ragged | None = None) -> Generated:
         """Generate titles. Out of memory halves the batch, not the beams. Raises `UserError` if a row does not fit.
 
-        `barred` holds, by the number of a prompt in `batch.rows`, the leaves of the trie that its search leaves out.
+        `barred` maps the number of a prompt in `batch.rows` to the leaves of the trie that its search leaves out.
         """
         parts = run_in_parts(partial(self._run, barred=barred), batch)
         return Generated(
@@ -89,7 +89,7 @@ class TitleGenerator:
         if inside is not None:
             nodes = inside.nodes(beams.states)
             items = torch.where(nodes >= 0, inside.trie.items[nodes.clamp(min=0)], OUTSIDE)
-            # Sequences that max_new_tokens cut short inside the trie.
+            # max_new_tokens cut these sequences short inside the trie.
             scores = scores.masked_fill(items == OUTSIDE, -torch.inf)
         items = items.masked_fill(scores == -torch.inf, OUTSIDE)
         order = scores.argsort(dim=1, descending=True, stable=True)

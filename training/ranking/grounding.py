@@ -111,7 +111,7 @@ class TitleSpace:
     def similarities(self, histories: Ragged) -> Embeddings:
         """Return each title's mean cosine similarity to the titles of a history, float32 [U, n]; 0 if it is empty.
 
-        This is the zero-shot control: what the embeddings know before anything is learnt or generated. `histories`
+        This is the zero-shot control: it shows what the embeddings alone can do. `histories`
         holds the items of each of the U users.
         """
         lengths = np.sqrt(np.maximum(self._squares, np.float32(1e-24)))
@@ -127,8 +127,8 @@ def title_scores(generated: Embeddings, titles: TitleSpace, beams: Ragged | None
 
     Parameters
     ----------
-    generated : embedding of each user's best text, [U, d].
-    beams : items that constrained decoding found for each user, best first; they rank above all others.
+    generated : the embedding of each user's best text, [U, d].
+    beams : the items that constrained decoding found for each user, best first; they rank above all others.
     """
     scores = -titles.distances(generated)
     if beams is not None:

@@ -1,6 +1,6 @@
-"""What the lists of a recommender are like beyond their accuracy: how much of the catalogue they show, and how popular.
+"""Figures of a recommender's lists beyond accuracy: how much of the catalogue they show, and how popular it is.
 
-Conventions. All is counted in titles: items that share one are one answer, and its interactions are theirs together.
+Conventions. Everything is counted in titles: items that share a title are one answer, and their interactions add up.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def list_metrics(
 
     Parameters
     ----------
-    items : the list of each user, cut to what is to be counted.
+    items : the list of each user, cut to the length that counts.
     counts : [n], train interactions by item, column j for item j + 1.
     groups : [n], from 0 on, equal for items that share a title; None if no two items do.
     """
@@ -74,7 +74,7 @@ def share_outside(generated: Iterable[str | None], titles: Sequence[str]) -> flo
     """
     texts = [text for text in generated if text is not None]
     known = {clean_title(title) for title in titles}
-    # An empty text is none, whatever the catalogue calls an item without a title.
+    # An empty text is no title, even if the catalogue has an item with an empty one.
     outside = [not text.strip() or clean_title(text) not in known for text in texts]
     return float(np.mean(outside)) if outside else None
 

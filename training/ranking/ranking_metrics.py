@@ -21,7 +21,7 @@ from training.ranking.cutoffs import CUTOFFS
 
 Values = npt.NDArray[np.float64]
 #: A difference below this is a rounding error of a mean.
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Interval:
     @property
     def sign(self) -> int:
         """1 for an interval above zero, -1 for one below it, and 0 for one that holds it."""
-        return int(self.low > _ROUNDING) - int(self.high < -_ROUNDING)
+        return int(self.low > ROUNDING) - int(self.high < -ROUNDING)
 
 
 def title_groups(titles: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -110,7 +110,7 @@ def user_metrics(ranks: Ragged, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, V
     so NDCG and each precision are capped at 1.
     """
     row = ranks.row_of_value()
-    # By user, best first: the hits at any cut-off are the first of each user's targets.
+    # Order by user, best rank first, so that the hits at any cut-off are the first of each user's targets.
     positions = ranks.values[np.lexsort((ranks.values, row))].astype(np.float64)
     place = np.arange(1, len(row) + 1) - ranks.offsets[row]
     counts = ranks.lengths
@@ -137,7 +137,7 @@ def bootstrap_means(values: Values, resamples: int = 1000, seed: int = 0) -> Val
     """Return the means over users drawn with replacement, float64 [resamples], or [resamples, M] for values [M, U].
 
     The draws depend only on the number of users and the seed, so two arms over the same users are paired. A metric's
-    means do not depend on those beside it, to the last bit: no matrix product is taken.
+    means do not depend on the other metrics, to the last bit, because no matrix product is taken.
     """
     generator, users = np.random.default_rng(seed), values.shape[-1]
     draws = (np.bincount(generator.integers(0, users, users), minlength=users) for _ in range(resamples))

@@ -1,4 +1,4 @@
-"""Tells whether continuations of a prompt may share it in a model's cache: tried, not read off a name."""
+"""Tests whether a model's cache lets the continuations of a prompt share it; the model's name does not decide."""
 
 from __future__ import annotations
 

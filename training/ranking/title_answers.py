@@ -1,4 +1,4 @@
-"""The catalogue's titles as answers: their token ids, the trie of them, and which of them a user is not to be given."""
+"""The catalogue's titles as answers: their token ids, their trie, and those that a user must not be given."""
 
 from __future__ import annotations
 

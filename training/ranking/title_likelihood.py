@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-#: Tokens of titles that are read in one pass. More fill a GPU; on a CPU they only see more that is masked.
+#: Tokens of titles that are read in one pass. More of them use a GPU better; on a CPU they only add masked work.
 _PACK_TOKENS = {"cpu": 256, "cuda": 1024}
 
 

@@ -1,4 +1,4 @@
-"""Titles cut into trees of few tokens, each of which a language model reads in one pass behind a prompt."""
+"""Titles in small trees of tokens; a language model reads each tree in one pass behind a prompt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROMPT = -1
 
 @dataclass(frozen=True)
 class TitlePack:
-    """Responses of R titles as a tree of T tokens, in which a token that several begin with stands once.
+    """Responses of R titles as a tree of T tokens, in which responses share the tokens that they begin with.
 
     The last token of a response, its end, is predicted but never read, so it is no part of the tree.
 
@@ -68,9 +68,9 @@ class TitlePack:
 
 
 def pack_titles(responses: Sequence[Sequence[int]], most: int) -> list[TitlePack]:
-    """Cut responses, none of them empty, into packs of at most `most` tokens; a longer one has a pack of its own.
+    """Group responses into packs of at most `most` tokens; a longer response gets a pack of its own.
 
-    Neighbours in lexicographic order share a pack, as they share beginnings.
+    No response may be empty. Neighbours in lexicographic order share a pack, because they share beginnings.
     """
     order = sorted(range(len(responses)), key=lambda row: list(responses[row]))
     packs: list[TitlePack] = []

@@ -129,7 +129,7 @@ class TitleTrie:
         return self.keys[nodes - 1] % self.vocabulary
 
     def closed(self, prompts: Tensor, leaves: Tensor) -> Tensor:
-        """Return the nodes at and below which a prompt may reach no leaf, as ascending prompt * (N + 1) + node.
+        """Return the nodes with no leaf, at or below them, that is open to a prompt: ascending prompt * (N + 1) + node.
 
         Parameters
         ----------

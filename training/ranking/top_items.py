@@ -1,4 +1,4 @@
-"""The items that head a ranking."""
+"""The first items of a ranking."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _best(scores: Scores, k: int, groups: npt.NDArray[np.int64] | None) -> npt.N
     wanted, count = min(k, len(scores)), len(scores)
     while True:
         floor = np.partition(scores, count - wanted)[count - wanted]
-        # All columns that tie with the last one are there, so that the order of equals is that of the columns.
+        # Keep all columns that tie with the last one, so that equal scores stay in the order of the columns.
         columns = np.flatnonzero((scores >= floor) & (scores > -np.inf))
         columns = columns[np.argsort(-scores[columns], kind="stable")]
         found = columns if groups is None else columns[np.sort(np.unique(groups[columns], return_index=True)[1])]

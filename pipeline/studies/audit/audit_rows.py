@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
+from pipeline.engine.estimate_record import EstimateRecord, estimate_record
 from scoring.datamodeling import Estimate
 
 #: The file in the audit's folder that holds an `AuditResult`.
@@ -25,12 +26,9 @@ RetrainFacts = TypedDict(
 )
 
 
-class ResampledEstimate(TypedDict):
-    """A value with its interval; `resampled` is only there until the best ways are chosen."""
+class ResampledEstimate(EstimateRecord):
+    """An estimate with its resamples, which are only there until the best ways are chosen."""
 
-    value: float
-    low: float
-    high: float
     resampled: NotRequired[Sequence[float]]
 
 
@@ -94,14 +92,9 @@ def risk_score(row: AuditRow, target: str) -> ResampledEstimate | None:
     return row["lds_train"] if target == "train" else row["lds_valid"]
 
 
-def estimate_record(estimate: Estimate) -> ResampledEstimate:
+def resampled_record(estimate: Estimate) -> ResampledEstimate:
     """Return an estimate as a record, with its resamples."""
-    return {
-        "value": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "resampled": estimate.resampled,
-    }
+    return {**estimate_record(estimate), "resampled": estimate.resampled}
 
 
 def estimate_of(record: ResampledEstimate) -> Estimate:

@@ -11,7 +11,7 @@ from safetensors.numpy import load
 from cluster.broadcast import Broadcast
 from cluster.shards import ShardRecord
 from pipeline.engine.graph import StageContext
-from pipeline.engine.sample_tables import train_count
+from pipeline.ingest.statistics_record import train_count
 from pipeline.stages.surrogate_source import trained_surrogate
 from pipeline.studies.audit.audit_arms import (
     CONTROLS,

@@ -10,13 +10,15 @@ import numpy.typing as npt
 
 from cluster.shards import shard_name
 from cluster.storage import Storage
+from pipeline.engine.estimate_record import estimate_record
 from pipeline.studies.audit.audit_arms import AuditArm, ScoreSpec
 from pipeline.studies.audit.audit_rows import (
     AuditResult,
     AuditRow,
     ResampledEstimate,
     WayFacts,
-    estimate_record,
+    estimate_of,
+    resampled_record,
     risk_score,
 )
 from scoring.datamodeling import Estimate, linear_datamodeling_score, separation
@@ -82,8 +84,8 @@ def score_row(spec: ScoreSpec, facts: WayFacts, mean: Estimate | None, auc: Esti
         "damping": spec.damping,
         "lds_train": facts.get("lds_train"),
         "lds_valid": facts.get("lds_valid"),
-        "lds_mean": None if mean is None else estimate_record(mean),
-        "auc": None if auc is None else estimate_record(auc),
+        "lds_mean": None if mean is None else resampled_record(mean),
+        "auc": None if auc is None else resampled_record(auc),
         "seconds": facts.get("seconds"),
         "residual": facts.get("residual"),
         "iterations": facts.get("iterations"),
@@ -104,9 +106,7 @@ def without_resamples(row: AuditRow) -> AuditRow:
 
 
 def _short(estimate: ResampledEstimate | None) -> ResampledEstimate | None:
-    if estimate is None:
-        return None
-    return {"value": estimate["value"], "low": estimate["low"], "high": estimate["high"]}
+    return None if estimate is None else {**estimate_record(estimate_of(estimate))}
 
 
 def table_rows(result: AuditResult) -> list[dict[str, str]]:

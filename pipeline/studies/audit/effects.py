@@ -13,7 +13,7 @@ from cluster.shards import ShardRecord
 from pipeline.engine.config import AuditConfig
 from pipeline.stages.surrogate_source import SurrogateSource
 from pipeline.studies.audit.audit_arms import AuditArm
-from pipeline.studies.audit.audit_rows import WayFacts, estimate_record
+from pipeline.studies.audit.audit_rows import WayFacts, resampled_record
 from pipeline.studies.audit.loaded_log import AuditLog
 from pipeline.studies.audit.queries import RISKS, Queries
 from scoring.removal_effects import GradientSums, RiskGradients, datamodeling_scores, removed_sums, with_weights
@@ -45,7 +45,7 @@ class Effects:
     def score(self, predicted: Mapping[str, npt.ArrayLike]) -> WayFacts:
         """Return the linear datamodeling score and its interval for each risk, from predictions [Q, M]."""
         found = datamodeling_scores(predicted, self.risks)
-        return {"lds_train": estimate_record(found["train"]), "lds_valid": estimate_record(found["valid"])}
+        return {"lds_train": resampled_record(found["train"]), "lds_valid": resampled_record(found["valid"])}
 
     def score_for_all(self, sample_id: npt.NDArray[np.int64], scores: npt.NDArray[np.float32]) -> WayFacts:
         """Return the same for scores [N] that say the same of every query."""

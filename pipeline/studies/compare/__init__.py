@@ -1,1 +1,1 @@
-"""Selectors on one run: every coreset tuned on and evaluated alike, with paired intervals, costs and plots."""
+"""Compare selectors on one run: tune and evaluate on every coreset alike, with paired intervals, costs and plots."""

@@ -27,7 +27,7 @@ class ArmFeatures:
             graph.check([stage for stage in graph.stages if stage.name in FEATURE_NAMES])
 
     def incomplete(self) -> list[str]:
-        """The names of the stages that are still to run."""
+        """Return the names of the stages that are still to run."""
         names = [stage.name for graph, stage in self._stages() if graph.incomplete([stage])]
         return list(dict.fromkeys(names))
 

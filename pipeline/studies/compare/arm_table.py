@@ -7,18 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.engine.estimate_record import estimate_record
 from pipeline.studies.compare.arms import RANDOM
 from pipeline.studies.compare.outcomes import TEST, VALID, ZERO_SHOT, Outcome
 from pipeline.studies.compare.records import (
     ArmRow,
     DifferenceKind,
-    EstimateRecord,
     MetricRecord,
     SecondsRecord,
 )
 from pipeline.studies.compare.verdict import verdict
 from scoring.comparison import Resamples, estimate, paired_difference
-from scoring.datamodeling import Estimate
 from scoring.ragged import Ragged
 from scoring.selection import FULL
 from training.ranking.cutoffs import CUTOFFS, HEADLINE_CUTOFF
@@ -144,18 +143,14 @@ def _estimates(
             seeds, _, users = values.shape
             if not users:
                 continue
-            metric = MetricRecord(**_record(estimate(values.mean(axis=1), _resamples(drawn, seeds, users))))
+            metric = MetricRecord(**estimate_record(estimate(values.mean(axis=1), _resamples(drawn, seeds, users))))
             for kind, other in against.items():
                 if other is not None:
                     difference = _difference(values, other[name])
                     drawing = _resamples(drawn, len(difference), users)
-                    metric[kind] = _record(estimate(difference, drawing))
+                    metric[kind] = estimate_record(estimate(difference, drawing))
             found[key][name] = metric
     return found
-
-
-def _record(found: Estimate) -> EstimateRecord:
-    return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def _difference(values: Values, other: Values) -> Values:

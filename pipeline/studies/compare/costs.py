@@ -1,4 +1,4 @@
-"""What a coreset costs before anything is tuned on it: wall seconds of the passes that its selector needs."""
+"""The cost of a coreset before tuning: the wall seconds of the passes that its selector needs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pipeline.engine.manifest import read_manifest
 from pipeline.stages.selection_needs import SelectionNeeds
 from pipeline.stages.stage_list import stages_before_selection
 
-#: Here a run directory keeps the seconds of a feature that was computed before features were stages.
+#: The file with the seconds of a feature, in run directories from before features were stages.
 _EARLIER = "_seconds.json"
 
 
 def scoring_seconds(config: Config, run: Storage) -> float:
-    """Seconds of the surrogate, of the scores and of the features, as far as the configured selection needs them.
+    """Return the seconds of the surrogate, the scores and the features that the configured selection needs.
 
     The ingest is left out: every arm needs it. What several selectors share counts in full for each of them.
     """

@@ -13,6 +13,7 @@ from pipeline.engine.config import Config
 from pipeline.engine.graph import Graph, Stage
 from pipeline.engine.manifest import Manifest, read_manifest
 from pipeline.engine.sample_tables import ragged_column
+from pipeline.engine.selection_record import read_selection
 from pipeline.stages.model_names import UNTUNED
 from pipeline.stages.stage_list import ARM_STAGES, shared_stages, stages_of
 from pipeline.studies.compare.arms import Arm
@@ -53,7 +54,7 @@ def llm_outcomes(graphs: Sequence[tuple[Arm, Graph]], untuned: Graph) -> list[Ou
     for arm, graph in graphs:
         evaluation = graph.folder(graph.stage("evaluate"))
         select, tuned = (_manifest(graph, name) for name in ("select", "finetune"))
-        report = graph.folder(graph.stage("select")).read_json("selection.json")
+        report = read_selection(graph.folder(graph.stage("select")))
         losses = graph.folder(graph.stage("finetune")).read_json("losses.json")["valid"]
         outcomes.append(
             Outcome(

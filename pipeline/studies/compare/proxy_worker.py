@@ -19,6 +19,7 @@ from pipeline.engine.config import Config
 from pipeline.engine.events import EventLog
 from pipeline.engine.manifest import read_manifest
 from pipeline.engine.sample_tables import list_array, ragged_column, read_titles
+from pipeline.engine.selection_record import read_selection
 from pipeline.stages.stage_list import STAGES
 from pipeline.studies.compare.arms import Arm, arm_graph
 from pipeline.studies.compare.compared_users import read_users, tuning_pairs
@@ -101,7 +102,7 @@ class ProxyWorker:
         table = folder.read_table("coreset.parquet", ["history", "target"])
         if not table.num_rows:
             raise UserError(f"{arm.name}: the coreset is empty.", "Ask for a larger size, or leave the selector out.")
-        made, report = read_manifest(folder), folder.read_json("selection.json")
+        made, report = read_manifest(folder), read_selection(folder)
         assert made is not None
         history = ragged_column(table, "history").tail(self._config.llm.max_items)
         facts = {

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
+from pipeline.engine.estimate_record import EstimateRecord
+
 #: The two things that a row is compared with: the control's coreset of the same size, and the untuned model.
 DifferenceKind = Literal["difference", "from_zero_shot"]
-
-
-class EstimateRecord(TypedDict):
-    """A mean with the ends of its 95% bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 class MetricRecord(EstimateRecord, total=False):

@@ -1,4 +1,4 @@
-"""One complete run against another: the tuned models on the same test users, paired by sample."""
+"""Compare two complete runs: the tuned models on the same test users, paired by sample."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scoring.ragged import Ragged
 from training.ranking.cutoffs import CUTOFFS, HEADLINE_CUTOFF
 from training.ranking.ranking_metrics import Interval, paired_differences, user_metrics
 
-#: Users that two runs with different test users must have in common.
+#: The number of users that two runs with different test users must have in common.
 LEAST_COMMON = 30
 
 
@@ -37,7 +37,7 @@ class MetricDifference:
 
 @dataclass(frozen=True)
 class GateResult:
-    """What the gate found.
+    """The result of a gate.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class GateResult:
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """A run's evaluation of its tuned model: its rows of the predictions, and what they were made of."""
+    """A run's evaluation of its tuned model: its rows of the predictions, and the settings and data behind them."""
 
     run: Storage
     mask_seen: bool
@@ -74,7 +74,7 @@ class _Evaluation:
 
 
 def compare_runs(new: Storage, old: Storage) -> GateResult:
-    """Compare the tuned model of one run with that of another. Only reads; needs neither Ray nor an LLM.
+    """Compare the tuned model of one run with that of another. This only reads, and needs neither Ray nor an LLM.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def compare_runs(new: Storage, old: Storage) -> GateResult:
     _check_users(ours, theirs, mine, other)
     cutoffs = sorted(set(ours.cutoffs) & set(theirs.cutoffs))
     below = [cutoff for cutoff in cutoffs if cutoff <= HEADLINE_CUTOFF]
-    # The ranks of all targets are there, so that a metric at 10 can be taken whatever the runs report.
+    # The predictions hold the ranks of all targets, so a metric at 10 can be computed whatever the runs report.
     deciding = max(below, default=HEADLINE_CUTOFF)
     measured = sorted({*cutoffs, deciding})
     ranks = ours.ranks(mine), theirs.ranks(other)
@@ -158,7 +158,7 @@ def _check_catalogues(ours: _Evaluation, theirs: _Evaluation) -> None:
 
 
 def _common(ours: _Evaluation, theirs: _Evaluation) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the rows of the users that both have, in the order of ours."""
+    """Return the rows of the users that both runs have, in the order of ours."""
     mine, other = (each.predictions.column("sample_id").to_numpy() for each in (ours, theirs))
     common, at, where = np.intersect1d(mine, other, assume_unique=True, return_indices=True)
     if len(common) == 0 or (len(common) < LEAST_COMMON and not len(common) == len(mine) == len(other)):

@@ -11,7 +11,7 @@ from pipeline.engine.fingerprint import config_part, model_identity
 from pipeline.engine.graph import Graph, Stage, StageContext
 from pipeline.stages.stage_list import STAGES, TITLE_EMBEDDINGS, llm_files
 
-#: What decides the embeddings beside the model, and which titles are cut for it.
+#: The keys that decide the embeddings besides the model, and which titles are cut.
 TITLE_KEYS = ("llm.dtype", "llm.template", "llm.max_tokens", "llm.long_titles", "llm.max_title_tokens")
 
 
@@ -51,5 +51,5 @@ TITLE_EMBEDDINGS_STAGE = Stage(
 
 
 def title_graph(config: Config, run: Storage) -> Graph:
-    """This stage, after the ingest that it needs."""
+    """Return the graph of this stage and of the ingest that it needs."""
     return Graph((STAGES[0], TITLE_EMBEDDINGS_STAGE), config, run)

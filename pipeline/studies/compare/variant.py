@@ -1,4 +1,4 @@
-"""Selectors as a comparison names them: a method and the settings that differ, as in `dealrec+normalise=rank`."""
+"""The names of selectors in a comparison: a method and the settings that differ, as in `dealrec+normalise=rank`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from scoring.selection import FULL, METHODS, is_own, selector
 from scoring.selectors.selector_settings import BuiltInSettings
 from scoring.setting_faults import setting_faults
 
-#: A variant names folders, so it holds nothing but these characters.
+#: A variant names folders, so it has only these characters.
 _FORM = re.compile(r"[\w.:]+(\+\w+=[\w.-]+)*")
-#: What every arm is given anyway, or is written by single keys.
+#: Keys that every arm is given anyway, or that are written as single keys.
 _OF_THE_ARM = ("method", "size", "seed", "reference_users", "settings")
 _KEYS = tuple(
     name for name in (field.alias or key for key, field in SelectConfig.model_fields.items()) if name not in _OF_THE_ARM
@@ -44,7 +44,7 @@ class Variant:
     settings: Mapping[str, Any]
 
     def section(self, run: SelectConfig, changes: Mapping[str, Any]) -> SelectConfig:
-        """The run's section with this selector, and with `changes` to further keys.
+        """Return the run's section with this selector, and with `changes` to further keys.
 
         `select.settings` of the run are those of its own selector, so another one has none of them. The run's preset
         is that of its own method.
@@ -58,7 +58,7 @@ class Variant:
 
 
 def parse_variant(text: str) -> Variant:
-    """The variant that a text such as `dealrec+normalise=rank+strata=20` names.
+    """Parse a text such as `dealrec+normalise=rank+strata=20`.
 
     Raises `UserError` for a method or a setting that does not exist, and for a value that it cannot have.
     """
@@ -103,7 +103,7 @@ def _settings_of(place: str, method: str) -> tuple[str, ...]:
 
 
 def _value(place: str, key: str, text: str) -> Any:
-    """A number or a word, as YAML reads it."""
+    """Read a number or a word as YAML does."""
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):

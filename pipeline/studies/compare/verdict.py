@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from pipeline.engine.estimate_record import EstimateRecord
 from pipeline.studies.compare.outcomes import TEST, VALID, ZERO_SHOT
 from pipeline.studies.compare.records import (
     ArmRow,
     Choice,
     ComparisonRecord,
     DifferenceKind,
-    EstimateRecord,
     MetricRecord,
     VerdictRecord,
 )
+from training.ranking.ranking_metrics import ROUNDING
 
 #: The metric that decides verdicts and the choice.
 METRIC = "ndcg@10"
-#: A difference below this is a rounding error of the mean over draws.
-_ROUNDING = 1e-9
 #: Why validation chooses nothing, by target.
 _NO_GAIN = {
     "proxy": f"none is above {ZERO_SHOT} there, beyond chance and by every proxy",
@@ -33,12 +32,12 @@ Metrics = Mapping[str, Mapping[str, MetricRecord]]
 
 def is_above(metrics: Metrics, kind: DifferenceKind, part: str = TEST) -> bool | None:
     """Tell whether a difference is above zero beyond chance; None where there is no such difference."""
-    return _sign(metrics, kind, part, lambda found: found["low"] > _ROUNDING)
+    return _sign(metrics, kind, part, lambda found: found["low"] > ROUNDING)
 
 
 def is_below(metrics: Metrics, kind: DifferenceKind, part: str = TEST) -> bool | None:
     """Tell whether a difference is below zero beyond chance; None where there is no such difference."""
-    return _sign(metrics, kind, part, lambda found: found["high"] < -_ROUNDING)
+    return _sign(metrics, kind, part, lambda found: found["high"] < -ROUNDING)
 
 
 def _sign(metrics: Metrics, kind: DifferenceKind, part: str, holds: Callable[[EstimateRecord], bool]) -> bool | None:

@@ -12,7 +12,7 @@ from pipeline.driver.run_directory import RunOptions, run_stages
 from pipeline.engine.config import Config
 from pipeline.engine.graph import Graph
 from pipeline.engine.manifest import read_manifest
-from pipeline.ingest.statistics_record import IngestStatistics
+from pipeline.ingest.statistics_record import read_statistics
 from pipeline.stages.stage_list import all_stages
 
 #: LLM prompts to time effort on, and coreset samples to time fine-tuning on.
@@ -120,7 +120,7 @@ def measure(config: Config, run: Storage, last: str | None = None) -> Measured:
 
 
 def _scale(graph: Graph, facts: StageFacts) -> RunSize:
-    statistics: IngestStatistics = graph.folder(graph.stage("ingest")).read_json("statistics.json")
+    statistics = read_statistics(graph.folder(graph.stage("ingest")))
     return RunSize(
         interactions=statistics["interactions"]["kept"],
         users=statistics["users"],

@@ -23,7 +23,7 @@ def _other(name: str) -> Mapping[str, Any]:
 
 
 def test_files_that_differ_are_named(ray_local: None) -> None:
-    with pytest.raises(UserError, match=r"llm.model: /m is another on .* than at the driver: a.safetensors differ"):
+    with pytest.raises(UserError, match=r"llm.model: /m differs between .* and the driver, in a.safetensors"):
         same_on_nodes("llm.model", "/m", lambda argument: _other("a.safetensors"), None, has_cpus)
 
 
@@ -36,7 +36,7 @@ def test_a_model_of_all_nodes_is_the_same(ray_local: None, tmp_path: Path) -> No
 
 
 def test_a_hub_that_nodes_do_not_reach_is_told(ray_local: None) -> None:
-    with pytest.raises(UserError, match=r"llm.model: someone/no-such-model is not there on ") as caught:
+    with pytest.raises(UserError, match=r"llm.model: someone/no-such-model is missing on ") as caught:
         same_llm("someone/no-such-model", False, True)
     assert "hub" in caught.value.remedy
 

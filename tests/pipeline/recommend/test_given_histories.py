@@ -74,7 +74,7 @@ def test_a_mapping_is_a_table_in_its_order() -> None:
         ({}, "no history"),
         ({"u": ["a"], "v": [], "w": []}, "2 users have an empty history: v, w"),
         ({"u": ["a", 1]}, "several types"),
-        ({"u": "a"}, "what u has chosen is a text"),
+        ({"u": "a"}, "the items of u are a text"),
     ],
 )
 def test_a_mapping_that_is_no_history(histories: dict[object, Any], words: str) -> None:

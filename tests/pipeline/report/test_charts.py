@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from pipeline.engine.selection_record import StratumRow
 from pipeline.report.charts import (
     IntervalRow,
     Series,
@@ -16,7 +17,6 @@ from pipeline.report.charts import (
     thin,
 )
 from pipeline.report.number_format import MINUS
-from pipeline.report.report_rows import StratumRow
 from pipeline.report.scatter import MAX_POINTS, score_scatter
 from pipeline.report.svg import Scale, tick_label
 

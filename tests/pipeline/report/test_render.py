@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from pipeline.engine.selection_record import SelectionReport
 from pipeline.report import ReportData, render_report
 from pipeline.report.number_format import MINUS, NOTHING
-from pipeline.report.report_rows import SelectionReport
 from tests.pipeline.report.sample_run import HOSTILE, full_run
 
 VOID = {"meta", "link", "br", "img", "hr"}

@@ -20,7 +20,7 @@ def test_a_share_that_is_no_sample_is_refused_before_the_llm_is_loaded(small_run
     run = small_run.run
     config = load_config(str(small_run.config), ["effort.candidates=0.0001", "llm.model=/nowhere"])
     folders = {"ingest": run.child("data"), "influence": run.child("scores", "influence")}
-    with pytest.raises(UserError, match=r"effort.candidates: 0.0001 of the samples is none"):
+    with pytest.raises(UserError, match=r"effort.candidates: 0.0001 of the samples is not a single one"):
         run_effort(StageContext(config, run, run.child("elsewhere"), folders, SilentProgress()))
 
 
