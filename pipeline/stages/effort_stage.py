@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
 
 from cluster.storage import Storage
 from pipeline.engine.graph import StageContext
@@ -18,6 +20,7 @@ from pipeline.stages.effort_candidates import Candidates, require_candidates
 from pipeline.stages.finetune_stage import llm_copy, lora_spec
 from pipeline.stages.prompt_titles import llm_titles
 from pipeline.stages.scoring_pass import ScoringPass
+from pipeline.stages.trunk_home import trunk_cache
 from pipeline.stages.worker_pools import llm_device, llm_pool
 from scoring.effort import EffortScorer, Scope, Tokens
 from scoring.exceptions import ScoringError
@@ -28,11 +31,19 @@ from training.llm.memory import run_in_parts
 from training.llm.prompts import PromptEncoder, load_template
 from training.llm.token_batches import TokenBatch, token_batches
 from training.llm.trial import scope_fault
+from training.llm.trunk import Trunk
+from training.loops.trunk_states import CacheSettings, StateCache, TrunkStates
 
 
 @dataclass(frozen=True)
 class EffortTask:
-    """Settings of the stage's workers."""
+    """Settings of the stage's workers.
+
+    Attributes
+    ----------
+    cache : where the states of the frozen layers are kept for fine-tuning; None leaves the model whole.
+    workers : the number of workers that share the room of the cache, at most.
+    """
 
     llm: LLMSpec
     lora: LoraSpec
@@ -42,6 +53,8 @@ class EffortTask:
     scope: Scope
     tokens: Tokens
     batch_tokens: int
+    cache: CacheSettings | None = None
+    workers: int = 1
 
 
 def run_effort(context: StageContext) -> Mapping[str, object]:
@@ -53,6 +66,7 @@ def run_effort(context: StageContext) -> Mapping[str, object]:
     if section.candidates != "all":
         candidates = Candidates.over(context.folder("influence"), len(indices), section.candidates)
         require_candidates(section.candidates, any(candidates.rule.rates))
+    pool = llm_pool(context, len(indices))
     task = EffortTask(
         llm=llm_copy(context),
         lora=lora_spec(config, dropout=0.0),
@@ -62,10 +76,12 @@ def run_effort(context: StageContext) -> Mapping[str, object]:
         scope=section.scope,
         tokens=section.tokens,
         batch_tokens=section.batch_tokens,
+        cache=_kept_states(context),
+        workers=pool.minimum,
     )
     titles = llm_titles(config, data)
     arguments = {"task": task, "titles": titles.titles, "candidates": candidates}
-    scored = ScoringPass.run(context, llm_pool(context, len(indices)), EffortWorker, arguments)
+    scored = ScoringPass.run(context, pool, EffortWorker, arguments)
     nonfinite = scored.require_finite(
         "effort",
         section.max_nonfinite,
@@ -85,6 +101,14 @@ def run_effort(context: StageContext) -> Mapping[str, object]:
     }
 
 
+def _kept_states(context: StageContext) -> CacheSettings | None:
+    """Return where fine-tuning will look for the states of frozen layers, if it will need a good part of them.
+
+    Of all samples of a log it needs a few, whose states cost it little and the others' would cost disk.
+    """
+    return None if context.config.effort.candidates == "all" else trunk_cache(context.config, context.run)
+
+
 class EffortWorker:
     """Holds the LLM with its fresh adapter; scores one shard after another. `titles` are by item index."""
 
@@ -96,6 +120,10 @@ class EffortWorker:
         tokenizer = load_tokenizer(task.llm)
         self._scorer = prepare_scorer(task.llm, task.lora, self._device, task.scope, task.tokens)
         self._adapter = adapter_hash(self._scorer.model)
+        self._states = None
+        if task.cache is not None and task.lora.layers is not None:
+            trunk = Trunk(self._scorer.model, task.lora.layers)
+            self._states = TrunkStates(trunk, StateCache(task.cache, task.workers), torch.device(self._device))
         self._pad = int(tokenizer.pad_token_id)
         self._encoder = PromptEncoder(tokenizer, load_template(task.template), titles, task.max_items, task.max_tokens)
 
@@ -108,6 +136,8 @@ class EffortWorker:
             self._encoder.encode(samples.history.row(row).tolist(), int(samples.target[row])) for row in rows.tolist()
         ]
         scores = np.full(len(samples), np.nan, dtype=np.float32)
+        if self._states is not None:
+            self._states.fill([torch.tensor(prompt.input_ids) for prompt in encoded])
         for batch in token_batches(encoded, self._pad, self._task.batch_tokens):
             for part, norms in run_in_parts(self._score, batch):
                 scores[rows[part]] = norms
@@ -120,7 +150,10 @@ class EffortWorker:
         return score_table(samples.sample_id, "effort", scores, ~chosen), facts
 
     def _score(self, batch: TokenBatch) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        with _scope_faults(self._task.scope, self._task.lora):
+        above: AbstractContextManager[object] = nullcontext()
+        if self._states is not None:
+            above = self._states.trunk.above(self._states.of(batch))
+        with _scope_faults(self._task.scope, self._task.lora), above:
             return batch.rows, self._scorer.per_sample_norms(batch.to(self._device))
 
 

@@ -58,23 +58,28 @@ class Trunk:
         self._verify()
 
     @torch.no_grad()
-    def states(self, input_ids: Tensor) -> Tensor:
-        """Return the trunk's output for one sequence of tokens, int64 [T], as [T, d] in the model's type.
+    def states(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+        """Return the trunk's output for R sequences, [R, L, d] in the model's type. Dropout is off.
 
-        Dropout is off, and no other sequence is in the batch, so the result depends on nothing else.
+        Parameters
+        ----------
+        input_ids : int64 [R, L], padded on the right, where no real token looks. States of padding mean nothing.
+        lengths : int64 [R], the number of real tokens of each sequence, at least 1.
         """
+        places = torch.arange(input_ids.shape[1], device=input_ids.device)
         self._mode = "below"
         try:
             with evaluation_mode(self._model):
                 self._model(
-                    input_ids=input_ids[None],
-                    attention_mask=torch.ones_like(input_ids)[None],
-                    position_ids=torch.arange(len(input_ids), device=input_ids.device)[None],
+                    input_ids=input_ids,
+                    attention_mask=torch.ones_like(input_ids),
+                    # Padding may lie beyond the last position that a model knows.
+                    position_ids=torch.minimum(places, lengths[:, None] - 1),
                     use_cache=False,
                     logits_to_keep=1,
                 )
             assert self._taken is not None
-            return self._taken[0]
+            return self._taken
         finally:
             self._mode, self._taken = "whole", None
 
@@ -114,7 +119,7 @@ class Trunk:
         try:
             with evaluation_mode(self._model):
                 whole = self._model(**inputs).logits.float()
-                with self.above(self.states(ids)[None]):
+                with self.above(self.states(ids[None], torch.tensor([_PROBE], device=device))):
                     parted = self._model(**inputs).logits.float()
         except (TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
             raise _inseparable(self._model) from error

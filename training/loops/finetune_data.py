@@ -48,6 +48,11 @@ class Examples:
         dealt = deal(rows, self.lengths, dist.get_rank(), dist.get_world_size(), self._micro_tokens)
         return [(self._batch(part if len(part) else self._idle), len(part)) for part in dealt]
 
+    def sequences(self, rows: np.ndarray) -> list[Tensor]:
+        """Return the tokens of each row of this rank's part, int64 [T]."""
+        dealt = deal(rows, self.lengths, dist.get_rank(), dist.get_world_size(), self._micro_tokens)
+        return [torch.tensor(self.prompts[int(row)].input_ids) for part in dealt for row in part]
+
     def idle(self) -> TokenBatch:
         """Return the cheapest batch there is."""
         return self._batch(self._idle)

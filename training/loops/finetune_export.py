@@ -65,6 +65,7 @@ def summary(outcome: FinetuneOutcome, spec: FinetuneSpec, sizes: dict[str, int])
         "seconds": history["seconds"],
         "valid_seconds": history["valid_seconds"],
         "peak_memory": outcome["peak_memory"],
+        "trunk": outcome["trunk"],
         "tokens_per_second": history["tokens"] / max(history["seconds"], 1e-9),
         "loss_tokens": spec.settings.tokens,
         "workers": outcome["workers"],

@@ -6,6 +6,7 @@ import json
 import math
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -40,8 +41,11 @@ from training.loops.finetune_spec import FinetuneJob
 from training.loops.finetune_state import adapter_tensors, capture, restore_optimizer, restore_parameters
 from training.loops.launch import AgreedError
 from training.loops.schedule import Patience, seed_of, warm_up_cosine
-from training.loops.training_records import FinetuneOutcome, FinetuneTrace
+from training.loops.training_records import FinetuneOutcome, FinetuneTrace, TrunkWork
 from training.loops.trunk_states import StateCache, TrunkStates
+
+#: Samples of all ranks whose states are computed in one go: enough for full passes, few enough that ranks stay close.
+_SAMPLES_AHEAD = 512
 
 
 @dataclass
@@ -81,6 +85,7 @@ class Tuner(EpochTrainer[FinetuneHistory]):
         self.states = None if trunk is None else self._trunk_states(trunk)
         self.train_set = self._examples("train")
         self.valid_set = self._examples("valid")
+        self._ahead = max(1, _SAMPLES_AHEAD // self.settings.global_batch)
         self.steps_per_epoch = steps_per_epoch(len(self.train_set), self.settings.global_batch)
         self.total_steps = self.steps_per_epoch * self.settings.epochs
         if saved is not None:
@@ -108,7 +113,9 @@ class Tuner(EpochTrainer[FinetuneHistory]):
         """
         history, settings = self.history, self.settings
         batches = global_batches(len(self.train_set), settings.global_batch, settings.seed, history.epoch)
-        for rows in batches[history.index :]:
+        for place, rows in enumerate(batches[history.index :]):
+            if place % self._ahead == 0:
+                self._fill(self.train_set, batches[history.index : history.index + self._ahead])
             loss = self.train_step(rows)
             if dist.get_rank() == 0:
                 facts = {"epoch": history.epoch + 1, "loss": loss, "tokens": history.tokens}
@@ -161,6 +168,7 @@ class Tuner(EpochTrainer[FinetuneHistory]):
         started = time.perf_counter()
         self.engine.eval()
         total = torch.zeros(1, dtype=torch.float64, device=self.engine.device)
+        self._fill(self.valid_set, [np.arange(len(self.valid_set))])
         for batch, count in self.valid_set.micro_batches(np.arange(len(self.valid_set))):
             total += self._losses(batch).sum() * (1 if count else 0)
         loss = _total(total) / len(self.valid_set)
@@ -190,6 +198,11 @@ class Tuner(EpochTrainer[FinetuneHistory]):
         states.requires_grad_(self.settings.activation_checkpointing and torch.is_grad_enabled())
         with self.states.trunk.above(states):
             return sample_losses(self.engine, batch)
+
+    def _fill(self, examples: Examples, batches: Sequence[np.ndarray]) -> None:
+        """Compute the states that this rank will need for global batches, where they are kept."""
+        if self.states is not None:
+            self.states.fill([row for rows in batches for row in examples.sequences(rows)])
 
     def _trunk_states(self, trunk: Trunk) -> TrunkStates:
         on_node = [place["node_id"] for place in self.where].count(self.where[dist.get_rank()]["node_id"])
@@ -232,6 +245,7 @@ def _tune(job: FinetuneJob, progress: Progress) -> FinetuneOutcome:
             },
             "workers": proof,
             "peak_memory": peak_memory(),
+            "trunk": _trunk_work(tuner.states, tuner.engine.device),
             "trainable": [list(_shape(p)) for p in trainable_parameters(tuner.engine.module).values()],
             "adapter_config": adapter_config(tuner.engine.module, job.spec.llm.model),
         }
@@ -255,6 +269,18 @@ def _shape(parameter: nn.Parameter) -> torch.Size:
     """Return the shape of the whole parameter, of which a rank holds only a part under ZeRO-3."""
     shape: torch.Size = getattr(parameter, "ds_shape", parameter.shape)
     return shape
+
+
+def _trunk_work(states: TrunkStates | None, device: torch.device) -> TrunkWork | None:
+    """Return what all ranks computed below the layers that are tuned; None if those are all layers."""
+    if states is None:
+        return None
+    counts = torch.tensor([states.computed, states.tokens], device=device)
+    slowest = torch.tensor(states.seconds, dtype=torch.float64, device=device)
+    dist.all_reduce(counts)
+    dist.all_reduce(slowest, dist.ReduceOp.MAX)
+    samples, tokens = counts.tolist()
+    return {"samples": samples, "tokens": tokens, "seconds": round(float(slowest), 3)}
 
 
 def _total(part: Tensor) -> float:

@@ -56,6 +56,17 @@ class BestAdapter(BestEpoch):
     file: str | None
 
 
+class TrunkWork(TypedDict):
+    """The passes through the frozen layers since the training began or resumed.
+
+    Samples and tokens of all ranks, and the seconds of the slowest.
+    """
+
+    samples: int
+    tokens: int
+    seconds: float
+
+
 class FinetuneOutcome(TypedDict):
     """The result of the fine-tuning loop."""
 
@@ -63,6 +74,7 @@ class FinetuneOutcome(TypedDict):
     best: BestAdapter
     workers: list[RankEvidence]
     peak_memory: int
+    trunk: TrunkWork | None
     trainable: list[list[int]]
     adapter_config: dict[str, object]
 
@@ -82,6 +94,7 @@ class FinetuneLosses(TypedDict):
     seconds: float
     valid_seconds: float
     peak_memory: int
+    trunk: TrunkWork | None
     tokens_per_second: float
     loss_tokens: str
     workers: list[RankEvidence]

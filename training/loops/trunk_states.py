@@ -1,7 +1,7 @@
-"""The trunk's states of the training samples, computed once for each sample and kept on the node's disk.
+"""The trunk's states of a run's samples, computed once for each sample and kept on the node's disk.
 
-A sample's states depend on its tokens alone, so the tokens name the file. Every epoch, rank, restart and arm of a
-comparison with the same tokens reads the same bytes. If the disk has no room, states are computed again.
+A sample's states depend on its tokens alone, so the tokens name the file. Effort, every epoch, rank, restart and arm of
+a comparison with the same tokens read the same bytes. If the disk has no room, states are computed again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,10 @@ log = logging.getLogger("dealrec.finetune")
 
 _NAME = "states"
 _SHARE_OF_FREE_DISK = 0.5
+#: Sequences are padded to multiples of this.
+_STEP = 16
+#: Tokens of a pass through the trunk, padding included. More make a CPU no faster.
+_PASS_TOKENS = {"cpu": 512, "cuda": 8192}
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,14 @@ class StateCache:
         limit = settings.limit if settings.limit is not None else held + int(free * _SHARE_OF_FREE_DISK)
         self._left = min(max(limit - held, 0), free) // ranks
 
+    @property
+    def has_room(self) -> bool:
+        return self._left > 0
+
+    def has(self, key: str) -> bool:
+        """Tell whether there is a file under a key, which may turn out not to be readable."""
+        return bool(self._folder.name) and self._file(key).exists()
+
     def get(self, key: str) -> Tensor | None:
         """Return the tensor under a key, or None."""
         file = self._file(key)
@@ -103,11 +116,18 @@ class StateCache:
 class TrunkStates:
     """Gives the states of batches, from the cache or from the trunk.
 
+    A sequence is padded on the right to the next multiple of 16 tokens, and passes through the trunk with others of the
+    same padded length. A pass has one shape for each length, so that rounding does not depend on the other sequences.
+
     Parameters
     ----------
     trunk : the trunk of the model on `device`.
     lockstep : whether a pass through the trunk is collective, as under ZeRO-3, so that all ranks must make the same
         number of passes.
+
+    Attributes
+    ----------
+    computed, tokens, seconds : the sequences that passed through the trunk so far, their tokens, and the time it took.
     """
 
     def __init__(self, trunk: Trunk, cache: StateCache, device: torch.device, lockstep: bool = False) -> None:
@@ -115,30 +135,67 @@ class TrunkStates:
         self._cache = cache
         self._device = device
         self._lockstep = lockstep
+        self._pass_tokens = _PASS_TOKENS.get(device.type, _PASS_TOKENS["cuda"])
         self.computed = 0
+        self.tokens = 0
         self.seconds = 0.0
 
     def of(self, batch: TokenBatch) -> Tensor:
         """Return the states of a batch, [B, T, d], zero on padding. With `lockstep`, the call is collective."""
         ids, mask = batch.input_ids.cpu(), batch.attention_mask.cpu().bool()
         rows = [row[kept] for row, kept in zip(ids, mask, strict=True)]
-        keys = [hashlib.blake2b(row.numpy().tobytes(), digest_size=16).hexdigest() for row in rows]
-        found = [self._cache.get(key) for key in keys]
-        missing = [place for place, states in enumerate(found) if states is None]
-        started = time.perf_counter()
-        for place in missing:
-            states = self.trunk.states(rows[place].to(self._device))
-            self._cache.put(keys[place], states.cpu())
-            found[place] = states
-        for _ in range(self._most(len(missing)) - len(missing)):
-            self.trunk.states(rows[0].to(self._device))
-        self.computed += len(missing)
-        self.seconds += time.perf_counter() - started if missing else 0.0
-        whole = [states for states in found if states is not None]
-        joined = whole[0].new_zeros((*ids.shape, whole[0].shape[-1]), device=self._device)
-        for row, states in enumerate(whole):
-            joined[row, ids.shape[1] - len(states) :] = states.to(self._device)
+        found = {place: states for place, row in enumerate(rows) if (states := self._cache.get(_key(row))) is not None}
+        missing = [place for place in range(len(rows)) if place not in found]
+        for place, states in self._compute([rows[place] for place in missing]):
+            found[missing[place]] = states
+        joined = found[0].new_zeros((*ids.shape, found[0].shape[-1]), device=self._device)
+        for place, states in found.items():
+            joined[place, ids.shape[1] - len(states) :] = states.to(self._device)
         return joined
+
+    def fill(self, sequences: Sequence[Tensor]) -> None:
+        """Compute the states that the cache lacks of sequences that are needed soon, if it has room.
+
+        Passes are fuller than those of `of` for one batch after another. With `lockstep`, the call is collective.
+        """
+        missing = [row for row in sequences if not self._cache.has(_key(row))] if self._cache.has_room else []
+        for _ in self._compute(missing):
+            pass
+
+    def _compute(self, rows: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
+        """Run sequences through the trunk, keep their states, and yield the place and states [T, d] of each."""
+        passes = self._passes([len(row) for row in rows])
+        # A rank with fewer passes than another makes the cheapest one instead.
+        for places in passes + [()] * (self._most(len(passes)) - len(passes)):
+            started = time.perf_counter()
+            some = [rows[place] for place in places]
+            width = _padded(max(map(len, some), default=1))
+            ids = torch.zeros((self._rows_of(width), width), dtype=torch.long)
+            lengths = torch.ones(len(ids), dtype=torch.long)
+            for index, row in enumerate(some):
+                ids[index, : len(row)], lengths[index] = row, len(row)
+            states = self.trunk.states(ids.to(self._device), lengths.to(self._device))
+            for row, each in zip(some, states, strict=False):
+                self._cache.put(_key(row), each[: len(row)].cpu())
+            self.computed += len(some)
+            self.tokens += sum(map(len, some))
+            self.seconds += time.perf_counter() - started
+            for place, row, each in zip(places, some, states, strict=False):
+                yield place, each[: len(row)]
+
+    def _passes(self, lengths: Sequence[int]) -> list[tuple[int, ...]]:
+        """Cut sequences into passes of one padded length each."""
+        groups: dict[int, list[int]] = {}
+        for place, length in enumerate(lengths):
+            groups.setdefault(_padded(length), []).append(place)
+        return [
+            tuple(places[start : start + self._rows_of(width)])
+            for width, places in sorted(groups.items())
+            for start in range(0, len(places), self._rows_of(width))
+        ]
+
+    def _rows_of(self, width: int) -> int:
+        return max(1, self._pass_tokens // width)
 
     def _most(self, count: int) -> int:
         """Return the largest count among all ranks."""
@@ -147,3 +204,11 @@ class TrunkStates:
         most = torch.tensor([count], device=self._device)
         dist.all_reduce(most, dist.ReduceOp.MAX)
         return int(most.item())
+
+
+def _padded(length: int) -> int:
+    return -(-length // _STEP) * _STEP
+
+
+def _key(row: Tensor) -> str:
+    return hashlib.blake2b(row.numpy().tobytes(), digest_size=16).hexdigest()

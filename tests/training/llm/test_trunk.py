@@ -53,9 +53,15 @@ def gradients(model: Any, total: Tensor) -> dict[str, Tensor]:
     return {name: gradient for name, gradient in zip(named, found, strict=True) if gradient is not None}
 
 
+def states_of(trunk: Trunk, ids: list[int]) -> Tensor:
+    """What the trunk hands up for one sequence behind which there is padding."""
+    padded = torch.tensor([[*ids, 0, 0, 0]])
+    return trunk.states(padded, torch.tensor([len(ids)]))[0, : len(ids)]
+
+
 def stacked(trunk: Trunk, batch: TokenBatch) -> Tensor:
     width = batch.input_ids.shape[1]
-    rows = [trunk.states(torch.tensor(prompt.input_ids)) for prompt in PROMPTS]
+    rows = [states_of(trunk, prompt.input_ids) for prompt in PROMPTS]
     return torch.stack([functional.pad(row, (0, 0, width - len(row), 0)) for row in rows])
 
 
@@ -103,8 +109,8 @@ def test_states_do_not_depend_on_dropout_or_on_the_mode() -> None:
     model = make_model("gpt2", layers=LAYERS)
     trunk = Trunk(model, UPPER)
     ids = torch.tensor(PROMPTS[1].input_ids)
-    wanted = trunk.states(ids)
+    wanted = states_of(trunk, ids)
     model.transformer.h.train()
     modes = {name: module.training for name, module in model.named_modules()}
-    torch.testing.assert_close(trunk.states(ids), wanted, rtol=0, atol=0)
+    torch.testing.assert_close(states_of(trunk, ids), wanted, rtol=0, atol=0)
     assert {name: module.training for name, module in model.named_modules()} == modes

@@ -58,6 +58,7 @@ def outcome(folder: Storage, tensor: torch.Tensor) -> FinetuneOutcome:
         "best": {"epoch": 1, "loss": 2.5, "file": "best.safetensors"},
         "workers": [worker],
         "peak_memory": 1 << 30,
+        "trunk": None,
         "trainable": [[2]],
         "adapter_config": {"r": 8},
     }

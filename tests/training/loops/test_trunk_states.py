@@ -39,6 +39,38 @@ def test_states_are_computed_once_and_are_the_same_again(tmp_path: Path) -> None
     assert without.computed == 6
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_sequence_has_the_same_states_in_any_company(tmp_path: Path, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    lengths = [5, 31, 16, 17, 90, 33, 48, 7, 31, 30, 29, 200, 18, 3]
+    prompts = [EncodedPrompt(torch.randint(1, 300, (n,), generator=generator).tolist(), 1) for n in lengths]
+    trunk = Trunk(make_model(layers=3).to(dtype), 1)
+    together = TrunkStates(trunk, StateCache(CacheSettings(), 1), torch.device("cpu")).of(collate(prompts, 0))
+    assert together.dtype == dtype
+    for place, prompt in enumerate(prompts):
+        alone = TrunkStates(trunk, StateCache(CacheSettings(), 1), torch.device("cpu")).of(collate([prompt], 0))
+        assert torch.equal(alone[0], together[place, -len(prompt.input_ids) :])
+        ids = torch.tensor([prompt.input_ids])
+        plain = trunk.states(ids, torch.tensor([len(prompt.input_ids)]))[0]
+        torch.testing.assert_close(alone[0], plain, rtol=0.1 if dtype == torch.bfloat16 else 1e-5, atol=0.05)
+
+
+def test_states_are_computed_ahead_where_there_is_room(tmp_path: Path) -> None:
+    sequences = [torch.tensor(prompt.input_ids) for prompt in PROMPTS]
+    first = states_of(StateCache(CacheSettings(str(tmp_path)), 1))
+    first.fill(sequences)
+    assert (first.computed, first.tokens, len(files(tmp_path))) == (3, 13, 3)
+    first.fill(sequences)
+    wanted = states_of(StateCache(CacheSettings(), 1)).of(collate(PROMPTS, 0))
+    assert torch.equal(first.of(collate(PROMPTS, 0)), wanted)
+    assert first.computed == 3
+    for nowhere in (CacheSettings(), CacheSettings(str(tmp_path / "none"), 0)):
+        without = states_of(StateCache(nowhere, 1))
+        without.fill(sequences)
+        assert without.computed == 0
+        assert torch.equal(without.of(collate(PROMPTS, 0)), wanted)
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_files_stay_within_the_limit(tmp_path: Path, ranks: int) -> None:
     cache = StateCache(CacheSettings(str(tmp_path), 1000 * ranks), ranks)
