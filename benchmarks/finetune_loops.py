@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
@@ -97,7 +98,7 @@ class BareLoop:
         key = tuple(batch.rows.tolist())
         if key not in self._states:
             rows = [ids[kept.bool()] for ids, kept in zip(batch.input_ids, batch.attention_mask, strict=True)]
-            states = [self._trunk.states(ids) for ids in rows]
+            states = [self._trunk.states(ids[None], torch.tensor([len(ids)]))[0] for ids in rows]
             width = batch.input_ids.shape[1]
             self._states[key] = torch.stack([functional.pad(one, (0, 0, width - len(one), 0)) for one in states])
         return self._states[key]
@@ -110,9 +111,10 @@ def against_bare(contest: Contest, progress: Progress) -> PairedSteps:
     seconds: dict[str, list[float]] = {"ours": [], "bare": []}
     losses: dict[str, list[float]] = {"ours": [], "bare": []}
     tokens = []
-    for rows in _batches(tuner, contest.steps + 1):
+    batches = _batches(tuner, contest.steps + 1)
+    _keep_states(tuner, batches)
+    for rows in batches:
         if tuner.states is not None:
-            _keep_states(tuner, rows)
             bare.prepare(rows)
         started = now()
         losses["ours"].append(tuner.train_step(rows))
@@ -136,10 +138,9 @@ def against_all_layers(contest: Contest, progress: Progress) -> LayerSteps:
     seconds: dict[str, list[float]] = {"upper": [], "all": []}
     losses: dict[str, list[float]] = {"upper": [], "all": []}
     tokens: list[int] = []
-    state_tokens = 0
-    for rows in _batches(tuner, contest.steps + 1):
-        _keep_states(tuner, rows)
-        state_tokens += int(tuner.train_set.lengths[rows].sum())
+    batches = _batches(tuner, contest.steps + 1)
+    _keep_states(tuner, batches)
+    for rows in batches:
         for name, one in (("upper", tuner), ("all", whole)):
             started = now()
             losses[name].append(one.train_step(rows))
@@ -153,15 +154,14 @@ def against_all_layers(contest: Contest, progress: Progress) -> LayerSteps:
         "tokens": tokens[1:],
         "losses": losses,
         "state_seconds": tuner.states.seconds,
-        "state_tokens": state_tokens,
+        "state_tokens": tuner.states.tokens,
     }
 
 
-def _keep_states(tuner: Tuner, rows: np.ndarray) -> None:
-    """Put the states of these rows on disk, where every epoch but the first finds them."""
-    assert tuner.states is not None
-    for batch, _ in tuner.train_set.micro_batches(rows):
-        tuner.states.of(batch)
+def _keep_states(tuner: Tuner, batches: Sequence[np.ndarray]) -> None:
+    """Put the states of these batches on disk, where every epoch but the first finds them."""
+    if tuner.states is not None:
+        tuner.states.fill([row for rows in batches for row in tuner.train_set.sequences(rows)])
 
 
 def alone(contest: Contest, progress: Progress) -> Steps:

@@ -158,8 +158,8 @@ class TrunkStates:
 
         Passes are fuller than those of `of` for one batch after another. With `lockstep`, the call is collective.
         """
-        missing = [row for row in sequences if not self._cache.has(_key(row))] if self._cache.has_room else []
-        for _ in self._compute(missing):
+        needed = {_key(row): row for row in sequences} if self._cache.has_room else {}
+        for _ in self._compute([row for key, row in needed.items() if not self._cache.has(key)]):
             pass
 
     def _compute(self, rows: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:

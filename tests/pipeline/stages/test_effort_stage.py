@@ -59,7 +59,7 @@ def test_the_states_that_fine_tuning_needs_are_left_and_change_no_score(
     cache = CacheSettings(str(tmp_path))
     plain = EffortWorker(task, data, titles, None)
     parted = EffortWorker(replace(task, cache=cache), data, titles, None)
-    table, facts = parted(0)
+    table, _ = parted(0)
     wanted = plain(0)[0].column("effort").to_numpy()
     assert wanted.std() > 0
     np.testing.assert_allclose(table.column("effort").to_numpy(), wanted, rtol=1e-3)
@@ -70,7 +70,7 @@ def test_the_states_that_fine_tuning_needs_are_left_and_change_no_score(
         load_tokenizer(task.llm), load_template(task.template), titles, task.max_items, task.max_tokens
     )
     encoded = [
-        encoder.encode(samples.history.row(row).tolist(), int(samples.target[row])) for row in range(facts["scored"])
+        encoder.encode(samples.history.row(row).tolist(), int(samples.target[row])) for row in range(len(samples))
     ]
     kept = tuning.of(collate(encoded, 0))
     assert tuning.computed == 0

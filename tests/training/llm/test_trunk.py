@@ -108,7 +108,7 @@ def test_layers_that_read_more_than_hidden_states_are_refused() -> None:
 def test_states_do_not_depend_on_dropout_or_on_the_mode() -> None:
     model = make_model("gpt2", layers=LAYERS)
     trunk = Trunk(model, UPPER)
-    ids = torch.tensor(PROMPTS[1].input_ids)
+    ids = list(PROMPTS[1].input_ids)
     wanted = states_of(trunk, ids)
     model.transformer.h.train()
     modes = {name: module.training for name, module in model.named_modules()}
