@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -123,8 +124,8 @@ def test_defaults_and_schema_are_those_of_earlier_runs() -> None:
         "cluster": "59ff4000f0de1df0e4aae9b905ebe866",
     }
     properties = json_schema()["$defs"]
-    moved = {name: properties[name] for name in ("FinetuneConfig", "LlmConfig", "SurrogateConfig")}
-    assert json_digest(moved) == "e251d5b5dbe0f81abb086eeba351a9f0"
+    moved = {name: _wordless(properties[name]) for name in ("FinetuneConfig", "LlmConfig", "SurrogateConfig")}
+    assert json_digest(moved) == "2426149c7f13bc6eda25c00b7f2298d7"
 
 
 def test_cutoffs_are_put_in_order_and_cost_no_fingerprint_at_their_default() -> None:
@@ -148,3 +149,11 @@ def test_a_fault_shows_no_password() -> None:
         parse_text("data: {interactions: x}\nselect: {size: 's3://reader:hunter2@host/log'}", "c.yaml", [])
     assert "hunter2" not in str(caught.value)
     assert "select.size must be a number" in str(caught.value)
+
+
+def _wordless(schema: Any) -> Any:
+    """A schema without its descriptions, which may be reworded."""
+    if isinstance(schema, dict):
+        worded = {key for key, value in schema.items() if key == "description" and isinstance(value, str)}
+        return {key: _wordless(schema[key]) for key in schema if key not in worded}
+    return [_wordless(value) for value in schema] if isinstance(schema, list) else schema
