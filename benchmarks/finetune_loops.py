@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
@@ -98,7 +97,7 @@ class BareLoop:
         key = tuple(batch.rows.tolist())
         if key not in self._states:
             rows = [ids[kept.bool()] for ids, kept in zip(batch.input_ids, batch.attention_mask, strict=True)]
-            states = [self._trunk.states(ids[None], torch.tensor([len(ids)]))[0] for ids in rows]
+            states = [self._trunk.states(ids[None], torch.tensor([len(ids)], device=ids.device))[0] for ids in rows]
             width = batch.input_ids.shape[1]
             self._states[key] = torch.stack([functional.pad(one, (0, 0, width - len(one), 0)) for one in states])
         return self._states[key]
@@ -112,7 +111,7 @@ def against_bare(contest: Contest, progress: Progress) -> PairedSteps:
     losses: dict[str, list[float]] = {"ours": [], "bare": []}
     tokens = []
     batches = _batches(tuner, contest.steps + 1)
-    _keep_states(tuner, batches)
+    tuner.fill_states(tuner.train_set, batches)
     for rows in batches:
         if tuner.states is not None:
             bare.prepare(rows)
@@ -139,7 +138,7 @@ def against_all_layers(contest: Contest, progress: Progress) -> LayerSteps:
     losses: dict[str, list[float]] = {"upper": [], "all": []}
     tokens: list[int] = []
     batches = _batches(tuner, contest.steps + 1)
-    _keep_states(tuner, batches)
+    tuner.fill_states(tuner.train_set, batches)
     for rows in batches:
         for name, one in (("upper", tuner), ("all", whole)):
             started = now()
@@ -156,12 +155,6 @@ def against_all_layers(contest: Contest, progress: Progress) -> LayerSteps:
         "state_seconds": tuner.states.seconds,
         "state_tokens": tuner.states.tokens,
     }
-
-
-def _keep_states(tuner: Tuner, batches: Sequence[np.ndarray]) -> None:
-    """Put the states of these batches on disk, where every epoch but the first finds them."""
-    if tuner.states is not None:
-        tuner.states.fill([row for rows in batches for row in tuner.train_set.sequences(rows)])
 
 
 def alone(contest: Contest, progress: Progress) -> Steps:

@@ -1,4 +1,4 @@
-"""`make demo`: two arms and two baselines on MovieLens with SmolLM2, and a table."""
+"""`make demo`: a run and a random arm on MovieLens with SmolLM2, and a table with the baselines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.studies.compare.run_comparison import compare
 _PLACE = CHECKOUT or Path.cwd()
 CACHE = _PLACE / ".cache" / "demo"
 RUN_DIR = _PLACE / "runs" / "demo"
-#: The run itself is what `dealrec` chose.
+#: The run itself is tuned on what `dealrec` chose.
 SELECTORS = ("random",)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +76,7 @@ def run_effort(context: StageContext) -> Mapping[str, object]:
         tokens=section.tokens,
         batch_tokens=section.batch_tokens,
         cache=_kept_states(context),
-        workers=pool.minimum,
+        workers=pool.maximum,
     )
     titles = llm_titles(config, data)
     arguments = {"task": task, "titles": titles.titles, "candidates": candidates}
@@ -104,7 +103,7 @@ def run_effort(context: StageContext) -> Mapping[str, object]:
 def _kept_states(context: StageContext) -> CacheSettings | None:
     """Return where fine-tuning will look for the states of frozen layers, if it will need a good part of them.
 
-    Of all samples of a log it needs a few, whose states cost it little and the others' would cost disk.
+    If every sample is scored, fine-tuning needs few of the states, and the others would only fill the disk.
     """
     return None if context.config.effort.candidates == "all" else trunk_cache(context.config, context.run)
 
@@ -136,8 +135,6 @@ class EffortWorker:
             self._encoder.encode(samples.history.row(row).tolist(), int(samples.target[row])) for row in rows.tolist()
         ]
         scores = np.full(len(samples), np.nan, dtype=np.float32)
-        if self._states is not None:
-            self._states.fill([torch.tensor(prompt.input_ids) for prompt in encoded])
         for batch in token_batches(encoded, self._pad, self._task.batch_tokens):
             for part, norms in run_in_parts(self._score, batch):
                 scores[rows[part]] = norms
@@ -150,7 +147,7 @@ class EffortWorker:
         return score_table(samples.sample_id, "effort", scores, ~chosen), facts
 
     def _score(self, batch: TokenBatch) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        above: AbstractContextManager[object] = nullcontext()
+        above: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         if self._states is not None:
             above = self._states.trunk.above(self._states.of(batch))
         with _scope_faults(self._task.scope, self._task.lora), above:

@@ -45,17 +45,18 @@ class Examples:
 
         A batch of which 0 rows count only keeps this rank in step with the others.
         """
-        dealt = deal(rows, self.lengths, dist.get_rank(), dist.get_world_size(), self._micro_tokens)
-        return [(self._batch(part if len(part) else self._idle), len(part)) for part in dealt]
+        return [(self._batch(part if len(part) else self._idle), len(part)) for part in self._dealt(rows)]
 
     def sequences(self, rows: np.ndarray) -> list[Tensor]:
         """Return the tokens of each row of this rank's part, int64 [T]."""
-        dealt = deal(rows, self.lengths, dist.get_rank(), dist.get_world_size(), self._micro_tokens)
-        return [torch.tensor(self.prompts[int(row)].input_ids) for part in dealt for row in part]
+        return [torch.tensor(self.prompts[int(row)].input_ids) for part in self._dealt(rows) for row in part]
 
     def idle(self) -> TokenBatch:
         """Return the cheapest batch there is."""
         return self._batch(self._idle)
+
+    def _dealt(self, rows: np.ndarray) -> list[np.ndarray]:
+        return deal(rows, self.lengths, dist.get_rank(), dist.get_world_size(), self._micro_tokens)
 
     def _batch(self, rows: np.ndarray) -> TokenBatch:
         return collate(self.prompts, self._pad_id, rows).to(self._device)

@@ -115,7 +115,7 @@ class Tuner(EpochTrainer[FinetuneHistory]):
         batches = global_batches(len(self.train_set), settings.global_batch, settings.seed, history.epoch)
         for place, rows in enumerate(batches[history.index :]):
             if place % self._ahead == 0:
-                self._fill(self.train_set, batches[history.index : history.index + self._ahead])
+                self.fill_states(self.train_set, batches[history.index : history.index + self._ahead])
             loss = self.train_step(rows)
             if dist.get_rank() == 0:
                 facts = {"epoch": history.epoch + 1, "loss": loss, "tokens": history.tokens}
@@ -165,11 +165,12 @@ class Tuner(EpochTrainer[FinetuneHistory]):
     @torch.no_grad()
     def validate(self) -> float:
         """Record and return the mean loss over the validation examples."""
+        rows = np.arange(len(self.valid_set))
+        self.fill_states(self.valid_set, [rows])
         started = time.perf_counter()
         self.engine.eval()
         total = torch.zeros(1, dtype=torch.float64, device=self.engine.device)
-        self._fill(self.valid_set, [np.arange(len(self.valid_set))])
-        for batch, count in self.valid_set.micro_batches(np.arange(len(self.valid_set))):
+        for batch, count in self.valid_set.micro_batches(rows):
             total += self._losses(batch).sum() * (1 if count else 0)
         loss = _total(total) / len(self.valid_set)
         if not math.isfinite(loss):
@@ -199,7 +200,7 @@ class Tuner(EpochTrainer[FinetuneHistory]):
         with self.states.trunk.above(states):
             return sample_losses(self.engine, batch)
 
-    def _fill(self, examples: Examples, batches: Sequence[np.ndarray]) -> None:
+    def fill_states(self, examples: Examples, batches: Sequence[np.ndarray]) -> None:
         """Compute the states that this rank will need for global batches, where they are kept."""
         if self.states is not None:
             self.states.fill([row for rows in batches for row in examples.sequences(rows)])
@@ -272,7 +273,7 @@ def _shape(parameter: nn.Parameter) -> torch.Size:
 
 
 def _trunk_work(states: TrunkStates | None, device: torch.device) -> TrunkWork | None:
-    """Return what all ranks computed below the layers that are tuned; None if those are all layers."""
+    """Return the work of all ranks below the layers that are tuned; None if those are all layers."""
     if states is None:
         return None
     counts = torch.tensor([states.computed, states.tokens], device=device)

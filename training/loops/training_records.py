@@ -59,7 +59,8 @@ class BestAdapter(BestEpoch):
 class TrunkWork(TypedDict):
     """The passes through the frozen layers since the training began or resumed.
 
-    Samples and tokens of all ranks, and the seconds of the slowest.
+    Samples and tokens are those of all ranks. The seconds are what computing states ahead took the slowest rank, beside
+    the seconds of steps and validation; those of states that found no room on disk are part of the steps.
     """
 
     samples: int

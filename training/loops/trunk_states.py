@@ -78,7 +78,7 @@ class StateCache:
 
     def has(self, key: str) -> bool:
         """Tell whether there is a file under a key, which may turn out not to be readable."""
-        return bool(self._folder.name) and self._file(key).exists()
+        return self._file(key).exists()
 
     def get(self, key: str) -> Tensor | None:
         """Return the tensor under a key, or None."""
@@ -127,7 +127,8 @@ class TrunkStates:
 
     Attributes
     ----------
-    computed, tokens, seconds : the sequences that passed through the trunk so far, their tokens, and the time it took.
+    computed, tokens : the sequences that passed through the trunk so far, and their tokens.
+    seconds : the time that `fill` has taken.
     """
 
     def __init__(self, trunk: Trunk, cache: StateCache, device: torch.device, lockstep: bool = False) -> None:
@@ -158,16 +159,17 @@ class TrunkStates:
 
         Passes are fuller than those of `of` for one batch after another. With `lockstep`, the call is collective.
         """
+        started = time.perf_counter()
         needed = {_key(row): row for row in sequences} if self._cache.has_room else {}
         for _ in self._compute([row for key, row in needed.items() if not self._cache.has(key)]):
             pass
+        self.seconds += time.perf_counter() - started
 
     def _compute(self, rows: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
         """Run sequences through the trunk, keep their states, and yield the place and states [T, d] of each."""
         passes = self._passes([len(row) for row in rows])
         # A rank with fewer passes than another makes the cheapest one instead.
         for places in passes + [()] * (self._most(len(passes)) - len(passes)):
-            started = time.perf_counter()
             some = [rows[place] for place in places]
             width = _padded(max(map(len, some), default=1))
             ids = torch.zeros((self._rows_of(width), width), dtype=torch.long)
@@ -175,12 +177,11 @@ class TrunkStates:
             for index, row in enumerate(some):
                 ids[index, : len(row)], lengths[index] = row, len(row)
             states = self.trunk.states(ids.to(self._device), lengths.to(self._device))
-            for row, each in zip(some, states, strict=False):
-                self._cache.put(_key(row), each[: len(row)].cpu())
             self.computed += len(some)
             self.tokens += sum(map(len, some))
-            self.seconds += time.perf_counter() - started
+            # A pass that is not full ends with rows of padding alone.
             for place, row, each in zip(places, some, states, strict=False):
+                self._cache.put(_key(row), each[: len(row)].cpu())
                 yield place, each[: len(row)]
 
     def _passes(self, lengths: Sequence[int]) -> list[tuple[int, ...]]:

@@ -153,7 +153,10 @@ def _finetune(config: Config, small: Measured, whole: RunSize) -> Forecast:
     valid_users = min(section.valid_users, whole.users)
     work = section.epochs * samples * tokens / facts["tokens_per_second"]
     work += (section.epochs + 1) * valid_users * validation
-    fixed = small.seconds["finetune"] - facts["seconds"] - facts["valid_seconds"]
+    # States of frozen layers are computed once a sample, whatever the number of epochs.
+    ahead = facts["trunk"]["seconds"] if facts["trunk"] else 0.0
+    work += (samples + valid_users) * ahead / max(1, facts["samples"]["train"] + facts["samples"]["valid"])
+    fixed = small.seconds["finetune"] - facts["seconds"] - facts["valid_seconds"] - ahead
     basis = f"at most {section.epochs} epochs of {samples:,} samples of {tokens:.0f} tokens"
     basis += f", {facts['tokens_per_second']:,.0f}/s"
     return Forecast("finetune", max(0.0, fixed), work, basis, facts["peak_memory"])

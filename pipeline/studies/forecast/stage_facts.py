@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from training.loops.training_records import TrunkWork
+
 
 class EpochFacts(TypedDict):
     """One epoch of the surrogate's training."""
@@ -56,6 +58,7 @@ class FinetuneFacts(TypedDict):
     tokens_per_second: float
     seconds: float
     valid_seconds: float
+    trunk: TrunkWork | None
     peak_memory: int
 
 

@@ -40,7 +40,7 @@ def test_states_are_computed_once_and_are_the_same_again(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_sequence_has_the_same_states_in_any_company(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_a_sequence_has_the_same_states_in_any_company(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)
     lengths = [5, 31, 16, 17, 90, 33, 48, 7, 31, 30, 29, 200, 18, 3]
     prompts = [EncodedPrompt(torch.randint(1, 300, (n,), generator=generator).tolist(), 1) for n in lengths]

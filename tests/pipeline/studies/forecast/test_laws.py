@@ -57,6 +57,7 @@ def small() -> Measured:
             "tokens_per_second": 100.0,
             "seconds": 16.0,
             "valid_seconds": 4.0,
+            "trunk": None,
             "peak_memory": 1,
         },
         "evaluate": {
@@ -91,6 +92,14 @@ def test_every_stage_is_its_fixed_time_and_its_work() -> None:
     assert set(found) == set(expected)
     for stage, pair in expected.items():
         assert found[stage] == pytest.approx(pair), stage
+
+
+def test_states_of_frozen_layers_are_work_of_one_epoch() -> None:
+    facts = small().facts
+    tuned = {**facts["finetune"], "trunk": {"samples": 24, "tokens": 2400, "seconds": 6.0}}
+    measured = replace(small(), facts={**facts, "finetune": tuned})
+    (row,) = (row for row in forecasts(CONFIG, large(), measured, WHOLE, ALIKE) if row.stage == "finetune")
+    assert (row.fixed, row.work) == pytest.approx((4.0, 3 * 100 * 1.0 + 4 * 40 * 0.25 + (100 + 40) * 0.25))
 
 
 def test_the_driver_is_what_holds_memory_where_it_works_itself() -> None:
