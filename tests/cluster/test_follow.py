@@ -68,7 +68,10 @@ def test_a_job_is_followed_in_a_program_and_in_a_notebook() -> None:
     assert asyncio.run(notebook(OneJob(ends=True))) == (JobStatus.SUCCEEDED, "one\ntwo\n")
 
 
-def test_an_interrupted_notebook_leaves_a_silent_job_at_once() -> None:
+def test_an_interrupted_notebook_leaves_a_silent_job_at_once(request: pytest.FixtureRequest) -> None:
+    # A shell without job control starts its background processes with SIGINT ignored.
+    before_test = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before_test))
     loop = asyncio.new_event_loop()
     timer = threading.Timer(0.5, signal.pthread_kill, [threading.get_ident(), signal.SIGINT])
     timer.start()
