@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from scoring.chosen_logits import chosen_logits
 from scoring.exceptions import ScopeError, SettingError, UnadaptedError
 from scoring.projections import find_structure
 
@@ -108,7 +110,14 @@ class EffortScorer:
         if not bool(counted.any()):
             return np.zeros(len(counted), dtype=np.float32)
         captured = _Captured()
-        with torch.enable_grad(), self._without_idle(), self._capturing(captured, counted):
+        # The last column predicts nothing.
+        chosen = functional.pad(counted, (0, 1))
+        with (
+            torch.enable_grad(),
+            self._without_idle(),
+            self._capturing(captured),
+            chosen_logits(self._head, chosen),
+        ):
             output = self.model(
                 input_ids=batch.input_ids,
                 attention_mask=batch.attention_mask,
@@ -139,8 +148,8 @@ class EffortScorer:
         return (batch.attention_mask[:, 1:] * batch.attention_mask[:, :-1]) > 0
 
     @contextmanager
-    def _capturing(self, captured: _Captured, counted: Tensor) -> Iterator[None]:
-        """Record the tuned maps, and pass only positions that predict a counted token to the head."""
+    def _capturing(self, captured: _Captured) -> Iterator[None]:
+        """Record the calls of the tuned maps."""
 
         def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             leaf = output if output.requires_grad else output.detach().requires_grad_()
@@ -149,11 +158,7 @@ class EffortScorer:
             captured.outputs.append(leaf)
             return leaf
 
-        def pick(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return (args[0][:, :-1][counted][None], *args[1:])
-
         handles = [module.register_forward_hook(hook) for module in self.modules]
-        handles.append(self._head.register_forward_pre_hook(pick))
         try:
             yield
         finally:

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
 
+from scoring.chosen_logits import chosen_logits
 from training.llm.token_batches import IGNORED, TokenBatch, collate
 from training.loops.examples import Encoded
 from training.loops.finetune_batches import deal
@@ -18,12 +19,13 @@ from training.loops.finetune_batches import deal
 def sample_losses(model: Any, batch: TokenBatch) -> Tensor:
     """Return ℓ_LLM of each row, float32 [B]: the mean negative log-likelihood of its labelled tokens."""
     kept = batch.logits_to_keep
-    logits = model(**batch.model_inputs(), logits_to_keep=kept, use_cache=False).logits
     labels = batch.labels[:, -kept:][:, 1:]
-    each = functional.cross_entropy(
-        logits[:, :-1].float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
-    )
-    return each.sum(dim=1) / (labels != IGNORED).sum(dim=1)
+    labelled = labels != IGNORED
+    # The last column predicts nothing.
+    with chosen_logits(model.get_output_embeddings(), functional.pad(labelled, (0, 1))):
+        logits = model(**batch.model_inputs(), logits_to_keep=kept, use_cache=False).logits[0]
+    each = functional.cross_entropy(logits.float(), labels[labelled], reduction="none")
+    return torch.zeros(labels.shape, device=each.device).masked_scatter(labelled, each).sum(dim=1) / labelled.sum(dim=1)
 
 
 class Examples:
