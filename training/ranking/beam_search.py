@@ -3,7 +3,8 @@
 A prompt is read once rather than once per beam, and a prompt whose search is finished leaves the batch. The beams of a
 prompt share its keys and values where the model allows it; otherwise each holds a copy. Scores and stopping rule are
 the usual ones: twice as many candidates as beams, finished ones counted among the first half, and stop when no open
-beam can beat the worst finished one at its present length.
+beam can beat the worst finished one at its present length. A beam that cannot beat it at any length is dropped, which
+changes no result: all that ranks below it at its length cannot either.
 """
 
 from __future__ import annotations
@@ -113,6 +114,8 @@ def beam_search(
     open_rows = torch.arange(prompts, device=device)
     reader = SharedPrompts(model, batch) if share else RepeatedPrompts(model, batch)
     logits = reader.logits[:, None]
+    # Sums of log-probabilities are negative, so the largest divisor gives the best score that a sum can end with.
+    largest = max(1.0, settings.max_new_tokens**settings.length_penalty)
     for length in range(1, settings.max_new_tokens + 1):
         candidates, ended, parents = _extend(running, logits, steering, count)
         if length == settings.max_new_tokens:
@@ -122,7 +125,8 @@ def beam_search(
         done = candidates.scored(final.masked_fill(~(ended & leading), -torch.inf))
         kept = _merge(finished.rows(open_rows), done, count)
         _store(finished, open_rows, kept)
-        running = candidates.scored(candidates.scores.masked_fill(ended, -torch.inf))
+        hopeless = candidates.scores / largest <= kept.scores[:, -1:]
+        running = candidates.scored(candidates.scores.masked_fill(ended | hopeless, -torch.inf))
         running, index = running.best(min(count, running.scores.shape[1]))
         outlook = running.scores[:, 0] / length**settings.length_penalty
         alive = (outlook > kept.scores[:, -1]).nonzero().flatten()
@@ -160,7 +164,7 @@ def _extend(running: Beams, logits: Tensor, steering: Steering, count: int) -> t
 
 def _best_of_all(running: Beams, logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return scores, beams and tokens of the best continuations [A, at most `count`] by any token."""
-    total = running.scores[:, :, None] + logits.float().log_softmax(dim=-1)
+    total = running.scores[:, :, None] + logits.log_softmax(dim=-1, dtype=torch.float32)
     scores, flat = total.flatten(1).topk(min(count, total[0].numel()), dim=1)
     return scores, flat // total.shape[2], flat % total.shape[2]
 
@@ -170,9 +174,8 @@ def _best_allowed(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the same among pairs (sequence, token) alone: a trie allows few of many thousand tokens."""
     rows, beams = running.scores.shape
-    values = logits.float()
-    norms = values.logsumexp(dim=-1).flatten()
-    found = values.flatten(0, 1)[sequences, tokens] - norms[sequences] + running.scores.flatten()[sequences]
+    log_probs = logits.flatten(0, 1).log_softmax(dim=-1, dtype=torch.float32)
+    found = log_probs[sequences, tokens] + running.scores.flatten()[sequences]
     prompts = sequences // beams
     each = torch.bincount(prompts, minlength=rows)
     starts = each.cumsum(0) - each

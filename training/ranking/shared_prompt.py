@@ -2,7 +2,7 @@
 
 The continuations of a prompt are the branches of one tree. Its tokens stand in one row behind the prompt; a mask shows
 each of them the prompt and the tokens of its own branch, and its position is its depth in the tree. So neither the
-prompt nor what branches have in common is stored or read twice.
+prompt nor what branches have in common is read twice.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class SharedPrompts:
     """B prompts, whose last column is the last token of each, and the tokens read behind them.
 
+    What all prompts begin with is read once for all of them.
+
     Only a model for which `training.ranking.sharing.shares_prompts` holds gives the right logits.
 
     Attributes
@@ -35,10 +37,30 @@ class SharedPrompts:
         self._model = model
         # Without the model's configuration the cache keeps all keys of a layer with a sliding window.
         self._cache = DynamicCache()
-        output = model(**batch.model_inputs(), past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+        common, width = _common_tokens(batch), batch.input_ids.shape[1]
+        if common:
+            first = width - int(batch.attention_mask[0].sum())
+            self._model(
+                input_ids=batch.input_ids[:1, first : first + common],
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            self._cache.batch_repeat_interleave(len(batch))
+        # The padding stays behind the common tokens, where it hides the rest of them.
+        rest = batch.attention_mask[:, : width - common]
+        mask = torch.cat([rest.new_ones((len(batch), common)), rest], dim=1)
+        output = model(
+            input_ids=batch.input_ids[:, common:],
+            attention_mask=mask,
+            position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0)[:, common:],
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
         self.logits: Tensor = output.logits[:, -1]
-        self._prompt = batch.attention_mask.bool()
-        self._next = batch.attention_mask.sum(dim=1)
+        self._prompt = mask.bool()
+        self._next = mask.sum(dim=1)
         self._dtype = model.get_input_embeddings().weight.dtype
         self._branches = self._prompt.new_ones((len(batch), 1, 0))
 
@@ -91,6 +113,19 @@ class SharedPrompts:
         before = self._branches.gather(1, wide)
         self._branches = torch.cat([before, own], dim=2)
         return self.read(tokens, self._branches, before.sum(dim=2))
+
+
+def _common_tokens(batch: TokenBatch) -> int:
+    """Return how many tokens all prompts of a batch begin with, at most all but one of the shortest prompt.
+
+    They are mostly the instruction, in front of the first title. A prompt alone has none in common.
+    """
+    if len(batch) == 1:
+        return 0
+    lengths = batch.attention_mask.sum(dim=1, keepdim=True)
+    places = torch.arange(int(lengths.min()) - 1, device=lengths.device)
+    tokens = batch.input_ids.gather(1, batch.input_ids.shape[1] - lengths + places)
+    return int((tokens == tokens[:1]).all(dim=0).cumprod(dim=0).sum())
 
 
 class RepeatedPrompts:

@@ -31,18 +31,20 @@ class EndTokens:
         return states, torch.isin(tokens, self.ends)
 
 
-def prompts(lengths, seed=0):
+def prompts(lengths, seed=0, common=0):
+    """Return random prompts behind `common` tokens that are the same in all."""
     generator = np.random.default_rng(seed)
-    return [EncodedPrompt(generator.integers(3, VOCABULARY, n).tolist(), n) for n in lengths]
+    first = generator.integers(3, VOCABULARY, common).tolist()
+    return [EncodedPrompt([*first, *generator.integers(3, VOCABULARY, n).tolist()], common + n) for n in lengths]
 
 
 @pytest.mark.parametrize("architecture", MODELS)
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
 @pytest.mark.parametrize("beams", [1, 4])
-@pytest.mark.parametrize("share", [False, True])
-def test_results_equal_those_of_transformers(architecture, penalty, beams, share):
+@pytest.mark.parametrize(("share", "common"), [(False, 0), (True, 0), (True, 5)])
+def test_results_equal_those_of_transformers(architecture, penalty, beams, share, common):
     model = MODELS[architecture]
-    batch = collate(prompts([3, 9, 14, 6]), 0)
+    batch = collate(prompts([3, 9, 14, 6], common=common), 0)
     for end in (17, 230):
         found = beam_search(model, batch, EndTokens([end]), BeamSettings(beams, 9, penalty), share)
         reference = model.generate(
@@ -78,9 +80,10 @@ def test_results_equal_those_of_transformers(architecture, penalty, beams, share
     st.lists(st.integers(0, VOCABULARY - 1), max_size=90),
     st.integers(1, 3),
     st.booleans(),
+    st.integers(0, 15),
 )
-def test_a_prompt_does_not_depend_on_its_batch(architecture, lengths, ends, beams, share):
-    encoded = prompts(lengths)
+def test_a_prompt_does_not_depend_on_its_batch(architecture, lengths, ends, beams, share, common):
+    encoded = prompts(lengths, common=common)
     steering, options = EndTokens(ends), BeamSettings(beams, 5)
     together = beam_search(MODELS[architecture], collate(encoded, 0), steering, options, share)
     for row in range(len(encoded)):
@@ -88,6 +91,24 @@ def test_a_prompt_does_not_depend_on_its_batch(architecture, lengths, ends, beam
         torch.testing.assert_close(alone.scores[0], together.scores[row], rtol=1e-4, atol=1e-5)
         assert torch.equal(alone.lengths[0], together.lengths[row])
         assert (together.scores[row].diff() <= 0).all()
+
+
+def test_what_all_prompts_begin_with_is_read_once():
+    model, cells = make_model("llama"), []
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: cells.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    same = EncodedPrompt([5, 6, 7, 8], 4)
+    for encoded, expected in [
+        (prompts([2, 6, 4], common=20), [20, 3 * 6]),
+        # The last token of the shortest is left, whose logits are asked for.
+        ([same, EncodedPrompt([5, 6, 7, 8, 9, 10], 6)], [3, 2 * 3]),
+        ([same, same], [3, 2]),
+        (prompts([6], common=20), [26]),
+    ]:
+        cells.clear()
+        beam_search(model, collate(encoded, 0), EndTokens([0]), BeamSettings(1, 1), share=True)
+        assert cells == expected
 
 
 def test_scores_are_sums_of_log_probabilities():
