@@ -14,6 +14,13 @@ from scoring.batching import length_buckets
 from training.llm.prompts import EncodedPrompt
 
 IGNORED = -100
+#: Cells of a pass without gradients. A GPU needs many; on a CPU the states of as many no longer fit in its caches.
+_PASS_TOKENS = {"cpu": 512, "cuda": 8192}
+
+
+def pass_tokens(device: torch.device) -> int:
+    """Return how many cells, padding included, a pass without gradients should have on a device."""
+    return _PASS_TOKENS.get(device.type, _PASS_TOKENS["cuda"])
 
 
 @dataclass(frozen=True)

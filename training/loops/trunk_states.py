@@ -22,7 +22,7 @@ import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import Tensor
 
-from training.llm.token_batches import TokenBatch
+from training.llm.token_batches import TokenBatch, pass_tokens
 from training.llm.trunk import Trunk
 
 log = logging.getLogger("dealrec.finetune")
@@ -31,8 +31,6 @@ _NAME = "states"
 _SHARE_OF_FREE_DISK = 0.5
 #: Sequences are padded to multiples of this.
 _STEP = 16
-#: Tokens of a pass through the trunk, padding included. More make a CPU no faster.
-_PASS_TOKENS = {"cpu": 512, "cuda": 8192}
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ class TrunkStates:
         self._cache = cache
         self._device = device
         self._lockstep = lockstep
-        self._pass_tokens = _PASS_TOKENS.get(device.type, _PASS_TOKENS["cuda"])
+        self._pass_tokens = pass_tokens(device)
         self.computed = 0
         self.tokens = 0
         self.seconds = 0.0

@@ -17,7 +17,7 @@ import torch
 from scoring.ragged import Ragged
 from training.llm.memory import run_in_parts
 from training.llm.prompts import EncodedPrompt, clean_title, leading_ids
-from training.llm.token_batches import TokenBatch, token_batches
+from training.llm.token_batches import TokenBatch, pass_tokens, token_batches
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -29,16 +29,16 @@ Embeddings = npt.NDArray[np.float32]
 class TextEmbedder:
     """Embeds texts with a causal LM of transformers, or with the base model under a PEFT wrapper.
 
-    `max_tokens` limits the cells of a batch, including padding.
+    `max_tokens` limits the cells of a batch, including padding; None is what suits the model's device.
     """
 
     def __init__(
-        self, model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, max_tokens: int = 8192
+        self, model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, max_tokens: int | None = None
     ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
-        self.max_tokens = max_tokens
         self.device = next(model.parameters()).device
+        self.max_tokens = pass_tokens(self.device) if max_tokens is None else max_tokens
         adapted = hasattr(model, "disable_adapter")
         self._backbone = (model.get_base_model() if adapted else model).base_model
         self._leading = leading_ids(tokenizer)
