@@ -77,6 +77,7 @@ class LlmSource:
     titles : the titles as the LLM sees them, from item 1.
     embeddings : those of the titles, as `titles` [n, d].
     priors : what `title_priors` returns for this model; None corrects nothing.
+    allowed : bool [n], the items that constrained decoding may find; None allows all.
     """
 
     task: LlmTask
@@ -84,6 +85,7 @@ class LlmSource:
     titles: Sequence[str]
     embeddings: Broadcast
     priors: Broadcast | None = None
+    allowed: npt.NDArray[np.bool_] | None = None
 
     def build(self) -> Ranker:
         tokenizer = load_tokenizer(self.task.llm)
@@ -93,7 +95,8 @@ class LlmSource:
                 model = load_adapter(model, str(folder))
         label = "untuned" if self.adapter is None else "llm"
         prior = None if self.priors is None else self.priors.get()[TUNED].astype(np.float32)
-        return LlmRanker(label, self.task, model, tokenizer, self.titles, _space(self.embeddings), prior=prior)
+        space = _space(self.embeddings)
+        return LlmRanker(label, self.task, model, tokenizer, self.titles, space, prior=prior, allowed=self.allowed)
 
 
 def _space(embeddings: Broadcast) -> TitleSpace:

@@ -6,9 +6,11 @@ import json
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
@@ -189,7 +191,7 @@ def _ranked(
     try:
         context = StageContext(config, run, folder, folders, progress)
         titles = items["title"].to_pylist()
-        source, shown = _source(context, request.model, items)
+        source, shown = _source(context, request, items, asked.allowed)
         listing = Listing(
             items["item_id"].to_pylist(),
             titles,
@@ -226,8 +228,14 @@ def _write_users(folder: Storage, histories: UserHistories, size: int, max_histo
     return chunks
 
 
-def _source(context: StageContext, model: str, items: pa.Table) -> tuple[RankerSource, Sequence[str] | None]:
-    """Return the source from which workers build the model, and the titles as the LLM sees them if it is used."""
+def _source(
+    context: StageContext, request: RecommendRequest, items: pa.Table, allowed: npt.NDArray[np.bool_] | None
+) -> tuple[RankerSource, Sequence[str] | None]:
+    """Return the source from which workers build the model, and the titles as the LLM sees them if it is used.
+
+    A constrained search has at least as many beams as a list has items, since it finds no more titles than beams.
+    """
+    model = request.model
     if model == "popularity":
         return PopularitySource(items["count"].to_numpy()), None
     if model == "surrogate":
@@ -240,7 +248,9 @@ def _source(context: StageContext, model: str, items: pa.Table) -> tuple[RankerS
         return SimilaritySource(embeddings, task.max_items), titles
     adapter = context.folder("finetune") if model == "llm" else None
     priors = title_priors(context, task, adapter, False, titles) if task.prior_correction else None
-    return LlmSource(task, adapter, titles, embeddings, priors), titles
+    if task.decoding == "constrained":
+        task = replace(task, beams=replace(task.beams, beams=max(task.beams.beams, request.k)))
+    return LlmSource(task, adapter, titles, embeddings, priors, allowed), titles
 
 
 def _write(folder: Storage, file: str, parts: Iterator[pa.Table]) -> int:

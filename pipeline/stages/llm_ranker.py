@@ -65,6 +65,7 @@ class LlmRanker:
     adapted : False ranks by the base model under the wrapper.
     prior : float32 [n], each title's log-probability without a history, by the same model; None corrects nothing.
     share : whether the model's continuations share their prompt; None tries it.
+    allowed : bool [n], the items that constrained decoding may find; None allows all.
 
     Attributes
     ----------
@@ -83,6 +84,7 @@ class LlmRanker:
         adapted: bool = True,
         prior: Scores | None = None,
         share: bool | None = None,
+        allowed: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         self.label = label
         self.moved_by_prior = 0
@@ -97,7 +99,8 @@ class LlmRanker:
         beams, self._answers = task.beams, None
         self._twins: dict[int, tuple[int, ...]] = {}
         if task.decoding != "free":
-            self._answers = TitleAnswers([self._encoder.response_ids(item) for item in range(1, len(titles) + 1)])
+            responses = [self._encoder.response_ids(item) for item in range(1, len(titles) + 1)]
+            self._answers = TitleAnswers(responses, allowed)
             # The end-of-sequence token of the longest title must be within reach.
             beams = replace(beams, max_new_tokens=int(self._answers.lengths.max()))
             self._twins = twins(self._groups)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoring.ragged import Ragged
-from training.ranking.title_trie import TitleTrie
+from training.ranking.title_trie import OUTSIDE, TitleTrie
 
 Scores = npt.NDArray[np.float32]
 
@@ -17,37 +17,44 @@ Scores = npt.NDArray[np.float32]
 class TitleAnswers:
     """Responses of n items, from item 1; items whose responses are equal are one answer.
 
+    Parameters
+    ----------
+    allowed : bool [n], the items that may be given; None allows all.
+
     Attributes
     ----------
     lengths : int64 [n], tokens of each response, the end-of-sequence token included.
     """
 
-    def __init__(self, responses: Sequence[Sequence[int]]) -> None:
+    def __init__(self, responses: Sequence[Sequence[int]], allowed: npt.NDArray[np.bool_] | None = None) -> None:
         self.responses = responses
         self.lengths = np.array([len(ids) for ids in responses], dtype=np.int64)
+        self._allowed = np.ones(len(responses), dtype=bool) if allowed is None else allowed
         answers: dict[tuple[int, ...], int] = {}
         self._answer = np.array([answers.setdefault(tuple(ids), len(answers)) for ids in responses], dtype=np.int64)
-        self._sizes = np.bincount(self._answer)
+        self._sizes = np.bincount(self._answer[self._allowed], minlength=len(answers))
 
     @cached_property
     def trie(self) -> TitleTrie:
-        """The trie of all responses, whose leaves name the first item of each answer."""
-        return TitleTrie.build(self.responses)
+        """The trie of the allowed responses, whose leaves name the first allowed item of each answer."""
+        places = np.flatnonzero(self._allowed).tolist()
+        return TitleTrie.build([self.responses[place] for place in places], [place + 1 for place in places])
 
     @cached_property
     def _leaves(self) -> npt.NDArray[np.int64]:
-        """The leaf of each answer, int64."""
+        """The leaf of each answer, int64; OUTSIDE for an answer without an allowed item."""
         items = self.trie.items.numpy()
         nodes = np.flatnonzero(items > 0)
-        leaves = np.empty(len(self._sizes), dtype=np.int64)
+        leaves = np.full(len(self._sizes), OUTSIDE, dtype=np.int64)
         leaves[self._answer[items[nodes] - 1]] = nodes
         return leaves
 
     def barred(self, seen: Ragged) -> Ragged:
-        """Return the leaves that each user has seen every item of."""
+        """Return the leaves that each user has seen every allowed item of."""
         rows = []
         for user in range(len(seen)):
-            answers, counts = np.unique(self._answer[np.unique(seen.row(user)) - 1], return_counts=True)
+            places = np.unique(seen.row(user)) - 1
+            answers, counts = np.unique(self._answer[places[self._allowed[places]]], return_counts=True)
             rows.append(self._leaves[answers[counts == self._sizes[answers]]])
         return Ragged.from_rows(rows)
 

@@ -143,6 +143,24 @@ def test_candidates_and_seen_items(run: dealrec.Run) -> None:
     assert sorted(lists(kept.table())["u0"]) == sorted([*others, walk[0]])
 
 
+def test_a_constrained_search_looks_for_candidates_with_a_beam_for_each_place(run: dealrec.Run) -> None:
+    """All candidates are found, so their order is that of their likelihood."""
+    some = small_log()["item_id"].unique().to_pylist()[3:15]
+    searched, scored = (
+        dealrec.recommend(
+            run,
+            users=["u0", "u1"],
+            k=12,
+            keep_seen=True,
+            candidates=some,
+            evaluate={"decoding": decoding, "beams": 2, "length_penalty": 0.0},
+        ).table()
+        for decoding in ("constrained", "likelihood")
+    )
+    assert lists(searched) == lists(scored)
+    assert len(searched) == 24
+
+
 @pytest.mark.slow
 def test_a_stopped_recommendation_goes_on_and_a_complete_one_is_returned(run: dealrec.Run, tmp_path: Path) -> None:
     out = Storage.at(tmp_path / "lists")

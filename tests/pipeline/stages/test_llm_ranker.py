@@ -63,12 +63,14 @@ def llm_ranker(
     penalty: float = 1.0,
     prior: np.ndarray | None = None,
     weight: float = 0.0,
+    allowed: np.ndarray | None = None,
 ) -> LlmRanker:
     model, tokenizer = make_model(), make_tokenizer()
     embeddings = TextEmbedder(model, tokenizer).embed(TITLES)
     search = BeamSettings(beams, max_new_tokens, penalty)
     task = LlmTask(LLMSpec("none", "float32"), "movies", 5, 256, search, decoding, 4096, weight)
-    return LlmRanker("oracle", task, model, tokenizer, TITLES, TitleSpace(embeddings), prior=prior)
+    space = TitleSpace(embeddings)
+    return LlmRanker("oracle", task, model, tokenizer, TITLES, space, prior=prior, allowed=allowed)
 
 
 def log_probabilities(ranker: LlmRanker, asked: Users) -> np.ndarray:
@@ -185,6 +187,17 @@ def test_titles_that_are_too_long_to_write_are_counted(limit: int, share: float)
 def test_constrained_decoding_reaches_titles_of_any_length() -> None:
     table = predictions(llm_ranker("constrained", max_new_tokens=1), users())
     assert set(table.column("generated").to_pylist()) <= set(TITLES)
+
+
+def test_a_search_of_candidates_finds_them_all_and_nothing_else() -> None:
+    allowed = np.isin(np.arange(1, 13), [2, 5, 9, 11])
+    ranker = llm_ranker("constrained", beams=4, penalty=0.0, allowed=allowed)
+    asked = users(seen=False)
+    answer, expected = ranker.answer(asked), log_probabilities(ranker, asked)
+    for user in range(len(asked)):
+        first = np.argsort(-answer.scores[user])[:4]
+        candidates = np.flatnonzero(allowed)
+        assert first.tolist() == candidates[np.argsort(-expected[user, candidates])].tolist()
 
 
 def test_an_oracle_that_says_one_title_puts_that_target_first() -> None:
