@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 .PHONY: help install demo test test-all lint format clean
 
 help:
-	@echo "make demo      the whole job on MovieLens with SmolLM2-135M (14 minutes on 2 slow cores)"
+	@echo "make demo      the whole job on MovieLens with SmolLM2-135M (about 10 minutes on 2 cores)"
 	@echo "make test      unit and integration tests"
 	@echo "make test-all  those, kills and whole runs"
 	@echo "make lint      style, types, import contracts"
