@@ -3,6 +3,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.ray_cluster import ROOT, environment
 
 _LATE = """
@@ -39,6 +41,7 @@ sys.exit("another Ray was started" if ray.is_initialized() else 0)
 """
 
 
+@pytest.mark.slow
 def test_a_call_after_the_session_starts_nothing_and_says_nothing() -> None:
     """By default it would start a Ray, and errors of a destructor or thread would follow our last message."""
     command = [sys.executable, "-c", _LATE]

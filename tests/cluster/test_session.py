@@ -138,6 +138,7 @@ sys.exit("another Ray was started" if ray.is_initialized() else code)
 """
 
 
+@pytest.mark.slow
 def test_a_refusal_after_all_work_is_done_is_the_last_word() -> None:
     """Ray Data has then finished all shards, but the iterator over them is open until the error is collected."""
     command = [sys.executable, "-c", _REFUSED]

@@ -25,6 +25,7 @@ def test_more_samples_than_there_are_is_refused_before_anything_is_trained(
     assert not run.exists("arms/random-n12-s0/coreset/_manifest.json")
 
 
+@pytest.mark.slow
 def test_everything_has_no_size(small_run: SmallRun, tmp_path: Path) -> None:
     run = small_run.begin(tmp_path / "run", "data")
     command = ["run", str(small_run.config), "--run-dir", str(run), "--until", "select"]

@@ -29,7 +29,9 @@ def _plain_core(log: pd.DataFrame, user: int, item: int) -> tuple[pd.DataFrame, 
         log = left
 
 
-@pytest.mark.parametrize(("user", "item"), [(6, 8), (5, 1), (1, 9)])
+@pytest.mark.parametrize(
+    ("user", "item"), [(6, 8), *(pytest.param(*one, marks=pytest.mark.slow) for one in ((5, 1), (1, 9)))]
+)
 @pytest.mark.parametrize("split", ["leave_one_out", pytest.param("global_time", marks=pytest.mark.slow)])
 def test_the_core_is_that_of_a_plain_loop(tmp_path: Path, user: int, item: int, split: str) -> None:
     log = make_log(users=60, items=50, seed=4)

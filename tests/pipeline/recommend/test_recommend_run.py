@@ -143,6 +143,7 @@ def test_candidates_and_seen_items(run: dealrec.Run) -> None:
     assert sorted(lists(kept.table())["u0"]) == sorted([*others, walk[0]])
 
 
+@pytest.mark.slow
 def test_a_constrained_search_looks_for_candidates_with_a_beam_for_each_place(run: dealrec.Run) -> None:
     """All candidates are found, so their order is that of their likelihood."""
     some = small_log()["item_id"].unique().to_pylist()[3:15]
@@ -194,6 +195,7 @@ def _fail(*_: object) -> int:
     raise ZeroDivisionError
 
 
+@pytest.mark.slow
 def test_another_request_takes_the_place_of_an_earlier_one_and_its_reader_is_told(
     run: dealrec.Run, tmp_path: Path
 ) -> None:
@@ -247,6 +249,7 @@ def test_a_run_without_the_model_says_which_it_has(
         dealrec.load_run(folder).recommend(users="all", model="magic")
 
 
+@pytest.mark.slow
 def test_a_run_whose_adapter_is_of_an_earlier_version_recommends(
     run: dealrec.Run, small_run: SmallRun, tmp_path: Path
 ) -> None:

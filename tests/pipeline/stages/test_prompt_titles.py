@@ -67,6 +67,7 @@ def test_as_an_error_they_are_named(folder: Path, tmp_path: Path) -> None:
     assert not shown_titles(config, ["i1"], ["Heat"]).cut
 
 
+@pytest.mark.slow
 def test_an_error_comes_before_anything_is_trained(
     ray_local: None, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

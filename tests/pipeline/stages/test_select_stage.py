@@ -225,6 +225,7 @@ def test_an_influence_on_the_validation_risk_is_that_of_the_stage(scored: tuple[
     assert {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")} == written
 
 
+@pytest.mark.slow
 def test_aimed_scores_that_are_not_finite_are_refused_every_time(scored: tuple[Path, Storage]) -> None:
     settings = {"influence": "reference", "method": "influence", "reference": 0.3}
     folders = Path(scored[1].uri, "scores", "surrogate")

@@ -50,7 +50,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "zero 3 upper recompute": {"zero": 3, "layers": 1, "activation_checkpointing": True, "epochs": 1},
     "zero 2 upper bfloat16": {"zero": 2, "layers": 1, "dtype": "bfloat16", "epochs": 1},
     "zero 2 dropout": {"zero": 2, "lora_dropout": 0.2, "checkpoint_steps": 1},
-    EARLY: {"zero": 1, "lr": 0.3, "epochs": 12, "patience": 1, "checkpoint_steps": 1},
+    EARLY: {"zero": 1, "lr": 1.0, "epochs": 12, "patience": 1, "checkpoint_steps": 1},
 }
 
 

@@ -244,6 +244,7 @@ def test_a_log_of_one_batch_is_neither_warmed_up_for_ever_nor_given_up_early() -
     assert changed(epochs=50, warmup_steps=100, patience=0).patient_epochs(steps_per_epoch=1) == 0
 
 
+@pytest.mark.slow
 def test_without_a_hit_the_lowest_loss_is_kept(
     data: Storage, tmp_path: Path, ray_local: None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -264,6 +265,7 @@ def test_without_a_hit_the_lowest_loss_is_kept(
     assert "surrogate.epochs" not in caplog.text
 
 
+@pytest.mark.slow
 def test_a_surrogate_that_has_learnt_too_little_is_told(
     data: Storage, tmp_path: Path, ray_local: None, caplog: pytest.LogCaptureFixture
 ) -> None:
