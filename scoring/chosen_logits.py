@@ -12,17 +12,18 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def chosen_logits(head: nn.Module, chosen: Tensor) -> Iterator[None]:
-    """Pass only the chosen positions to the head inside the block, so that a model's logits are [1, N, V].
+def chosen_logits(head: nn.Module, predicted: Tensor) -> Iterator[None]:
+    """Pass to the head only the positions whose next token counts, so that a model's logits are [1, N, V] in the block.
 
     Parameters
     ----------
-    head : the model's output layer, which takes hidden states [B, T, d] or their last columns, at least W.
-    chosen : bool [B, W], N of which are True, for the last W columns. Logits come in row-major order.
+    head : the model's output layer, which takes hidden states [B, T, d] or their last columns, more than W.
+    predicted : bool [B, W], which of the last W tokens count, N in all; each is predicted one column before its own.
+        Logits come in row-major order.
     """
 
     def pick(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (args[0][:, -chosen.shape[1] :][chosen][None], *args[1:])
+        return (args[0][:, -predicted.shape[1] - 1 : -1][predicted][None], *args[1:])
 
     handle = head.register_forward_pre_hook(pick)
     try:

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from scoring.chosen_logits import chosen_logits
 from scoring.exceptions import ScopeError, SettingError, UnadaptedError
@@ -110,13 +109,11 @@ class EffortScorer:
         if not bool(counted.any()):
             return np.zeros(len(counted), dtype=np.float32)
         captured = _Captured()
-        # The last column predicts nothing.
-        chosen = functional.pad(counted, (0, 1))
         with (
             torch.enable_grad(),
             self._without_idle(),
             self._capturing(captured),
-            chosen_logits(self._head, chosen),
+            chosen_logits(self._head, counted),
         ):
             output = self.model(
                 input_ids=batch.input_ids,

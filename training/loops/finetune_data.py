@@ -21,8 +21,7 @@ def sample_losses(model: Any, batch: TokenBatch) -> Tensor:
     kept = batch.logits_to_keep
     labels = batch.labels[:, -kept:][:, 1:]
     labelled = labels != IGNORED
-    # The last column predicts nothing.
-    with chosen_logits(model.get_output_embeddings(), functional.pad(labelled, (0, 1))):
+    with chosen_logits(model.get_output_embeddings(), labelled):
         logits = model(**batch.model_inputs(), logits_to_keep=kept, use_cache=False).logits[0]
     each = functional.cross_entropy(logits.float(), labels[labelled], reduction="none")
     return torch.zeros(labels.shape, device=each.device).masked_scatter(labelled, each).sum(dim=1) / labelled.sum(dim=1)

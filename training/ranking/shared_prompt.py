@@ -40,7 +40,7 @@ class SharedPrompts:
         common, width = _common_tokens(batch), batch.input_ids.shape[1]
         if common:
             first = width - int(batch.attention_mask[0].sum())
-            self._model(
+            model(
                 input_ids=batch.input_ids[:1, first : first + common],
                 past_key_values=self._cache,
                 use_cache=True,
